@@ -1,0 +1,129 @@
+"""The seam between a call and its media engine (design, seam 5)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.room.seam import RoomHandlers, RoomSession
+from sdp.negotiated import Negotiated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A bound pair of ports and the RTP identity that travels with it."""
+
+    rtp: socket.socket
+    rtcp: socket.socket
+    address: str  # the local address bound
+    port: int  # even; RTCP on port + 1
+    ssrc: int
+    sequence: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaSpec:
+    """What stays the same for a call. Networks are CIDR strings."""
+
+    call_id: str
+    signalling_address: str  # the peer of the SIP dialog: its network may send media
+    media_allow: tuple[str, ...]
+    hold_music: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaLevels:
+    """What may flow now: a pure function of the call's state, applied whole.
+
+    ``transmit``: RTP leaves us (silence when there is nothing to say).
+    ``agent_audio``: the room's audio goes out; else it is discarded, never kept.
+    ``caller_audio``: the carrier's audio enters the room.
+    ``watchdog``: seconds without RTP before `MediaTimedOut`, None: suspended.
+    """
+
+    transmit: bool
+    agent_audio: bool
+    caller_audio: bool
+    watchdog: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaTimedOut:
+    """No RTP came for the watchdog's time. ``ever``: some had come before."""
+
+    ever: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPressed:
+    """A telephone-event ended (or its three end packets were lost)."""
+
+    digit: str
+    duration_ms: int
+
+
+MediaNotice = MediaTimedOut | KeyPressed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaStats:
+    """Counters of one call's carrier side."""
+
+    packets_received: int
+    packets_sent: int
+    packets_lost: int
+    packets_refused: int
+    jitter_ms: float
+    round_trip_ms: float | None
+
+
+class CarrierMedia(Protocol):
+    """The carrier's side of one call's audio. All methods are synchronous."""
+
+    def connect(self, negotiated: Negotiated) -> None:
+        """Send to and accept from what was negotiated; again on each change.
+
+        The same ports, SSRC, sequence and timestamp go on (RFC 3264 8.3).
+        """
+
+    def apply(self, levels: MediaLevels) -> None:
+        """Open or close what may flow."""
+
+    def send_dtmf(self, digits: str) -> None:
+        """Play *digits* (``0-9*#A-D``, ``w`` half a second) as RFC 4733 events."""
+
+    def stats(self) -> MediaStats:
+        """Return the counters so far."""
+
+    async def close(self) -> None:
+        """Stop and give the ports back to rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallMedia:
+    """Both sides of one call's media."""
+
+    carrier: CarrierMedia
+    room: RoomSession
+
+
+class Engine(Protocol):
+    """Makes the media of calls."""
+
+    def open(
+        self,
+        spec: MediaSpec,
+        lease: Lease,
+        room: RoomHandlers,
+        notify: Callable[[MediaNotice], None],
+    ) -> CallMedia:
+        """Return the media of one call; nothing flows until it is told to."""
+
+    async def start(self) -> None:
+        """Start the engine's clock."""
+
+    async def stop(self) -> None:
+        """Stop everything."""

@@ -1,0 +1,177 @@
+"""The seam between a call and its LiveKit room.
+
+`RoomSession` is implemented by ``room.sdk`` (the livekit SDK) and, later, by
+``room.signal``. A session tells the call what happened through one callable,
+``notify``, always on the loop's thread; it never calls back from inside one of
+its own methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from bridge.errors import BridgeError
+
+
+class RoomError(BridgeError):
+    """The room could not be joined or reached."""
+
+
+class LeaveReason(Enum):
+    """Why we leave; the server passes these to the other participants."""
+
+    CLIENT_INITIATED = "client_initiated"
+    USER_REJECTED = "user_rejected"
+    USER_UNAVAILABLE = "user_unavailable"
+
+
+class RoomGone(Enum):
+    """Why the room ended for us without our leaving."""
+
+    DELETED = "deleted"
+    REMOVED = "removed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinSpec:
+    """How to join: everything that stays the same over a rejoin."""
+
+    url: str
+    room: str
+    identity: str
+    token: str
+    track_name: str = "sip_audio"
+
+
+# What a session reports.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantJoined:
+    """Another participant is in the room (also one that was there at our join)."""
+
+    identity: str
+    kind: str  # "standard" | "agent" | "sip" | "ingress" | "egress" | …
+    at_join: bool  # it was there before us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantLeft:
+    """Another participant left; ``others`` remain besides us."""
+
+    identity: str
+    others: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioPublished:
+    """Another participant has published an audio track (no samples awaited)."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomReconnecting:
+    """The connection is down; what we send waits, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomReconnected:
+    """The connection is back; attributes and mute must be applied again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomClosed:
+    """The room is gone for us. ``LOST`` may be rejoined."""
+
+    why: RoomGone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DtmfRequested:
+    """A participant sent SipDTMF: play it to the carrier."""
+
+    digit: str
+
+
+RoomNotice = (
+    ParticipantJoined
+    | ParticipantLeft
+    | AudioPublished
+    | RoomReconnecting
+    | RoomReconnected
+    | RoomClosed
+    | DtmfRequested
+)
+
+
+class RpcRefused(BridgeError):
+    """An RPC handler refuses; the caller sees ``code`` and the text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+RpcHandler = Callable[[str, str, str], Awaitable[str]]
+"""``(caller identity, caller kind, payload) -> reply``; raises `RpcRefused`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomHandlers:
+    """What a session calls on the loop's thread."""
+
+    notify: Callable[[RoomNotice], None]
+    rpc: Mapping[str, RpcHandler] = field(default_factory=dict)
+
+
+class RoomSession(Protocol):
+    """One call's place in one room."""
+
+    async def join(self, spec: JoinSpec) -> None:
+        """Join and publish the (silent) track. Raises `RoomError`.
+
+        Called again with the same spec to rejoin after ``RoomClosed(LOST)``.
+        Never cancelled by the caller (a cancelled SDK connect kills the process).
+        """
+
+    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+        """Send a reliable data message, to all or to the identities in *to*."""
+
+    async def publish_dtmf(self, digit: str) -> None:
+        """Send one LiveKit SipDTMF."""
+
+    async def set_attributes(self, attributes: Mapping[str, str]) -> None:
+        """Merge *attributes* into our participant's."""
+
+    def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level, not a mode)
+        """Mute or unmute our track; a level, kept over a rejoin."""
+
+    def subscribe(self, wanted: bool) -> None:  # noqa: FBT001
+        """Subscribe to all audio of all others, now and later, or stop; a level."""
+
+    def others(self) -> Sequence[str]:
+        """Return the identities of the other participants now in the room."""
+
+    async def leave(self, reason: LeaveReason) -> None:
+        """Leave and free everything; safe at any time, any number of times."""
+
+
+class RoomAudio(Protocol):
+    """The audio of a room session for an engine that handles PCM (SDK engine).
+
+    PCM is 16-bit little-endian mono at 8000 Hz.
+    """
+
+    def push(self, pcm: bytes) -> None:
+        """Publish 20 ms (320 bytes) of caller audio; dropped while not joined."""
+
+    def pull(self, frames: int) -> bytes | None:
+        """Return the next *frames* samples of all others mixed, or None: silence."""
+
+    def discard(self) -> None:
+        """Drop all audio of others that has arrived and was not pulled."""

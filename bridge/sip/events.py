@@ -1,0 +1,195 @@
+"""What the SIP endpoint passes up, and what it asks its driver to do.
+
+Pure data. A session is one INVITE dialog usage of ours; its id is local.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request
+from sdp.negotiated import Negotiated
+
+SessionId = NewType("SessionId", int)
+
+
+class FailureCause(Enum):
+    """Why an INVITE of ours got no dialog."""
+
+    REFUSED = "refused"  # a final response 3xx-6xx
+    NO_RESPONSE = "no_response"  # Timer B: nothing at all came
+    UNREACHABLE = "unreachable"  # DNS, connect or send failed
+    CANCELLED = "cancelled"  # final response after our own CANCEL
+    UNUSABLE_ANSWER = "unusable_answer"  # 2xx without usable SDP: ACK and BYE sent
+
+
+class EndCause(Enum):
+    """Why an established session ended without our asking."""
+
+    BYE = "bye"
+    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
+    PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
+    UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingInvite:
+    """A new call asks; 100 was sent. Answer with `adopt`, then `ring`, `answer`, `reject`."""
+
+    session: SessionId
+    request: Request
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """A 18x came for our INVITE; ``early`` when it carried a usable answer."""
+
+    session: SessionId
+    status: int
+    early: Negotiated | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """2xx came for our INVITE and the ACK is on its way."""
+
+    session: SessionId
+    negotiated: Negotiated
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """The ACK of our 2xx came (with the answer, when the offer was delayed)."""
+
+    session: SessionId
+    negotiated: Negotiated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Our INVITE failed; the last event of the session.
+
+    ``q850`` is the cause of a ``Reason: Q.850`` header, if any; ``status`` is
+    None when no response came.
+    """
+
+    session: SessionId
+    cause: FailureCause
+    status: int | None
+    phrase: str
+    q850: int | None
+    rang: bool  # some 18x had come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The caller gave up before our final answer (CANCEL or early BYE); 487 was sent.
+
+    The last event of the session. ``answered_elsewhere``: Reason says SIP;cause=200.
+    """
+
+    session: SessionId
+    q850: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChanged:
+    """A re-INVITE or UPDATE was answered (offerless: its ACK came) and changed something."""
+
+    session: SessionId
+    negotiated: Negotiated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An established session ended; the last event of the session."""
+
+    session: SessionId
+    cause: EndCause
+    status: int | None
+    q850: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyReported:
+    """A key came by INFO (application/dtmf-relay or application/dtmf)."""
+
+    session: SessionId
+    digit: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """An in-dialog OPTIONS of ours was answered (any status but 481/408) or not."""
+
+    session: SessionId
+    alive: bool
+
+
+SipEvent = (
+    IncomingInvite
+    | Progressed
+    | Answered
+    | Confirmed
+    | Failed
+    | Cancelled
+    | SessionChanged
+    | Ended
+    | KeyReported
+    | Probed
+)
+
+
+# What the endpoint asks of the driver (`bridge.ua`).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Write *data* to *flow*. ``summary`` is for the tap: first line and peer, no body."""
+
+    flow: Flow
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve:
+    """Find the addresses of a host; answer with ``resolved(query, addresses, now)``."""
+
+    query: int
+    transport: str
+    host: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect:
+    """Find or make a flow to an address; answer with ``connected(attempt, flow, now)``
+    or ``connect_failed(attempt, now)``. UDP "connects" at once."""
+
+    attempt: int
+    transport: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseFlow:
+    """Close a connection that cannot be understood any more."""
+
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassUp:
+    """Tell the layer above."""
+
+    event: SipEvent
+
+
+Output = Send | Resolve | Connect | CloseFlow | PassUp
