@@ -64,14 +64,15 @@ setup_venv() {
     local python stamp wanted
     python=$(find_python)
     stamp=.venv/.installed
-    wanted="$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1) $PWD"
+    wanted="$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)"
     if [ -x .venv/bin/trunkbridge ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return 0
     fi
-    if ! .venv/bin/python -c '' 2>/dev/null || [ "$(cut -d' ' -f2 "$stamp" 2>/dev/null)" != "$PWD" ]; then
-        say "making .venv with $($python --version)"
-        rm -rf .venv
+    if ! .venv/bin/python -c '' 2>/dev/null || [ "$(cat .venv/.made 2>/dev/null)" != "$PWD" ]; then
+        say "making .venv with $("$python" --version)"
+        rm -rf .venv # one that was copied or moved here has the wrong paths inside
         "$python" -m venv .venv
+        printf '%s' "$PWD" >.venv/.made
     fi
     say "installing Python packages of requirements.lock (by hash)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
