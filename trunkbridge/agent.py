@@ -17,7 +17,7 @@ import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from livekit import rtc
 
@@ -143,7 +143,13 @@ class PhoneCall:
             raise CallEnded(self._outcome)
         raise TimeoutError
 
-    def on(self, name: str, handler: H | None = None) -> Any:
+    @overload
+    def on(self, name: str, handler: H) -> H: ...
+
+    @overload
+    def on(self, name: str) -> Callable[[H], H]: ...
+
+    def on(self, name: str, handler: H | None = None) -> H | Callable[[H], H]:
         """Call *handler* with the event's JSON object on each ``answered``, ``hold``,
         ``resume``, ``dtmf`` or ``ended``. A plain function or a coroutine function; also
         usable as a decorator. What an attribute alone told has only ``event`` and ``call_id``.
