@@ -36,8 +36,9 @@ class JitterBuffer:
         self.shed = 0  # packets thrown away to keep the delay down
         self._target = target_ms * _PER_MS
         self._limit = limit_ms * _PER_MS
-        # Half a frame early: the steady clock adds up to one frame of its own.
-        self._patience = (target_ms - 10) / 1000
+        # Half a frame early: the steady clock adds up to one frame of its own. And a
+        # millisecond, so that clocks in step do not depend on rounding.
+        self._patience = (target_ms - 11) / 1000
         self._concealer = Concealer()
         self._packets: dict[int, tuple[int, bytes]] = {}
         self.reset()

@@ -99,21 +99,27 @@ def build(packet: Packet, *, padding: int = 0) -> bytes:
         raise RtpError("more than 15 CSRC")
     if not 0 <= padding <= 255:
         raise RtpError("padding is not 0 to 255")
-    first = 0x80 | len(packet.csrc) | (0x20 if padding else 0)
-    middle = struct.pack(f"!{len(packet.csrc)}I", *packet.csrc)
-    if packet.extension is not None:
-        profile, data = packet.extension
-        if len(data) % 4:
-            raise RtpError("header extension is not a multiple of four bytes")
-        first |= 0x10
-        middle += _EXTENSION.pack(profile, len(data) // 4) + data
+    if not 0 <= packet.payload_type <= 127:
+        raise RtpError("payload type is not 0 to 127")
+    if packet.extension is not None and len(packet.extension.data) % 4:
+        raise RtpError("header extension is not a multiple of four bytes")
     tail = bytes(padding - 1) + bytes((padding,)) if padding else b""
-    second = packet.payload_type | (0x80 if packet.marker else 0)
     try:
-        header = HEADER.pack(first, second, packet.sequence, packet.timestamp, packet.ssrc)
+        return _header(packet, 0x20 if padding else 0) + packet.payload + tail
     except struct.error as error:
         raise RtpError("a header field is out of range") from error
-    return header + middle + packet.payload + tail
+
+
+def _header(packet: Packet, flags: int) -> bytes:
+    """Return the header with CSRC list and extension. Raises ``struct.error``."""
+    first = 0x80 | flags | len(packet.csrc)
+    rest = struct.pack(f"!{len(packet.csrc)}I", *packet.csrc)
+    if packet.extension is not None:
+        profile, data = packet.extension
+        first |= 0x10
+        rest += _EXTENSION.pack(profile, len(data) // 4) + data
+    second = packet.payload_type | (0x80 if packet.marker else 0)
+    return HEADER.pack(first, second, packet.sequence, packet.timestamp, packet.ssrc) + rest
 
 
 def timestamp_distance(later: int, earlier: int) -> int:

@@ -7,6 +7,8 @@ from rtp.packet import SEQUENCE_MASK, TIMESTAMP_MASK, timestamp_distance
 
 MAX_JUMP = 1000
 """A larger step of the sequence number is a restart of the sender, once confirmed."""
+MAX_MISORDER = 100
+"""A step further back is a restart as well: nothing is that late (RFC 3550 A.1)."""
 _FIRST_CYCLE = 1 << 16
 _WINDOW = (1 << 64) - 1
 _MAX_TRANSIT_STEP = RATE  # one second: a clock that was set, not jitter
@@ -67,7 +69,7 @@ class Reception:
             self._unique += 1
             self._jumped_to = -1
             return self.highest
-        if step > MAX_JUMP or step < -MAX_JUMP:
+        if step > MAX_JUMP or step < -MAX_MISORDER or sequence == self._jumped_to:
             # RFC 3550 A.1: two sequential packets: assume the other side restarted.
             if sequence == self._jumped_to:
                 return self._restart(ssrc, sequence)

@@ -168,16 +168,10 @@ class SdkCarrier:
     # What the network tells us.
 
     def _rtp_readable(self) -> None:
-        try:
-            drain(self._lease.rtp, self._rtp_arrived)
-        except Exception:
-            self._failed()
+        self._attempt(drain, self._lease.rtp, self._rtp_arrived)
 
     def _rtcp_readable(self) -> None:
-        try:
-            drain(self._lease.rtcp, self._rtcp_arrived)
-        except Exception:
-            self._failed()
+        self._attempt(drain, self._lease.rtcp, self._rtcp_arrived)
 
     def _rtp_arrived(self, data: bytes, source: tuple[str, int]) -> None:
         if self._negotiated is None:
@@ -200,22 +194,29 @@ class SdkCarrier:
         """Do what is due. An error of this call is logged and stays with it."""
         if self._closed:
             return
+        due = self._hearing.due(now)
+        if due.frames:
+            self._attempt(self._hear, due.frames, now)
+            self._attempt(self._look_after, now)
+        due = self._speaking.due(now)
+        if due.frames:
+            self._attempt(self._speak, due)
+
+    def _attempt(self, step: Callable[..., object], *arguments: object) -> None:
         try:
-            due = self._hearing.due(now)
-            if due.frames:
-                self._hear(due.frames, now)
-            due = self._speaking.due(now)
-            if due.frames:
-                self._speak(due)
+            step(*arguments)
         except Exception:
             self._failed()
 
     def _hear(self, frames: int, now: float) -> None:
-        """Give the room what the carrier said; look after keys, watchdog and reports."""
+        """Give the room what the carrier said."""
         open_ = self._levels.caller_audio
         for _ in range(frames):
             pcm = self._receiver.frame(FRAME_SAMPLES, now)
             self._room.push(pcm if open_ and pcm is not None else SILENT_FRAME)
+
+    def _look_after(self, now: float) -> None:
+        """Tell keys and silence of the wire; report."""
         for key in self._receiver.keys(now):
             self._notify(KeyPressed(digit=key.digit, duration_ms=key.duration_ms))
         self._watch(now)
