@@ -1,1 +1,1 @@
-
+"""The sockets of RTP."""

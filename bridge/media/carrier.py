@@ -1,0 +1,305 @@
+"""The carrier's side of one call for an engine that handles PCM.
+
+RTP comes in by the loop's reader and waits in the jitter buffer; everything
+else happens in `SdkCarrier.tick`, on the clock that all calls share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from bridge.media.ports import Ports
+from bridge.media.seam import (
+    KeyPressed,
+    Lease,
+    MediaLevels,
+    MediaNotice,
+    MediaSpec,
+    MediaStats,
+    MediaTimedOut,
+)
+from bridge.media.ticker import Ticker
+from bridge.room.seam import RoomAudio
+from rtp import g711
+from rtp.clock import Due, PacketClock
+from rtp.dtmf import DtmfSender, EventFrame, Pause
+from rtp.latch import Latch, canonical, networks
+from rtp.net.socket import drain, send
+from rtp.packet import Stream, is_rtcp
+from rtp.receiver import Receiver
+from rtp.report import Reporter
+from sdp.negotiated import Negotiated
+
+log = structlog.get_logger(__name__)
+
+FRAME_SAMPLES = 160
+FRAME_SECONDS = FRAME_SAMPLES / g711.RATE
+SILENT_FRAME = bytes(FRAME_SAMPLES * 2)
+MAX_CAUGHT_UP = 50
+"""Frames of agent audio dropped one by one after a stall; beyond that, all that waits."""
+
+CLOSED = MediaLevels(transmit=False, agent_audio=False, caller_audio=False, watchdog=None)
+
+
+class SdkCarrier:
+    """Implements `bridge.media.seam.CarrierMedia`; made by the engine.
+
+    The room gets 20 ms on every beat from the start, silence while
+    ``caller_audio`` is closed or nothing comes, so that the published track
+    runs without a gap from the join on.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: MediaSpec,
+        lease: Lease,
+        room: RoomAudio,
+        notify: Callable[[MediaNotice], None],
+        ports: Ports,
+        ticker: Ticker,
+        now: Callable[[], float],
+    ) -> None:
+        self._call_id = spec.call_id
+        self._lease = lease
+        self._room = room
+        self._notify = notify
+        self._ports = ports
+        self._ticker = ticker
+        self._now = now
+        self._latch = Latch(
+            signalling=spec.signalling_address,
+            allow=networks(spec.media_allow),
+            own=ports.is_own,
+        )
+        self._receiver = Receiver(self._latch)
+        self._stream = Stream(ssrc=lease.ssrc, sequence=lease.sequence, timestamp=lease.timestamp)
+        self._reporter = Reporter(
+            stream=self._stream, reception=self._receiver.reception, cname=secrets.token_hex(12)
+        )
+        self._dtmf = DtmfSender()
+        self._negotiated: Negotiated | None = None
+        self._levels = CLOSED
+        self._answered = False  # transmit has been open before
+        self._watched_from = 0.0
+        self._timed_out = False
+        self._samples = FRAME_SAMPLES  # of one packet that we send
+        self._rtcp_source: tuple[str, int] | None = None
+        self._failures = 0
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(lease.rtp, self._rtp_readable)
+        self._loop.add_reader(lease.rtcp, self._rtcp_readable)
+        start = ticker.add(self)
+        self._hearing = PacketClock(start=start, period=FRAME_SECONDS)
+        self._speaking = PacketClock(start=start, period=FRAME_SECONDS)
+
+    # What the call tells us.
+
+    def connect(self, negotiated: Negotiated) -> None:
+        """Take what was negotiated. The stream's identity goes on (RFC 3264 8.3)."""
+        self._negotiated = negotiated
+        self._latch.expect(negotiated.remote_address, negotiated.remote_port, self._now())
+        codecs = {
+            payload_type: codec
+            for payload_type, codec in negotiated.receive_codecs
+            if codec in g711.SILENCE_BYTE
+        }
+        self._receiver.expect(codecs, negotiated.receive_dtmf_payload_type)
+        samples = min(60, max(10, negotiated.ptime)) * g711.RATE // 1000
+        if samples != self._samples:
+            self._samples = samples
+            self._speaking.period = samples / g711.RATE
+
+    def apply(self, levels: MediaLevels) -> None:
+        """Open or close what may flow, at once."""
+        before, self._levels = self._levels, levels
+        now = self._now()
+        if levels.transmit and not self._answered:
+            self._answered = True
+            self._latch.open(now)  # the answer after early media
+        if not levels.transmit:
+            self._dtmf.clear()
+        if levels.agent_audio != before.agent_audio:
+            self._room.discard()
+        if levels.caller_audio and not before.caller_audio:
+            self._receiver.buffer.reset()  # nothing heard while closed is played later
+        if levels.watchdog != before.watchdog:
+            self._watched_from = now
+            self._timed_out = False
+
+    def send_dtmf(self, digits: str) -> None:
+        """Queue *digits*; dropped when nothing may go out or they take no telephone-events."""
+        negotiated = self._negotiated
+        if self._levels.transmit and negotiated and negotiated.dtmf_payload_type is not None:
+            self._dtmf.send(digits)
+
+    def stats(self) -> MediaStats:
+        """Return the counters so far."""
+        trip = self._reporter.round_trip
+        return MediaStats(
+            packets_received=self._receiver.accepted,
+            packets_sent=self._stream.packets,
+            packets_lost=max(0, self._receiver.reception.lost),
+            packets_refused=self._receiver.refused,
+            jitter_ms=self._receiver.reception.jitter * 1000 / g711.RATE,
+            round_trip_ms=None if trip is None else trip * 1000,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    async def close(self) -> None:
+        """Stop and give the ports back to rest; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ticker.remove(self)
+        self._loop.remove_reader(self._lease.rtp)
+        self._loop.remove_reader(self._lease.rtcp)
+        self._ports.release(self._lease)
+
+    # What the network tells us.
+
+    def _rtp_readable(self) -> None:
+        self._attempt(drain, self._lease.rtp, self._rtp_arrived)
+
+    def _rtcp_readable(self) -> None:
+        self._attempt(drain, self._lease.rtcp, self._rtcp_arrived)
+
+    def _rtp_arrived(self, data: bytes, source: tuple[str, int]) -> None:
+        if self._negotiated is None:
+            return
+        if is_rtcp(data):
+            self._rtcp_arrived(data, source)
+            return
+        self._receiver.receive(data, source, self._now())
+
+    def _rtcp_arrived(self, data: bytes, source: tuple[str, int]) -> None:
+        target = self._latch.target
+        if target is None or source[0] != target[0]:
+            return
+        if self._reporter.receive(data, self._now()):
+            self._rtcp_source = source
+
+    # What the clock tells us.
+
+    def tick(self, now: float) -> None:
+        """Do what is due. An error of this call is logged and stays with it."""
+        if self._closed:
+            return
+        due = self._hearing.due(now)
+        if due.frames:
+            self._attempt(self._hear, due.frames, now)
+            self._attempt(self._look_after, now)
+        due = self._speaking.due(now)
+        if due.frames:
+            self._attempt(self._speak, due)
+
+    def _attempt(self, step: Callable[..., object], *arguments: object) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            self._failed()
+
+    def _hear(self, frames: int, now: float) -> None:
+        """Give the room what the carrier said."""
+        open_ = self._levels.caller_audio
+        for _ in range(frames):
+            pcm = self._receiver.frame(FRAME_SAMPLES, now)
+            self._room.push(pcm if open_ and pcm is not None else SILENT_FRAME)
+
+    def _look_after(self, now: float) -> None:
+        """Tell keys and silence of the wire; report."""
+        for key in self._receiver.keys(now):
+            self._notify(KeyPressed(digit=key.digit, duration_ms=key.duration_ms))
+        self._watch(now)
+        if self._levels.transmit and self._reporter.due(now):
+            self._report(now)
+
+    def _watch(self, now: float) -> None:
+        limit = self._levels.watchdog
+        if limit is None or self._timed_out:
+            return
+        heard_at = self._receiver.last_at
+        since = self._watched_from if heard_at is None else max(heard_at, self._watched_from)
+        if now - since >= limit:
+            self._timed_out = True
+            self._notify(MediaTimedOut(ever=heard_at is not None))
+
+    def _speak(self, due: Due) -> None:
+        """Send what is due; what was not sent in time only advances the timestamp."""
+        if due.skipped:
+            self._stream.skip(due.skipped * self._samples)
+            self._drop_agent_audio(due.skipped)
+        target = self._latch.target
+        negotiated = self._negotiated
+        if negotiated is None or target is None or not self._levels.transmit:
+            self._stream.skip(due.frames * self._samples)
+            self._room.discard()
+            return
+        for _ in range(due.frames):
+            send(self._lease.rtp, self._next_packet(negotiated), target)
+
+    def _drop_agent_audio(self, frames: int) -> None:
+        """Drop what should have been played during a stall: it must not come late."""
+        if frames > MAX_CAUGHT_UP:
+            self._room.discard()
+            return
+        for _ in range(frames):
+            self._room.pull(self._samples)
+
+    def _next_packet(self, negotiated: Negotiated) -> bytes:
+        """Return the next packet: an event, the agent, or silence."""
+        samples = self._samples
+        pcm = self._agent_audio(samples)
+        if self._dtmf.busy and negotiated.dtmf_payload_type is not None:
+            frame = self._dtmf.next_frame(self._stream.timestamp, samples)
+            if isinstance(frame, EventFrame):
+                return self._stream.event(
+                    negotiated.dtmf_payload_type,
+                    frame.payload,
+                    timestamp=frame.timestamp,
+                    marker=frame.marker,
+                    samples=samples,
+                )
+            if isinstance(frame, Pause):
+                pcm = None
+        codec = negotiated.codec
+        payload = g711.silence(codec, samples) if pcm is None else g711.encode(codec, pcm)
+        return self._stream.packet(negotiated.payload_type, payload, samples)
+
+    def _agent_audio(self, samples: int) -> bytes | None:
+        if self._levels.agent_audio:
+            return self._room.pull(samples)
+        self._room.discard()
+        return None
+
+    def _report(self, now: float) -> None:
+        target = self._rtcp_target()
+        if target is not None:
+            send(self._lease.rtcp, self._reporter.build(now), target)
+
+    def _rtcp_target(self) -> tuple[str, int] | None:
+        """Return where reports go: as signalled, or where theirs come from when latched."""
+        target = self._latch.target
+        negotiated = self._negotiated
+        if target is None or negotiated is None:
+            return None
+        if target == (canonical(negotiated.remote_address), negotiated.remote_port):
+            port = negotiated.remote_rtcp_port
+            return (target[0], port) if 0 < port < 65536 else None
+        source = self._rtcp_source
+        return source if source is not None and source[0] == target[0] else None
+
+    def _failed(self) -> None:
+        """Log the present exception, ever more rarely."""
+        self._failures += 1
+        if self._failures & (self._failures - 1) == 0:
+            log.exception("media.call_failed", call_id=self._call_id, failures=self._failures)

@@ -1,0 +1,567 @@
+"""Writes the vectors beside it: ``python tests/vectors/rtp/make_vectors.py``."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+SDP = ("192.0.2.10", 4000)
+HERE = Path(__file__).parent
+
+
+class Script:
+    """One vector; the sender's sequence and timestamp go on by themselves."""
+
+    def __init__(self, *, allow: tuple[str, ...] = (), own: tuple[Any, ...] = ()) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.t = 0.0
+        self.source = SDP
+        self.ssrc = 0x1111
+        self.sequence = 65530
+        self.timestamp = 0xFFFF_FE00
+        own = tuple(list(port) for port in own)
+        self.add(do="open", signalling="198.51.100.1", allow=list(allow), own=own)
+
+    def add(self, **line: Any) -> None:
+        self.lines.append({"t": round(self.t, 4), **line})
+
+    def expect(self, address: str = SDP[0], port: int = SDP[1]) -> None:
+        self.add(
+            do="expect", address=address, port=port, codecs={"8": "PCMA", "0": "PCMU"}, dtmf=101
+        )
+
+    def raw(self, data: bytes, *, accepted: bool) -> None:
+        self.add(**{"from": list(self.source)}, hex=data.hex(), accepted=accepted)
+
+    def header(
+        self, pt: int, *, first: int = 0x80, marker: bool = False, ts: int | None = None
+    ) -> bytes:
+        timestamp = self.timestamp if ts is None else ts
+        data = struct.pack(
+            "!BBHII",
+            first,
+            pt | (0x80 if marker else 0),
+            self.sequence & 0xFFFF,
+            timestamp & 0xFFFF_FFFF,
+            self.ssrc,
+        )
+        self.sequence += 1
+        return data
+
+    def audio(self, byte: int, *, samples: int = 160, pt: int = 8, accepted: bool = True) -> None:
+        self.raw(self.header(pt) + bytes((byte,)) * samples, accepted=accepted)
+        self.timestamp += samples
+
+    def lose(self, samples: int = 160) -> None:
+        self.sequence += 1
+        self.timestamp += samples
+
+    def event(
+        self, code: int, duration: int, ts: int, *, end: bool = False, marker: bool = False
+    ) -> None:
+        body = struct.pack("!BBH", code, 10 | (0x80 if end else 0), duration)
+        self.raw(self.header(101, marker=marker, ts=ts) + body, accepted=True)
+
+    def frame(self, what: int | str, *, law: str = "PCMA", samples: int = 160) -> None:
+        """The steady clock, half a frame after the packets."""
+        self.t += 0.010
+        pcm: Any = what if isinstance(what, str) else {"law": law, "byte": f"{what:02x}"}
+        self.add(do="frame", samples=samples, pcm=pcm)
+        self.t += 0.010
+
+    def keys(self, *keys: tuple[str, int]) -> None:
+        self.add(do="keys", keys=[list(key) for key in keys])
+
+    def stats(self, **values: Any) -> None:
+        self.add(do="stats", **values)
+
+    def steady(self) -> None:
+        """Five packets; the first is played 30 ms after it came."""
+        self.audio(0x10)
+        self.frame("silence")
+        self.audio(0x11)
+        self.frame(0x10)
+        self.audio(0x12)
+        self.frame(0x11)
+
+    def write(self, name: str) -> None:
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in self.lines)
+        (HERE / f"{name}.jsonl").write_text(text)
+
+
+def plain_and_wrap() -> Script:
+    s = Script()
+    s.expect()
+    s.stats(target=list(SDP))
+    s.steady()
+    for byte in range(0x13, 0x23):  # both counters wrap on the way
+        s.audio(byte)
+        s.frame(byte - 1)
+    s.stats(received=19, lost=0, refused=0, target=list(SDP))
+    return s
+
+
+def one_lost() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.lose()
+    s.frame(0x12)
+    s.audio(0x14)
+    s.frame("concealed")
+    s.audio(0x15)
+    s.frame(0x14)
+    s.stats(received=5, lost=1)
+    return s
+
+
+def ten_lost() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    for index in range(10):
+        s.lose()
+        s.frame([0x12, "concealed", "concealed", "concealed"][index] if index < 4 else "silence")
+    s.audio(0x20)
+    s.frame("silence")
+    s.audio(0x21)
+    s.frame(0x20)
+    s.frame(0x21)
+    s.stats(received=5, lost=10)
+    return s
+
+
+def reordered_and_twice() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.sequence += 1
+    s.timestamp += 160
+    s.audio(0x14)
+    s.sequence -= 2
+    s.timestamp -= 320
+    s.frame(0x12)
+    s.audio(0x13)
+    s.sequence -= 1
+    s.timestamp -= 160
+    s.audio(0x13)
+    s.frame(0x13)
+    s.frame(0x14)
+    s.stats(received=6, lost=0, refused=0)
+    return s
+
+
+def restart() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.sequence += 5000
+    s.timestamp += 777_777
+    s.audio(0x20)  # RFC 3550 A.1: the first of a jump is not believed
+    s.frame(0x12)
+    for byte, heard in ((0x21, "silence"), (0x22, 0x21), (0x23, 0x22)):
+        s.audio(byte)
+        s.frame(heard)
+    s.stats(received=7, lost=0)
+    return s
+
+
+def stray_sequence() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.sequence += 30_000
+    s.audio(0x66)
+    s.sequence -= 30_001
+    s.timestamp -= 160
+    s.audio(0x13)
+    s.frame(0x12)
+    s.audio(0x14)
+    s.frame(0x13)
+    s.stats(lost=0)
+    return s
+
+
+def ssrc_change() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.ssrc, s.sequence, s.timestamp = 0x2222, 9, 4_000_000
+    s.audio(0x20)
+    s.frame("silence")
+    s.audio(0x21)
+    s.frame(0x20)
+    s.audio(0x22)
+    s.frame(0x21)
+    s.stats(received=6, lost=0)
+    return s
+
+
+def silence_suppressed() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.frame(0x12)
+    for heard in ("concealed", "concealed", "concealed", "silence", "silence", "silence"):
+        s.timestamp += 160
+        s.frame(heard)
+    s.timestamp += 160
+    s.audio(0x20)
+    s.frame("silence")
+    s.audio(0x21)
+    s.frame(0x20)
+    s.stats(received=5, lost=0)
+    return s
+
+
+def comfort_noise() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.raw(s.header(13) + b"\x30", accepted=True)
+    s.timestamp += 160
+    s.frame(0x12)
+    s.frame("silence")
+    s.stats(received=4, lost=0, refused=0)
+    return s
+
+
+def headers() -> Script:
+    s = Script()
+    s.expect()
+    body = b"\x10" * 160
+    s.raw(s.header(8, first=0x82) + b"\0\0\0\1\0\0\0\2" + body, accepted=True)
+    s.timestamp += 160
+    s.frame("silence")
+    s.raw(s.header(8, first=0x90) + b"\xbe\xde\0\1\0\0\0\0" + b"\x11" * 160, accepted=True)
+    s.timestamp += 160
+    s.frame(0x10)
+    s.raw(s.header(8, first=0xA0) + b"\x12" * 160 + b"\0\0\0\4", accepted=True)
+    s.timestamp += 160
+    s.frame(0x11)
+    s.frame(0x12)
+    s.stats(received=3, refused=0)
+    return s
+
+
+def junk() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.raw(b"", accepted=False)
+    s.raw(b"\x80\x08\x00", accepted=False)
+    s.raw(b"\x40" + bytes(171), accepted=False)
+    s.raw(b"\x8f\x08" + bytes(12), accepted=False)
+    s.raw(b"\x90\x08" + bytes(10) + b"\0\0\xff\xff", accepted=False)
+    s.raw(b"\xa0\x08" + bytes(10) + b"\x09", accepted=False)
+    s.raw(b"\x80\x12" + bytes(30), accepted=False)
+    s.raw(b"\x80\x08" + bytes(1900), accepted=False)
+    s.audio(0x13)
+    s.frame(0x12)
+    s.stats(received=4, refused=8, lost=0)
+    return s
+
+
+def both_laws() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.audio(0x33, pt=0)
+    s.frame(0x12)
+    s.audio(0x34)
+    s.frame(0x33, law="PCMU")
+    s.frame(0x34)
+    return s
+
+
+def packet_times() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10, samples=240)
+    s.frame("silence")
+    s.audio(0x10, samples=80)
+    s.audio(0x10, samples=80)
+    s.frame(0x10)
+    s.audio(0x10, samples=480)
+    for _ in range(4):
+        s.frame(0x10)
+    s.stats(lost=0)
+    return s
+
+
+def key_once() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    start = s.timestamp
+    for index in range(1, 6):
+        s.event(5, 160 * index, start, marker=index == 1)
+    for _ in range(3):
+        s.event(5, 800, start, end=True)
+    s.keys(("5", 100))
+    s.timestamp += 1280
+    start = s.timestamp
+    s.event(5, 160, start, marker=True)
+    s.event(5, 320, start, end=True)
+    s.keys(("5", 40))
+    s.t += 1
+    s.keys()
+    s.stats(lost=0, refused=0)
+    return s
+
+
+def key_ends_lost() -> Script:
+    s = Script()
+    s.expect()
+    start = s.timestamp
+    s.event(11, 160, start, marker=True)
+    s.t += 0.02
+    s.event(11, 320, start)
+    s.t += 0.15
+    s.keys()
+    s.t += 0.06
+    s.keys(("#", 40))
+    s.event(11, 640, start, end=True)  # late: told already
+    s.keys()
+    return s
+
+
+def key_start_lost() -> Script:
+    s = Script()
+    s.expect()
+    s.event(10, 1600, s.timestamp, end=True)
+    s.keys(("*", 200))
+    return s
+
+
+def key_cut_short_by_next() -> Script:
+    s = Script()
+    s.expect()
+    first = s.timestamp
+    s.event(1, 800, first, marker=True)
+    s.event(2, 160, first + 2000, marker=True)
+    s.keys(("1", 100))
+    s.event(1, 960, first, end=True)
+    s.event(2, 800, first + 2000, end=True)
+    s.keys(("2", 100))
+    return s
+
+
+def key_held_ten_seconds() -> Script:
+    s = Script()
+    s.expect()
+    start = s.timestamp
+    for duration in (16_000, 32_000, 64_000, 65_535):
+        s.event(0, duration, start, marker=duration == 16_000)
+        s.t += 0.05
+    s.event(0, 8_000, start + 65_535)
+    s.t += 0.05
+    s.event(0, 14_465, start + 65_535, end=True)
+    s.keys(("0", 10_000))
+    return s
+
+
+def no_key() -> Script:
+    s = Script()
+    s.expect()
+    s.event(16, 800, s.timestamp, end=True)  # flash
+    s.raw(s.header(101) + b"\x05\x80", accepted=True)
+    s.t += 1
+    s.keys()
+    return s
+
+
+def latch_behind_nat() -> Script:
+    s = Script()
+    s.expect()
+    s.source = ("192.0.2.77", 61_000)
+    s.audio(0x10, accepted=False)
+    s.audio(0x11, accepted=False)
+    s.stats(target=list(SDP))
+    s.audio(0x12)
+    s.stats(target=["192.0.2.77", 61_000], received=1, refused=2)
+    return s
+
+
+def latch_interrupted_probation() -> Script:
+    s = Script()
+    s.expect()
+    s.source = ("192.0.2.77", 61_000)
+    s.audio(0x10, accepted=False)
+    s.audio(0x11, accepted=False)
+    s.sequence += 1
+    s.audio(0x12, accepted=False)
+    s.audio(0x13, accepted=False)
+    s.ssrc += 1
+    s.audio(0x14, accepted=False)
+    s.audio(0x15, accepted=False)
+    s.audio(0x16)
+    return s
+
+
+def latch_signalling_network() -> Script:
+    s = Script()
+    s.expect()
+    s.source = ("198.51.100.99", 5000)
+    for accepted in (False, False, True):
+        s.audio(0x10, accepted=accepted)
+    return s
+
+
+def latch_stranger() -> Script:
+    s = Script(own=(("192.0.2.50", 20_000),))
+    s.expect()
+    for stranger in (("203.0.113.5", 4000), ("127.0.0.1", 4000), ("192.0.2.50", 20_000)):
+        s.source = stranger
+        for _ in range(6):
+            s.audio(0x10, accepted=False)
+    s.stats(target=list(SDP), received=0, refused=18)
+    return s
+
+
+def latch_allowed_private() -> Script:
+    s = Script(allow=("10.1.0.0/16",))
+    s.expect()
+    s.source = ("10.2.0.1", 4000)
+    for _ in range(4):
+        s.audio(0x10, accepted=False)
+    s.source = ("10.1.2.3", 4000)
+    for accepted in (False, False, True):
+        s.audio(0x10, accepted=accepted)
+    s.stats(target=["10.1.2.3", 4000])
+    return s
+
+
+def latch_private_sdp() -> Script:
+    s = Script()
+    s.expect("192.168.1.2")
+    s.stats(target=None)
+    s.source = ("192.168.1.2", 4000)
+    for _ in range(5):
+        s.audio(0x10, accepted=False)
+    return s
+
+
+def latch_locked() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.source = ("192.0.2.66", 4000)
+    s.ssrc = 0x6666
+    for _ in range(10):
+        s.audio(0x66, accepted=False)
+    s.stats(target=list(SDP))
+    return s
+
+
+def latch_silent_two_seconds() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10)
+    s.source = ("192.0.2.66", 4000)
+    s.t += 1.9
+    for _ in range(4):
+        s.audio(0x66, accepted=False)
+    s.t += 0.2
+    for accepted in (False, False, True):
+        s.audio(0x66, accepted=accepted)
+    s.stats(target=["192.0.2.66", 4000])
+    return s
+
+
+def latch_sdp_address_wins() -> Script:
+    s = Script()
+    s.expect()
+    s.source = ("192.0.2.66", 4000)
+    for accepted in (False, False, True):
+        s.audio(0x66, accepted=accepted)
+    s.source = SDP
+    s.audio(0x10)
+    s.source = ("192.0.2.66", 4000)
+    s.audio(0x66, accepted=False)
+    s.stats(target=list(SDP))
+    return s
+
+
+def latch_moved_by_reinvite() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10)
+    s.expect("192.0.2.200", 7000)
+    s.stats(target=["192.0.2.200", 7000])
+    for _ in range(10):  # the old source's tail
+        s.audio(0x10, accepted=False)
+    s.source = ("192.0.2.201", 7000)
+    s.ssrc = 0x2222
+    for accepted in (False, False, True):
+        s.audio(0x20, accepted=accepted)
+    s.stats(target=["192.0.2.201", 7000])
+    return s
+
+
+def latch_window_told() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10)
+    s.add(do="window")
+    s.audio(0x11)
+    s.source = ("192.0.2.66", 4000)
+    s.ssrc = 0x6666
+    for accepted in (False, False, True):
+        s.audio(0x66, accepted=accepted)
+    s.stats(target=["192.0.2.66", 4000])
+    return s
+
+
+def latch_nowhere() -> Script:
+    s = Script()
+    s.expect()
+    s.source = ("192.0.2.66", 4000)
+    for accepted in (False, False, True):
+        s.audio(0x66, accepted=accepted)
+    for address, port in (("", 0), ("0.0.0.0", 4000), SDP):
+        s.expect(address, port)
+        s.audio(0x66)
+    s.stats(target=["192.0.2.66", 4000])
+    return s
+
+
+CASES = (
+    plain_and_wrap,
+    one_lost,
+    ten_lost,
+    reordered_and_twice,
+    restart,
+    stray_sequence,
+    ssrc_change,
+    silence_suppressed,
+    comfort_noise,
+    headers,
+    junk,
+    both_laws,
+    packet_times,
+    key_once,
+    key_ends_lost,
+    key_start_lost,
+    key_cut_short_by_next,
+    key_held_ten_seconds,
+    no_key,
+    latch_behind_nat,
+    latch_interrupted_probation,
+    latch_signalling_network,
+    latch_stranger,
+    latch_allowed_private,
+    latch_private_sdp,
+    latch_locked,
+    latch_silent_two_seconds,
+    latch_sdp_address_wins,
+    latch_moved_by_reinvite,
+    latch_window_told,
+    latch_nowhere,
+)
+
+if __name__ == "__main__":
+    for case in CASES:
+        case().write(case.__name__)
