@@ -52,9 +52,12 @@ class TcpLimits:
 class _Connection(asyncio.Protocol):
     """One TCP connection, accepted or dialled."""
 
-    def __init__(self, owner: TcpTransport, listener: Bound | None) -> None:
+    def __init__(
+        self, owner: TcpTransport, *, listener: Bound | None = None, remote: Address | None = None
+    ) -> None:
         self._owner = owner
         self.listener = listener  # None: we dialled
+        self.remote = remote  # None: the peer did
         self.flow: Flow | None = None
         self.transport: asyncio.Transport | None = None
         self.active_at = 0.0
@@ -64,6 +67,8 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
         if self.listener is not None:
             self._owner.accepted(self, self.listener)
+        elif self.remote is not None:
+            self._owner.dialled(self, self.remote)
 
     def data_received(self, data: bytes) -> None:
         if self.flow is not None:
@@ -118,7 +123,7 @@ class TcpTransport:
             sock.bind((host, port))
             bound = Bound(transport="tcp", host=canonical(host), port=sock.getsockname()[1])
             server = await loop.create_server(
-                lambda: _Connection(self, bound), sock=sock, backlog=_BACKLOG
+                lambda: _Connection(self, listener=bound), sock=sock, backlog=_BACKLOG
             )
         except OSError as failure:
             sock.close()
@@ -175,8 +180,8 @@ class TcpTransport:
             # The first listener may have closed it again.
             done(flow if flow is not None and flow.id in self._connections else None)
 
-    async def _open(self, remote: Address) -> Flow:
-        connection = _Connection(self, None)
+    async def _open(self, remote: Address) -> Flow | None:
+        connection = _Connection(self, remote=remote)
         source = self._source(remote[0])
         await asyncio.get_running_loop().create_connection(
             lambda: connection,
@@ -184,12 +189,15 @@ class TcpTransport:
             remote[1],
             local_addr=(source, 0) if source is not None else None,
         )
-        transport = connection.transport
-        if transport is None or transport.is_closing() or self._closed:
-            if transport is not None:
-                transport.abort()
-            raise ConnectionError("closed by the peer at once")
-        local = transport.get_extra_info("sockname")
+        return connection.flow
+
+    def dialled(self, connection: _Connection, remote: Address) -> None:
+        """Make the flow of a connection that was just established, before it can be read."""
+        assert connection.transport is not None
+        if self._closed:
+            connection.transport.abort()
+            return
+        local = connection.transport.get_extra_info("sockname")
         listener = listener_for(remote[0], self._bound)
         flow = self._admit(
             connection,
@@ -200,7 +208,6 @@ class TcpTransport:
         )
         self._dialled[remote] = flow.id
         self._owner.opened(flow)
-        return flow
 
     def _source(self, address: str) -> str | None:
         """The local address to dial from; None leaves it to the route."""
@@ -362,6 +369,7 @@ class TcpTransport:
         for connection in list(self._connections.values()):
             if connection.transport is not None:
                 connection.transport.abort()
+        await asyncio.sleep(0)
         for server in self._servers:
             await server.wait_closed()
 

@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -28,7 +29,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.transport.flow import Admitted, Bound, ListenError, SendError, canonical, route_address
-from bridge.transport.resolver import Resolver
+from bridge.transport.resolver import Resolved, Resolver
 from bridge.transport.tcp import TcpLimits, TcpTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
 from bridge.trunk.admission import Admission, Gcra
@@ -167,6 +168,17 @@ class UserAgent:
             if known is not None and known.addresses:
                 return known.addresses[0][0]
         return None
+
+    def next_hop_allowed(self, host: str, trunk: str) -> bool:  # noqa: ARG002
+        """Whether a message of a peer may send us to *host*; for the endpoint.
+
+        A name is allowed: its addresses are asked about one by one.
+        """
+        try:
+            ip_address(host)
+        except ValueError:
+            return True
+        return self._admission.may_dial(host, self._clock())
 
     # Verbs: the endpoint's commands, carried out at once. Each raises what the endpoint raises.
 
@@ -323,12 +335,15 @@ class UserAgent:
     def _resolve(self, output: Resolve) -> None:
         known = self._resolver.cached(output.transport, output.host, output.port)
         if known is not None:
-            self._feed(self._endpoint.resolved, output.query, known.addresses, self._clock())
-            return
-        self._spawn(self._look_up(output))
+            self._resolved(output, known)
+        else:
+            self._spawn(self._look_up(output))
 
     async def _look_up(self, output: Resolve) -> None:
         found = await self._resolver.resolve(output.transport, output.host, output.port)
+        self._resolved(output, found)
+
+    def _resolved(self, output: Resolve, found: Resolved) -> None:
         for host in self._admission.hosts:
             if host.host.lower() == output.host.lower():
                 self._learn(host.trunk, found.addresses)
@@ -337,10 +352,6 @@ class UserAgent:
     def _connect(self, output: Connect) -> None:
         now = self._clock()
         address = canonical(output.address)
-        if not self._admission.may_dial(address, now):
-            log.warning("ua.dial_refused", remote=address, why="not_public_not_of_a_trunk")
-            self._connected(output.attempt, None)
-            return
         self._admission.reached(address, now)
         match output.transport:
             case "udp":
