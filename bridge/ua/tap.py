@@ -13,6 +13,8 @@ from bridge.sip.flow import Flow
 
 _MAX_LINE = 160
 _MAX_CALL_ID = 256
+_DIGITS = re.compile(r"[0-9]{5,}")
+_CALL_ID = 256
 _USER = re.compile(r"\b(sips?|tel):([^@\s;>]*)(?=[@\s;>])", re.IGNORECASE)
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
 _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", re.MULTILINE)
@@ -95,17 +97,25 @@ class Ladder:
 
 
 def masked(line: str) -> str:
-    """Return a start line without numbers: no user part with a digit in it."""
-    line = _USER.sub(_masked_user, line[:_MAX_LINE])
-    return "".join(c if c.isprintable() else "?" for c in line)
+    """Return a start line without numbers, control characters, or anything unexpected."""
+    first, _, rest = line.partition(" ")
+    if first == "SIP/2.0":
+        shown = f"{first} {_DIGITS.sub('***', rest)}"
+    else:
+        uri, _, version = rest.rpartition(" ")
+        shown = f"{first} {_masked_uri(uri)} {version}"
+    return "".join(c if c.isprintable() else "?" for c in shown[:_MAX_LINE])
 
 
-def _masked_user(match: re.Match[str]) -> str:
-    scheme, user = match[1], match[2]
-    at = match.string[match.end() : match.end() + 1] == "@"
-    if scheme.lower() != "tel" and not at:
-        return match[0]  # a host alone: addresses and ports are no numbers
-    return f"{scheme}:***" if any(c.isdigit() for c in user) else match[0]
+def _masked_uri(uri: str) -> str:
+    scheme, _, rest = uri.partition(":")
+    user, at, host = rest.rpartition("@")
+    if scheme.lower() not in ("sip", "sips") or not (at or "." in rest or "[" in rest):
+        # tel:, a URI we do not know, or a number in the place of the host.
+        return f"{scheme}:***"
+    if any(c.isdigit() for c in user):
+        user = "***"
+    return f"{scheme}:{user}{at}{host}"
 
 
 def sdp_direction(body: bytes) -> str | None:

@@ -53,12 +53,15 @@ def test_both_dimensions_are_bounded_and_the_oldest_goes_first() -> None:
     ("line", "shown"),
     [
         ("INVITE tel:+919876543210 SIP/2.0", "INVITE tel:*** SIP/2.0"),
-        ("INVITE tel:+91-98;phone-context=x SIP/2.0", "INVITE tel:***;phone-context=x SIP/2.0"),
+        ("INVITE tel:+91-98;phone-context=x SIP/2.0", "INVITE tel:*** SIP/2.0"),
         ("BYE sip:trunkbridge@10.0.0.1:5070 SIP/2.0", "BYE sip:trunkbridge@10.0.0.1:5070 SIP/2.0"),
         ("OPTIONS sip:192.0.2.1:5060 SIP/2.0", "OPTIONS sip:192.0.2.1:5060 SIP/2.0"),
         ("INVITE sip:09876543210;x=1:pw@h SIP/2.0", "INVITE sip:***@h SIP/2.0"),
         ("INVITE SIPS:0987@h SIP/2.0", "INVITE SIPS:***@h SIP/2.0"),
         ("INVITE sip:a\x1b[2J@h SIP/2.0", "INVITE sip:***@h SIP/2.0"),
+        ("INVITE sip:" + "0987" * 60 + "@h SIP/2.0", "INVITE sip:***@h SIP/2.0"),
+        ("INVITE sip:09876543210 SIP/2.0", "INVITE sip:*** SIP/2.0"),
+        ("SIP/2.0 404 No +919876543210 here", "SIP/2.0 404 No +*** here"),
         ("SIP/2.0 200 O\x1bK", "SIP/2.0 200 O?K"),
     ],
 )
