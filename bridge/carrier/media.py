@@ -93,10 +93,9 @@ class Media:
         self._on_packet = on_packet
         self._sockets: list[tuple[socket.socket, socket.socket]] = []
         self._moved_at = 0.0
-        self._source: Source | None = None
+        self.source: Source | None = None
         self._keys: deque[Key] = deque()
         self._key_gap = 0
-        self._idle: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._talking = False
@@ -143,19 +142,16 @@ class Media:
 
     def play(self, source: Source | None) -> None:
         """Play *source* instead of what is played now."""
-        self._source = source
-
-    async def finish(self) -> None:
-        """Wait until the clip has been played and all keys sent."""
-        if self._source is None and not self._keys:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
-        await waiter
+        self.source = source
 
     def press(self, digits: str) -> None:
         """Queue *digits* as RFC 4733 events."""
         self._keys.extend(Key(DIGITS.index(digit)) for digit in digits)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether keys are still to be sent."""
+        return bool(self._keys)
 
     def close(self) -> None:
         """Stop everything and release the ports."""
@@ -169,7 +165,6 @@ class Media:
                 loop.remove_reader(sock.fileno())
                 sock.close()
         self._sockets.clear()
-        self._wake()
 
     def report(self) -> MediaReport:
         """Return the measurements so far."""
@@ -190,19 +185,16 @@ class Media:
         self._timer = loop.call_at(self._next_at, self._tick)
 
     def _slot(self) -> None:
-        if self.sending and self.remote is not None:
-            if not self._send_key():
-                self._send_audio()
+        if self.sending and self.remote is not None and not self._send_key():
+            self._send_audio()
         self._timestamp = (self._timestamp + sound.FRAME) & 0xFFFFFFFF
 
     def _send_audio(self) -> None:
         frame = None
-        if self._source is not None:
-            frame = self._source.take(self.law)
+        if self.source is not None:
+            frame = self.source.take(self.law)
             if frame is None:
-                self._source = None
-        if self._source is None and not self._keys:
-            self._wake()
+                self.source = None
         self._key_gap = max(0, self._key_gap - 1)
         payload_type = 8 if self.law == "PCMA" else 0
         payload = frame or sound.SILENCE[self.law] * sound.FRAME
@@ -224,6 +216,7 @@ class Media:
         if key.packets == KEY_PACKETS + KEY_ENDS:
             self._keys.popleft()
             self._key_gap = KEY_GAP
+            self._on_packet()
         return True
 
     def _send(self, payload_type: int, payload: bytes, timestamp: int, *, marker: bool) -> None:
@@ -252,12 +245,6 @@ class Media:
         except OSError:  # nobody listens (ICMP), or the buffer is full: lost, as on a wire
             return
         self.sent += 1
-
-    def _wake(self) -> None:
-        waiters, self._idle = self._idle, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     # receiving
 
@@ -289,7 +276,7 @@ def _arrival(ancillary: list[tuple[int, int, bytes]]) -> float:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _TIMESTAMPNS and len(data) >= 16:
             seconds, nanoseconds = struct.unpack("@qq", data[:16])
-            return float(seconds) + nanoseconds * 1e-9
+            return float(seconds + nanoseconds * 1e-9)
     return time.time()
 
 
@@ -310,7 +297,7 @@ def _bind_pair(address: str) -> tuple[socket.socket, socket.socket]:
             rtcp.close()
             continue
         for sock in (rtp, rtcp):
-            sock.setblocking(False)
+            sock.settimeout(0)
         if _TIMESTAMPNS is not None:
             rtp.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
         return rtp, rtcp

@@ -550,7 +550,7 @@ def _no(words: Words) -> Step:
 
 def _redirect(words: Words) -> Step:
     status = words.maybe_number("a status", 300, 399, 302)
-    return Redirect(status=status, to=words.peek() and words.take("a target") or "")
+    return Redirect(status=status, to=words.take("a target") if words.peek() else "")
 
 
 def _challenge(words: Words) -> Step:
