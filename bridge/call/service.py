@@ -112,9 +112,7 @@ class Rooms(RoomPort, Protocol):
 class Ledger(JournalPort, Protocol):
     """The journal, for calls and for what the service writes itself."""
 
-    def append_record(
-        self, record: CallRecord, event: CallEvent | None
-    ) -> asyncio.Future[None]:
+    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
         """Write a record that no running call writes."""
 
 
@@ -417,9 +415,7 @@ class CallService:
     def _run(
         self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, leg: SipPort, *, peer: str
     ) -> None:
-        def open_media(
-            handlers: RoomHandlers, notify: Callable[[MediaNotice], None]
-        ) -> CallMedia:
+        def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
             return self._legs.open_media(plan, trunk, lease, peer, handlers, notify)
 
         opener: OpenMedia = open_media
@@ -492,4 +488,3 @@ def _keep(written: asyncio.Future[None]) -> None:
             future.exception()
 
     written.add_done_callback(done)
-

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 
-def copied_headers(
-    headers: Iterable[tuple[str, str]], patterns: Sequence[str]
-) -> dict[str, str]:
+def copied_headers(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
     """Return the first value of each header that one of *patterns* (``X-*``) matches.
 
     Names are compared without case (RFC 3261 7.3.1) and returned in lower case.
