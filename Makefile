@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lint types arrows unit system bench clean
+
+PY := .venv/bin/python
+# Whatever keeps real time runs alone on the machine.
+ALONE := flock $(if $(TMPDIR),$(TMPDIR),/tmp)/trunkbridge.lock
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+setup:  ## install everything into .venv/ and .cache/
+	@bash scripts/setup.sh
+
+run: setup  ## two phone calls through the bridge, then stay up (ONCE=1: end after them)
+	@$(ALONE) .venv/bin/trunkbridge demo $(if $(ONCE),--once)
+
+test: setup check unit system  ## everything
+
+check: lint types arrows  ## format, lint, types and import arrows
+
+lint:  ## ruff
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+
+types:  ## mypy --strict
+	@.venv/bin/mypy
+
+arrows:  ## import-linter: the arrows of the house
+	@.venv/bin/lint-imports --no-logo 2>&1 | tail -n 4; exit $${PIPESTATUS:-0}
+
+unit:  ## pure code and loopback sockets, in parallel
+	@$(PY) -m pytest -m unit -n 2 -q
+
+system:  ## the real livekit-server and real SIP peers, one after another
+	@$(ALONE) $(PY) -m pytest -m system -q --timeout 300
+
+bench: setup  ## the figures of the closing notes, interleaved with a peer
+	@$(ALONE) $(PY) -m bench
+
+clean:  ## remove what was set up
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,83 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bridge.call.requests import BadRequest, OverLimit, Unavailable
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return a problem document; *errors* name the fields that are wrong."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return JSONResponse(
+        body, status, headers=dict(headers or {}), media_type="application/problem+json"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Turn every error of *app* into a problem document."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, failure: RequestValidationError) -> JSONResponse:
+        errors = [
+            {
+                "field": ".".join(str(part) for part in error["loc"] if part != "body") or "body",
+                "message": _message(error),
+            }
+            for error in failure.errors()
+        ]
+        detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+        return problem(422, detail, errors=errors)
+
+    @app.exception_handler(BadRequest)
+    async def bad(_: Request, failure: BadRequest) -> JSONResponse:
+        error = {"field": failure.field, "message": failure.text}
+        return problem(422, str(failure), errors=[error])
+
+    @app.exception_handler(OverLimit)
+    async def over(_: Request, failure: OverLimit) -> JSONResponse:
+        return problem(429, str(failure), headers={"Retry-After": str(failure.retry_after)})
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(_: Request, failure: Unavailable) -> JSONResponse:
+        return problem(503, str(failure), headers={"Retry-After": "5"})
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, failure: HTTPException) -> JSONResponse:
+        return problem(failure.status_code, str(failure.detail), headers=failure.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        return problem(500, "an error of the bridge; its log has the details")
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown field"
+        case "value_error":
+            return str((error.get("ctx") or {}).get("error", error["msg"]))
+        case _:
+            text = str(error["msg"])
+            return text[:1].lower() + text[1:]

@@ -1,0 +1,70 @@
+"""uvicorn in a thread and loop of its own, so that no request delays a call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from bridge.errors import BridgeError
+
+
+class ApiServer:
+    """Serves *app* on an address; `start` returns when it listens."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens; the real port once started."""
+        return self._host, self._port
+
+    async def start(self) -> None:
+        """Listen. Raises `BridgeError` when the address is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self._port))
+        except OSError as failure:
+            listener.close()
+            raise BridgeError(
+                f"http.listen: {self._host}:{self._port}: {failure.strerror}"
+            ) from failure
+        self._port = listener.getsockname()[1]
+        settings = uvicorn.Config(
+            self._app, log_config=None, access_log=False, lifespan="off", loop="asyncio"
+        )
+        self._server = uvicorn.Server(settings)
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve, args=(listener, started), name="http", daemon=True
+        )
+        self._thread.start()
+        await asyncio.to_thread(started.wait, 10)
+
+    def _serve(self, listener: socket.socket, started: threading.Event) -> None:
+        assert self._server is not None
+        server = self._server
+
+        async def serve() -> None:
+            listener.listen(128)
+            started.set()
+            await server.serve(sockets=[listener])
+
+        asyncio.run(serve())
+
+    async def stop(self) -> None:
+        """Finish running requests, then stop."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        await asyncio.to_thread(self._thread.join, 5)

@@ -1,0 +1,62 @@
+"""What doors ask of the call service, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.errors import BridgeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialRequest:
+    """An outbound call as asked for. None: the workflow's, else the trunk's value.
+
+    Times are seconds. ``phone_number`` is what the caller of the API wrote.
+    """
+
+    phone_number: str
+    workflow_slug: str | None = None
+    trunk: str | None = None
+    agent: str | None = None
+    room: str | None = None
+    caller_id: str | None = None
+    ring_timeout: float | None = None
+    max_duration: float | None = None
+    early_media: bool = False
+    user_id: str | None = None
+    user_context: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer of contract 6 to ``POST /api/v1/calls``."""
+
+    call_id: str
+    room_name: str
+    url: str
+    token: str
+    status: str
+
+
+class BadRequest(BridgeError):
+    """The request cannot be served as written; names the field."""
+
+    def __init__(self, field_name: str, text: str) -> None:
+        super().__init__(f"{field_name}: {text}")
+        self.field = field_name
+        self.text = text
+
+
+class OverLimit(BridgeError):
+    """A limit of ours is reached; try again after ``retry_after`` seconds."""
+
+    def __init__(self, text: str, *, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Unavailable(BridgeError):
+    """No new calls now: draining, without LiveKit, or without a journal."""

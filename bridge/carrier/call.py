@@ -1,0 +1,743 @@
+"""One call leg: its dialog, its transactions and its media, without a plan of its own.
+
+The plan is a script (:mod:`bridge.carrier.perform`). What must happen whatever the script
+does happens here and at once: BYE, CANCEL, OPTIONS, INFO and re-INVITEs are answered, 2xx are
+acknowledged and retransmitted until acknowledged, retransmissions are answered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bridge.carrier import bodies
+from bridge.carrier.bodies import Body, Ours
+from bridge.carrier.dialog import Dialog
+from bridge.carrier.media import Media, Source, tone_source
+from bridge.carrier.report import LegReport, Seen
+from bridge.carrier.wire import Peer
+from bridge.errors import BridgeError
+from bridge.sip.headers import q850_cause
+from bridge.sip.message import Headers, ParseError, Request, Response, response_to
+
+if TYPE_CHECKING:
+    from bridge.carrier.carrier import Carrier
+
+T1 = 0.5  # seconds, RFC 3261 17.1.1.1
+T2 = 4.0
+LIFETIME = 64 * T1
+MUSIC_HERTZ = 620  # what we play to the far end while it is held
+_REMEMBERED = 64
+
+
+class StepFailed(BridgeError):
+    """A step did not go as the script says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How a leg is, apart from its script.
+
+    ``answers``: the direction every answer of ours has, right or wrong; None: the mirror.
+    ``deaf_to_hold``: RTP goes on although the far end holds us. Both are for tests that
+    prove that a wrong peer is noticed.
+    """
+
+    codecs: tuple[str, ...] = ("PCMA", "PCMU")
+    telephone_event: int | None = bodies.TELEPHONE_EVENT
+    headers: tuple[tuple[str, str], ...] = ()
+    answers: str | None = None
+    deaf_to_hold: bool = False
+    answer_timeout: float = 90.0
+    step_timeout: float = LIFETIME
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Exchange:
+    """A request of ours and what came back."""
+
+    request: Request
+    data: bytes
+    peer: Peer
+    late_body: str | None = None  # template of the ACK's answer, when we sent no offer
+    responses: list[Response] = field(default_factory=list)
+    ack: bytes | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def final(self) -> Response | None:
+        """Return the final response."""
+        last = self.responses[-1] if self.responses else None
+        return last if last is not None and last.status >= 200 else None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Unacked:
+    """A final response to an INVITE that waits for its ACK."""
+
+    data: bytes
+    peer: Peer
+    since: float
+    interval: float = T1
+    timer: asyncio.TimerHandle | None = None
+
+
+class Leg:
+    """One call. Made by :class:`Carrier` only; scripts run on it with :meth:`run`."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        dialog: Dialog,
+        *,
+        number: str,
+        behaviour: Behaviour,
+        invite: Request | None = None,
+    ) -> None:
+        self.carrier = carrier
+        self.dialog = dialog
+        self.behaviour = behaviour
+        self.report = LegReport(number=number, call_id=dialog.call_id, dialled=invite is None)
+        self.media = Media(carrier.media_address, on_packet=self._notify)
+        self.invite = invite  # the far end's, still unanswered or answered
+        self.invited: Exchange | None = None  # ours
+        self.last: Exchange | None = None  # the last request of ours that expectations mean
+        self.peer: Peer | None = None
+        self.last_request: Request | None = invite  # the far end's
+        self.requests_seen: dict[str, int] = {}
+        self.requests_expected: dict[str, int] = {}
+        self.directions: dict[str, str | None] = {}  # of the SDP in their last request
+        self.theirs: list[Body] = []
+        self.body = "offer"  # the template our last description came from
+        self.holding = False
+        self.rtp_on = True
+        self.hold_rtp = True
+        self.early = False
+        self.over = False
+        self.closed = False
+        self.reported = False
+        self.digits_expected = 0
+        self.voice: Callable[[], Source] = lambda: tone_source(carrier.voice_hertz)
+        self._description = ""  # our direction, as last described
+        self._session = int(time.time())
+        self._version = self._session
+        self._exchanges: dict[tuple[str, str], Exchange] = {}
+        self._answered: OrderedDict[tuple[str, str], tuple[bytes, Peer]] = OrderedDict()
+        self._unacked: dict[int, Unacked] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._started = time.monotonic()
+        self._before_hold: Source | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # what tests and the carrier call
+
+    async def run(self, script: str | tuple[object, ...]) -> LegReport:
+        """Run *script* on this leg; the call stays up afterwards unless the script ended it.
+
+        The first failure ends the script and the call, and stands in ``report.failed``.
+        """
+        from bridge.carrier.perform import run
+
+        await run(self, script)
+        return self.report
+
+    async def finish(self) -> LegReport:
+        """End the call when it is still up, release the media, complete the report."""
+        from bridge.carrier.perform import finish
+
+        await finish(self)
+        return self.report
+
+    def fail(self, reason: str) -> None:
+        """Note the first failure."""
+        if self.report.failed is None:
+            self.report.failed = reason
+        self._notify()
+
+    def violate(self, what: str) -> None:
+        """Note a breach of the protocol by the far end: it fails the leg."""
+        if len(self.report.violations) < 100:
+            self.report.violations.append(what)
+        self.fail(what)
+
+    # waiting
+
+    async def until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait until *done*; raises StepFailed with *what* after *seconds*."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not done():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise StepFailed(what)
+            await self._changed(left)
+
+    async def sleep(self, seconds: float, what: str) -> None:
+        """Let *seconds* pass; raises StepFailed when the far end ends the call meanwhile."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self.over:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            await self._changed(left)
+        raise StepFailed(f"the far end hung up during {what}")
+
+    async def _changed(self, seconds: float) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await asyncio.wait((waiter,), timeout=seconds)
+        if not waiter.done():
+            self._waiters.remove(waiter)
+
+    def _notify(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # our requests
+
+    async def reach(self, *, new_connection: bool = False) -> Peer:
+        """Return the peer for the next request: the dialog's, or a fresh connection."""
+        if self.peer is not None and not self.peer.closed and not new_connection:
+            return self.peer
+        host, port, transport = self.dialog.next_hop()
+        peer = await self.carrier.connect(host, port, transport, fresh=True)
+        if not new_connection:
+            self.peer = peer
+        return peer
+
+    def send(
+        self,
+        method: str,
+        peer: Peer,
+        *,
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        headers: tuple[tuple[str, str], ...] = (),
+        late_body: str | None = None,
+    ) -> Exchange:
+        """Send a request of the dialog, retransmitted over UDP until it is answered."""
+        request = self.dialog.request(
+            method, peer.transport_name, body=body, content_type=content_type, headers=headers
+        )
+        exchange = Exchange(request=request, data=request.encode(), peer=peer, late_body=late_body)
+        self._exchanges[(request.top_via.branch or "", method)] = exchange
+        if method not in ("CANCEL", "BYE", "NOTIFY"):
+            self.last = exchange
+        self._transmit(request, exchange.data, peer)
+        if peer.transport_name == "UDP":
+            self._retransmit(exchange, T1, time.monotonic())
+        return exchange
+
+    async def answered(self, exchange: Exchange) -> Response:
+        """Wait for the final response to a request of ours."""
+        method = exchange.request.method
+        await self.until(
+            lambda: exchange.final is not None,
+            self.behaviour.step_timeout,
+            f"{method} was not answered",
+        )
+        assert exchange.final is not None
+        return exchange.final
+
+    def cancel(self) -> None:
+        """Send CANCEL for our INVITE. RFC 3261 9.1: same branch, Request-URI and CSeq number."""
+        exchange = self.invited
+        if exchange is None or exchange.final is not None:
+            return
+        invite = exchange.request
+        request = Request("CANCEL", invite.uri)
+        request.headers.add("Via", str(invite.top_via))
+        request.headers.extend(
+            invite.headers.copied("Max-Forwards", "From", "To", "Call-ID", "Route")
+        )
+        request.headers.add("CSeq", f"{invite.cseq.number} CANCEL")
+        self.report.cancelled = True
+        data = request.encode()
+        cancel = Exchange(request=request, data=data, peer=exchange.peer)
+        self._exchanges[(invite.top_via.branch or "", "CANCEL")] = cancel
+        self._transmit(request, data, exchange.peer)
+        if exchange.peer.transport_name == "UDP":
+            self._retransmit(cancel, T1, time.monotonic())
+
+    def describe(self, name: str, *, again: bool = False) -> bytes:
+        """Return our description from template *name*, a version higher unless *again*."""
+        if not self.media.port:
+            self.media.open()
+        if not again:
+            self._version += 1
+        self.body = name
+        self._description = _own_direction(name)
+        return bodies.write(name, self._ours())
+
+    def _ours(self) -> Ours:
+        return Ours(
+            address=self.media.address,
+            port=self.media.port,
+            session=self._session,
+            version=self._version,
+            codecs=self.behaviour.codecs,
+            telephone_event=self.behaviour.telephone_event,
+        )
+
+    def answer_body(self, offer: Body) -> bytes:
+        """Return our answer to *offer*: the mirror, unless we are told to answer wrongly."""
+        if not self.media.port:
+            self.media.open()
+        self._version += 1
+        self.body = "answer"
+        wanted = self.behaviour.answers or bodies.mirror(offer)
+        self._description = wanted if offer.port else "port0"
+        return bodies.answer_to(offer, self._ours(), wanted)
+
+    def _retransmit(self, exchange: Exchange, interval: float, since: float) -> None:
+        """Timers A and E. RFC 3261 17.1.1.2, 17.1.2.2."""
+        invite = exchange.request.method == "INVITE"
+
+        def again() -> None:
+            stopped = exchange.responses if invite else exchange.final
+            if stopped or time.monotonic() - since > LIFETIME or exchange.peer.closed:
+                return
+            exchange.peer.send(exchange.data)
+            self._retransmit(exchange, interval * 2 if invite else min(interval * 2, T2), since)
+
+        exchange.timer = asyncio.get_running_loop().call_later(interval, again)
+
+    def _transmit(self, message: Request | Response, data: bytes, peer: Peer) -> None:
+        self._see(message, "sent")
+        peer.send(data)
+
+    def _see(self, message: Request | Response, direction: str) -> None:
+        sdp = message.sdp
+        if isinstance(message, Request):
+            line = f"{message.method} {message.uri} SIP/2.0"
+        else:
+            line = f"SIP/2.0 {message.status} {message.reason}"
+        seen = Seen(
+            at=time.time(),
+            direction=direction,
+            first_line=line,
+            call_id=self.dialog.call_id,
+            cseq=str(message.cseq),
+            sdp=bodies.read(sdp).wording if sdp is not None else None,
+        )
+        self.report.see(seen)
+        self.carrier.saw(seen)
+
+    # responses of the far end
+
+    def receive_response(self, response: Response) -> None:
+        """Take a response to a request of ours."""
+        self._see(response, "received")
+        key = (response.top_via.branch or "", response.cseq.method)
+        exchange = self._exchanges.get(key)
+        if exchange is None:
+            return
+        if exchange.final is not None:
+            if exchange.ack is not None:
+                exchange.peer.send(exchange.ack)
+            return
+        exchange.responses.append(response)
+        if exchange.timer is not None and response.status >= 200:
+            exchange.timer.cancel()
+        if response.cseq.method == "INVITE":
+            self._invite_response(exchange, response)
+        elif response.cseq.method == "UPDATE" and 200 <= response.status < 300:
+            self.dialog.refresh(response)
+            self._described(response)
+        self._notify()
+
+    def _invite_response(self, exchange: Exchange, response: Response) -> None:
+        first = exchange is self.invited
+        if first:
+            self.report.status = response.status
+        if response.status < 200:
+            if response.status > 100 and response.sdp is not None:
+                self._described(response)
+            return
+        if response.status >= 300:
+            self._acknowledge_failure(exchange, response)
+            if first:
+                self._end(None)
+            return
+        self.dialog.answered(response)
+        self._described(response)
+        body = b""
+        if exchange.late_body is not None:
+            offer = self.theirs[-1] if response.sdp is not None else None
+            if exchange.late_body == "answer" and offer is not None:
+                body = self.answer_body(offer)
+            else:
+                body = self.describe(exchange.late_body)
+        if first:
+            self._confirmed()
+        ack = self.dialog.request(
+            "ACK",
+            exchange.peer.transport_name,
+            body=body,
+            cseq=exchange.request.cseq.number,
+        )
+        exchange.ack = ack.encode()
+        self._transmit(ack, exchange.ack, exchange.peer)
+        self.apply_media()
+
+    def _acknowledge_failure(self, exchange: Exchange, response: Response) -> None:
+        """RFC 3261 17.1.1.3: same branch, the To of the response."""
+        invite = exchange.request
+        ack = Request("ACK", invite.uri)
+        ack.headers.add("Via", str(invite.top_via))
+        ack.headers.extend(invite.headers.copied("Max-Forwards", "From", "Call-ID", "Route"))
+        ack.headers.add("To", response.headers.get("To", "") or "")
+        ack.headers.add("CSeq", f"{invite.cseq.number} ACK")
+        exchange.ack = ack.encode()
+        self._transmit(ack, exchange.ack, exchange.peer)
+
+    # requests of the far end
+
+    def receive_request(self, request: Request, peer: Peer) -> None:
+        """Take a request of the far end and answer what has only one answer."""
+        self._see(request, "received")
+        key = (request.top_via.branch or "", request.method)
+        if request.method == "ACK":
+            self._acked(request)
+            return
+        known = self._answered.get(key)
+        if known is not None:
+            peer.send(known[0])
+            return
+        if request.method == "CANCEL":
+            self._cancelled(request, peer)
+            return
+        if request.to.tag is not None:
+            for fault in self.dialog.faults(request):
+                self.violate(fault)
+        self.last_request = request
+        name = "REINVITE" if request.method == "INVITE" else request.method
+        self.requests_seen[name] = self.requests_seen.get(name, 0) + 1
+        sdp = request.sdp
+        self.directions[name] = bodies.read(sdp).wording if sdp is not None else None
+        self._respond_in_dialog(request, peer)
+        self._notify()
+
+    def _respond_in_dialog(self, request: Request, peer: Peer) -> None:
+        match request.method:
+            case "BYE":
+                self.report.cause = q850_cause(request.headers)
+                self.respond(request, peer, 200)
+                self._end("them")
+            case "INVITE" | "UPDATE":
+                self._reoffered(request, peer)
+            case "INFO":
+                self._info(request)
+                self.respond(request, peer, 200)
+            case "REFER":
+                self.respond(request, peer, 202)
+                self._spawn(self._notify_refer())
+            case "OPTIONS":
+                self.respond(request, peer, 200, headers=(("Allow", self.dialog.allow),))
+            case "MESSAGE" | "NOTIFY" | "PRACK":
+                self.respond(request, peer, 200)
+            case _:
+                self.respond(request, peer, 501)
+
+    def _reoffered(self, request: Request, peer: Peer) -> None:
+        """Answer a re-INVITE or UPDATE of the far end."""
+        if self._inviting():
+            self.respond(request, peer, 491)
+            return
+        self.dialog.refresh(request)
+        raw = request.sdp
+        if raw is not None:
+            self._described(request)
+            body = self.answer_body(self.theirs[-1])
+        else:
+            body = self.describe("offer") if request.method == "INVITE" else b""
+        self.respond(request, peer, 200, body=body)
+        self.apply_media()
+
+    def _inviting(self) -> bool:
+        return any(
+            exchange.request.method in ("INVITE", "UPDATE") and exchange.final is None
+            for exchange in self._exchanges.values()
+        )
+
+    def _info(self, request: Request) -> None:
+        kind = (request.headers.get("Content-Type") or "").lower()
+        if kind.startswith("application/dtmf"):
+            text = request.body.decode("ascii", "replace")
+            _, _, signal = text.partition("Signal=")
+            self.report.info_digits += (signal or text).strip()[:1]
+
+    async def _notify_refer(self) -> None:
+        """Tell the far end that its transfer went well. RFC 3515 2.4.4."""
+        for line, state in (
+            ("SIP/2.0 100 Trying", "active;expires=60"),
+            ("SIP/2.0 200 OK", "terminated;reason=noresource"),
+        ):
+            exchange = self.send(
+                "NOTIFY",
+                await self.reach(),
+                body=f"{line}\r\n".encode("ascii"),
+                content_type="message/sipfrag",
+                headers=(("Event", "refer"), ("Subscription-State", state)),
+            )
+            await self.answered(exchange)
+
+    def reinvited(self, invite: Request, peer: Peer) -> bool:
+        """Take an INVITE outside the dialog with our Call-ID: a retransmission, or one anew.
+
+        Returns whether the leg takes it: anew only after our 401 or 407.
+        """
+        known = self._answered.get((invite.top_via.branch or "", "INVITE"))
+        if known is not None:
+            self._see(invite, "received")
+            peer.send(known[0])
+            return True
+        if self.invite is None or invite.cseq.number <= self.invite.cseq.number:
+            return False
+        self._see(invite, "received")
+        self.accept(invite, peer)
+        self._notify()
+        return True
+
+    def accept(self, invite: Request, peer: Peer) -> None:
+        """Take the far end's initial INVITE: 100, and its offer noted."""
+        self.invite = self.last_request = invite
+        self.peer = peer
+        self.dialog.called(invite)
+        self.theirs.clear()
+        if invite.sdp is not None:
+            self._described(invite)
+        self.respond(invite, peer, 100)
+
+    def seen_invite(self, invite: Request) -> None:
+        """Put the initial INVITE on the ladder."""
+        self._see(invite, "received")
+
+    def respond(
+        self,
+        request: Request,
+        peer: Peer,
+        status: int,
+        *,
+        reason: str | None = None,
+        body: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Answer a request; final answers to INVITE are repeated until their ACK."""
+        extra = Headers(headers)
+        if request.method in ("INVITE", "UPDATE") and 100 < status < 300:
+            extra.add("Contact", self.dialog.contact)
+            extra.add("Allow", self.dialog.allow)
+            extra.add("Supported", "replaces")
+        extra.add("Server", self.dialog.user_agent)
+        if body:
+            extra.add("Content-Type", "application/sdp")
+        tag = self.dialog.local_tag if status > 100 else None
+        response = response_to(request, status, reason, to_tag=tag, headers=extra, body=body)
+        source = request.top_via.with_source(*peer.remote)
+        response.headers.replace_first("Via", str(source))
+        route = self.dialog.record_route
+        initial = request.method == "INVITE" and request.to.tag is None
+        if route is not None and initial and 100 < status < 300:
+            response.headers.prepend("Record-Route", route)
+        data = response.encode()
+        self._remember((request.top_via.branch or "", request.method), data, peer)
+        if request.method == "INVITE" and status >= 200:
+            self._await_ack(request, data, peer, status)
+        self._transmit(response, data, peer)
+
+    def respond_invite(
+        self,
+        status: int,
+        *,
+        body: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Answer the initial INVITE."""
+        assert self.invite is not None
+        assert self.peer is not None
+        self.report.status = status
+        self.respond(self.invite, self.peer, status, body=body, headers=headers)
+        if 200 <= status < 300:
+            self.report.answered = True
+            self.report.setup_seconds = time.monotonic() - self._started
+        elif status >= 300 and status not in (401, 407):
+            self._end("us")
+
+    def _remember(self, key: tuple[str, str], data: bytes, peer: Peer) -> None:
+        self._answered[key] = (data, peer)
+        while len(self._answered) > _REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def _await_ack(self, request: Request, data: bytes, peer: Peer, status: int) -> None:
+        """RFC 3261 13.3.1.4: the 2xx is repeated over any transport until its ACK."""
+        number = request.cseq.number
+        unacked = Unacked(data=data, peer=peer, since=time.monotonic())
+        self._unacked[number] = unacked
+
+        def again() -> None:
+            if number not in self._unacked:
+                return
+            if time.monotonic() - unacked.since > LIFETIME:
+                del self._unacked[number]
+                self.violate(f"the {status} was never acknowledged")
+                return
+            if status < 300 or peer.transport_name == "UDP":
+                unacked.peer.send(unacked.data)
+            unacked.interval = min(2 * unacked.interval, T2)
+            unacked.timer = asyncio.get_running_loop().call_later(unacked.interval, again)
+
+        unacked.timer = asyncio.get_running_loop().call_later(T1, again)
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether a final response of ours still waits for its ACK."""
+        return bool(self._unacked)
+
+    def _acked(self, ack: Request) -> None:
+        unacked = self._unacked.pop(ack.cseq.number, None)
+        if unacked is None:
+            return
+        if unacked.timer is not None:
+            unacked.timer.cancel()
+        if unacked.data.startswith(b"SIP/2.0 2"):
+            for fault in self.dialog.faults(ack):
+                self.violate(fault)
+            if ack.sdp is not None:
+                self._described(ack)
+            self.apply_media()
+        self._notify()
+
+    def _cancelled(self, request: Request, peer: Peer) -> None:
+        self.respond(request, peer, 200)
+        if self.invite is not None and (self.report.status or 0) < 200:
+            self.report.cancelled = True
+            self.report.cause = q850_cause(request.headers)
+            self.respond_invite(487)
+            self.report.ended_by = "them"
+        self._notify()
+
+    # media
+
+    def _described(self, message: Request | Response) -> None:
+        """Take the description in a message of the far end."""
+        raw = message.sdp
+        if raw is None:
+            return
+        self.theirs.append(bodies.read(raw))
+        del self.theirs[:-32]
+
+    def _confirmed(self) -> None:
+        self.report.answered = True
+        self.report.setup_seconds = time.monotonic() - self._started
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the call is answered and up."""
+        return self.report.answered and not self.over
+
+    def apply_media(self) -> None:
+        """Send to where the far end's last description says, or stop, as both sides agreed."""
+        usable = [body for body in self.theirs if body.port and body.codec is not None]
+        if usable:
+            latest = usable[-1]
+            address = self.theirs[-1].address or latest.address or ""
+            codec = next(
+                (name for name in self.behaviour.codecs if bodies.CODECS[name] in latest.formats),
+                latest.codec or "PCMA",
+            )
+            self.media.connect((address, latest.port or 0), codec, latest.telephone_event)
+            self.media.heard.telephone_event = self._heard_event(latest)
+        if self._may_send():
+            self.media.start()
+        else:
+            self.media.stop()
+
+    def _heard_event(self, latest: Body) -> int | None:
+        """Return the payload type of keys towards us: the one in our description."""
+        return latest.telephone_event if self.body == "answer" else self.behaviour.telephone_event
+
+    def _may_send(self) -> bool:
+        if self.over or not self.rtp_on or not self.theirs:
+            return False
+        if self.holding and not self.hold_rtp:
+            return False
+        if not (self.early or self.report.answered):
+            return False
+        theirs = self.theirs[-1]
+        if self.behaviour.deaf_to_hold:
+            return True
+        ours = self._description in ("sendrecv", "sendonly")
+        return ours and theirs.wording in ("sendrecv", "recvonly") and not theirs.zero_address
+
+    def hold_music(self) -> None:
+        """Play music on hold from here on."""
+        if not self.holding:
+            self.holding = True
+            self._before_hold = self.media.source
+        self.media.play(tone_source(MUSIC_HERTZ))
+
+    def end_music(self) -> None:
+        """Play again what was played before the hold."""
+        if self.holding:
+            self.holding = False
+            self.hold_rtp = True
+            self.media.play(self._before_hold)
+
+    # the end
+
+    def _end(self, by: str | None) -> None:
+        if by is not None and self.report.ended_by is None:
+            self.report.ended_by = by
+        self.over = True
+        self.media.stop()
+        self._notify()
+
+    def hung_up(self) -> None:
+        """Note that we ended the call."""
+        self._end("us")
+
+    def close(self) -> None:
+        """Release everything; the report is complete then."""
+        if self.closed:
+            return
+        self.closed = self.over = True
+        for exchange in self._exchanges.values():
+            if exchange.timer is not None:
+                exchange.timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self.report.media = self.media.report()
+        self.media.close()
+        self._notify()
+
+    def forget(self) -> None:
+        """Stop waiting for ACKs, too."""
+        for unacked in self._unacked.values():
+            if unacked.timer is not None:
+                unacked.timer.cancel()
+        self._unacked.clear()
+
+    def _spawn(self, work: object) -> None:
+        async def guarded() -> None:
+            try:
+                await work  # type: ignore[misc]
+            except (StepFailed, ParseError, OSError) as error:
+                self.fail(str(error))
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _own_direction(name: str) -> str:
+    body = bodies.read(bodies.write(name, _NOWHERE))
+    return "port0" if name in ("no-media", "t38") else body.direction
+
+
+_NOWHERE = Ours(address="127.0.0.1", port=9, session=1, version=1)

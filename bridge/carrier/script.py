@@ -1,0 +1,734 @@
+"""The script language of the carrier: text in, steps out.
+
+``answer after 2s; talk 5s; hold sendonly 3s; resume; dtmf 12#; hangup``
+
+Statements are separated by ``;`` or a line end. Durations are ``5s``, ``500ms`` or ``2m``.
+A script that cannot be read raises :class:`ScriptError`, which names the position and what
+is allowed there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bridge.errors import BridgeError
+
+DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+HOLDS = (
+    "sendonly",
+    "sendonly-session",
+    "inactive",
+    "inactive-session",
+    "zero-address",
+    "zero-address-sendonly",
+    "zero-address-inactive",
+    "zero-address-ipv6",
+    "no-media",
+)
+BODIES = ("offer", "no-direction", "recvonly", "t38", *HOLDS)
+HOLD_DIALECTS = (
+    *HOLDS,
+    "offerless",
+    "update",
+    *(f"offerless-{hold}" for hold in HOLDS),
+    *(f"update-{hold}" for hold in HOLDS),
+)
+
+Method = Literal["INVITE", "UPDATE"]
+
+
+class ScriptError(BridgeError):
+    """A script that cannot be read: ``position 9: unknown hold dialect ...; allowed: ...``."""
+
+    def __init__(self, position: int, problem: str, allowed: Sequence[str] = ()) -> None:
+        self.position = position
+        tail = f"; allowed: {', '.join(allowed)}" if allowed else ""
+        super().__init__(f"position {position}: {problem}{tail}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One statement. ``text`` and ``position`` (from 1) say where it stood; seconds everywhere."""
+
+    text: str = ""
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invite(Step):
+    """How our INVITE offers; must come first in a dialled leg. ``body`` None: delayed offer."""
+
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring(Step):
+    seconds: float
+    status: int = 180
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyMedia(Step):
+    """183 with an SDP answer, and a tone."""
+
+    hertz: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Step):
+    """200; ``body`` names a template to answer with when it is not the mirror of the offer."""
+
+    after: float
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk(Step):
+    """The leg's own voice. ``seconds`` None: in the background, from here on."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tone(Step):
+    hertz: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play(Step):
+    """A WAV file; ``seconds`` None: to its end."""
+
+    file: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(Step):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay(Step):
+    """Keep the call until the far end hangs up (or for so long, when given)."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Step):
+    """Put the far end on hold. ``late``: an offerless re-INVITE whose ACK carries the hold."""
+
+    body: str
+    method: Method = "INVITE"
+    late: bool = False
+    seconds: float = 0.0
+    new_connection: bool = False
+    rtp: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Step):
+    body: str = "offer"
+    method: Method = "INVITE"
+    late: bool = False
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reinvite(Step):
+    """A re-INVITE (or UPDATE) without a fixed meaning; ``body`` None: what we last sent, again."""
+
+    body: str | None = None
+    method: Method = "INVITE"
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Step):
+    """A re-INVITE from a new RTP port."""
+
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dtmf(Step):
+    digits: str
+    info: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(Step):
+    status: int
+    cause: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAnswer(Step):
+    """Ring until the far end cancels, or until 480 after so long."""
+
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect(Step):
+    status: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge(Step):
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseConnection(Step):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss(Step):
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jitter(Step):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rtp(Step):
+    """``rtp off`` stops sending RTP altogether, ``rtp on`` starts again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(Step):
+    """An in-dialog OPTIONS."""
+
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refer(Step):
+    """Ask the far end to transfer itself."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Step):
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hangup(Step):
+    new_connection: bool = False
+    cause: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectAnswer(Step):
+    """The far end's last SDP: its direction, or ``port0``."""
+
+    direction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectVersion(Step):
+    """The ``o=`` version of the far end's last SDP against the one before."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectAudio(Step):
+    """Sound above the silence threshold, at ``hertz`` when given."""
+
+    hertz: int | None
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectQuiet(Step):
+    """RTP may flow, but no sound in it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectSilence(Step):
+    """No RTP packet at all."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectRtp(Step):
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectDtmf(Step):
+    digits: str
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectHangup(Step):
+    """BYE, or CANCEL before the answer; with this Q.850 cause when given."""
+
+    within: float
+    cause: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectStatus(Step):
+    """A response with this status to the last request we sent (CANCEL and BYE apart)."""
+
+    status: int
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectHeader(Step):
+    """The far end's last request carries this header (with this value when given)."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectRequest(Step):
+    """The far end sends such a request (again): REINVITE, UPDATE, OPTIONS, INFO, REFER."""
+
+    method: str
+    direction: str | None
+    within: float
+
+
+Script = tuple[Step, ...]
+
+
+@dataclass(slots=True)
+class Words:
+    """The words of one statement, each with its position in the script."""
+
+    text: str
+    position: int
+    words: list[tuple[int, str]]
+    at: int = 0
+
+    @property
+    def here(self) -> int:
+        """Return the position of the next word, or the end of the statement."""
+        if self.at < len(self.words):
+            return self.words[self.at][0]
+        return self.position + len(self.text)
+
+    def peek(self) -> str | None:
+        """Return the next word without taking it."""
+        return self.words[self.at][1] if self.at < len(self.words) else None
+
+    def take(self, what: str, allowed: Sequence[str] = ()) -> str:
+        """Take the next word; *what* names it in the error when there is none."""
+        word = self.peek()
+        if word is None:
+            raise ScriptError(self.here, f'"{self.text}" needs {what}', allowed)
+        self.at += 1
+        return word
+
+    def choice(self, what: str, allowed: Sequence[str]) -> str:
+        """Take one of *allowed*."""
+        here = self.here
+        word = self.take(what, allowed).lower()
+        if word not in allowed:
+            raise ScriptError(here, f'unknown {what} "{word}"', allowed)
+        return word
+
+    def skip(self, *phrase: str) -> bool:
+        """Take *phrase* when it stands here."""
+        words = [word.lower() for _, word in self.words[self.at : self.at + len(phrase)]]
+        if words != list(phrase):
+            return False
+        self.at += len(phrase)
+        return True
+
+    def seconds(self) -> float:
+        """Take a duration."""
+        here = self.here
+        word = self.take("a duration", ("5s", "500ms", "2m"))
+        value = duration(word)
+        if value is None:
+            raise ScriptError(here, f'"{word}" is not a duration', ("5s", "500ms", "2m"))
+        return value
+
+    def maybe_seconds(self) -> float | None:
+        """Take a duration when one stands here, with or without ``for``."""
+        if self.skip("for"):
+            return self.seconds()
+        word = self.peek()
+        if word is None or duration(word) is None:
+            return None
+        return self.seconds()
+
+    def number(self, what: str, low: int, high: int) -> int:
+        """Take a whole number from *low* to *high*."""
+        here = self.here
+        word = self.take(what, (f"{low}-{high}",))
+        if not re.fullmatch(r"[0-9]{1,9}", word) or not low <= int(word) <= high:
+            raise ScriptError(here, f'"{word}" is not {what}', (f"{low}-{high}",))
+        return int(word)
+
+    def maybe_number(self, what: str, low: int, high: int, default: int) -> int:
+        """Take a number when one stands here."""
+        word = self.peek()
+        if word is None or not word.isdigit():
+            return default
+        return self.number(what, low, high)
+
+    def end(self, allowed: Sequence[str] = ()) -> None:
+        """Refuse words that are left over."""
+        word = self.peek()
+        if word is not None:
+            raise ScriptError(self.here, f'unexpected "{word}"', allowed or ("the end",))
+
+
+def duration(word: str) -> float | None:
+    """Return the seconds of ``5s``, ``500ms``, ``2m``; None for anything else."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m)", word.lower())
+    if match is None:
+        return None
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+
+
+def _invite(words: Words) -> Step:
+    name = words.choice("body", ("offerless", *BODIES))
+    return Invite(body=None if name == "offerless" else name)
+
+
+def _ring(words: Words) -> Step:
+    seconds = words.maybe_seconds()
+    status = words.number("a status", 180, 183) if words.skip("with") else 180
+    return Ring(seconds=seconds or 0.0, status=status)
+
+
+def _early(words: Words) -> Step:
+    if not words.skip("media"):
+        raise ScriptError(words.here, "incomplete statement", ("early media [HZ] [Ns]",))
+    hertz = words.maybe_number("a frequency in hertz", 50, 3800, 425)
+    return EarlyMedia(hertz=hertz, seconds=words.maybe_seconds() or 0.0)
+
+
+def _answer(words: Words) -> Step:
+    after = words.seconds() if words.skip("after") else 0.0
+    body = words.choice("body", BODIES) if words.peek() is not None else None
+    return Answer(after=after, body=body)
+
+
+def _talk(words: Words) -> Step:
+    return Talk(seconds=words.maybe_seconds())
+
+
+def _tone(words: Words) -> Step:
+    hertz = words.number("a frequency in hertz", 50, 3800)
+    return Tone(hertz=hertz, seconds=words.maybe_seconds())
+
+
+def _play(words: Words) -> Step:
+    return Play(file=words.take("a WAV file"), seconds=words.maybe_seconds())
+
+
+def _wait(words: Words) -> Step:
+    return Wait(seconds=words.seconds())
+
+
+def _stay(words: Words) -> Step:
+    return Stay(seconds=words.maybe_seconds())
+
+
+def _options_of(words: Words, *allowed: str) -> set[str]:
+    found: set[str] = set()
+    while words.peek() is not None:
+        for phrase in allowed:
+            if words.skip(*phrase.split()):
+                found.add(phrase)
+                break
+        else:
+            words.end(allowed)
+    return found
+
+
+def _hold(words: Words) -> Step:
+    name = words.choice("hold dialect", HOLD_DIALECTS)
+    late = name.startswith("offerless")
+    method: Method = "UPDATE" if name.startswith("update") else "INVITE"
+    if late or method == "UPDATE":
+        name = name.partition("-")[2] or "sendonly"
+    seconds = words.maybe_seconds() or 0.0
+    options = _options_of(words, "on new connection", "without rtp")
+    return Hold(
+        body=name,
+        method=method,
+        late=late,
+        seconds=seconds,
+        new_connection="on new connection" in options,
+        rtp="without rtp" not in options,
+    )
+
+
+def _resume(words: Words) -> Step:
+    options = _options_of(words, "offerless", "update", "no-direction", "on new connection")
+    if {"offerless", "update"} <= options:
+        raise ScriptError(words.position, "resume is either offerless or by update")
+    return Resume(
+        body="no-direction" if "no-direction" in options else "offer",
+        method="UPDATE" if "update" in options else "INVITE",
+        late="offerless" in options,
+        new_connection="on new connection" in options,
+    )
+
+
+def _reinvite(words: Words) -> Step:
+    body = None
+    word = words.peek()
+    if word is not None and word.lower() not in ("on", "update"):
+        body = words.choice("body", BODIES)
+    options = _options_of(words, "update", "on new connection")
+    method: Method = "UPDATE" if "update" in options else "INVITE"
+    return Reinvite(body=body, method=method, new_connection="on new connection" in options)
+
+
+def _new_connection(words: Words) -> bool:
+    return bool(_options_of(words, "on new connection"))
+
+
+def _move(words: Words) -> Step:
+    return Move(new_connection=_new_connection(words))
+
+
+def _options(words: Words) -> Step:
+    return Options(new_connection=_new_connection(words))
+
+
+def _digits(words: Words) -> str:
+    here = words.here
+    digits = words.take("digits", ("0-9", "*", "#", "A-D")).upper()
+    if not re.fullmatch(r"[0-9*#A-D]{1,64}", digits):
+        raise ScriptError(here, f'"{digits}" are not keys', ("0-9", "*", "#", "A-D"))
+    return digits
+
+
+def _dtmf(words: Words) -> Step:
+    return Dtmf(digits=_digits(words), info=words.skip("by", "info"))
+
+
+def _busy(words: Words) -> Step:
+    status = words.maybe_number("a status", 400, 699, 486)
+    return Refuse(status=status, cause=_maybe_cause(words))
+
+
+def _decline(words: Words) -> Step:
+    status = words.maybe_number("a status", 400, 699, 603)
+    return Refuse(status=status, cause=_maybe_cause(words))
+
+
+def _reject(words: Words) -> Step:
+    return Refuse(status=words.number("a status", 400, 699), cause=_maybe_cause(words))
+
+
+def _no(words: Words) -> Step:
+    if not words.skip("answer"):
+        raise ScriptError(words.here, "incomplete statement", ("no answer [after Ns]",))
+    return NoAnswer(after=words.seconds() if words.skip("after") else None)
+
+
+def _redirect(words: Words) -> Step:
+    status = words.maybe_number("a status", 300, 399, 302)
+    return Redirect(status=status, to=words.take("a target") if words.peek() else "")
+
+
+def _challenge(words: Words) -> Step:
+    return Challenge(status=int(words.choice("status", ("401", "407"))))
+
+
+def _close(words: Words) -> Step:
+    if not words.skip("connection"):
+        raise ScriptError(words.here, "incomplete statement", ("close connection",))
+    return CloseConnection()
+
+
+def _loss(words: Words) -> Step:
+    here = words.here
+    word = words.take("a percentage", ("0%-100%",))
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", word)
+    if match is None or float(match[1]) > 100:
+        raise ScriptError(here, f'"{word}" is not a percentage', ("0%-100%",))
+    return Loss(percent=float(match[1]))
+
+
+def _jitter(words: Words) -> Step:
+    return Jitter(seconds=words.seconds())
+
+
+def _rtp(words: Words) -> Step:
+    return Rtp(on=words.choice("switch", ("on", "off")) == "on")
+
+
+def _refer(words: Words) -> Step:
+    return Refer(to=words.take("a target"))
+
+
+def _cancel(words: Words) -> Step:
+    return Cancel(after=words.seconds() if words.skip("after") else 0.0)
+
+
+def _maybe_cause(words: Words) -> int | None:
+    return words.number("a Q.850 cause", 0, 127) if words.skip("cause") else None
+
+
+def _hangup(words: Words) -> Step:
+    new_connection = words.skip("on", "new", "connection")
+    cause = _maybe_cause(words)
+    return Hangup(
+        new_connection=new_connection or words.skip("on", "new", "connection"), cause=cause
+    )
+
+
+def _within(words: Words, default: float) -> float:
+    return words.seconds() if words.skip("within") else default
+
+
+def _expect_answer(words: Words) -> Step:
+    return ExpectAnswer(direction=words.choice("direction", (*DIRECTIONS, "port0")))
+
+
+def _expect_version(words: Words) -> Step:
+    return ExpectVersion(step=1 if words.choice("change", ("+1", "same")) == "+1" else 0)
+
+
+def _expect_audio(words: Words) -> Step:
+    hertz = words.maybe_number("a frequency in hertz", 50, 3800, 0) or None
+    return ExpectAudio(hertz=hertz, within=_within(words, 5.0))
+
+
+def _expect_quiet(words: Words) -> Step:
+    return ExpectQuiet(seconds=words.seconds())
+
+
+def _expect_silence(words: Words) -> Step:
+    return ExpectSilence(seconds=words.seconds())
+
+
+def _expect_rtp(words: Words) -> Step:
+    return ExpectRtp(within=_within(words, 5.0))
+
+
+def _expect_dtmf(words: Words) -> Step:
+    return ExpectDtmf(digits=_digits(words), within=_within(words, 5.0))
+
+
+def _expect_hangup(words: Words) -> Step:
+    within = _within(words, 10.0)
+    return ExpectHangup(within=within, cause=_maybe_cause(words))
+
+
+def _expect_status(words: Words) -> Step:
+    return ExpectStatus(status=words.number("a status", 100, 699), within=_within(words, 10.0))
+
+
+def _expect_header(words: Words) -> Step:
+    name = words.take("a header name")
+    return ExpectHeader(name=name, value=words.take("a value") if words.peek() else None)
+
+
+def _expect_request(words: Words) -> Step:
+    method = words.words[words.at - 1][1].upper()
+    word = words.peek()
+    direction = words.choice("direction", DIRECTIONS) if word in DIRECTIONS else None
+    return ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
+
+
+Reader = Callable[[Words], Step]
+
+EXPECTATIONS: dict[str, Reader] = {
+    "answer": _expect_answer,
+    "version": _expect_version,
+    "audio": _expect_audio,
+    "quiet": _expect_quiet,
+    "silence": _expect_silence,
+    "rtp": _expect_rtp,
+    "dtmf": _expect_dtmf,
+    "hangup": _expect_hangup,
+    "status": _expect_status,
+    "header": _expect_header,
+    "reinvite": _expect_request,
+    "update": _expect_request,
+    "options": _expect_request,
+    "info": _expect_request,
+    "refer": _expect_request,
+}
+
+
+def _expect(words: Words) -> Step:
+    return EXPECTATIONS[words.choice("expectation", tuple(EXPECTATIONS))](words)
+
+
+STATEMENTS: dict[str, Reader] = {
+    "invite": _invite,
+    "ring": _ring,
+    "early": _early,
+    "answer": _answer,
+    "talk": _talk,
+    "tone": _tone,
+    "play": _play,
+    "wait": _wait,
+    "stay": _stay,
+    "hold": _hold,
+    "resume": _resume,
+    "reinvite": _reinvite,
+    "move": _move,
+    "dtmf": _dtmf,
+    "busy": _busy,
+    "decline": _decline,
+    "reject": _reject,
+    "no": _no,
+    "redirect": _redirect,
+    "challenge": _challenge,
+    "close": _close,
+    "loss": _loss,
+    "jitter": _jitter,
+    "rtp": _rtp,
+    "options": _options,
+    "refer": _refer,
+    "cancel": _cancel,
+    "hangup": _hangup,
+    "expect": _expect,
+}
+
+
+def parse(text: str) -> Script:
+    """Return the steps of *text*; raises :class:`ScriptError`."""
+    steps: list[Step] = []
+    for match in re.finditer(r"[^;\n]+", text):
+        statement = match[0].strip()
+        if not statement:
+            continue
+        position = match.start() + match[0].index(statement) + 1
+        words = [(position + word.start(), word[0]) for word in re.finditer(r"\S+", statement)]
+        steps.append(_statement(Words(statement, position, words), first=not steps))
+    return tuple(steps)
+
+
+def _statement(words: Words, *, first: bool) -> Step:
+    verb = words.choice("statement", tuple(STATEMENTS))
+    if verb == "invite" and not first:
+        raise ScriptError(words.position, '"invite" is only allowed as the first statement')
+    step = STATEMENTS[verb](words)
+    words.end()
+    return replace(step, text=words.text, position=words.position)

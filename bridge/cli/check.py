@@ -1,0 +1,70 @@
+"""``trunkbridge check``"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from bridge.cli.options import ConfigOption, JsonOption, complain, load_or_exit, show_json
+from bridge.config import not_yet
+
+HELP = """Validate the configuration and print the effective settings, secrets masked.
+
+Exits 2 with one line per error.
+
+Example: trunkbridge check --config /etc/trunkbridge/trunkbridge.toml
+"""
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    settings, path = load_or_exit(config)
+    if as_json:
+        show_json(settings.dump())
+    else:
+        typer.echo(f"# {path or 'defaults and environment'}")
+        for line in _lines(settings.dump()):
+            typer.echo(line)
+    for line in not_yet(settings):
+        complain(f"{path or 'environment'}:{line}")
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for section, value in document.items():
+        if isinstance(value, dict):
+            lines.extend(_table(f"[{section}]", value))
+        else:
+            for entry in value:
+                lines.extend(_table(f"[[{section}]]", entry))
+    return lines
+
+
+def _table(title: str, values: dict[str, Any]) -> list[str]:
+    """Return one table in TOML's spelling, its arrays of tables after it."""
+    lines = ["", title]
+    later: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            for entry in value:
+                later.extend(_table(f"[{title.strip('[]')}.{key}]".join("[]"), entry))
+        else:
+            lines.append(f"{key} = {_value(value)}")
+    return lines + later
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case float() if value.is_integer():
+            return str(int(value))
+        case list():
+            return "[" + ", ".join(_value(item) for item in value) + "]"
+        case dict():
+            return "{" + ", ".join(f'"{k}" = {_value(v)}' for k, v in value.items()) + "}"
+        case _:
+            return str(value)

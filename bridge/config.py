@@ -1,0 +1,779 @@
+"""The configuration: contract, section 3. Nothing else reads the environment.
+
+`load` returns a `Config` or raises `ConfigError`, which holds one line per wrong
+key: ``file:key: what is wrong, what is allowed``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from bridge.errors import BridgeError
+from bridge.trunk.profiles import PROFILES
+
+ENV_PREFIX = "TRUNKBRIDGE_"
+SEARCH_PATH = (Path("trunkbridge.toml"), Path("/etc/trunkbridge/trunkbridge.toml"))
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Codec = Literal["PCMA", "PCMU"]
+
+_HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_HEADER_NAME = re.compile(r"^[A-Za-z0-9!%*_+`'~.-]+$")
+
+
+class ConfigError(BridgeError):
+    """The configuration is wrong; ``lines`` holds one line per error."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _cidr(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a network, allowed: an address or CIDR") from None
+
+
+def _host(value: str) -> str:
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not _HOST.match(value):
+            raise ValueError(f"{value!r} is not a host name or address") from None
+    return bare
+
+
+def _url(value: str, schemes: tuple[str, ...]) -> str:
+    if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        allowed = ", ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"{value!r} is not a URL, allowed: {allowed}")
+    return value
+
+
+def _no_line_breaks(value: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+class ListenAddress(BaseModel):
+    """One ``transport:host:port`` of ``[sip] listen``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    transport: Literal["tcp", "udp", "tls"]
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what *text* says. Raises ``ValueError`` with what is allowed."""
+        match = re.match(r"^(tcp|udp|tls):(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d{1,5})$", text)
+        if match is None or int(match[3]) > 65535:
+            raise ValueError(
+                f"{text!r} is not a listen address, allowed: tcp:HOST:PORT, udp: or tls:, "
+                "HOST an IPv4 address or [IPv6]"
+            )
+        host = match[2].strip("[]")
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(
+                f"{text!r}: {host!r} is not an address, allowed: IPv4 or [IPv6]"
+            ) from None
+        return cls(transport=match[1], host=host, port=int(match[3]))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}:{host}:{self.port}"
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``. Raises ``ValueError``."""
+    match = re.match(r"^(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d{1,5})$", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{text!r} is not an address, allowed: HOST:PORT")
+    return match[1].strip("[]"), int(match[2])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class LiveKitConfig(_Section):
+    """``[livekit]``"""
+
+    url: str = "ws://127.0.0.1:7880"
+    public_url: str = ""
+    api_key: str = "devkey"
+    api_secret: SecretStr = SecretStr("devsecret")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        return _url(value, ("ws", "wss", "http", "https"))
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        return value and _url(value, ("ws", "wss", "http", "https"))
+
+    @property
+    def told_url(self) -> str:
+        """What browsers are told."""
+        return self.public_url or self.url
+
+
+class SipConfig(_Section):
+    """``[sip]``"""
+
+    listen: list[str] = ["tcp:0.0.0.0:5070"]
+    advertise: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    user_agent: Annotated[str, Field(max_length=200)] = "trunkbridge"
+    max_calls: Positive = 1000
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("empty, allowed: at least one address such as tcp:0.0.0.0:5070")
+        parsed = [ListenAddress.parse(text) for text in value]
+        if len({str(a) for a in parsed if a.port}) < len([a for a in parsed if a.port]):
+            raise ValueError("the same address twice")
+        return value
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return value and _host(value)
+
+    @field_validator("user_agent")
+    @classmethod
+    def _check_user_agent(cls, value: str) -> str:
+        return _no_line_breaks(value)
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if any(a.transport == "tls" for a in self.addresses) and not (
+            self.tls_cert_file and self.tls_key_file
+        ):
+            raise ValueError("listen has tls: but tls_cert_file or tls_key_file is missing")
+        return self
+
+    @property
+    def addresses(self) -> list[ListenAddress]:
+        """The listen addresses, parsed."""
+        return [ListenAddress.parse(text) for text in self.listen]
+
+
+class MediaConfig(_Section):
+    """``[media]``"""
+
+    engine: Literal["auto", "direct", "sdk"] = "auto"
+    listen: str = "0.0.0.0"  # noqa: S104 (the documented default)
+    advertise: str = ""
+    ports: str = "20000-29999"
+    threads: Positive = 1
+    controllers: list[str] = []
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value.strip("[]")))
+        except ValueError:
+            raise ValueError(f"{value!r} is not an address, allowed: IPv4 or [IPv6]") from None
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return value and _host(value)
+
+    @field_validator("ports")
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        match = re.match(r"^(\d{1,5})-(\d{1,5})$", value)
+        if match is None or not 1024 <= int(match[1]) < int(match[2]) <= 65535:
+            raise ValueError(
+                f"{value!r} is not a port range, allowed: FIRST-LAST within 1024-65535"
+            )
+        return value
+
+    @property
+    def port_range(self) -> tuple[int, int]:
+        """First and last port, both usable."""
+        first, last = self.ports.split("-")
+        return int(first), int(last)
+
+
+class HttpKey(_Section):
+    """``[[http.key]]``"""
+
+    name: Name
+    key: SecretStr
+    tenant: str = ""
+    plan: str = "enterprise"
+    permissions: list[Literal["stt", "tts", "llm"]] = ["stt", "tts", "llm"]
+    credit: Annotated[float, Field(allow_inf_nan=False)] = 0
+
+    @field_validator("key")
+    @classmethod
+    def _check_key(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            raise ValueError("empty, allowed: any non-empty text")
+        return value
+
+
+class HttpConfig(_Section):
+    """``[http]``"""
+
+    listen: str = "127.0.0.1:8080"
+    jwt_secret: SecretStr = SecretStr("")
+    key: list[HttpKey] = []
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        host_and_port(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_open(self) -> Self:
+        if not self.key and not self.jwt_secret.get_secret_value() and not is_loopback(self.host):
+            raise ValueError(
+                "listen is not loopback and there is no [[http.key]]: "
+                "add a key or listen on 127.0.0.1"
+            )
+        names = [key.name for key in self.key]
+        if len(set(names)) < len(names):
+            raise ValueError("key: the same name twice")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The host of ``listen``."""
+        return host_and_port(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        """The port of ``listen``; 0 takes a free one."""
+        return host_and_port(self.listen)[1]
+
+
+class PlanConfig(_Section):
+    """``[[plan]]``"""
+
+    name: Name
+    sessions: Count = 20
+    creates_per_minute: Count = 10
+    min_credit: Annotated[float, Field(allow_inf_nan=False)] = 0
+
+
+class StoreConfig(_Section):
+    """``[store]``"""
+
+    url: str = "sqlite:///trunkbridge.db"
+    journal: Annotated[str, Field(min_length=1)] = "journal.db"
+    instance: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        return _url(value, ("sqlite", "postgresql"))
+
+    @property
+    def instance_name(self) -> str:
+        """The name of this instance; the host's by default."""
+        return self.instance or socket.gethostname()
+
+
+class DaemonConfig(_Section):
+    """``[daemon]``"""
+
+    drain_timeout: Seconds = 300
+
+
+class LogConfig(_Section):
+    """``[log]``"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class PrivacyConfig(_Section):
+    """``[privacy]``"""
+
+    mask_numbers: bool = False
+    retention_days: Count = 90
+
+
+class WebhookConfig(_Section):
+    """``[webhook]``"""
+
+    url: str = ""
+    secret: SecretStr = SecretStr("")
+    header_prefix: str = "X-Trunkbridge-"
+    allow_private: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        return value and _url(value, ("http", "https"))
+
+    @field_validator("header_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        if not _HEADER_NAME.match(value):
+            raise ValueError(f"{value!r} cannot begin a header name")
+        return value
+
+    @model_validator(mode="after")
+    def _check_secret(self) -> Self:
+        if self.url and not self.secret.get_secret_value():
+            raise ValueError("url is set but secret is missing: deliveries are always signed")
+        return self
+
+
+class SessionsConfig(_Section):
+    """``[sessions]``"""
+
+    agent: str = ""
+
+
+class QueueConfig(_Section):
+    """``[queue]``"""
+
+    size: Count = 1000
+    max_wait: Seconds = 300
+
+
+class RecordingConfig(_Section):
+    """``[recording]``"""
+
+    url: str = ""
+    format: Literal["ogg", "wav"] = "ogg"
+
+
+class WorkflowConfig(_Section):
+    """``[[workflow]]``"""
+
+    slug: Name
+    agent: str = ""
+    trunk: str = ""
+    metadata: dict[str, Any] = {}
+
+
+class TrunkConfig(_Section):
+    """``[[trunk]]``: one carrier account. The profile sets the defaults below."""
+
+    name: Name
+    profile: Literal["exotel", "plivo", "telnyx", "vobiz", "airtel", "twilio", "generic"] = (
+        "generic"
+    )
+    host: str
+    port: Port = 5060
+    transport: Literal["tcp", "udp", "tls"] = "tcp"
+    outbound_proxy: str = ""
+    domain: str = ""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    register_: bool = Field(default=False, alias="register")
+    caller_id: str = ""
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "IN"
+    number_format: Literal["e164", "bare", "national-0"] = "e164"
+    user_phone: bool = False
+    codecs: Annotated[list[Codec], Field(min_length=1)] = ["PCMA", "PCMU"]
+    srtp: Literal["off", "optional", "required"] = "off"
+    allow: list[str] = []
+    reject: Literal["silent", "403"] = "silent"
+    media_allow: list[str] = []
+    max_calls: Positive = 100
+    calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3
+    ring_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 45
+    max_duration: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 14400
+    agent_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20
+    agent_gone_timeout: Seconds = 10
+    media_timeout_initial: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
+    media_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
+    session_timer: Count = 1800
+    options_interval: Seconds = 0
+    keepalive: Literal["off", "crlf", "options"] = "off"
+    hold_music: bool = False
+    refer_in: bool = False
+    transfer_allow: list[str] = []
+    control: Literal["agents", "anyone"] = "agents"
+    headers: dict[str, str] = {}
+    header_attributes: list[str] = ["X-*"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_profile(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            profile = PROFILES.get(str(values.get("profile", "generic")), {})
+            return {**profile, **values}
+        return values
+
+    @field_validator("host", "domain")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        return value and _host(value)
+
+    @field_validator("outbound_proxy")
+    @classmethod
+    def _check_proxy(cls, value: str) -> str:
+        if value:
+            host, _, port = value.rpartition(":") if ":" in value else (value, "", "")
+            _host(host or value)
+            if port and not (port.isdigit() and 1 <= int(port) <= 65535):
+                raise ValueError(f"{value!r} is not a proxy, allowed: HOST or HOST:PORT")
+        return value
+
+    @field_validator("allow", "media_allow")
+    @classmethod
+    def _check_networks(cls, value: list[str]) -> list[str]:
+        return [_cidr(text) for text in value]
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _HEADER_NAME.match(name):
+                raise ValueError(f"{name!r} is not a header name")
+            if name.lower() in _OWN_HEADERS:
+                raise ValueError(f"{name!r} is written by the bridge itself")
+            _no_line_breaks(text)
+        return value
+
+    @field_validator("session_timer")
+    @classmethod
+    def _check_timer(cls, value: int) -> int:
+        if 0 < value < 90:
+            raise ValueError(f"{value} is too short, allowed: 0 (off) or at least 90 (RFC 4028)")
+        return value
+
+    @field_validator("codecs")
+    @classmethod
+    def _check_codecs(cls, value: list[Codec]) -> list[Codec]:
+        if len(set(value)) < len(value):
+            raise ValueError("the same codec twice")
+        return value
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        if not self.host:
+            raise ValueError("host: empty, allowed: a host name or address")
+        if self.register_ and not self.username:
+            raise ValueError("register is true but username is empty")
+        return self
+
+    @property
+    def from_domain(self) -> str:
+        """Host of From and To."""
+        return self.domain or self.host
+
+
+_OWN_HEADERS = frozenset(
+    (
+        *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
+        *("content-length", "content-type", "record-route", "allow", "supported", "require"),
+        *("proxy-require", "authorization", "proxy-authorization"),
+    )
+)
+
+
+class RouteConfig(_Section):
+    """``[[route]]``: inbound number to agent and room; the first match wins."""
+
+    trunk: str = ""
+    number: Annotated[str, Field(min_length=1)] = "*"
+    agent: str = ""
+    room: Annotated[str, Field(min_length=1)] = "call-{call_id}"
+    metadata: dict[str, Any] = {}
+    answer: Literal["agent", "now"] = "agent"
+
+    @field_validator("room")
+    @classmethod
+    def _check_room(cls, value: str) -> str:
+        for name in _PLACEHOLDER.findall(value):
+            if name not in ("call_id", "number", "caller"):
+                raise ValueError(
+                    f"{{{name}}} is unknown, allowed: {{call_id}} {{number}} {{caller}}"
+                )
+        return value
+
+
+class Config(BaseSettings):
+    """The whole configuration, checked and immutable."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        validate_default=True,
+    )
+
+    livekit: LiveKitConfig = LiveKitConfig()
+    sip: SipConfig = SipConfig()
+    media: MediaConfig = MediaConfig()
+    http: HttpConfig = HttpConfig()
+    plan: list[PlanConfig] = []
+    store: StoreConfig = StoreConfig()
+    daemon: DaemonConfig = DaemonConfig()
+    log: LogConfig = LogConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    webhook: WebhookConfig = WebhookConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    queue: QueueConfig = QueueConfig()
+    recording: RecordingConfig = RecordingConfig()
+    workflow: list[WorkflowConfig] = []
+    trunk: list[TrunkConfig] = []
+    route: list[RouteConfig] = []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    def trunk_named(self, name: str) -> TrunkConfig | None:
+        """Return the trunk called *name*, or None."""
+        return next((trunk for trunk in self.trunk if trunk.name == name), None)
+
+    def workflow_of(self, slug: str) -> WorkflowConfig | None:
+        """Return the workflow with *slug*, or None."""
+        return next((workflow for workflow in self.workflow if workflow.slug == slug), None)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the effective settings as plain data, secrets masked."""
+        dumped = self.model_dump(mode="json", by_alias=True)
+        dumped["store"]["url"] = re.sub(r"(//[^:/@]+:)[^@]+@", r"\1**********@", self.store.url)
+        return dumped
+
+
+def find_config(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the config file to use: *explicit*, the environment's, or the first that exists."""
+    chosen = explicit or environ.get("TRUNKBRIDGE_CONFIG")
+    if chosen:
+        return Path(chosen)
+    return next((path for path in SEARCH_PATH if path.is_file()), None)
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration of *path* (None: defaults) with the environment on top.
+
+    Raises `ConfigError`.
+    """
+    label = str(path) if path else "environment"
+    values = _read(path)
+    errors = [*_stray_variables(environ), *_resolve_secrets(values, path, environ)]
+    config: Config | None = None
+    try:
+        config = Config(**values)
+    except ValidationError as failure:
+        errors.extend(_explain(failure, label, environ))
+    except ValueError as failure:  # a JSON value of the environment that does not parse
+        errors.append(f"environment:{failure}")
+    errors.extend(f"{label}:{line}" for line in _cross_check(values))
+    if errors or config is None:
+        raise ConfigError(errors)
+    return config
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as failure:
+        raise ConfigError([f"{path}: cannot be read: {failure.strerror}"]) from failure
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise ConfigError([f"{path}: not TOML: {failure}"]) from failure
+
+
+def _stray_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            section = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
+            if section not in Config.model_fields:
+                allowed = " ".join(sorted(Config.model_fields))
+                yield f"environment:{name}: unknown section, allowed: {allowed}"
+
+
+_SECRETS: tuple[tuple[str, str], ...] = (
+    ("livekit", "api_key"),
+    ("livekit", "api_secret"),
+    ("http", "jwt_secret"),
+    ("http.key", "key"),
+    ("webhook", "secret"),
+    ("trunk", "password"),
+    ("store", "url"),
+)
+
+
+def _tables(values: dict[str, Any], section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    node: Any = values
+    for part in section.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        yield section, node
+    elif isinstance(node, list):
+        for index, entry in enumerate(node):
+            if isinstance(entry, dict):
+                yield f"{section}[{index}]", entry
+
+
+def _resolve_secrets(
+    values: dict[str, Any], path: Path | None, environ: Mapping[str, str]
+) -> Iterator[str]:
+    """Replace every ``KEY_file`` by ``KEY`` with the file's content, in place."""
+    folders = [Path(environ["CREDENTIALS_DIRECTORY"])] if "CREDENTIALS_DIRECTORY" in environ else []
+    folders.append(path.parent if path else Path())
+    for section, key in _SECRETS:
+        prefix = f"{ENV_PREFIX}{section.upper()}__{key.upper()}_FILE"
+        if "." not in section and section != "trunk" and prefix in environ:
+            values.setdefault(section, {})[f"{key}_file"] = environ[prefix]
+        for where, table in _tables(values, section):
+            if f"{key}_file" not in table:
+                continue
+            name = table.pop(f"{key}_file")
+            if key in table:
+                yield f"{path}:{where}.{key}_file: {key} is given too, allowed: one of them"
+                continue
+            found = next((f / str(name) for f in folders if (f / str(name)).is_file()), None)
+            if found is None:
+                yield f"{path}:{where}.{key}_file: no such file in {' or '.join(map(str, folders))}"
+                table[key] = "missing"
+                continue
+            table[key] = found.read_text("utf-8").rstrip("\r\n")
+
+
+def _explain(failure: ValidationError, label: str, environ: Mapping[str, str]) -> Iterator[str]:
+    for error in failure.errors(include_url=False):
+        key = ""
+        for part in error["loc"]:
+            key += f"[{part}]" if isinstance(part, int) else f"{'.' if key else ''}{part}"
+        variable = ENV_PREFIX + "__".join(str(part).upper() for part in error["loc"][:2])
+        where = f"environment:{variable}" if variable in environ else f"{label}:{key}"
+        yield f"{where}: {_sentence(error)}"
+
+
+def _sentence(error: Any) -> str:
+    context = error.get("ctx") or {}
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown key"
+        case "missing":
+            return "missing, this key is required"
+        case "literal_error":
+            return f"{error['input']!r} is not allowed, allowed: {context['expected']}"
+        case "value_error":
+            return str(context["error"])
+        case _:
+            shown = "" if isinstance(error["input"], dict) else f"{error['input']!r}: "
+            return f"{shown}{error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong between sections; on plain data, so that one error hides no other."""
+    for section, key in (("trunk", "name"), ("workflow", "slug"), ("plan", "name")):
+        names = [entry.get(key) for _, entry in _tables(dict(values), section)]
+        for index, name in enumerate(names):
+            if name is not None and name in names[:index]:
+                yield f"{section}[{index}].{key}: {name!r} is defined twice"
+    trunks = [entry.get("name") for _, entry in _tables(dict(values), "trunk")]
+    known = " ".join(map(str, trunks)) or "(no [[trunk]] is defined)"
+    for section in ("workflow", "route"):
+        for where, entry in _tables(dict(values), section):
+            name = entry.get("trunk")
+            if name and name not in trunks:
+                yield f"{where}.trunk: no trunk {name!r}, allowed: {known}"
+    plans = ["enterprise", *(entry.get("name") for _, entry in _tables(dict(values), "plan"))]
+    for where, entry in _tables(dict(values), "http.key"):
+        if entry.get("plan", "enterprise") not in plans:
+            allowed = " ".join(sorted(map(str, plans)))
+            yield f"{where}.plan: no plan {entry['plan']!r}, allowed: {allowed}"
+
+
+def not_yet(config: Config) -> Iterator[str]:
+    """Yield one line per setting that is understood but not served by this version."""
+    if any(address.transport == "tls" for address in config.sip.addresses):
+        yield "sip.listen: tls: is not served yet"
+    if config.media.engine == "direct":
+        yield "media.engine: direct is not built yet, allowed: sdk, auto"
+    for index, trunk in enumerate(config.trunk):
+        if trunk.transport == "tls":
+            yield f"trunk[{index}].transport: tls is not served yet"
+        if trunk.srtp != "off":
+            yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
+        for key, used in (
+            ("register", trunk.register_),
+            ("username", bool(trunk.username)),
+            ("options_interval", trunk.options_interval > 0),
+            ("keepalive", trunk.keepalive != "off"),
+            ("refer_in", trunk.refer_in),
+            ("transfer_allow", bool(trunk.transfer_allow)),
+        ):
+            if used:
+                yield f"trunk[{index}].{key}: not served yet, ignored"
+    for section, used in (
+        ("webhook.url", bool(config.webhook.url)),
+        ("recording.url", bool(config.recording.url)),
+        ("sessions.agent", bool(config.sessions.agent)),
+        ("http.jwt_secret", bool(config.http.jwt_secret.get_secret_value())),
+    ):
+        if used:
+            yield f"{section}: not served yet, ignored"
+
+
+def cannot_start(config: Config) -> list[str]:
+    """Return the `not_yet` lines that make a start impossible rather than poorer."""
+    return [line for line in not_yet(config) if not line.endswith("ignored")]

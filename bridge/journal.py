@@ -1,0 +1,251 @@
+"""The journal: what happened to every call of this instance, on disk before anyone is told.
+
+A local SQLite file with one writer thread. `Journal.append` hands records over and
+returns a future that is done when they are durable; whatever waits at that moment is
+committed together (group commit). Reads go through a connection of their own and may
+come from any thread.
+
+One of the three places where a thread meets the loop (design, Processes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from bridge.errors import BridgeError
+
+_log = structlog.get_logger(__name__)
+
+_SCHEMA: Final = """
+create table if not exists calls (
+    call_id text primary key,
+    instance text not null,
+    created_at real not null,
+    ended integer not null default 0,
+    record text not null,
+    snapshot text
+);
+create index if not exists calls_open on calls (instance) where not ended;
+create table if not exists events (
+    position integer primary key autoincrement,
+    call_id text not null,
+    seq integer not null,
+    body text not null,
+    unique (call_id, seq)
+);
+"""
+_BATCH: Final = 512
+
+
+class JournalError(BridgeError):
+    """The journal could not be opened, read or written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One change of one call, written as a whole.
+
+    ``event`` is the published event's JSON object (contract 4), None when only the
+    record changed; ``record`` the call's resource after it; ``snapshot`` what a
+    restart needs (design, seam 6).
+    """
+
+    call_id: str
+    created_at: float
+    event: dict[str, Any] | None
+    record: dict[str, Any]
+    ended: bool = False
+    snapshot: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCall:
+    """A call without an end in the journal, as found at a start."""
+
+    call_id: str
+    record: dict[str, Any]
+    snapshot: dict[str, Any] | None
+    last_seq: int
+
+
+_Job = tuple[Sequence[Entry], "asyncio.Future[None]", asyncio.AbstractEventLoop]
+
+
+class Journal:
+    """The journal of one instance. Raises `JournalError` when it cannot be opened."""
+
+    def __init__(self, path: str | Path, *, instance: str) -> None:
+        self.path = Path(path)
+        self._instance = instance
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._reading = threading.Lock()
+        self._writable = True
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection:
+                connection.executescript(_SCHEMA)
+            self._reader = self._connect()
+        except (sqlite3.Error, OSError) as failure:
+            raise JournalError(f"{self.path}: {failure}") from failure
+        self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=5
+        )
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        return connection
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last write worked; new calls are refused while it is not."""
+        return self._writable
+
+    def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        """Write *entries* in order; the future is done when they are durable.
+
+        Call it on the loop's thread. The future raises `JournalError` when the disk refuses.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._jobs.put((entries, done, loop))
+        return done
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        self._jobs.put(None)
+        self._thread.join(timeout=10)
+        with self._reading:
+            self._reader.close()
+
+    # Reading, from any thread.
+
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call, or None."""
+        rows = self._read("select record from calls where call_id = ?", (call_id,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return the events of a call with a seq above *after*, in order."""
+        rows = self._read(
+            "select body from events where call_id = ? and seq > ? order by seq", (call_id, after)
+        )
+        return [json.loads(row[0]) for row in rows]
+
+    def open_calls(self) -> list[OpenCall]:
+        """Return this instance's calls without an end, oldest first."""
+        rows = self._read(
+            "select c.call_id, c.record, c.snapshot, coalesce(max(e.seq), 0) from calls c "
+            "left join events e on e.call_id = c.call_id where c.instance = ? and not c.ended "
+            "group by c.call_id order by c.created_at",
+            (self._instance,),
+        )
+        return [
+            OpenCall(
+                call_id=call_id,
+                record=json.loads(record),
+                snapshot=json.loads(snapshot) if snapshot else None,
+                last_seq=last_seq,
+            )
+            for call_id, record, snapshot, last_seq in rows
+        ]
+
+    def _read(self, statement: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
+        try:
+            with self._reading:
+                return self._reader.execute(statement, tuple(values)).fetchall()
+        except sqlite3.Error as failure:
+            raise JournalError(f"{self.path}: {failure}") from failure
+
+    # Writing, on the writer's thread.
+
+    def _write_all(self) -> None:
+        connection = self._connect()
+        stopping = False
+        while not stopping:
+            jobs: list[_Job] = []
+            job = self._jobs.get()
+            while True:
+                if job is None:
+                    stopping = True
+                    break
+                jobs.append(job)
+                if len(jobs) >= _BATCH or self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            if jobs:
+                self._settle(jobs, self._commit(connection, jobs))
+        connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> JournalError | None:
+        try:
+            connection.execute("begin immediate")
+            for entries, _, _ in jobs:
+                for entry in entries:
+                    self._insert(connection, entry)
+            connection.execute("commit")
+        except (sqlite3.Error, OSError, ValueError, TypeError) as failure:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            self._writable = False
+            _log.error("journal.write_failed", error=type(failure).__name__, entries=len(jobs))
+            return JournalError(f"{self.path}: {failure}")
+        self._writable = True
+        return None
+
+    def _insert(self, connection: sqlite3.Connection, entry: Entry) -> None:
+        if entry.event is not None:
+            connection.execute(
+                "insert into events (call_id, seq, body) values (?, ?, ?) on conflict do nothing",
+                (entry.call_id, entry.event["seq"], _dump(entry.event)),
+            )
+        connection.execute(
+            "insert into calls (call_id, instance, created_at, ended, record, snapshot) "
+            "values (?, ?, ?, ?, ?, ?) on conflict (call_id) do update set "
+            "ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot",
+            (
+                entry.call_id,
+                self._instance,
+                entry.created_at,
+                int(entry.ended),
+                _dump(entry.record),
+                _dump(entry.snapshot) if entry.snapshot is not None else None,
+            ),
+        )
+
+    def _settle(self, jobs: Sequence[_Job], failure: JournalError | None) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        for _, done, loop in jobs:
+            by_loop.setdefault(loop, []).append(done)
+        for loop, futures in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_finish, futures, failure)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                _log.debug("journal.nobody_waits", entries=len(futures))
+
+
+def _finish(futures: Sequence[asyncio.Future[None]], failure: JournalError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

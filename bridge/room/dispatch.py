@@ -1,0 +1,152 @@
+"""LiveKit's server API as the bridge needs it: rooms, participants, agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import aiohttp
+from livekit import api
+
+from bridge.room.seam import RoomError
+from bridge.room.tokens import LiveKitKeys
+
+T = TypeVar("T")
+
+CALL_TIMEOUT = 5.0
+ALIVE_TIMEOUT = 1.5
+RETRY_PAUSES = (0.1, 0.4)
+"""Seconds before the second and the third try of an idempotent call."""
+
+EMPTY_TIMEOUT = 60
+"""Seconds the server keeps a room of ours that nobody joins."""
+
+DEPARTURE_TIMEOUT = 20
+"""Seconds the server keeps it after the last one left; longer than our deletion takes."""
+
+_FAILURES = (api.ServerError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+class RoomService:
+    """The bridge's client of one LiveKit server; one HTTP session for all calls.
+
+    Every failure is a `RoomError` whose text names the operation and the
+    server's code, never a room, a number or a secret.
+    """
+
+    def __init__(self, url: str, keys: LiveKitKeys, *, timeout: float = CALL_TIMEOUT) -> None:
+        self._url = url
+        self._keys = keys
+        self._timeout = timeout
+        self._client: api.LiveKitAPI | None = None
+
+    async def create_room(self, room: str, *, metadata: str = "") -> bool:
+        """Make sure *room* exists; tell whether we created it (and so may delete it)."""
+        if await self._exists(room):
+            return False
+        request = api.CreateRoomRequest(
+            name=room,
+            empty_timeout=EMPTY_TIMEOUT,
+            departure_timeout=DEPARTURE_TIMEOUT,
+            metadata=metadata,
+        )
+        await self._repeat("create room", lambda: self._api().room.create_room(request))
+        return True
+
+    async def participants(self, room: str) -> Collection[str]:
+        """Return the identities in *room*; none when there is no such room."""
+        request = api.ListParticipantsRequest(room=room)
+        try:
+            reply = await self._repeat(
+                "list participants", lambda: self._api().room.list_participants(request)
+            )
+        except _NoSuchRoomError:
+            return frozenset()
+        return frozenset(participant.identity for participant in reply.participants)
+
+    async def dispatch_agent(self, room: str, agent: str, metadata: str) -> str:
+        """Ask for *agent* in *room*; return the dispatch's id.
+
+        Sent once: a repeated dispatch would bring a second agent. That a
+        worker takes it is not known here; its absence shows in the room.
+        """
+        request = api.CreateAgentDispatchRequest(room=room, agent_name=agent, metadata=metadata)
+        dispatch = await self._once(
+            "dispatch agent", lambda: self._api().agent_dispatch.create_dispatch(request)
+        )
+        return str(dispatch.id)
+
+    async def delete_room(self, room: str) -> None:
+        """Delete *room* and everyone in it; one that is gone already is fine."""
+        request = api.DeleteRoomRequest(room=room)
+        try:
+            await self._repeat("delete room", lambda: self._api().room.delete_room(request))
+        except _NoSuchRoomError:
+            return
+
+    async def alive(self, *, timeout: float = ALIVE_TIMEOUT) -> bool:
+        """Tell whether the server answers and accepts our key, within *timeout* seconds."""
+        request = api.ListRoomsRequest(names=["trunkbridge-alive"])
+        try:
+            async with asyncio.timeout(timeout):
+                await self._api().room.list_rooms(request)
+        except _FAILURES:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close the HTTP session; the next call would open a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _exists(self, room: str) -> bool:
+        request = api.ListRoomsRequest(names=[room])
+        reply = await self._repeat("list rooms", lambda: self._api().room.list_rooms(request))
+        return any(found.name == room for found in reply.rooms)
+
+    def _api(self) -> api.LiveKitAPI:
+        if self._client is None:
+            self._client = api.LiveKitAPI(
+                self._url,
+                self._keys.api_key,
+                self._keys.api_secret,
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+            )
+        return self._client
+
+    async def _repeat(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Try an idempotent *call* up to three times while the fault may pass."""
+        for pause in RETRY_PAUSES:
+            try:
+                return await self._once(operation, call)
+            except _PassingError:
+                await asyncio.sleep(pause)
+        return await self._once(operation, call)
+
+    async def _once(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except api.ServerError as error:
+            raise _server_failure(operation, error) from error
+        except _FAILURES as error:
+            msg = f"{operation}: {type(error).__name__}"
+            raise _PassingError(msg) from error
+
+
+class _PassingError(RoomError):
+    """A failure that may be gone at the next try."""
+
+
+class _NoSuchRoomError(RoomError):
+    """The server knows no such room."""
+
+
+def _server_failure(operation: str, error: api.ServerError) -> RoomError:
+    text = f"{operation}: {error.code} ({error.status})"
+    if error.code == "not_found":
+        return _NoSuchRoomError(text)
+    if error.status >= 500 or error.status == 429:
+        return _PassingError(text)
+    return RoomError(text)

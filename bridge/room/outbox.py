@@ -1,0 +1,149 @@
+"""What a call sends into its room, in order, over reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from bridge.room.seam import RoomError
+
+T = TypeVar("T")
+
+LIMIT = 256
+"""Sends that may wait; a call that makes more of them while the room is away is told."""
+
+SEND_TIMEOUT = 15.0
+SEND_TRIES = 2
+RETRY_PAUSE = 0.1
+
+
+@dataclass(slots=True)
+class _Send(Generic[T]):
+    effect: Callable[[T], Awaitable[None]]
+    done: asyncio.Future[None] = field(default_factory=lambda: _future())
+    tries: int = 0
+
+
+class Outbox(Generic[T]):
+    """A first-in-first-out lane towards whatever connection is up.
+
+    `open` gives it a connection, `pause` takes it away; what was being sent at
+    that moment is sent again on the next one, so a message may arrive twice
+    but never out of order and never not at all. A caller that is cancelled
+    does not withdraw its message.
+    """
+
+    def __init__(self, *, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._items: deque[_Send[T]] = deque()
+        self._target: T | None = None
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._flight: asyncio.Task[None] | None = None
+
+    def open(self, target: T, first: Callable[[T], Awaitable[None]] | None = None) -> None:
+        """Send to *target* from now on, *first* before all that waits."""
+        if first is not None:
+            send = _Send(first)
+            send.done.add_done_callback(_retrieve)
+            self._items.appendleft(send)
+        self._target = target
+        self._wake.set()
+        if self._pump is None:
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    def pause(self) -> None:
+        """Let everything wait: the connection is away."""
+        self._target = None
+        self._wake.clear()
+        if self._flight is not None:
+            self._flight.cancel()
+
+    async def send(self, effect: Callable[[T], Awaitable[None]]) -> None:
+        """Run *effect* on the connection when its turn comes. Raises `RoomError`."""
+        if len(self._items) >= self._limit:
+            msg = "too much waits for the room"
+            raise RoomError(msg)
+        item = _Send(effect)
+        item.done.add_done_callback(_retrieve)
+        self._items.append(item)
+        self._wake_if_open()
+        await asyncio.shield(item.done)
+
+    def close(self, error: RoomError) -> None:
+        """Fail all that waits and stop; `open` may start again."""
+        self.pause()
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+        while self._items:
+            _settle(self._items.popleft().done, error)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            if self._target is None or not self._items:
+                self._wake.clear()
+                continue
+            await self._send_first(self._target)
+
+    async def _send_first(self, target: T) -> None:
+        item = self._items[0]
+        flight = asyncio.ensure_future(_bounded(item.effect, target))
+        self._flight = flight
+        try:
+            await asyncio.wait({flight})
+        finally:
+            self._flight = None
+            flight.cancel()
+        if flight.cancelled():
+            return  # the connection went away under it: again on the next one
+        failure = flight.exception()
+        if failure is not None and self._target is not target:
+            return
+        item.tries += 1
+        if failure is not None and item.tries < SEND_TRIES:
+            await asyncio.sleep(RETRY_PAUSE)
+            return
+        if self._items and self._items[0] is item:
+            self._items.popleft()
+        _settle(item.done, None if failure is None else _room_error(failure))
+
+    def _wake_if_open(self) -> None:
+        if self._target is not None:
+            self._wake.set()
+
+
+async def _bounded(effect: Callable[[T], Awaitable[None]], target: T) -> None:
+    async with asyncio.timeout(SEND_TIMEOUT):
+        await effect(target)
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """Mark the failure as seen: a cancelled caller no longer looks at it."""
+    if not done.cancelled():
+        done.exception()
+
+
+def _room_error(failure: BaseException) -> RoomError:
+    if isinstance(failure, RoomError):
+        return failure
+    error = RoomError(f"not sent: {type(failure).__name__}")
+    error.__cause__ = failure
+    return error
+
+
+def _settle(done: asyncio.Future[None], error: RoomError | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,248 @@
+"""A call's place in its room through the livekit SDK: `RoomSession` and `RoomAudio`.
+
+Keeps what outlives a connection: the levels (mute, subscription, attributes)
+and the order of what is sent. Each join makes a `Link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from livekit import rtc
+
+from bridge.errors import MisuseError
+from bridge.room import convention
+from bridge.room.outbox import Outbox
+from bridge.room.sdk_link import Link
+from bridge.room.sdk_quiet import quiet_native_logs
+from bridge.room.seam import (
+    JoinSpec,
+    LeaveReason,
+    RoomClosed,
+    RoomError,
+    RoomGone,
+    RoomHandlers,
+    RoomNotice,
+    RoomReconnected,
+    RoomReconnecting,
+)
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds per signalling attempt; the SDK makes up to four."""
+
+_unfinished: set[asyncio.Task[None]] = set()
+"""Connects and disconnects that nobody waits for any more, but that must not be cancelled."""
+
+
+async def settle(timeout: float = 20.0) -> None:
+    """Wait for joins and leaves still under way; call before the loop ends."""
+    if _unfinished:
+        await asyncio.wait(set(_unfinished), timeout=timeout)
+
+
+class SdkRoom:
+    """One call's room session; join, leave and rejoin on the same object."""
+
+    def __init__(self, handlers: RoomHandlers, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+        self._handlers = handlers
+        self._connect_timeout = connect_timeout
+        self._link: Link | None = None
+        self._joining: _Joining | None = None
+        self._outbox: Outbox[rtc.LocalParticipant] = Outbox()
+        self._attributes: dict[str, str] = {}
+        self._muted = False
+        self._wanted = False
+
+    # RoomSession.
+
+    async def join(self, spec: JoinSpec) -> None:
+        """Join and publish the (silent) track. Raises `RoomError`."""
+        if self._link is not None or self._joining is not None:
+            msg = "joined already, or joining"
+            raise MisuseError(msg)
+        quiet_native_logs()
+        joining = _Joining(Link(self, self._handlers.rpc))
+        self._joining = joining
+        task = _keep(self._connect(joining, spec))
+        try:
+            await asyncio.wait({task, joining.given_up}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            joining.give_up(LeaveReason.CLIENT_INITIATED)
+            raise
+        finally:
+            self._joining = None
+        if joining.given_up.done():
+            msg = "left while joining"
+            raise RoomError(msg)
+        if joining.error is not None:
+            raise joining.error
+        self._adopt(joining)
+
+    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+        """Send a reliable data message, to all or to the identities in *to*.
+
+        Returns when the SDK has sent it. Waits, in order, while the room is
+        away. Raises `RoomError`.
+        """
+
+        async def effect(local: rtc.LocalParticipant) -> None:
+            await local.publish_data(
+                payload, reliable=True, destination_identities=list(to), topic=topic
+            )
+
+        await self._outbox.send(effect)
+
+    async def publish_dtmf(self, digit: str) -> None:
+        """Send one LiveKit SipDTMF; a key that is none is a `RoomError`."""
+        code = convention.dtmf_code(digit)
+        if code is None:
+            msg = "no such key"
+            raise RoomError(msg)
+
+        async def effect(local: rtc.LocalParticipant) -> None:
+            await local.publish_dtmf(code=code, digit=digit.upper())
+
+        await self._outbox.send(effect)
+
+    async def set_attributes(self, attributes: Mapping[str, str]) -> None:
+        """Merge *attributes* into our participant's; kept over reconnects and rejoins."""
+        merged = dict(attributes)
+        self._attributes.update(merged)
+
+        async def effect(local: rtc.LocalParticipant) -> None:
+            await local.set_attributes(merged)
+
+        await self._outbox.send(effect)
+
+    def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
+        """Mute or unmute our track; a level, kept over a rejoin."""
+        self._muted = muted
+        if self._link is not None:
+            self._link.mute(muted)
+
+    def subscribe(self, wanted: bool) -> None:  # noqa: FBT001 (a level)
+        """Subscribe to all audio of all others, now and later, or stop; a level."""
+        self._wanted = wanted
+        if self._link is not None:
+            self._link.subscribe(wanted)
+
+    def others(self) -> Sequence[str]:
+        """Return the identities of the other participants now in the room."""
+        return self._link.others() if self._link is not None else []
+
+    async def leave(self, reason: LeaveReason) -> None:
+        """Leave and free everything; safe at any time, any number of times.
+
+        A join under way fails at once with `RoomError`; its connect finishes
+        on its own and then disconnects.
+        """
+        if self._joining is not None:
+            self._joining.give_up(reason)
+        self._outbox.close(RoomError("the room was left"))
+        link, self._link = self._link, None
+        if link is not None:
+            await asyncio.wait({_keep(link.close(reason))})
+
+    # RoomAudio.
+
+    def push(self, pcm: bytes) -> None:
+        """Publish 20 ms (320 bytes) of caller audio; dropped while not joined."""
+        if self._link is not None:
+            self._link.push(pcm)
+
+    def pull(self, frames: int) -> bytes | None:
+        """Return the next *frames* samples of all others mixed, or None: silence."""
+        return self._link.pull(frames) if self._link is not None else None
+
+    def discard(self) -> None:
+        """Drop all audio of others that has arrived and was not pulled."""
+        if self._link is not None:
+            self._link.discard()
+
+    # LinkOwner.
+
+    def link_notice(self, link: Link, notice: RoomNotice) -> None:
+        """Pass on what our present link tells; keep it back while joining."""
+        if self._joining is not None and link is self._joining.link:
+            self._joining.notices.append(notice)
+        elif link is self._link:
+            self._apply(link, notice)
+            self._handlers.notify(notice)
+
+    def _apply(self, link: Link, notice: RoomNotice) -> None:
+        """Let our own state follow before the call hears of it."""
+        match notice:
+            case RoomReconnecting():
+                self._outbox.pause()
+            case RoomReconnected():
+                self._outbox.open(link.local, self._restore)
+            case RoomClosed(why=RoomGone.LOST):
+                self._outbox.pause()
+                self._forget(link)
+            case RoomClosed():
+                self._outbox.close(RoomError("the room is gone"))
+                self._forget(link)
+            case _:
+                pass
+
+    def _forget(self, link: Link) -> None:
+        self._link = None
+        _keep(link.free())
+
+    async def _connect(self, joining: _Joining, spec: JoinSpec) -> None:
+        link = joining.link
+        try:
+            await link.connect(spec, timeout=self._connect_timeout, muted=self._muted)
+        except Exception as error:
+            joining.error = _room_error(error)
+        if joining.error is not None or joining.given_up.done():
+            await link.close(joining.reason)
+
+    def _adopt(self, joining: _Joining) -> None:
+        link = joining.link
+        self._link = link
+        link.mute(self._muted)
+        link.subscribe(self._wanted)
+        self._outbox.open(link.local, self._restore if self._attributes else None)
+        loop = asyncio.get_running_loop()
+        for notice in joining.notices:
+            loop.call_soon(self.link_notice, link, notice)
+
+    async def _restore(self, local: rtc.LocalParticipant) -> None:
+        """Contract 4: after a rejoin the attributes come before anything else."""
+        if self._attributes:
+            await local.set_attributes(dict(self._attributes))
+
+
+class _Joining:
+    """A join under way and what it found."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.notices: list[RoomNotice] = []
+        self.error: RoomError | None = None
+        self.reason = LeaveReason.CLIENT_INITIATED
+        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give_up(self, reason: LeaveReason) -> None:
+        """Nobody wants the result any more."""
+        self.reason = reason
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+
+def _room_error(error: Exception) -> RoomError:
+    if isinstance(error, RoomError):
+        return error
+    wrapped = RoomError(f"the join failed: {type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _keep(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(work)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    return task

@@ -1,0 +1,362 @@
+"""One connection to a LiveKit room through the livekit SDK, from connect to close.
+
+A rejoin makes a new one; nothing here outlives its connection. What must
+(levels, the order of messages) is kept by ``room.sdk``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+from livekit import rtc
+from livekit.rtc.participant import PublishTrackError
+
+from bridge.room import convention
+from bridge.room.mix import SAMPLE_WIDTH, mix
+from bridge.room.sdk_audio import TrackFeeder, TrackListener
+from bridge.room.seam import (
+    AudioPublished,
+    DtmfRequested,
+    JoinSpec,
+    LeaveReason,
+    ParticipantJoined,
+    ParticipantLeft,
+    RoomClosed,
+    RoomError,
+    RoomGone,
+    RoomNotice,
+    RoomReconnected,
+    RoomReconnecting,
+    RpcHandler,
+    RpcRefused,
+)
+
+log = structlog.get_logger(__name__)
+
+OPUS_BITRATE = 24_000
+DISCONNECT_TIMEOUT = 5.0
+
+_REASONS = {
+    LeaveReason.CLIENT_INITIATED: rtc.DisconnectReason.CLIENT_INITIATED,
+    LeaveReason.USER_REJECTED: rtc.DisconnectReason.USER_REJECTED,
+    LeaveReason.USER_UNAVAILABLE: rtc.DisconnectReason.USER_UNAVAILABLE,
+}
+_GONE: dict[int, RoomGone] = {
+    rtc.DisconnectReason.ROOM_DELETED: RoomGone.DELETED,
+    rtc.DisconnectReason.ROOM_CLOSED: RoomGone.DELETED,
+    rtc.DisconnectReason.PARTICIPANT_REMOVED: RoomGone.REMOVED,
+    rtc.DisconnectReason.DUPLICATE_IDENTITY: RoomGone.REMOVED,
+}
+
+
+class LinkOwner(Protocol):
+    """Whom a link reports to, always outside of the link's own methods."""
+
+    def link_notice(self, link: Link, notice: RoomNotice) -> None:
+        """Something happened in the room; after ``RoomClosed`` nothing more does."""
+
+
+class Link:
+    """One `rtc.Room`, our track in it, and the tracks of the others."""
+
+    def __init__(self, owner: LinkOwner, rpc: Mapping[str, RpcHandler]) -> None:
+        self._owner = owner
+        self._rpc = rpc
+        self._room = rtc.Room()
+        self._feeder: TrackFeeder | None = None
+        self._listeners: dict[str, TrackListener] = {}
+        self._present: dict[str, str] = {}  # identity -> kind, as we told it
+        self._audio: dict[str, str] = {}  # sid of a published audio track -> identity
+        self._missing: set[str] = set()  # gone during a reconnect, perhaps to return
+        self._cleanups: set[asyncio.Task[None]] = set()
+        self._reconnecting = False
+        self._closed = False
+        self._muted = False
+        self._wanted = False
+        self._register()
+
+    @property
+    def local(self) -> rtc.LocalParticipant:
+        """Our participant, once connected."""
+        return self._room.local_participant
+
+    async def connect(self, spec: JoinSpec, *, timeout: float, muted: bool) -> None:
+        """Connect and publish. Never to be cancelled. Raises `RoomError`.
+
+        A cancelled ``Room.connect`` makes the SDK end the process some seconds
+        later (rust-sdks#1340): whoever loses interest lets it finish.
+        """
+        options = rtc.RoomOptions(
+            auto_subscribe=False, single_peer_connection=False, connect_timeout=timeout
+        )
+        try:
+            await self._room.connect(spec.url, spec.token, options)
+        except rtc.ConnectError as error:
+            msg = "the room could not be joined"
+            raise RoomError(msg) from error
+        self._walk()
+        for method, handler in self._rpc.items():
+            self.local.register_rpc_method(method, self._answerer(method, handler))
+        await self._publish(spec.track_name, muted=muted)
+
+    async def close(self, reason: LeaveReason) -> None:
+        """Leave the room and free everything."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(DISCONNECT_TIMEOUT):
+                await self._room.disconnect(reason=_REASONS[reason])
+        except TimeoutError:
+            log.warning("room.disconnect_timeout")
+        await self.free()
+
+    async def free(self) -> None:
+        """Free streams and track; the connection is gone already."""
+        self._closed = True
+        listeners = list(self._listeners.values())
+        self._listeners.clear()
+        for listener in listeners:
+            await listener.close()
+        if self._cleanups:
+            await asyncio.wait(self._cleanups)
+        feeder, self._feeder = self._feeder, None
+        if feeder is not None:
+            await feeder.close()
+
+    def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
+        """Mute or unmute our track."""
+        self._muted = muted
+        if self._feeder is None or self._closed:
+            return
+        if muted:
+            self._feeder.track.mute()
+        else:
+            self._feeder.track.unmute()
+
+    def subscribe(self, wanted: bool) -> None:  # noqa: FBT001 (a level)
+        """Subscribe to all audio of the others, or to none."""
+        self._wanted = wanted
+        for participant in self._room.remote_participants.values():
+            for publication in participant.track_publications.values():
+                self._choose(publication)
+        if not wanted:
+            for sid in list(self._listeners):
+                self._drop_listener(sid)
+
+    def others(self) -> list[str]:
+        """Return the identities of the others."""
+        return list(self._present)
+
+    def push(self, pcm: bytes) -> None:
+        """Publish *pcm*; a muted track sends nothing, so neither do we."""
+        if self._feeder is not None and not self._muted and not self._reconnecting:
+            self._feeder.push(pcm)
+
+    def pull(self, frames: int) -> bytes | None:
+        """Return the next *frames* samples of all subscribed tracks."""
+        return mix(
+            [listener.buffer for listener in self._listeners.values()], frames * SAMPLE_WIDTH
+        )
+
+    def discard(self) -> None:
+        """Drop what was not pulled."""
+        for listener in self._listeners.values():
+            listener.buffer.clear()
+
+    # Setting up.
+
+    def _register(self) -> None:
+        """Register before connecting: events may follow the connect at once."""
+        handlers: dict[Any, Callable[..., None]] = {
+            "participant_connected": self._on_participant_connected,
+            "participant_disconnected": self._on_participant_disconnected,
+            "track_published": self._on_track_published,
+            "track_unpublished": self._on_track_unpublished,
+            "track_subscribed": self._on_track_subscribed,
+            "track_unsubscribed": self._on_track_unsubscribed,
+            "local_track_republished": self._on_local_track_republished,
+            "active_speakers_changed": self._on_active_speakers_changed,
+            "sip_dtmf_received": self._on_sip_dtmf_received,
+            "reconnecting": self._on_reconnecting,
+            "reconnected": self._on_reconnected,
+            "disconnected": self._on_disconnected,
+        }
+        for event, handler in handlers.items():
+            self._room.on(event, handler)
+        # Without a handler the SDK logs each stream of a transcript.
+        self._room.register_text_stream_handler(
+            convention.TRANSCRIPTION_TOPIC, lambda reader, _identity: reader.close()
+        )
+
+    def _walk(self) -> None:
+        """Tell of those who were there before us; no event does."""
+        for participant in list(self._room.remote_participants.values()):
+            self._welcome(participant, at_join=True)
+
+    def _welcome(self, participant: rtc.RemoteParticipant, *, at_join: bool) -> None:
+        kind = kind_name(participant.kind)
+        self._present[participant.identity] = kind
+        self._notify(ParticipantJoined(identity=participant.identity, kind=kind, at_join=at_join))
+        for publication in participant.track_publications.values():
+            self._on_track_published(publication, participant)
+
+    async def _publish(self, name: str, *, muted: bool) -> None:
+        feeder = TrackFeeder(name)  # made after the connect: before it costs a WebRTC factory
+        self._feeder = feeder
+        self.mute(muted)
+        options = rtc.TrackPublishOptions(
+            source=rtc.TrackSource.SOURCE_MICROPHONE,
+            dtx=False,
+            red=False,
+        )
+        options.audio_encoding.max_bitrate = OPUS_BITRATE
+        try:
+            await self.local.publish_track(feeder.track, options)
+        except PublishTrackError as error:
+            msg = "the track could not be published"
+            raise RoomError(msg) from error
+
+    def _answerer(self, method: str, handler: RpcHandler) -> Callable[..., Any]:
+        async def answer(call: rtc.RpcInvocationData) -> str:
+            kind = self._present.get(call.caller_identity, "unknown")
+            try:
+                return await handler(call.caller_identity, kind, call.payload)
+            except RpcRefused as refusal:
+                raise rtc.RpcError(refusal.code, str(refusal)) from None
+            except Exception as error:
+                log.exception("room.rpc_failed", method=method)
+                code = rtc.RpcError.ErrorCode.APPLICATION_ERROR
+                raise rtc.RpcError(code, "internal error") from error
+
+        return answer
+
+    # What the SDK tells.
+
+    def _notify(self, notice: RoomNotice) -> None:
+        if not self._closed:
+            self._owner.link_notice(self, notice)
+
+    def _on_participant_connected(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.identity in self._missing:
+            self._missing.discard(participant.identity)
+            self._present[participant.identity] = kind_name(participant.kind)
+        else:
+            self._welcome(participant, at_join=False)
+
+    def _on_participant_disconnected(self, participant: rtc.RemoteParticipant) -> None:
+        identity = participant.identity
+        if identity not in self._present:
+            return
+        if self._reconnecting:
+            self._missing.add(identity)
+        else:
+            self._part(identity)
+
+    def _part(self, identity: str) -> None:
+        self._present.pop(identity, None)
+        for sid in [sid for sid, owner in self._audio.items() if owner == identity]:
+            del self._audio[sid]
+            self._drop_listener(sid)
+        self._notify(ParticipantLeft(identity=identity, others=len(self._present)))
+
+    def _on_track_published(
+        self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
+    ) -> None:
+        if publication.kind != rtc.TrackKind.KIND_AUDIO:
+            return
+        if publication.sid not in self._audio:
+            self._audio[publication.sid] = participant.identity
+            self._notify(AudioPublished(identity=participant.identity))
+        if self._wanted:
+            self._choose(publication)
+
+    def _on_track_unpublished(
+        self, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant
+    ) -> None:
+        self._audio.pop(publication.sid, None)
+        self._drop_listener(publication.sid)
+
+    def _on_track_subscribed(
+        self,
+        track: rtc.Track,
+        publication: rtc.RemoteTrackPublication,
+        _participant: rtc.RemoteParticipant,
+    ) -> None:
+        self._drop_listener(publication.sid)
+        if publication.kind != rtc.TrackKind.KIND_AUDIO or self._closed:
+            return
+        if self._wanted:
+            self._listeners[publication.sid] = TrackListener(track)
+        else:
+            publication.set_subscribed(False)  # the level changed while the server worked
+
+    def _on_track_unsubscribed(
+        self,
+        _track: rtc.Track | None,
+        publication: rtc.RemoteTrackPublication,
+        _participant: rtc.RemoteParticipant,
+    ) -> None:
+        self._drop_listener(publication.sid)
+        if self._wanted and publication.sid in self._audio:
+            self._choose(publication)  # the level changed back meanwhile
+
+    def _on_local_track_republished(self) -> None:
+        self.mute(self._muted)
+
+    def _on_active_speakers_changed(self, speakers: list[rtc.Participant]) -> None:
+        for speaker in speakers:
+            for sid, identity in self._audio.items():
+                if identity == speaker.identity and sid in self._listeners:
+                    self._listeners[sid].suspect()
+
+    def _on_sip_dtmf_received(self, dtmf: rtc.SipDTMF) -> None:
+        digit = convention.dtmf_digit(dtmf.code, dtmf.digit)
+        if digit is not None:
+            self._notify(DtmfRequested(digit=digit))
+
+    def _on_reconnecting(self) -> None:
+        if not self._reconnecting:
+            self._reconnecting = True
+            self._notify(RoomReconnecting())
+
+    def _on_reconnected(self) -> None:
+        if not self._reconnecting:
+            return
+        self._reconnecting = False
+        self.mute(self._muted)
+        self.subscribe(self._wanted)
+        self._notify(RoomReconnected())
+        for identity in list(self._missing):
+            self._missing.discard(identity)
+            if identity not in self._room.remote_participants:
+                self._part(identity)
+
+    def _on_disconnected(self, reason: int) -> None:
+        gone = _GONE.get(reason, RoomGone.LOST)
+        self._notify(RoomClosed(why=gone))
+        self._closed = True
+
+    # Subscriptions.
+
+    def _choose(self, publication: rtc.RemoteTrackPublication) -> None:
+        if publication.kind == rtc.TrackKind.KIND_AUDIO and not self._closed:
+            publication.set_subscribed(self._wanted)
+
+    def _drop_listener(self, sid: str) -> None:
+        listener = self._listeners.pop(sid, None)
+        if listener is None:
+            return
+        cleanup = asyncio.get_running_loop().create_task(listener.close())
+        self._cleanups.add(cleanup)
+        cleanup.add_done_callback(self._cleanups.discard)
+
+
+def kind_name(kind: int) -> str:
+    """Return the lower-case name of a participant's kind."""
+    try:
+        name: str = rtc.ParticipantKind.Name(kind)  # type: ignore[arg-type]
+    except ValueError:
+        return "unknown"
+    return name.removeprefix("PARTICIPANT_KIND_").lower()

@@ -1,0 +1,37 @@
+"""Keep libwebrtc's log out of Python.
+
+The SDK asks its native half for every log record, parses each one under the
+GIL and drops nearly all. It has no public switch. Telling the native half
+again, with capturing off, is one call of the same C function that the SDK
+calls itself; where its private names differ, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import structlog
+from livekit import rtc
+
+log = structlog.get_logger(__name__)
+
+_done = False
+
+
+def quiet_native_logs() -> bool:
+    """Switch native log capture off, once per process; tell whether it is off."""
+    global _done
+    if not _done:
+        _done = _switch_off()
+    return _done
+
+
+def _switch_off() -> bool:
+    try:
+        from livekit.rtc import _ffi_client
+
+        client = _ffi_client.FfiClient.instance
+        initialize = client._ffi_lib.livekit_ffi_initialize
+        initialize(_ffi_client.ffi_event_callback, False, b"python", rtc.__version__.encode())  # noqa: FBT003
+    except (ImportError, AttributeError, TypeError) as error:
+        log.info("room.native_logs_kept", error=type(error).__name__)
+        return False
+    return True

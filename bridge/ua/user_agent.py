@@ -1,0 +1,459 @@
+"""The one driver of the SIP core: sockets and timers in, outputs carried out.
+
+Everything runs on the event loop's thread. Inputs and verbs are synchronous: each
+is followed by a flush that carries out what the core asks for, in order, and never
+awaits. What takes time (a dial, a DNS question) ends in another input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Any, Protocol, assert_never
+
+import structlog
+
+from bridge.sip.events import (
+    CloseFlow,
+    Connect,
+    IncomingInvite,
+    Output,
+    PassUp,
+    Resolve,
+    Send,
+    SessionId,
+    SipEvent,
+)
+from bridge.sip.flow import Flow
+from bridge.transport.flow import Admitted, Bound, ListenError, SendError, canonical, route_address
+from bridge.transport.resolver import Resolved, Resolver
+from bridge.transport.tcp import TcpLimits, TcpTransport
+from bridge.transport.udp import UdpLimits, UdpTransport
+from bridge.trunk.admission import Admission, Gcra
+from bridge.ua.tap import Tap
+from bridge.ua.watch import StreamWatch
+
+log = structlog.get_logger(__name__)
+
+_MAX_ROUNDS = 1000  # of one flush, before the loop gets a turn
+_SWEEP = 1.0
+_REFRESH_MIN, _REFRESH_MAX = 5.0, 60.0
+_SOMEWHERE = ("192.0.2.1", "2001:db8::1")  # RFC 5737, RFC 3849: only to ask for the default route
+
+
+class ListenSetting(Protocol):
+    """One entry of ``[sip] listen``. Port 0 takes a free one."""
+
+    @property
+    def transport(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+class UserAgent:
+    """Drives one `Endpoint` over TCP and UDP.
+
+    *on_event* hears what the core passes up, synchronously and in order; it may
+    call every verb. What it raises is logged. *clock* is monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: Any,
+        admission: Admission,
+        *,
+        listen: Sequence[ListenSetting],
+        on_event: Callable[[SipEvent], None],
+        tap: Tap | None = None,
+        resolver: Resolver | None = None,
+        invites: Gcra | None = None,
+        tcp_limits: TcpLimits | None = None,
+        udp_limits: UdpLimits | None = None,
+        patience: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._endpoint = endpoint
+        self._admission = admission
+        self._listen = listen
+        self._on_event = on_event
+        self._tap = tap
+        self._resolver = resolver or Resolver(clock=clock)
+        self._invites = invites or Gcra(rate=100, burst=1000)
+        self._patience = patience
+        self._clock = clock
+        self._tcp = TcpTransport(self, limits=tcp_limits, clock=clock)
+        self._udp = UdpTransport(self, limits=udp_limits, clock=clock)
+        self._watches: dict[int, tuple[Flow, StreamWatch]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flushing = False
+        self._running = False
+
+    # Life.
+
+    async def start(self) -> None:
+        """Open every listener. Raises `ListenError`; nothing stays open then."""
+        self._running = True
+        try:
+            for setting in self._listen:
+                match setting.transport:
+                    case "tcp":
+                        await self._tcp.listen(setting.host, setting.port)
+                    case "udp":
+                        await self._udp.listen(setting.host, setting.port)
+                    case other:
+                        raise ListenError(f"{other}:{setting.host}: {other} is not served yet")
+        except ListenError:
+            await self.stop()
+            raise
+        self._resolver.families = frozenset(6 if ":" in b.host else 4 for b in self.bound)
+        self._spawn(self._refresh_hosts())
+        self._sweep()
+        self._flush()
+
+    async def stop(self) -> None:
+        """Close every socket and forget every timer. What was written still goes out."""
+        self._running = False
+        for handle in (self._timer, self._sweeper):
+            if handle is not None:
+                handle.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._resolver.stop()
+        await self._tcp.stop()
+        await self._udp.stop()
+        self._watches.clear()
+
+    def reload(self, admission: Admission) -> None:
+        """Take new trunks. Running connections stay, whoever they belong to now."""
+        admission.inherit(self._admission)
+        self._admission = admission
+        self._readmit()
+        if self._running:
+            self._spawn(self._refresh_hosts())
+
+    @property
+    def bound(self) -> list[Bound]:
+        """The listeners, with the ports the kernel gave."""
+        return [*self._tcp.bound, *self._udp.bound]
+
+    def local_address_for(self, host: str, port: int, transport: str) -> str:
+        """Return the local address that a peer at *host* sees us at.
+
+        *host* is a literal or a name; of a name the last known address counts, else
+        the default route. Never a wildcard.
+        """
+        address = self._known_address(host, port, transport)
+        chosen = self._udp if transport == "udp" else self._tcp
+        candidates = [address] if address is not None else list(_SOMEWHERE)
+        for candidate in candidates:
+            local = chosen.local_address(candidate, port)
+            if local is not None:
+                return local
+        named = [b.host for b in self.bound if not b.wildcard]
+        return named[0] if named else route_address("127.0.0.1", port) or "127.0.0.1"
+
+    def _known_address(self, host: str, port: int, transport: str) -> str | None:
+        for wanted in (port, None):
+            known = self._resolver.cached(transport, host, wanted)
+            if known is not None and known.addresses:
+                return known.addresses[0][0]
+        return None
+
+    def next_hop_allowed(self, host: str, trunk: str) -> bool:  # noqa: ARG002
+        """Whether a message of a peer may send us to *host*; for the endpoint.
+
+        A name is allowed: its addresses are asked about one by one.
+        """
+        try:
+            ip_address(host)
+        except ValueError:
+            return True
+        return self._admission.may_dial(host, self._clock())
+
+    # Verbs: the endpoint's commands, carried out at once. Each raises what the endpoint raises.
+
+    def dial(self, invite: Any) -> SessionId:
+        """Send an INVITE."""
+        return self._command(self._endpoint.dial, invite)  # type: ignore[no-any-return]
+
+    def adopt(self, session: SessionId, offer_answer: Any, trunk: Any) -> Any:
+        """Take an incoming INVITE on; returns what its offer negotiates."""
+        return self._command(self._endpoint.adopt, session, offer_answer, trunk)
+
+    def ring(self, session: SessionId) -> None:
+        """Send 180."""
+        self._command(self._endpoint.ring, session)
+
+    def answer(self, session: SessionId) -> None:
+        """Send 200."""
+        self._command(self._endpoint.answer, session)
+
+    def reject(
+        self, session: SessionId, status: int, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Refuse an incoming INVITE."""
+        self._command(self._endpoint.reject, session, status, headers=headers)
+
+    def cancel(self, session: SessionId, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Give up an INVITE of ours."""
+        self._command(self._endpoint.cancel, session, headers=headers)
+
+    def bye(self, session: SessionId, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """End an established session."""
+        self._command(self._endpoint.bye, session, headers=headers)
+
+    def probe(self, session: SessionId) -> None:
+        """Send an in-dialog OPTIONS."""
+        self._command(self._endpoint.probe, session)
+
+    def reoffer(self, session: SessionId, *args: Any) -> Any:
+        """Send a re-INVITE."""
+        return self._command(self._endpoint.reoffer, session, *args)
+
+    def details(self, session: SessionId) -> Any:
+        """Return what is known of a session."""
+        return self._endpoint.details(session)
+
+    def set_draining(self, draining: bool) -> None:  # noqa: FBT001 (mirrors the endpoint)
+        """Refuse new calls, or take them again."""
+        self._endpoint.set_draining(draining)
+        self._flush()
+
+    def _command(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return verb(*args, now=self._clock(), **kwargs)
+        finally:
+            self._flush()
+
+    # The transports' owner.
+
+    def admit(self, address: str) -> Admitted | None:
+        """Decide on a source before anything of it is read."""
+        return self._admission.admit(address, self._clock())
+
+    def opened(self, flow: Flow) -> None:
+        """A flow appeared."""
+        now = self._clock()
+        if flow.reliable:
+            dialled = self._tcp.is_dialled(flow)
+            watch = StreamWatch(accepted=not dialled, now=now, patience=self._patience)
+            self._watches[flow.id] = (flow, watch)
+        self._feed(self._endpoint.flow_opened, flow, now)
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        """Bytes of an admitted peer came."""
+        now = self._clock()
+        watched = self._watches.get(flow.id)
+        if watched is not None:
+            for frame in watched[1].feed(data, now):
+                if isinstance(frame, bytes):
+                    self._show(frame, flow, came=True)
+        elif not flow.reliable:
+            self._show(data, flow, came=True)
+        self._feed(self._endpoint.receive, data, flow, now)
+
+    def lost(self, flow: Flow) -> None:
+        """A connection is gone."""
+        self._watches.pop(flow.id, None)
+        self._feed(self._endpoint.flow_lost, flow, self._clock())
+
+    def _feed(self, entry: Callable[..., None], *args: Any) -> None:
+        """Give the core an input. A failure in it is ours: logged, and the driver goes on."""
+        try:
+            entry(*args)
+        except Exception:
+            log.exception("ua.core_failed", entry=entry.__name__)
+        self._flush()
+
+    def _show(self, message: bytes, flow: Flow, *, came: bool) -> None:
+        if self._tap is None:
+            return
+        try:
+            (self._tap.received if came else self._tap.sent)(message, flow)
+        except Exception:
+            log.exception("ua.tap_failed")
+
+    # Outputs.
+
+    def _flush(self) -> None:
+        """Carry out what the core asks for, until it asks for nothing more."""
+        if self._flushing or not self._running:
+            return  # called from within: the outer flush goes on
+        self._flushing = True
+        try:
+            for _ in range(_MAX_ROUNDS):
+                outputs = self._endpoint.poll(self._clock())
+                if not outputs:
+                    break
+                for output in outputs:
+                    self._act(output)
+            else:
+                log.error("ua.flush_endless")
+                asyncio.get_running_loop().call_soon(self._flush)
+        except Exception:
+            log.exception("ua.core_failed", entry="poll")
+        finally:
+            self._flushing = False
+        self._arm()
+
+    def _act(self, output: Output) -> None:
+        match output:
+            case Send():
+                self._send(output)
+            case Resolve():
+                self._resolve(output)
+            case Connect():
+                self._connect(output)
+            case CloseFlow():
+                if output.flow.reliable:
+                    self._tcp.close(output.flow)
+            case PassUp():
+                self._pass_up(output.event)
+            case _:
+                assert_never(output)
+
+    def _send(self, output: Send) -> None:
+        transport = self._tcp if output.flow.reliable else self._udp
+        try:
+            transport.send(output.flow, output.data)
+        except SendError as failure:
+            log.info("ua.send_failed", remote=output.flow.remote[0], error=str(failure))
+            self._feed(self._endpoint.send_failed, output.flow, self._clock())
+            return
+        self._show(output.data, output.flow, came=False)
+
+    def _resolve(self, output: Resolve) -> None:
+        known = self._resolver.cached(output.transport, output.host, output.port)
+        if known is not None:
+            self._resolved(output, known)
+        else:
+            self._spawn(self._look_up(output))
+
+    async def _look_up(self, output: Resolve) -> None:
+        found = await self._resolver.resolve(output.transport, output.host, output.port)
+        self._resolved(output, found)
+
+    def _resolved(self, output: Resolve, found: Resolved) -> None:
+        for host in self._admission.hosts:
+            if host.host.lower() == output.host.lower():
+                self._learn(host.trunk, found.addresses)
+        self._feed(self._endpoint.resolved, output.query, found.addresses, self._clock())
+
+    def _connect(self, output: Connect) -> None:
+        now = self._clock()
+        address = canonical(output.address)
+        self._admission.reached(address, now)
+        match output.transport:
+            case "udp":
+                self._connected(output.attempt, self._udp.connect(address, output.port))
+            case "tcp":
+                self._tcp.connect(
+                    address, output.port, lambda flow: self._connected(output.attempt, flow)
+                )
+            case other:
+                log.warning("ua.dial_refused", remote=address, why=f"{other}_not_served")
+                self._connected(output.attempt, None)
+
+    def _connected(self, attempt: int, flow: Flow | None) -> None:
+        now = self._clock()
+        if flow is None:
+            self._feed(self._endpoint.connect_failed, attempt, now)
+        else:
+            self._feed(self._endpoint.connected, attempt, flow, now)
+
+    def _pass_up(self, event: SipEvent) -> None:
+        if isinstance(event, IncomingInvite) and not self._may_call(event):
+            return
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("ua.listener_failed", sip_event=type(event).__name__)
+
+    def _may_call(self, event: IncomingInvite) -> bool:
+        """Whether the source may place one more call now; refused before it costs anything."""
+        now = self._clock()
+        source = event.flow.remote[0]
+        if self._invites.allow(source, now):
+            return True
+        wait = max(1, math.ceil(self._invites.wait(source, now)))
+        log.warning("ua.invite_refused", remote=source, why="rate")
+        try:
+            self.reject(event.session, 503, (("Retry-After", str(wait)),))
+        except Exception:
+            log.exception("ua.core_failed", entry="reject")
+        return False
+
+    # Time.
+
+    def _arm(self) -> None:
+        """Keep the one timer at the core's next deadline."""
+        if not self._running:
+            return
+        deadline = self._endpoint.next_deadline()
+        at = math.inf if deadline is None else deadline
+        if at == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at < math.inf:
+            # Never 0: a loop clock coarser than ours would spin.
+            delay = max(0.001, at - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        self._feed(self._endpoint.tick, self._clock())
+
+    def _sweep(self) -> None:
+        """Close streams whose peer takes too long over a message."""
+        now = self._clock()
+        for flow, watch in list(self._watches.values()):
+            if watch.overdue(now):
+                log.info("tcp.too_slow", remote=flow.remote[0])
+                self._tcp.abort(flow)
+        if self._running:
+            delay = min(_SWEEP, self._patience / 2)
+            self._sweeper = asyncio.get_running_loop().call_later(delay, self._sweep)
+
+    # The trunks' hosts.
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refresh_hosts(self) -> None:
+        """Keep the addresses of the trunks' hosts known, until a reload replaces them."""
+        admission = self._admission
+        while self._running and admission is self._admission and admission.hosts:
+            found = await asyncio.gather(
+                *(self._resolver.resolve(h.transport, h.host, h.port) for h in admission.hosts)
+            )
+            if admission is not self._admission:
+                return
+            for host, resolved in zip(admission.hosts, found, strict=True):
+                self._learn(host.trunk, resolved.addresses)
+            shortest = min(resolved.ttl for resolved in found)
+            await asyncio.sleep(min(max(shortest, _REFRESH_MIN), _REFRESH_MAX))
+
+    def _learn(self, trunk: str, addresses: Sequence[tuple[str, int]]) -> None:
+        now = self._clock()
+        if self._admission.learn(trunk, [address for address, _ in addresses], now):
+            self._readmit()
+
+    def _readmit(self) -> None:
+        self._tcp.readmit()
+        self._udp.readmit()

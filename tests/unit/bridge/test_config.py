@@ -1,0 +1,236 @@
+"""The configuration: the contract's own block, and one clear line per wrong one."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.config import (
+    Config,
+    ConfigError,
+    HttpKey,
+    PlanConfig,
+    RouteConfig,
+    TrunkConfig,
+    WorkflowConfig,
+    cannot_start,
+    find_config,
+    load,
+    not_yet,
+)
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[3]
+
+
+def contract_block() -> str:
+    text = (ROOT / "docs" / "contract.md").read_text("utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 1
+    return str(blocks[0])
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "trunkbridge.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_the_contracts_block_loads(tmp_path: Path) -> None:
+    config = load(write(tmp_path, contract_block()), {})
+    assert config.trunk[0].name == "exotel-mumbai"
+    assert config.workflow[0].agent == "support"
+
+
+def test_every_default_is_the_contracts(tmp_path: Path) -> None:
+    """Each value of the block that is not marked ``example`` is the default of its key."""
+    shown = load(write(tmp_path, contract_block()), {}).dump()
+    required: dict[str, dict[str, Any]] = {
+        "trunk": TrunkConfig.model_validate({"name": "x", "host": "h"}).model_dump(
+            mode="json", by_alias=True
+        ),
+        "workflow": WorkflowConfig.model_validate({"slug": "x"}).model_dump(mode="json"),
+        "plan": PlanConfig.model_validate({"name": "x"}).model_dump(mode="json"),
+        "route": RouteConfig().model_dump(mode="json"),
+        "http.key": HttpKey.model_validate({"name": "x", "key": "y"}).model_dump(mode="json"),
+    }
+    defaults = Config().dump()
+    section, checked = "", 0
+    for line in contract_block().splitlines():
+        if match := re.match(r"^\[\[?([a-z.]+)\]\]?", line):
+            section = match[1]
+        elif (match := re.match(r"^([a-z_]+) = ", line)) and "# example" not in line:
+            key = match[1]
+            if section in required:
+                node = shown["http"]["key"][0] if section == "http.key" else shown[section][0]
+                expected = required[section][key]
+            else:
+                node, expected = shown[section], defaults[section][key]
+            assert node[key] == expected, f"{section}.{key}"
+            checked += 1
+    assert checked > 80
+
+
+WRONG = [
+    ("[sip]\nlisten = ['tcp:0.0.0.0']", "sip.listen", "is not a listen address"),
+    ("[sip]\nlisten = []", "sip.listen", "at least one address"),
+    ("[sip]\nlisten = ['tcp:example.org:5060']", "sip.listen", "is not an address"),
+    ("[sip]\nlisten = ['tls:0.0.0.0:5061']", "sip", "tls_cert_file"),
+    ("[sip]\nfoo = 1", "sip.foo", "unknown key"),
+    ("[spi]\nfoo = 1", "spi", "unknown key"),
+    ("[sip]\nmax_calls = 'many'", "sip.max_calls", "valid integer"),
+    ("[sip]\nmax_calls = 0", "sip.max_calls", "greater than or equal to 1"),
+    ('[sip]\nuser_agent = "a\\nb"', "sip.user_agent", "control characters"),
+    ("[media]\nengine = 'fast'", "media.engine", "'auto', 'direct' or 'sdk'"),
+    ("[media]\nports = '20000'", "media.ports", "FIRST-LAST"),
+    ("[media]\nports = '30000-20000'", "media.ports", "FIRST-LAST"),
+    ("[media]\nlisten = 'host'", "media.listen", "IPv4 or [IPv6]"),
+    ("[livekit]\nurl = 'example.org'", "livekit.url", "ws://"),
+    ("[http]\nlisten = '0.0.0.0:8080'", "http", "[[http.key]]"),
+    ("[http]\nlisten = '8080'", "http.listen", "HOST:PORT"),
+    ("[[http.key]]\nname = 'a'", "http.key[0].key", "missing"),
+    ("[[http.key]]\nname = 'a'\nkey = 'k'\nplan = 'gold'", "http.key[0].plan", "no plan 'gold'"),
+    (
+        "[[http.key]]\nname = 'a'\nkey = 'k'\npermissions = ['x']",
+        "http.key[0].permissions[0]",
+        "stt",
+    ),
+    ("[store]\nurl = 'mysql://x'", "store.url", "sqlite://, postgresql://"),
+    ("[daemon]\ndrain_timeout = -1", "daemon.drain_timeout", "greater than or equal to 0"),
+    ("[log]\nlevel = 'loud'", "log.level", "'debug'"),
+    ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
+    ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
+    ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
+    ("[[trunk]]\nhost = 'h'", "trunk[0].name", "missing"),
+    ("[[trunk]]\nname = 'a b'\nhost = 'h'", "trunk[0].name", "pattern"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h h'", "trunk[0].host", "host name or address"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nport = 70000", "trunk[0].port", "65535"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nallow = ['1.2.3']", "trunk[0].allow", "CIDR"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\ncodecs = ['G729']", "trunk[0].codecs[0]", "'PCMA'"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\ncodecs = []", "trunk[0].codecs", "at least 1"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nreject = '404'", "trunk[0].reject", "'silent' or '403'"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'x'", "trunk[0].profile", "'exotel'"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nregister = true", "trunk[0]", "username is empty"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nsession_timer = 30", "trunk[0].session_timer", "90"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Via = 'x'}", "trunk[0].headers", "bridge"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\noutbound_proxy = 'p:0'", "trunk[0].outbound_proxy", ":"),
+    (
+        "[[trunk]]\nname = 'a'\nhost = 'h'\n[[trunk]]\nname = 'a'\nhost = 'h'",
+        "trunk[1].name",
+        "twi",
+    ),
+    ("[[route]]\ntrunk = 'zz'", "route[0].trunk", "no trunk 'zz'"),
+    ("[[route]]\nroom = 'r-{foo}'", "route[0].room", "{call_id}"),
+    ("[[route]]\nanswer = 'later'", "route[0].answer", "'agent' or 'now'"),
+    ("[[workflow]]\nslug = 'a'\ntrunk = 'zz'", "workflow[0].trunk", "no trunk 'zz'"),
+    ("[[workflow]]\nslug = 'a'\n[[workflow]]\nslug = 'a'", "workflow[1].slug", "defined twice"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"), WRONG, ids=[row[1] + ":" + row[2] for row in WRONG]
+)
+def test_a_wrong_line_gives_one_line_naming_file_and_key(
+    tmp_path: Path, text: str, key: str, said: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith(f"{path}:{key}: ")
+    assert said in caught.value.lines[0]
+
+
+def test_several_wrong_lines_are_all_told(tmp_path: Path) -> None:
+    text = "[sip]\nfoo = 1\nmax_calls = 0\n[[route]]\ntrunk = 'zz'\n[log]\nlevel = 'x'"
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), {})
+    assert len(caught.value.lines) == 4
+
+
+def test_a_file_that_is_not_toml_or_not_there_is_one_line(tmp_path: Path) -> None:
+    for path in (write(tmp_path, "[sip\n"), tmp_path / "absent.toml"):
+        with pytest.raises(ConfigError) as caught:
+            load(path, {})
+        assert len(caught.value.lines) == 1
+        assert str(path) in caught.value.lines[0]
+
+
+def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKBRIDGE_SIP__MAX_CALLS", "7")
+    monkeypatch.setenv("TRUNKBRIDGE_SIP__LISTEN", '["udp:127.0.0.1:5062"]')
+    config = load(write(tmp_path, "[sip]\nmax_calls = 5\nuser_agent = 'x'"))
+    assert (config.sip.max_calls, config.sip.user_agent) == (7, "x")
+    assert config.sip.listen == ["udp:127.0.0.1:5062"]
+
+
+def test_a_wrong_value_of_the_environment_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRUNKBRIDGE_SIP__MAX_CALLS", "seven")
+    with pytest.raises(ConfigError, match=r"^environment:TRUNKBRIDGE_SIP__MAX_CALLS: "):
+        load(None)
+
+
+def test_an_unknown_section_in_the_environment_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="TRUNKBRIDGE_SPI__X: unknown section"):
+        load(None, {"TRUNKBRIDGE_SPI__X": "1"})
+
+
+def test_a_secret_is_read_from_credentials_first_then_beside_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "[livekit]\napi_secret_file = 'lk'\n")
+    (tmp_path / "lk").write_text("beside\n")
+    assert load(path, {}).livekit.api_secret.get_secret_value() == "beside"
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "lk").write_text("credential\n")
+    config = load(path, {"CREDENTIALS_DIRECTORY": str(credentials)})
+    assert config.livekit.api_secret.get_secret_value() == "credential"
+
+
+def test_a_missing_secret_file_and_a_secret_given_twice_are_told(tmp_path: Path) -> None:
+    text = "[livekit]\napi_secret_file = 'no'\n[webhook]\nsecret = 'a'\nsecret_file = 'b'\n"
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), {})
+    assert len(caught.value.lines) == 2
+    assert "livekit.api_secret_file: no such file" in caught.value.lines[0]
+    assert "webhook.secret_file: secret is given too" in caught.value.lines[1]
+
+
+def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
+    text = contract_block().replace('password = ""', 'password = "hunter2"')
+    text = text.replace("sqlite:///trunkbridge.db", "postgresql://me:hunter2@db/x")
+    text = text.replace('api_secret = "devsecret"', 'api_secret = "hunter2"')
+    config = load(write(tmp_path, text), {})
+    assert "hunter2" not in repr(config.dump())
+    assert "hunter2" not in repr(config.trunk)
+
+
+def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
+    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'airtel'\n"
+    trunk = load(write(tmp_path, text), {}).trunk[0]
+    assert (trunk.user_phone, trunk.transport) == (True, "udp")
+    trunk = load(write(tmp_path, text + "user_phone = false\n"), {}).trunk[0]
+    assert not trunk.user_phone
+
+
+def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
+    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nsrtp = 'required'\noptions_interval = 30\n"
+    config = load(write(tmp_path, text), {})
+    assert len(list(not_yet(config))) == 2
+    assert cannot_start(config) == ["trunk[0].srtp: required is not served yet"]
+
+
+def test_the_file_is_found_in_the_contracts_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(None, {}) in (None, Path("/etc/trunkbridge/trunkbridge.toml"))
+    write(tmp_path, "")
+    assert find_config(None, {}) == Path("trunkbridge.toml")
+    assert find_config(None, {"TRUNKBRIDGE_CONFIG": "env.toml"}) == Path("env.toml")
+    assert find_config("mine.toml", {"TRUNKBRIDGE_CONFIG": "env.toml"}) == Path("mine.toml")

@@ -1,0 +1,75 @@
+"""The journal: durable before anyone is told, in order, and never a dead end."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.journal import Entry, Journal, JournalError
+
+pytestmark = pytest.mark.unit
+
+
+def entry(call_id: str, seq: int, *, ended: bool = False, **record: Any) -> Entry:
+    return Entry(
+        call_id=call_id,
+        created_at=1.0,
+        event={"event": "call_ringing", "call_id": call_id, "seq": seq},
+        record={"id": call_id, **record},
+        ended=ended,
+    )
+
+
+async def test_appended_events_are_read_back_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    await asyncio.gather(*(journal.append([entry("c1", seq)]) for seq in range(1, 200)))
+    assert [event["seq"] for event in journal.events("c1")] == list(range(1, 200))
+    assert [event["seq"] for event in journal.events("c1", after=197)] == [198, 199]
+    journal.close()
+
+
+async def test_the_same_seq_written_twice_is_one_event(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    await journal.append([entry("c1", 1), entry("c1", 1, status="active")])
+    assert len(journal.events("c1")) == 1
+    assert journal.record("c1") == {"id": "c1", "status": "active"}
+    journal.close()
+
+
+async def test_calls_without_an_end_survive_a_restart_for_their_instance_only(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    await journal.append([entry("open", 1), entry("open", 2), entry("done", 1, ended=True)])
+    journal.close()
+    again = Journal(tmp_path / "j.db", instance="a")
+    assert [(call.call_id, call.last_seq) for call in again.open_calls()] == [("open", 2)]
+    again.close()
+    other = Journal(tmp_path / "j.db", instance="b")
+    assert other.open_calls() == []
+    other.close()
+
+
+async def test_a_refusing_disk_fails_the_future_and_shows_in_writable(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    blocker = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    blocker.execute("drop table calls")
+    with pytest.raises(JournalError, match="no such table"):
+        await journal.append([entry("c1", 1)])
+    assert not journal.writable
+    blocker.execute(
+        "create table calls (call_id text primary key, instance text, created_at real, "
+        "ended integer, record text, snapshot text)"
+    )
+    blocker.close()
+    await journal.append([entry("c1", 1)])
+    assert journal.writable
+    journal.close()
+
+
+def test_a_folder_that_cannot_hold_a_journal_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="file"):
+        Journal(tmp_path / "file" / "j.db", instance="a")

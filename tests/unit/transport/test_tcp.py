@@ -1,0 +1,385 @@
+"""TCP over loopback: admission, reuse, splits, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge.sip.flow import Flow
+from bridge.transport.flow import Admitted, ListenError, SendError
+from bridge.transport.tcp import TcpLimits, TcpTransport
+
+pytestmark = pytest.mark.unit
+
+HOST = "127.0.0.1"
+KNOWN: Admitted = (frozenset({"t"}), frozenset({"t"}))
+
+
+@dataclass
+class Recorder:
+    """An owner that notes what it is told and can be waited for."""
+
+    admitted: Admitted | None = KNOWN
+    flows: asyncio.Queue[Flow] = field(default_factory=asyncio.Queue)
+    chunks: asyncio.Queue[tuple[bytes, Flow]] = field(default_factory=asyncio.Queue)
+    gone: asyncio.Queue[Flow] = field(default_factory=asyncio.Queue)
+    asked: list[str] = field(default_factory=list)
+
+    def admit(self, address: str) -> Admitted | None:
+        self.asked.append(address)
+        return self.admitted
+
+    def opened(self, flow: Flow) -> None:
+        self.flows.put_nowait(flow)
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        self.chunks.put_nowait((data, flow))
+
+    def lost(self, flow: Flow) -> None:
+        self.gone.put_nowait(flow)
+
+    async def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += (await asyncio.wait_for(self.chunks.get(), 5))[0]
+        return data
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def owner() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def tcp(owner: Recorder, peers: Peers) -> AsyncIterator[TcpTransport]:
+    transport = TcpTransport(owner)
+    yield transport
+    await transport.stop()
+
+
+async def dial(tcp: TcpTransport, port: int, host: str = HOST) -> Flow | None:
+    done: asyncio.Future[Flow | None] = asyncio.get_running_loop().create_future()
+    tcp.connect(host, port, done.set_result)
+    return await asyncio.wait_for(done, 15)
+
+
+class Peers:
+    """The other side: clients and silent servers, all closed at the end of a test."""
+
+    def __init__(self) -> None:
+        self._writers: list[asyncio.StreamWriter] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def connect(
+        self, port: int, host: str = HOST
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(host, port)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def serve(self, greeting: bytes = b"") -> tuple[int, asyncio.Queue[asyncio.StreamWriter]]:
+        """Accept and read little; returns the port and what was accepted."""
+        writers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers.append(writer)
+            writer.write(greeting)
+            writers.put_nowait(writer)
+
+        server = await asyncio.start_server(accept, HOST, 0, limit=1024)
+        self._servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port, writers
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for _ in range(3):
+            for writer in self._writers:
+                writer.transport.abort()
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[Peers]:
+    peers = Peers()
+    yield peers
+    await peers.close()
+
+
+async def test_bytes_of_a_known_peer_go_up_with_its_flow(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    assert bound.port > 0
+    _, writer = await peers.connect(bound.port)
+    writer.write(b"hello")
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    assert await owner.read(5) == b"hello"
+    assert flow.transport == "tcp"
+    assert flow.local == (HOST, bound.port)
+    assert flow.remote == writer.get_extra_info("sockname")
+    assert flow.trunks == flow.new_call_trunks == frozenset({"t"})
+    writer.close()
+    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+
+
+async def test_a_wildcard_listener_names_the_address_the_peer_used(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen("0.0.0.0", 0)
+    _, writer = await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    assert flow.local == ("127.0.0.1", bound.port)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    owner.admitted = None
+    bound = await tcp.listen(HOST, 0)
+    reader, writer = await peers.connect(bound.port)
+    writer.write(b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+    try:
+        answer = await asyncio.wait_for(reader.read(), 5)
+    except ConnectionResetError:  # closed with our bytes unread: a reset
+        answer = b""
+    assert answer == b""
+    assert owner.asked == [HOST]
+    assert owner.chunks.empty()
+    assert owner.flows.empty()
+    assert owner.gone.empty()
+
+
+async def test_connections_over_the_cap_of_one_address_are_closed(
+    owner: Recorder, peers: Peers
+) -> None:
+    tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2))
+    bound = await tcp.listen(HOST, 0)
+    writers = [(await peers.connect(bound.port))[1] for _ in range(2)]
+    for _ in writers:
+        await asyncio.wait_for(owner.flows.get(), 5)
+    reader, _refused = await peers.connect(bound.port)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writers.pop().close()
+    await asyncio.wait_for(owner.gone.get(), 5)
+    _, _again = await peers.connect(bound.port)
+    await asyncio.wait_for(owner.flows.get(), 5)
+    writers.pop().close()
+    await tcp.stop()
+
+
+async def test_an_open_dialled_connection_is_reused(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    port, writers = await peers.serve()
+    first = await dial(tcp, port)
+    second = await dial(tcp, port)
+    assert first is not None
+    assert first is second
+    assert writers.qsize() == 1
+
+
+async def test_concurrent_dials_to_one_remote_are_one_dial(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    port, writers = await peers.serve()
+    flows = await asyncio.gather(*(dial(tcp, port) for _ in range(5)))
+    assert len({flow.id for flow in flows if flow}) == 1
+    await asyncio.wait_for(writers.get(), 5)
+    assert writers.empty()
+
+
+async def test_a_connection_the_peer_opened_is_not_reused_for_dialling(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    _, writer = await peers.connect(bound.port)
+    await asyncio.wait_for(owner.flows.get(), 5)
+    remote = writer.get_extra_info("sockname")
+    assert tcp.find(*remote) is None
+
+
+async def test_a_dialled_flow_names_the_listeners_port_for_via_and_contact(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    port, _ = await peers.serve()
+    flow = await dial(tcp, port)
+    assert flow is not None
+    assert flow.local == (HOST, bound.port)
+    assert flow.remote == (HOST, port)
+
+
+async def test_what_a_dialled_peer_says_first_is_not_missed(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    port, _ = await peers.serve(greeting=b"OPTIONS")
+    flow = await dial(tcp, port)
+    assert await owner.read(7) == b"OPTIONS"
+    assert owner.flows.get_nowait() is flow
+
+
+async def test_a_connection_is_dialled_from_the_address_that_is_listened_on(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    await tcp.listen("127.0.0.9", 0)
+    port, writers = await peers.serve()
+    flow = await dial(tcp, port)
+    assert flow is not None
+    assert flow.local[0] == "127.0.0.9"
+    writer = await asyncio.wait_for(writers.get(), 5)
+    assert writer.get_extra_info("peername")[0] == "127.0.0.9"
+    assert tcp.local_address(HOST, port) == "127.0.0.9"
+
+
+async def test_a_refused_dial_says_so(tcp: TcpTransport, owner: Recorder, peers: Peers) -> None:
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        port = closed.getsockname()[1]
+    assert await dial(tcp, port) is None
+    assert owner.flows.empty()
+
+
+async def test_a_dial_that_is_not_answered_ends_at_the_deadline(
+    owner: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*args: object, **kwargs: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never, raising=False)
+    tcp = TcpTransport(owner, limits=TcpLimits(connect_timeout=0.05))
+    assert await dial(tcp, 9) is None
+    await tcp.stop()
+
+
+async def test_a_connection_closed_by_the_peer_is_lost_once_and_dialled_anew(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    port, writers = await peers.serve()
+    first = await dial(tcp, port)
+    assert first is not None
+    (await asyncio.wait_for(writers.get(), 5)).close()
+    assert await asyncio.wait_for(owner.gone.get(), 5) == first
+    with pytest.raises(SendError):
+        tcp.send(first, b"late")
+    second = await dial(tcp, port)
+    assert second is not None
+    assert second.id != first.id
+    assert owner.gone.empty()
+
+
+async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
+    owner: Recorder, peers: Peers
+) -> None:
+    tcp = TcpTransport(owner, limits=TcpLimits(write_buffer=100_000))
+    port, writers = await peers.serve()
+    flow = await dial(tcp, port)
+    assert flow is not None
+    writer = await asyncio.wait_for(writers.get(), 5)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def fill() -> None:
+        for _ in range(5000):
+            tcp.send(flow, b"x" * 10_000)
+
+    with pytest.raises(SendError, match="does not read"):
+        fill()
+    assert owner.gone.get_nowait() == flow
+    with pytest.raises(SendError, match="closed"):
+        tcp.send(flow, b"x")
+    await asyncio.sleep(0)
+    assert owner.gone.empty()
+    writer.transport.abort()
+    await tcp.stop()
+
+
+async def test_close_delivers_what_was_written_first(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    reader, _writer = await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    tcp.send(flow, b"400 and goodbye")
+    tcp.close(flow)
+    assert await asyncio.wait_for(reader.read(), 5) == b"400 and goodbye"
+    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+
+
+async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
+    owner: Recorder, peers: Peers
+) -> None:
+    clock = Clock()
+    tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
+    bound = await tcp.listen(HOST, 0)
+    _, _idle = await peers.connect(bound.port)
+    idle_flow = await asyncio.wait_for(owner.flows.get(), 5)
+    _, used = await peers.connect(bound.port)
+    used_flow = await asyncio.wait_for(owner.flows.get(), 5)
+    clock.now += 1799
+    used.write(b"\r\n\r\n")
+    await owner.read(4)
+    clock.now += 1
+    tcp._sweep()
+    assert await asyncio.wait_for(owner.gone.get(), 5) == idle_flow
+    assert [flow.id for flow in tcp.flows] == [used_flow.id]
+    await tcp.stop()
+
+
+async def test_a_taken_port_is_one_clear_error(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    with pytest.raises(ListenError, match=rf"tcp:127\.0\.0\.1:{bound.port}: "):
+        await tcp.listen(HOST, bound.port)
+
+
+async def test_ipv6_and_ipv4_wildcards_share_a_port(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    four = await tcp.listen("0.0.0.0", 0)
+    six = await tcp.listen("::", four.port)
+    _, _writer = await peers.connect(six.port, "::1")
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    assert flow.local == ("::1", six.port)
+    assert owner.asked == ["::1"]
+
+
+async def test_readmitted_connections_keep_their_id(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    _, writer = await peers.connect(bound.port)
+    before = await asyncio.wait_for(owner.flows.get(), 5)
+    owner.admitted = (frozenset({"new"}), frozenset())
+    tcp.readmit()
+    writer.write(b"x")
+    _, after = await asyncio.wait_for(owner.chunks.get(), 5)
+    assert after.id == before.id
+    assert after.trunks == frozenset({"new"})
+
+
+async def test_stop_closes_connections_and_tells_nobody(owner: Recorder, peers: Peers) -> None:
+    tcp = TcpTransport(owner)
+    bound = await tcp.listen(HOST, 0)
+    reader, writer = await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    tcp.send(flow, b"bye")
+    await tcp.stop()
+    assert await asyncio.wait_for(reader.read(), 5) == b"bye"
+    assert owner.gone.empty()
+    writer.close()

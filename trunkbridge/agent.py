@@ -1,0 +1,356 @@
+"""For agents: wait for the answer, know the hold, end the call.
+
+    phone = await PhoneCall.attach(ctx)
+    if phone is not None:
+        await phone.answered()
+        phone.on("hold", lambda event: ...)
+
+Works with the bridge's events, with its attributes alone (an agent that joins late)
+and with livekit/sip, which sends no events and sets ``sip.callStatus`` only. Needs the
+extra ``trunkbridge[agent]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar, overload
+
+from livekit import rtc
+
+__all__ = ["CallEnded", "PhoneCall"]
+
+TOPIC: Final = "sip_bridge_events"
+_SIP: Final = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
+_AGENT: Final = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+# How long an attribute waits for the event that belongs to it and says more.
+_GRACE: Final = 0.3
+_NAMES: Final = ("answered", "hold", "resume", "dtmf", "ended")
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[None] | None]
+H = TypeVar("H", bound=Handler)
+
+_log = logging.getLogger(__name__)
+
+
+class CallEnded(Exception):
+    """The call ended before it was answered; ``outcome`` as in the bridge's records.
+
+    Empty when nobody said why (livekit/sip).
+    """
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(f"the call ended: {outcome or 'no reason given'}")
+        self.outcome = outcome
+
+
+class PhoneCall:
+    """The phone in a room: one participant of kind SIP that carries ``sip.callID``.
+
+    Events count only when they come from that participant. Make it by `attach`.
+    """
+
+    def __init__(self, room: rtc.Room, participant: rtc.RemoteParticipant) -> None:
+        self._room = room
+        self._identity = participant.identity
+        self._attributes: dict[str, str] = dict(participant.attributes)
+        self._metadata = participant.metadata
+        self._handlers: dict[str, list[Handler]] = {name: [] for name in _NAMES}
+        self._answered = asyncio.Event()
+        self._ended: asyncio.Event = asyncio.Event()
+        self._outcome = ""
+        self._held = False
+        self._seq = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        room.on("data_received", self._on_data)
+        room.on("participant_attributes_changed", self._on_attributes)
+        room.on("participant_disconnected", self._on_left)
+        room.on("disconnected", self._on_disconnected)
+        self._apply_attributes()
+
+    @classmethod
+    async def attach(cls, ctx: Any, timeout: float = 30) -> PhoneCall | None:
+        """Find the phone in *ctx*'s room and tell the bridge that the agent is ready.
+
+        *ctx* is a JobContext of livekit-agents (connected here if it is not yet) or an
+        ``rtc.Room`` that is connected. Returns None when there is no phone: no participant
+        of kind SIP within *timeout* seconds, or somebody else is there alone, as in a web
+        call.
+        """
+        room: rtc.Room = getattr(ctx, "room", ctx)
+        if not room.isconnected():
+            await ctx.connect()
+        participant = await _find_phone(room, timeout)
+        if participant is None:
+            return None
+        phone = cls(room, participant)
+        await phone._say_ready()
+        return phone
+
+    # What is known.
+
+    @property
+    def call_id(self) -> str:
+        """The bridge's id of the call."""
+        return self._attributes.get("sip.callID", "")
+
+    @property
+    def number(self) -> str:
+        """The far party's number, E.164 where it could be understood."""
+        return self._attributes.get("sip.phoneNumber", "")
+
+    @property
+    def identity(self) -> str:
+        """The participant's identity in the room."""
+        return self._identity
+
+    @property
+    def held(self) -> bool:
+        """Whether the far end holds the call now."""
+        return self._held
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The participant's metadata: source, call_id, trunk, direction."""
+        try:
+            value = json.loads(self._metadata or "{}")
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    async def answered(self, timeout: float | None = None) -> None:
+        """Return when the far end has answered; at once when it has already.
+
+        Raises `CallEnded` when the call ends first, and ``TimeoutError``.
+        """
+        if self._answered.is_set():
+            return
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._answered, self._ended)]
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._answered.is_set():
+            return
+        if done:
+            raise CallEnded(self._outcome)
+        raise TimeoutError
+
+    @overload
+    def on(self, name: str, handler: H) -> H: ...
+
+    @overload
+    def on(self, name: str) -> Callable[[H], H]: ...
+
+    def on(self, name: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Call *handler* with the event's JSON object on each ``answered``, ``hold``,
+        ``resume``, ``dtmf`` or ``ended``. A plain function or a coroutine function; also
+        usable as a decorator. What an attribute alone told has only ``event`` and ``call_id``.
+        """
+        if name not in self._handlers:
+            raise ValueError(f"{name!r} is no event of a call, allowed: {', '.join(_NAMES)}")
+        if handler is not None:
+            self._handlers[name].append(handler)
+            return handler
+
+        def register(decorated: H) -> H:
+            self._handlers[name].append(decorated)
+            return decorated
+
+        return register
+
+    # What can be done.
+
+    async def hangup(self) -> None:
+        """End the call (BYE, or CANCEL before the answer)."""
+        await self._call("lk.sip.EndCall", {})
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Play *digits* (``0-9*#A-D``, ``w`` waits half a second) to the far end."""
+        await self._call("bridge.SendDTMF", {"digits": digits})
+
+    async def transfer(self, to: str) -> None:
+        """Transfer the call to *to*, when the trunk allows it."""
+        await self._call("bridge.Transfer", {"to": to})
+
+    async def aclose(self) -> None:
+        """Stop listening to the room."""
+        self._room.off("data_received", self._on_data)
+        self._room.off("participant_attributes_changed", self._on_attributes)
+        self._room.off("participant_disconnected", self._on_left)
+        self._room.off("disconnected", self._on_disconnected)
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _call(self, method: str, payload: Mapping[str, Any]) -> None:
+        await self._room.local_participant.perform_rpc(
+            destination_identity=self._identity, method=method, payload=json.dumps(payload)
+        )
+
+    async def _say_ready(self) -> None:
+        try:
+            await self._call("bridge.Ready", {})
+        except rtc.RpcError as error:  # livekit/sip does not know it
+            _log.debug("bridge.Ready: %s", error.message)
+
+    # What the room tells.
+
+    def _on_data(self, packet: rtc.DataPacket) -> None:
+        sender = packet.participant
+        if packet.topic != TOPIC or sender is None or sender.identity != self._identity:
+            return
+        if sender.kind != _SIP:
+            return
+        try:
+            event = json.loads(packet.data)
+            name = event["event"]
+        except (ValueError, TypeError, KeyError):
+            return
+        seq = event.get("seq")
+        if isinstance(seq, int):  # the older bridge sends no seq
+            if seq <= self._seq:
+                return
+            self._seq = seq
+        self._apply(str(name), event)
+
+    def _apply(self, name: str, event: Mapping[str, Any]) -> None:
+        match name:
+            case "call_answered":
+                self._set_answered(event)
+            case "call_hold":
+                self._set_held(event, held=True)
+            case "call_resume":
+                self._set_held(event, held=False)
+            case "call_dtmf":
+                self._fire("dtmf", event)
+            case "call_ended":
+                self._set_ended(str(event.get("outcome", "")), event)
+
+    def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
+        if participant.identity != self._identity:
+            return
+        self._attributes = dict(participant.attributes)
+        if "bridge.seq" not in self._attributes:
+            self._apply_attributes()
+        elif "sip.callStatus" in changed or "bridge.hold" in changed:
+            # The event that belongs to this change says more and is on its way.
+            loop = asyncio.get_running_loop()
+            self._timers.add(loop.call_later(_GRACE, self._apply_attributes))
+
+    def _apply_attributes(self) -> None:
+        attributes = self._attributes
+        status = attributes.get("sip.callStatus")
+        if status == "active":
+            self._set_answered({"event": "call_answered", "call_id": self.call_id})
+        if "bridge.hold" in attributes and self._up_to_date():
+            held = attributes["bridge.hold"] == "true"
+            name = "call_hold" if held else "call_resume"
+            self._set_held({"event": name, "call_id": self.call_id}, held=held)
+        if status == "hangup":
+            self._set_ended("", {"event": "call_ended", "call_id": self.call_id})
+
+    def _up_to_date(self) -> bool:
+        """Whether the attributes are not older than the last event."""
+        seq = self._attributes.get("bridge.seq", "")
+        return not seq.isdigit() or int(seq) >= self._seq
+
+    def _on_left(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.identity == self._identity:
+            outcome = _outcome_of_leaving(participant, answered=self._answered.is_set())
+            self._set_ended(outcome, {"event": "call_ended", "call_id": self.call_id})
+
+    def _on_disconnected(self, *_: Any) -> None:
+        self._set_ended("", {"event": "call_ended", "call_id": self.call_id})
+
+    def _set_answered(self, event: Mapping[str, Any]) -> None:
+        if not self._answered.is_set():
+            self._answered.set()
+            self._fire("answered", event)
+
+    def _set_held(self, event: Mapping[str, Any], *, held: bool) -> None:
+        if held != self._held:
+            self._held = held
+            self._fire("hold" if held else "resume", event)
+
+    def _set_ended(self, outcome: str, event: Mapping[str, Any]) -> None:
+        if not self._ended.is_set():
+            self._outcome = outcome
+            self._ended.set()
+            self._fire("ended", event)
+
+    def _fire(self, name: str, event: Mapping[str, Any]) -> None:
+        for handler in self._handlers[name]:
+            try:
+                result = handler(event)
+            except Exception:
+                _log.exception("a handler of %s failed", name)
+                continue
+            if inspect.isawaitable(result):
+                task = asyncio.ensure_future(_guard(name, result))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+
+async def _guard(name: str, result: Awaitable[None]) -> None:
+    try:
+        await result
+    except Exception:
+        _log.exception("a handler of %s failed", name)
+
+
+def _outcome_of_leaving(participant: rtc.RemoteParticipant, *, answered: bool) -> str:
+    """What the reason of a leave says when no event did (livekit/sip)."""
+    reason = participant.disconnect_reason
+    if reason == rtc.DisconnectReason.USER_REJECTED:
+        return "rejected"
+    if reason == rtc.DisconnectReason.USER_UNAVAILABLE:
+        return "no_answer"
+    return "completed" if answered else ""
+
+
+def _is_phone(participant: rtc.RemoteParticipant) -> bool:
+    return participant.kind == _SIP and "sip.callID" in participant.attributes
+
+
+async def _find_phone(room: rtc.Room, timeout: float) -> rtc.RemoteParticipant | None:
+    """Return the phone now or soon in *room*; None when somebody is there without one."""
+    changed = asyncio.Event()
+
+    def look(*_: Any) -> None:
+        changed.set()
+
+    room.on("participant_connected", look)
+    room.on("participant_attributes_changed", look)
+    room.on("participant_disconnected", look)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    try:
+        while True:
+            changed.clear()
+            others = list(room.remote_participants.values())
+            for participant in others:
+                if _is_phone(participant):
+                    return participant
+            if any(participant.kind not in (_SIP, _AGENT) for participant in others):
+                # Somebody without a phone: a web call, unless one is just about to join.
+                deadline = min(deadline, loop.time() + 1)
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                return None
+            try:
+                await asyncio.wait_for(changed.wait(), remaining)
+            except TimeoutError:
+                return None
+    finally:
+        room.off("participant_connected", look)
+        room.off("participant_attributes_changed", look)
+        room.off("participant_disconnected", look)
