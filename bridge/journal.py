@@ -74,6 +74,7 @@ class OpenCall:
     """A call without an end in the journal, as found at a start."""
 
     call_id: str
+    created_at: float
     record: dict[str, Any]
     snapshot: dict[str, Any] | None
     last_seq: int
@@ -148,7 +149,7 @@ class Journal:
     def open_calls(self) -> list[OpenCall]:
         """Return this instance's calls without an end, oldest first."""
         rows = self._read(
-            "select c.call_id, c.record, c.snapshot, coalesce(max(e.seq), 0) from calls c "
+            "select c.call_id, c.created_at, c.record, c.snapshot, coalesce(max(e.seq), 0) from calls c "
             "left join events e on e.call_id = c.call_id where c.instance = ? and not c.ended "
             "group by c.call_id order by c.created_at",
             (self._instance,),
@@ -156,11 +157,12 @@ class Journal:
         return [
             OpenCall(
                 call_id=call_id,
+                created_at=created_at,
                 record=json.loads(record),
                 snapshot=json.loads(snapshot) if snapshot else None,
                 last_seq=last_seq,
             )
-            for call_id, record, snapshot, last_seq in rows
+            for call_id, created_at, record, snapshot, last_seq in rows
         ]
 
     def _read(self, statement: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:

@@ -61,11 +61,6 @@ class DtmfReceiver:
         self._current: _Event | None = None
         self._finished: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
-    @property
-    def deadline(self) -> float | None:
-        """When `poll` ends the present event."""
-        return None if self._current is None else self._current.updated_at + LOST_END_AFTER
-
     def receive(self, *, ssrc: int, timestamp: int, payload: bytes, now: float) -> None:
         """Take one telephone-event packet; a finished key is appended to ``keys``."""
         if len(payload) < EVENT.size:

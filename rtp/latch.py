@@ -150,7 +150,8 @@ class Latch:
         usable = trusted(source[0], self._allow) and not self._own(*source)
         self._permitted = source if usable else None
         self._near = self._signalling_near + around(address)
-        self._left = self.locked if self.locked != source else None
+        left = self.locked or self._left
+        self._left = left if left != source else None
         self.locked = None
         self.open(now)
 

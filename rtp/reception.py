@@ -26,6 +26,7 @@ class Reception:
         "_base",
         "_expected_before",
         "_jumped_to",
+        "_left",
         "_prior_expected",
         "_prior_received",
         "_received",
@@ -53,6 +54,7 @@ class Reception:
         self._base = 1
         self._seen = 0
         self._jumped_to = -1
+        self._left: int | None = None  # the SSRC before the present one
         self._transit: int | None = None
         self._prior_expected = 0
         self._prior_received = 0
@@ -60,7 +62,7 @@ class Reception:
     def update(self, ssrc: int, sequence: int) -> int:
         """Account for a packet; return its extended sequence number or -1."""
         if ssrc != self.ssrc:
-            return self._restart(ssrc, sequence)
+            return self._change(ssrc, sequence)
         step = ((sequence - self.highest + 0x8000) & SEQUENCE_MASK) - 0x8000
         if step == 1:  # nearly always
             self.highest += 1
@@ -77,6 +79,18 @@ class Reception:
             return -1
         self._jumped_to = -1
         return self._ahead(step) if step > 0 else self._behind(-step)
+
+    def _change(self, ssrc: int, sequence: int) -> int:
+        """Follow a new SSRC at once, but back to the one before only for two in a row.
+
+        A straggler of the old source, or two sources at once, must not void
+        the buffer with every packet.
+        """
+        if ssrc == self._left and sequence != self._jumped_to:
+            self._jumped_to = (sequence + 1) & SEQUENCE_MASK
+            return -1
+        self._left = self.ssrc
+        return self._restart(ssrc, sequence)
 
     def _ahead(self, step: int) -> int:
         self.highest += step

@@ -48,7 +48,7 @@ class Carrier:
         voice_hertz: int = 440,
         voice: array[int] | None = None,
         tap: Callable[[Seen], None] | None = None,
-        ended: Callable[[LegReport], None] | None = None,
+        ended: Callable[[Leg], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -234,7 +234,7 @@ class Carrier:
         if len(self.reports) < MAX_REPORTS:
             self.reports.append(leg.report)
         if self._ended is not None:
-            self._ended(leg.report)
+            self._ended(leg)
         loop = asyncio.get_running_loop()
         loop.call_later(LIFETIME, self._forget, leg)
 

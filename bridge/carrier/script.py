@@ -373,7 +373,7 @@ class Words:
         if self.skip("for"):
             return self.seconds()
         word = self.peek()
-        if word is None or duration(word) is None:
+        if word is None or not word[0].isdigit():
             return None
         return self.seconds()
 

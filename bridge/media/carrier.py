@@ -94,7 +94,7 @@ class SdkCarrier:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(lease.rtp, self._rtp_readable)
         self._loop.add_reader(lease.rtcp, self._rtcp_readable)
-        start = ticker.add(self)
+        self._due_at = start = ticker.add(self)
         self._hearing = PacketClock(start=start, period=FRAME_SECONDS)
         self._speaking = PacketClock(start=start, period=FRAME_SECONDS)
 
@@ -192,7 +192,7 @@ class SdkCarrier:
 
     def tick(self, now: float) -> None:
         """Do what is due. An error of this call is logged and stays with it."""
-        if self._closed:
+        if now < self._due_at or self._closed:
             return
         due = self._hearing.due(now)
         if due.frames:
@@ -201,6 +201,7 @@ class SdkCarrier:
         due = self._speaking.due(now)
         if due.frames:
             self._attempt(self._speak, due)
+        self._due_at = min(self._hearing.next_at, self._speaking.next_at)
 
     def _attempt(self, step: Callable[..., object], *arguments: object) -> None:
         try:

@@ -61,7 +61,7 @@ class Ports:
     def lease(self, address: str) -> Lease:
         """Bind a pair on *address* and return it. Raises `PortsExhausted`.
 
-        Also when *address* cannot be bound at all: there is no port there.
+        Also when nothing can be bound on *address*: it is not ours, no more files.
         """
         self._wake()
         for _ in range(min(len(self._free), MAX_ATTEMPTS)):
@@ -72,7 +72,7 @@ class Ports:
                 self._retire(port)
                 if error.errno != errno.EADDRINUSE:
                     raise PortsExhausted(
-                        f"media address cannot be bound: {error.strerror}"
+                        f"a media port cannot be bound: {error.strerror}"
                     ) from error
                 continue
             self._taken.add(port)

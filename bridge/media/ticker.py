@@ -43,9 +43,11 @@ class Ticker:
     def stop(self) -> None:
         """Stop; members stay but are not called."""
         self._running = False
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._cancel()
+
+    def resting(self) -> bool:
+        """Whether no turn is scheduled: there are no members, or it is stopped."""
+        return self._handle is None
 
     def add(self, member: Ticked) -> float:
         """Add *member*; return the time of its first deadline: slices are dealt in turn."""
@@ -59,18 +61,25 @@ class Ticker:
     def remove(self, member: Ticked) -> None:
         """Take *member* out; unknown ones are no error."""
         self._members.pop(member, None)
+        if not self._members:
+            self._cancel()
 
     def _schedule(self) -> None:
         if self._running and self._handle is None and self._members:
             delay = max(0.0, self._next_at - self._now())
             self._handle = asyncio.get_running_loop().call_later(delay, self._turn)
 
+    def _cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
     def _turn(self) -> None:
-        self._handle = None
         now = self._now()
         self.turns += 1
-        for member in tuple(self._members):
-            member.tick(now + EARLY)
         missed = max(0, int((now - self._next_at) / SLICE))
         self._next_at += (missed + 1) * SLICE
+        self._handle = None
         self._schedule()
+        for member in tuple(self._members):
+            member.tick(now + EARLY)

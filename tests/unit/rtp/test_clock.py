@@ -47,7 +47,8 @@ def test_no_frame_is_forgotten_or_counted_twice(ptime: int, steps: list[float]) 
 
 
 def loudness(pcm: bytes) -> int:
-    return max(abs(x) for x in struct.unpack(f"<{len(pcm) // 2}h", pcm))
+    samples: tuple[int, ...] = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    return max(abs(x) for x in samples)
 
 
 TONE = struct.pack("<160h", *([1000, -1000] * 80))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtp.latch import MAX_CANDIDATES, RETURN_PROBATION, Latch, canonical, networks, trusted
 
@@ -117,3 +121,42 @@ def test_what_is_no_address_is_nowhere(address: str, port: int) -> None:
 def test_a_bad_network_is_refused() -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         networks(["10.0.0.0/40"])
+
+
+# Whatever happens, nobody outside is heard or sent to.
+
+SDP = ["192.0.2.1", "192.0.2.2", "127.0.0.1", "10.0.0.1", "", "0.0.0.0", "224.0.0.1"]
+SOURCES = ["192.0.2.1", "192.0.2.99", "198.51.100.7", "203.0.113.1", "127.0.0.1", "10.0.0.1"]
+PORTS = st.sampled_from([4000, 4002, 20_000])
+STEPS = st.one_of(
+    st.tuples(st.just("expect"), st.sampled_from(SDP), PORTS),
+    st.tuples(st.just("open"), st.just(""), st.just(0)),
+    st.tuples(st.just("burst"), st.sampled_from(SOURCES), PORTS),
+    st.tuples(st.just("wait"), st.just(""), st.integers(0, 4)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=30))
+def test_no_course_of_events_lets_a_stranger_in(steps: list[tuple[str, str, int]]) -> None:
+    subject = Latch(signalling="198.51.100.1", allow=(), own=lambda address, port: port == 20_000)
+    allowed = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("198.51.100.0/24")]
+    now, sequence = 0.0, 0
+    for what, address, number in steps:
+        match what:
+            case "expect":
+                subject.expect(address, number, now)
+            case "open":
+                subject.open(now)
+            case "wait":
+                now += number
+            case _:
+                for _ in range(4):
+                    sequence += 1
+                    if subject.accept((address, number), 1, sequence, now):
+                        assert number != 20_000
+                        assert any(ipaddress.ip_address(address) in net for net in allowed)
+        if subject.target is not None:
+            host, port = subject.target
+            assert port != 20_000
+            assert any(ipaddress.ip_address(host) in net for net in allowed)

@@ -161,6 +161,19 @@ def test_a_change_of_ssrc_starts_over_and_keeps_the_totals() -> None:
     assert (reception.lost, reception.received, reception.expected) == (2, 4, 3)
 
 
+def test_a_straggler_of_the_source_before_changes_nothing_and_its_return_does() -> None:
+    reception = Reception()
+    reception.update(1, 10)
+    reception.update(2, 500)
+    epoch = reception.epoch
+    assert reception.update(1, 11) == -1
+    assert reception.update(2, 501) != -1
+    assert reception.update(1, 12) == -1
+    assert reception.epoch == epoch
+    assert reception.update(1, 13) != -1
+    assert reception.epoch == epoch + 1
+
+
 @pytest.mark.parametrize("jump", [MAX_JUMP + 1, 30_000, -MAX_JUMP - 1, -MAX_MISORDER - 1])
 def test_a_jump_is_a_restart_once_two_packets_agree(jump: int) -> None:
     reception = Reception()

@@ -1,0 +1,321 @@
+"""The plugs between the call service and the implementations: SIP, media, room, journal.
+
+Only `bridge.daemon` uses this; nothing here decides anything about a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from bridge.call.plan import CallPlan
+from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
+from bridge.call.record import CallRecord
+from bridge.call.service import NoPorts, SipFacts
+from bridge.config import Config, TrunkConfig
+from bridge.events import CallEvent
+from bridge.journal import Entry, Journal
+from bridge.media.ports import Ports, PortsExhausted
+from bridge.media.seam import CallMedia, Engine, Lease, MediaNotice, MediaSpec
+from bridge.room import convention
+from bridge.room.dispatch import RoomService
+from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
+from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.sip.events import IncomingInvite, SessionId
+from bridge.sip.parameters import OutgoingInvite
+from bridge.trunk.admission import split_proxy
+from bridge.trunk.numbers import uri_of
+from bridge.ua.user_agent import UserAgent
+from sdp.destination import destination_policy
+from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
+
+_log = structlog.get_logger(__name__)
+
+
+class Leg:
+    """The SIP session of one call."""
+
+    def __init__(
+        self,
+        agent: UserAgent,
+        session: SessionId | None,
+        invite: Callable[[], OutgoingInvite] | None = None,
+        begun: Callable[[SessionId], None] = lambda _: None,
+    ) -> None:
+        self._agent = agent
+        self._invite = invite
+        self._begun = begun
+        self.session = session
+
+    def dial(self) -> None:
+        """Send the INVITE."""
+        assert self._invite is not None
+        self.session = self._agent.dial(self._invite())
+        self._begun(self.session)
+
+    def ring(self) -> None:
+        """Send 180."""
+        self._agent.ring(self._known())
+
+    def answer(self) -> None:
+        """Send 200."""
+        self._agent.answer(self._known())
+
+    def reject(self, status: int) -> None:
+        """Refuse the INVITE."""
+        self._agent.reject(self._known(), status)
+
+    def cancel(self) -> None:
+        """Send CANCEL."""
+        self._agent.cancel(self._known())
+
+    def bye(self) -> None:
+        """Send BYE."""
+        self._agent.bye(self._known())
+
+    def facts(self) -> tuple[str, str]:
+        """Return Call-ID and our tag."""
+        details = self._agent.details(self._known())
+        return details.call_id, details.local_tag
+
+    def _known(self) -> SessionId:
+        assert self.session is not None
+        return self.session
+
+
+class LegDesk:
+    """Makes the SIP and media sides of calls."""
+
+    def __init__(self, config: Config, agent: UserAgent, engine: Engine, ports: Ports) -> None:
+        self._config = config
+        self._agent = agent
+        self._engine = engine
+        self._ports = ports
+
+    def lease(self) -> Lease:
+        """Bind a pair of media ports. Raises `NoPorts`."""
+        try:
+            return self._ports.lease(self._config.media.listen)
+        except PortsExhausted as failure:
+            raise NoPorts(str(failure)) from failure
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back that no media was opened on."""
+        self._ports.release(lease)
+
+    def incoming(
+        self, invite: IncomingInvite, trunk: TrunkConfig, lease: Lease
+    ) -> SipPort | Rejected:
+        """Run the INVITE's offer."""
+        offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
+        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name)
+        if isinstance(adopted, Rejected):
+            return adopted
+        return Leg(self._agent, invite.session)
+
+    def outgoing(
+        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
+    ) -> SipPort:
+        """Prepare an INVITE."""
+        return Leg(self._agent, None, lambda: self._invite(plan, trunk, lease), begun)
+
+    def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
+        """Refuse an INVITE that was not taken on."""
+        headers = (("Retry-After", str(retry_after)),) if retry_after is not None else ()
+        self._agent.reject(session, status, headers)
+
+    def facts(self, session: SessionId) -> SipFacts:
+        """Return what the session's dialog is called."""
+        details = self._agent.details(session)
+        return SipFacts(
+            call_id=details.call_id,
+            local_tag=details.local_tag,
+            remote_headers=tuple(details.remote_headers),
+        )
+
+    def open_media(
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        lease: Lease,
+        peer: str,
+        handlers: RoomHandlers,
+        notify: Callable[[MediaNotice], None],
+    ) -> CallMedia:
+        """Open both sides of a call's media."""
+        spec = MediaSpec(
+            call_id=plan.call_id,
+            signalling_address=peer,
+            media_allow=tuple(trunk.media_allow),
+            hold_music=trunk.hold_music,
+        )
+        return self._engine.open(spec, lease, handlers, notify)
+
+    def _offer_answer(self, trunk: TrunkConfig, lease: Lease, *, seen_from: str) -> OfferAnswer:
+        address = self._config.media.advertise or self._config.sip.advertise
+        if not address:
+            wildcard = lease.address in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
+            address = seen_from if wildcard else lease.address
+        local = LocalMedia(
+            address=address,
+            port=lease.port,
+            codecs=tuple(trunk.codecs),
+            session_id=secrets.randbits(62),
+        )
+        policy = destination_policy(media_allow=trunk.media_allow, own=self._ports.is_own)
+        return OfferAnswer(local, destination_allowed=policy)
+
+    def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
+        host, port = trunk.host, trunk.port
+        hop_host, hop_port = host, port
+        if trunk.outbound_proxy:
+            hop_host, proxy_port = split_proxy(trunk.outbound_proxy)
+            hop_port = proxy_port or 5060
+        seen_from = self._agent.local_address_for(hop_host, hop_port, trunk.transport)
+        target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
+        caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
+        callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
+        return OutgoingInvite(
+            trunk=trunk.name,
+            next_hop=(trunk.transport, hop_host, hop_port),
+            request_uri=str(target),
+            from_=f"<{caller}>",
+            to=f"<{callee}>",
+            headers=tuple(trunk.headers.items()),
+            offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
+            contact_user=caller.user or "",
+        )
+
+
+class RoomDesk:
+    """LiveKit's server API as calls and the service need it."""
+
+    def __init__(self, service: RoomService, url: str, keys: LiveKitKeys) -> None:
+        self._service = service
+        self._url = url
+        self._keys = keys
+        self._deletions: set[asyncio.Task[None]] = set()
+
+    async def prepare(
+        self, plan: CallPlan, attributes: Mapping[str, str], identity: str | None
+    ) -> PreparedRoom:
+        """Create the room, choose an identity, make a token. Raises `RoomError`."""
+        made = await self._service.create_room(plan.room)
+        facts = self._facts(plan)
+        if identity is None:
+            identity = convention.identity(facts, await self._service.participants(plan.room))
+        token = bridge_token(
+            self._keys,
+            room=plan.room,
+            identity=identity,
+            name=convention.participant_name(plan.phone_number),
+            metadata=convention.participant_metadata(facts),
+            attributes=attributes,
+        )
+        spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
+        return PreparedRoom(spec=spec, made=made)
+
+    async def dispatch(self, plan: CallPlan) -> None:
+        """Ask for the plan's agent. Raises `RoomError`."""
+        metadata = convention.job_metadata(_job(plan))
+        await self._service.dispatch_agent(plan.room, plan.agent, metadata)
+
+    def delete_later(self, room: str, delay: float) -> None:
+        """Delete *room* in *delay* seconds."""
+        task = asyncio.get_running_loop().create_task(self._delete(room, delay))
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+
+    async def _delete(self, room: str, delay: float) -> None:
+        try:
+            await asyncio.sleep(delay)
+        finally:
+            # Also when the daemon stops meanwhile: the room was ours.
+            try:
+                await asyncio.shield(self._service.delete_room(room))
+            except RoomError as failure:
+                _log.warning("room.delete_failed", error=str(failure))
+
+    async def settle(self, timeout: float) -> None:
+        """Delete what still waits to be deleted, now."""
+        for task in self._deletions:
+            task.cancel()
+        if self._deletions:
+            await asyncio.wait(set(self._deletions), timeout=timeout)
+
+    async def alive(self) -> bool:
+        """Whether the server answers."""
+        return await self._service.alive()
+
+    def visitor_token(self, room: str, identity: str) -> str:
+        """Return a plain participant's token."""
+        return caller_token(self._keys, room=room, identity=identity)
+
+    def check_job(self, plan: CallPlan) -> None:
+        """Raise ``ValueError`` when the job metadata is too large."""
+        convention.job_metadata(_job(plan))
+
+    def _facts(self, plan: CallPlan) -> convention.CallFacts:
+        return convention.CallFacts(
+            call_id=plan.call_id,
+            direction=convention.Direction(plan.direction.value),
+            trunk=plan.trunk,
+            number=plan.phone_number,
+            trunk_number=plan.trunk_number,
+        )
+
+
+def _job(plan: CallPlan) -> convention.Job:
+    return convention.Job(
+        call_id=plan.call_id,
+        direction=convention.Direction(plan.direction.value),
+        call_type=plan.call_type,
+        trunk=plan.trunk,
+        profile=plan.profile,
+        phone_number=plan.phone_number or None,
+        trunk_number=plan.trunk_number or None,
+        workflow_slug=plan.workflow_slug,
+        user_id=plan.user_id,
+        user_context=plan.user_context or None,
+        metadata=plan.metadata,
+    )
+
+
+class Ledger:
+    """The journal as calls write it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[None]:
+        """Write events with the call as it is after each."""
+        return self._journal.append(
+            [
+                Entry(
+                    call_id=call_id,
+                    created_at=item.record.created_at,
+                    event=item.event.as_dict(),
+                    record=item.record.as_dict(),
+                    ended=item.record.ended_at is not None,
+                    snapshot=None,
+                )
+                for item in records
+            ]
+        )
+
+    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
+        """Write a record that no running call writes."""
+        return self._journal.append(
+            [
+                Entry(
+                    call_id=record.id,
+                    created_at=record.created_at,
+                    event=event.as_dict() if event is not None else None,
+                    record=record.as_dict(),
+                    ended=record.ended_at is not None,
+                )
+            ]
+        )

@@ -1,0 +1,453 @@
+"""One call: runs one machine and does what it asks.
+
+`Call.post` is synchronous. One task takes an input, steps, and hands commands to
+lanes; it never awaits an effect. SIP and media commands are done in the same
+turn; the room has a queue of its own. Each event is journalled first, then sent
+to the room, then told to every other listener, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Final, assert_never
+
+import structlog
+
+from bridge.call.commands import (
+    Answer,
+    ApplyLevels,
+    Bye,
+    Cancel,
+    CloseMedia,
+    Command,
+    ConnectMedia,
+    DeleteRoom,
+    Dial,
+    DispatchAgent,
+    Finish,
+    FlushRoom,
+    JoinRoom,
+    LeaveRoom,
+    MediaCommand,
+    PlayDigits,
+    PublishKey,
+    Reject,
+    RepeatTo,
+    RestoreRoom,
+    Ring,
+    RoomCommand,
+    SetAttributes,
+    SetMute,
+    SetSubscribed,
+    SipCommand,
+    SuspendRoom,
+)
+from bridge.call.inputs import (
+    Begun,
+    DeadlineReached,
+    Dispatched,
+    DispatchFailed,
+    EffectFailed,
+    Flushed,
+    Input,
+    Joined,
+    JoinFailed,
+    Published,
+    RoomLeft,
+    RoomPrepared,
+)
+from bridge.call.lane import Entry, RoomLane
+from bridge.call.machine import initial, next_deadline, snapshot, step
+from bridge.call.plan import CallPlan
+from bridge.call.ports import JournalPort, JournalRecord, OpenMedia, RoomPort, SipPort
+from bridge.call.record import CallRecord, fold, live_record, new_record
+from bridge.call.rpc import CallRpcs
+from bridge.call.state import CallState, Phase
+from bridge.events import CallEvent
+from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
+
+_log = structlog.get_logger(__name__)
+
+TOPIC: Final = "sip_bridge_events"
+DISPATCH_TIMEOUT: Final = 8.0
+LEAVE_TIMEOUT: Final = 4.5
+JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
+ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
+
+_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye)
+_OPEN_OR_CLOSE: Final = (Dial, Reject, Cancel, Bye)
+_MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
+
+
+class _Telling:
+    """One event on its way: journalled, then sent to the room, then told."""
+
+    __slots__ = ("event", "settled", "stored")
+
+    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None) -> None:
+        self.event = event
+        self.stored = stored
+        self.settled = asyncio.Event()  # sent to the room, or given up
+
+
+class Call:
+    """Runs one call from `start` to ``on_end``."""
+
+    def __init__(
+        self,
+        plan: CallPlan,
+        *,
+        sip: SipPort,
+        open_media: OpenMedia,
+        rooms: RoomPort,
+        journal: JournalPort,
+        publish: Callable[[CallEvent], None],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        on_end: Callable[[Call], None],
+    ) -> None:
+        self.plan = plan
+        self.sip = sip
+        self._rooms = rooms
+        self._journal = journal
+        self._publish = publish
+        self._clock = clock
+        self._wall = wall
+        self._on_end = on_end
+        self._state = initial(plan, clock(), wall())
+        self._record = new_record(plan)
+        self._inbox: deque[Input] = deque()
+        self._wake = asyncio.Event()
+        self._lane = RoomLane(plan.call_id)
+        self._tellings: asyncio.Queue[_Telling | None] = asyncio.Queue()
+        self._spec: JoinSpec | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._finished = asyncio.Event()
+        self._rpcs = CallRpcs(plan, lambda: self._state, self.post)
+        handlers = RoomHandlers(notify=self.post, rpc=self._rpcs.handlers())
+        self.media = open_media(handlers, self.post)
+
+    # For the outside.
+
+    @property
+    def call_id(self) -> str:
+        """The call's id."""
+        return self.plan.call_id
+
+    @property
+    def state(self) -> CallState:
+        """The machine's state now."""
+        return self._state
+
+    @property
+    def record(self) -> CallRecord:
+        """The call resource now."""
+        return live_record(self._record, self._state)
+
+    def start(self) -> None:
+        """Begin. Call once, on the loop."""
+        if self._task is None:
+            self.post(Begun())
+            self._task = asyncio.create_task(self._run(), name=f"call-{self.call_id}")
+
+    def post(self, event: Input) -> None:
+        """Take *event*; returns at once. After the end it is ignored."""
+        if self._state.phase is Phase.DONE:
+            return
+        self._inbox.append(event)
+        self._wake.set()
+
+    async def wait_ended(self) -> None:
+        """Return when the call has finished and everyone has been told."""
+        await self._finished.wait()
+
+    # The task.
+
+    async def _run(self) -> None:
+        lane = asyncio.create_task(self._lane.run(), name=f"room-lane-{self.call_id}")
+        teller = asyncio.create_task(self._tell_all(), name=f"events-{self.call_id}")
+        try:
+            while self._state.phase is not Phase.DONE:
+                await self._next()
+            self._lane.stop()
+            self._tellings.put_nowait(None)
+            await teller
+        finally:
+            self._lane.stop()
+            lane.cancel()
+            teller.cancel()
+            await asyncio.gather(lane, teller, return_exceptions=True)
+            self._finished.set()
+            self._on_end(self)
+
+    async def _next(self) -> None:
+        """Take all inputs that are there, fire what is due, wait for the next."""
+        while self._inbox:
+            self._step(self._inbox.popleft())
+        deadline = next_deadline(self._state)
+        delay = None if deadline is None else deadline - self._clock()
+        if delay is not None and delay <= 0:
+            self._step(DeadlineReached())
+            return
+        if self._state.phase is Phase.DONE:
+            return
+        self._wake.clear()
+        timer = None
+        if delay is not None:
+            timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _step(self, event: Input) -> None:
+        now, wall = self._clock(), self._wall()
+        try:
+            taken = step(self._state, event, now, wall)
+        except Exception:  # a bug of ours costs this input, then this call, never another
+            _log.exception("call.step_failed", call_id=self.call_id, input=type(event).__name__)
+            self._give_up(event)
+            return
+        self._state = taken.state
+        self._do_at_once(taken.commands)
+        self._record_events(taken.events, now, wall)
+        for command in taken.commands:
+            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, Finish)):
+                self._do_in_room(command)
+
+    def _give_up(self, event: Input) -> None:
+        """End a call whose machine failed: first by the machine, then without it."""
+        if isinstance(event, (EffectFailed, DeadlineReached)):
+            self._do_at_once((Bye(), CloseMedia()))
+            self._do_in_room(LeaveRoom(reason=LeaveReason.CLIENT_INITIATED))
+            self._state = replace(self._state, phase=Phase.DONE)
+        else:
+            self.post(EffectFailed())
+
+    # SIP and media: in the same turn.
+
+    def _do_at_once(self, commands: tuple[Command, ...]) -> None:
+        for command in commands:
+            try:
+                if isinstance(command, _SIP_COMMANDS):
+                    self._do_sip(command)
+                elif isinstance(command, _MEDIA_COMMANDS):
+                    self._do_media(command)
+            except Exception:  # whatever it is, it becomes the failure input
+                _log.exception(
+                    "call.effect_failed", call_id=self.call_id, command=type(command).__name__
+                )
+                self.post(EffectFailed(sip_lost=isinstance(command, _OPEN_OR_CLOSE)))
+
+    def _do_sip(self, command: SipCommand) -> None:
+        match command:
+            case Dial():
+                self.sip.dial()
+            case Ring():
+                self.sip.ring()
+            case Answer():
+                self.sip.answer()
+            case Reject():
+                self.sip.reject(command.status)
+            case Cancel():
+                self.sip.cancel()
+            case Bye():
+                self.sip.bye()
+            case _:
+                assert_never(command)
+
+    def _do_media(self, command: MediaCommand) -> None:
+        carrier = self.media.carrier
+        match command:
+            case ConnectMedia():
+                carrier.connect(command.negotiated)
+            case ApplyLevels():
+                carrier.apply(command.levels)
+            case PlayDigits():
+                carrier.send_dtmf(command.digits)
+            case CloseMedia():
+                self._spawn(self._close_carrier())
+            case _:
+                assert_never(command)
+
+    async def _close_carrier(self) -> None:
+        try:
+            await self.media.carrier.close()
+        except Exception:  # the call ends all the same
+            _log.exception("call.media_close_failed", call_id=self.call_id)
+
+    # Events: journal, room, everyone else.
+
+    def _record_events(self, events: tuple[CallEvent, ...], now: float, wall: float) -> None:
+        if not events:
+            return
+        saved = snapshot(self._state, now, wall)
+        records = []
+        for event in events:
+            self._record = fold(self._record, event)
+            records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
+        stored = self._append(records)
+        for event in events:
+            telling = _Telling(event, stored)
+            self._tellings.put_nowait(telling)
+            self._lane.put(self._event_entry(telling))
+
+    def _append(self, records: list[JournalRecord]) -> asyncio.Future[object] | None:
+        try:
+            stored = asyncio.ensure_future(self._journal.append(self.call_id, records))
+        except Exception:  # a journal failure never stops a call (design, Reliability)
+            _log.exception("call.journal_failed", call_id=self.call_id)
+            return None
+        stored.add_done_callback(_note_exception)
+        return stored
+
+    def _event_entry(self, telling: _Telling) -> Entry:
+        async def send() -> None:
+            await self._wait_stored(telling)
+            await self.media.room.publish(telling.event.encode(), TOPIC)
+
+        def sent() -> None:
+            telling.settled.set()
+            self.post(Published(seq=telling.event.seq))
+
+        return Entry(send=send, sent=sent, dropped=telling.settled.set)
+
+    async def _wait_stored(self, telling: _Telling) -> None:
+        """Wait until the event is in the journal, or the journal had its time."""
+        stored = telling.stored
+        if stored is None:
+            return
+        await asyncio.wait({stored}, timeout=JOURNAL_TIMEOUT)
+        safe = stored.done() and not stored.cancelled() and stored.exception() is None
+        if not safe and telling.stored is not None:
+            telling.stored = None  # logged once; nobody waits again
+            _log.error("call.event_not_journalled", call_id=self.call_id, seq=telling.event.seq)
+
+    async def _tell_all(self) -> None:
+        while (telling := await self._tellings.get()) is not None:
+            await self._wait_stored(telling)
+            if self._lane.is_open:
+                await _until(telling.settled, ROOM_TIMEOUT)
+            try:
+                self._publish(telling.event)
+            except Exception:  # a listener's bug is not the call's
+                _log.exception("call.listener_failed", call_id=self.call_id)
+
+    # The room.
+
+    def _do_in_room(self, command: RoomCommand) -> None:
+        room = self.media.room
+        match command:
+            case JoinRoom():
+                self._spawn(self._join(command))
+            case DispatchAgent():
+                self._spawn(self._dispatch())
+            case SuspendRoom():
+                self._lane.suspend()
+            case RestoreRoom():
+                self._restore(command)
+            case SetAttributes():
+                attributes = command.attributes
+                self._enqueue(lambda: room.set_attributes(attributes), level=True)
+            case SetMute():
+                self._guard(lambda: room.mute(command.muted))
+            case SetSubscribed():
+                self._guard(lambda: room.subscribe(command.subscribed))
+            case RepeatTo():
+                payload, identity = command.event.encode(), command.identity
+                self._enqueue(lambda: room.publish(payload, TOPIC, [identity]))
+            case PublishKey():
+                digit = command.digit
+                if not self._lane.is_full:
+                    self._enqueue(lambda: room.publish_dtmf(digit))
+            case FlushRoom():
+                self._lane.put(Entry(send=_nothing, sent=lambda: self.post(Flushed())))
+            case LeaveRoom():
+                self._lane.stop()
+                self._spawn(self._leave(command.reason))
+            case DeleteRoom():
+                delay = command.delay
+                self._guard(lambda: self._rooms.delete_later(self.plan.room, delay))
+            case _:
+                assert_never(command)
+
+    def _restore(self, command: RestoreRoom) -> None:
+        """Mute and attributes come before anything queued (contract 4)."""
+        room = self.media.room
+        attributes = command.attributes
+        self._guard(lambda: room.mute(command.muted))
+        self._guard(lambda: room.subscribe(command.subscribed))
+        self._lane.restore(Entry(send=lambda: room.set_attributes(attributes), level=True))
+
+    def _enqueue(self, send: Callable[[], Awaitable[object]], *, level: bool = False) -> None:
+        self._lane.put(Entry(send=send, level=level))
+
+    def _guard(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:  # the call survives whatever an SDK raises
+            _log.exception("call.room_level_failed", call_id=self.call_id)
+
+    async def _join(self, command: JoinRoom) -> None:
+        """Join; never cancelled, because a cancelled SDK connect kills the process."""
+        try:
+            identity = self._spec.identity if command.again and self._spec else None
+            prepared = await self._rooms.prepare(self.plan, command.attributes, identity)
+            self._spec = prepared.spec
+            self.post(RoomPrepared(identity=prepared.spec.identity, made=prepared.made))
+            await self.media.room.join(prepared.spec)
+        except Exception as error:  # RoomError, or whatever an SDK raises
+            _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
+            self.post(JoinFailed())
+            return
+        if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
+            await self._leave(LeaveReason.CLIENT_INITIATED)
+            return
+        self.post(Joined(others=frozenset(self.media.room.others())))
+
+    async def _dispatch(self) -> None:
+        try:
+            async with asyncio.timeout(DISPATCH_TIMEOUT):
+                await self._rooms.dispatch(self.plan)
+        except Exception as error:
+            _log.warning("call.dispatch_failed", call_id=self.call_id, error=type(error).__name__)
+            self.post(DispatchFailed())
+        else:
+            self.post(Dispatched())
+
+    async def _leave(self, reason: LeaveReason) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self.media.room.leave(reason)
+        except Exception as error:
+            _log.warning("call.leave_failed", call_id=self.call_id, error=type(error).__name__)
+        self.post(RoomLeft())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* beside the call; the task outlives it if it must."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _nothing() -> None:
+    return
+
+
+def _note_exception(future: asyncio.Future[object]) -> None:
+    if not future.cancelled():
+        future.exception()  # retrieved; it is logged where it is waited for
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for *event*, at most *seconds*."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,183 @@
+"""Everything a call asks to be done. Pure data; `bridge.call.call` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.events import CallEvent
+from bridge.media.seam import MediaLevels
+from bridge.room.seam import LeaveReason
+from sdp.negotiated import Negotiated
+
+# SIP: edges, done at once.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """Send the INVITE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """Send 180."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Send 200."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """Refuse with *status*."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Send CANCEL; the session still passes its final event up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bye:
+    """Send BYE (the session waits for the ACK of our 2xx first, RFC 3261 15)."""
+
+
+# Media: done at once.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectMedia:
+    """Send to and accept from what was negotiated."""
+
+    negotiated: Negotiated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyLevels:
+    """Open or close what may flow; a level."""
+
+    levels: MediaLevels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayDigits:
+    """Play keys to the far end."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseMedia:
+    """Stop the carrier's side and give its ports back."""
+
+
+# Room.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRoom:
+    """Join; ends in `Joined` or `JoinFailed`. Never cancelled."""
+
+    attributes: Mapping[str, str]
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchAgent:
+    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendRoom:
+    """The room is away: keep what is queued for it, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRoom:
+    """The room is (again) there: apply all levels before anything queued."""
+
+    attributes: Mapping[str, str]
+    muted: bool
+    subscribed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAttributes:
+    """Merge into our participant's attributes; a level, in order with the events."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMute:
+    """Mute or unmute our track; a level, at once."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSubscribed:
+    """Subscribe to the others' audio or stop; a level, at once."""
+
+    subscribed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatTo:
+    """Send an earlier event again, unchanged, to one participant."""
+
+    identity: str
+    event: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishKey:
+    """Send one SipDTMF to the room."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushRoom:
+    """Tell with `Flushed` when all that was queued before has been sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveRoom:
+    """Drop what is queued and leave; ends in `RoomLeft`."""
+
+    reason: LeaveReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRoom:
+    """Delete the room we made, *delay* seconds from now."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Nothing more will happen."""
+
+
+SipCommand = Dial | Ring | Answer | Reject | Cancel | Bye
+MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
+RoomCommand = (
+    JoinRoom
+    | DispatchAgent
+    | SuspendRoom
+    | RestoreRoom
+    | SetAttributes
+    | SetMute
+    | SetSubscribed
+    | RepeatTo
+    | PublishKey
+    | FlushRoom
+    | LeaveRoom
+    | DeleteRoom
+)
+Command = SipCommand | MediaCommand | RoomCommand | Finish

@@ -1,0 +1,178 @@
+"""Everything that can happen to a call.
+
+The SIP session's events, the media's and the room's notices are inputs as they
+are; the rest is defined here. Every effect a command starts ends in exactly one
+of these, or in a deadline of the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bridge.media.seam import KeyPressed, MediaTimedOut
+from bridge.room.seam import (
+    AudioPublished,
+    DtmfRequested,
+    ParticipantJoined,
+    ParticipantLeft,
+    RoomClosed,
+    RoomReconnected,
+    RoomReconnecting,
+)
+from bridge.sip.events import (
+    Answered,
+    Cancelled,
+    Confirmed,
+    Ended,
+    Failed,
+    KeyReported,
+    Probed,
+    Progressed,
+    SessionChanged,
+)
+
+
+class By(Enum):
+    """Who asks us to hang up."""
+
+    API = "api"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """The call starts: posted once, first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomPrepared:
+    """The room exists. ``made``: we made it, so we delete it."""
+
+    identity: str
+    made: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """We are in the room (again); ``others`` are the identities there now."""
+
+    others: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinFailed:
+    """The join, or a rejoin, did not work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched:
+    """The agent was asked to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchFailed:
+    """The agent could not be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The event *seq* has been sent to the room."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flushed:
+    """Everything queued for the room has been sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLeft:
+    """We left the room, or gave up leaving it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogFormed:
+    """The SIP dialog's identifiers became known (or changed)."""
+
+    sip_call_id: str
+    sip_tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentReady:
+    """A participant called ``bridge.Ready``."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitsAsked:
+    """The API or a control RPC wants keys played to the far end."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangUp:
+    """Somebody on our side ends the call."""
+
+    by: By
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """The bridge stops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectFailed:
+    """A SIP or media command raised: a bug, or resources ran out.
+
+    ``sip_lost``: it was the one that opens or closes the session, so that no
+    final event of the session will come.
+    """
+
+    sip_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineReached:
+    """`next_deadline` has passed."""
+
+
+SipInput = (
+    Progressed
+    | Answered
+    | Confirmed
+    | Failed
+    | Cancelled
+    | SessionChanged
+    | Ended
+    | KeyReported
+    | Probed
+)
+MediaInput = MediaTimedOut | KeyPressed
+RoomInput = (
+    ParticipantJoined
+    | ParticipantLeft
+    | AudioPublished
+    | RoomReconnecting
+    | RoomReconnected
+    | RoomClosed
+    | DtmfRequested
+    | RoomPrepared
+    | Joined
+    | JoinFailed
+    | Dispatched
+    | DispatchFailed
+    | Published
+    | Flushed
+    | RoomLeft
+    | AgentReady
+)
+ControlInput = (
+    Begun | DialogFormed | DigitsAsked | HangUp | Shutdown | EffectFailed | DeadlineReached
+)
+Input = SipInput | MediaInput | RoomInput | ControlInput

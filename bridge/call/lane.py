@@ -1,0 +1,123 @@
+"""The room lane: what is queued for one call's room, in order, one at a time.
+
+While the room is away the queue waits. A send that fails while the room is up
+is given up; one that fails because the room went away is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+SEND_TIMEOUT: Final = 5.0  # seconds for one send
+QUEUE_LIMIT: Final = 1000  # sends; beyond it those that may be lost are not queued
+RETRY_PAUSE: Final = 0.2  # seconds for a notice that the room went away to arrive
+
+
+def _ignore() -> None:
+    return
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Entry:
+    """One send; it ends in ``sent`` or in ``dropped``. A restore replaces ``level`` entries."""
+
+    send: Callable[[], Awaitable[object]]
+    sent: Callable[[], None] = _ignore
+    dropped: Callable[[], None] = _ignore
+    level: bool = False
+
+
+class RoomLane:
+    """A queue with one worker. Every entry ends in one callback."""
+
+    def __init__(self, call_id: str) -> None:
+        self._call_id = call_id
+        self._queue: deque[Entry] = deque()
+        self._wake = asyncio.Event()
+        self._open = False
+        self._stopped = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the room is there."""
+        return self._open
+
+    def put(self, entry: Entry) -> None:
+        """Queue *entry* last."""
+        if self._stopped:
+            entry.dropped()
+            return
+        self._queue.append(entry)
+        self._wake.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing that may be lost should be queued."""
+        return len(self._queue) >= QUEUE_LIMIT
+
+    def suspend(self) -> None:
+        """Keep everything queued: the room is away."""
+        self._open = False
+
+    def restore(self, first: Entry) -> None:
+        """Go on, with *first* in the place of all levels queued before."""
+        stale = [entry for entry in self._queue if entry.level]
+        self._queue = deque(entry for entry in self._queue if not entry.level)
+        for entry in stale:
+            entry.dropped()
+        if self._stopped:
+            first.dropped()
+            return
+        self._queue.appendleft(first)
+        self._open = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Drop everything queued; nothing is accepted any more."""
+        self._stopped = True
+        self._open = False
+        queue, self._queue = self._queue, deque()
+        for entry in queue:
+            entry.dropped()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until stopped."""
+        while not self._stopped:
+            if not (self._open and self._queue):
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            entry = self._queue.popleft()
+            try:
+                sent = await self._send(entry)
+            except BaseException:
+                entry.dropped()
+                raise
+            if sent:
+                entry.sent()
+            elif self._is_away():
+                self._queue.appendleft(entry)  # the room went away under it: later
+            else:
+                entry.dropped()
+
+    def _is_away(self) -> bool:
+        return not self._open and not self._stopped
+
+    async def _send(self, entry: Entry) -> bool:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await entry.send()
+        except Exception as error:  # the lane survives whatever an SDK raises
+            _log.warning("call.room_send_failed", call_id=self._call_id, error=type(error).__name__)
+            await asyncio.sleep(RETRY_PAUSE)
+            return False
+        return True

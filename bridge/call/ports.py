@@ -1,0 +1,90 @@
+"""What a call needs of the rest: the daemon implements these."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.call.plan import CallPlan
+from bridge.call.record import CallRecord
+from bridge.call.state import MachineSnapshot
+from bridge.events import CallEvent
+from bridge.media.seam import CallMedia, MediaNotice
+from bridge.room.seam import JoinSpec, RoomHandlers
+from bridge.sip.events import SessionId
+
+OpenMedia = Callable[[RoomHandlers, Callable[[MediaNotice], None]], CallMedia]
+"""Opens the media of one call; what it reports goes to the two arguments."""
+
+
+class SipPort(Protocol):
+    """The SIP session of one call. All methods are synchronous and do not block.
+
+    ``session`` is None until `dial` (outbound); events of that session go to
+    `Call.post`.
+    """
+
+    session: SessionId | None
+
+    def dial(self) -> None:
+        """Send the INVITE."""
+
+    def ring(self) -> None:
+        """Send 180."""
+
+    def answer(self) -> None:
+        """Send 200 with our answer (or offer)."""
+
+    def reject(self, status: int) -> None:
+        """Refuse the INVITE."""
+
+    def cancel(self) -> None:
+        """Send CANCEL; the final event still comes."""
+
+    def bye(self) -> None:
+        """End the session, after the ACK when one is still to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRoom:
+    """A room to join. ``made``: we created it for this call."""
+
+    spec: JoinSpec
+    made: bool
+
+
+class RoomPort(Protocol):
+    """LiveKit's server API as one call needs it. Failures raise `RoomError`."""
+
+    async def prepare(
+        self, plan: CallPlan, attributes: Mapping[str, str], identity: str | None
+    ) -> PreparedRoom:
+        """Create the room unless it exists, choose an identity, make a token.
+
+        *identity* is None at first (the identity-taken rule of contract 4
+        applies), and the earlier one for a rejoin. *attributes* belong in the
+        token, so that they are there when others hear of us.
+        """
+
+    async def dispatch(self, plan: CallPlan) -> None:
+        """Ask for ``plan.agent`` in the room, with the job metadata of contract 4."""
+
+    def delete_later(self, room: str, delay: float) -> None:
+        """Delete *room* in *delay* seconds, also when the call is over by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRecord:
+    """One event, with the call as it is after it and what restores it."""
+
+    event: CallEvent
+    record: CallRecord
+    snapshot: MachineSnapshot
+
+
+class JournalPort(Protocol):
+    """The local journal."""
+
+    def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
+        """Queue *records* now, in order of calls; the result is when they are safe."""

@@ -1,0 +1,266 @@
+"""Transitions of our place in the room: joining, company, being away."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridge.call.commands import Answer, DispatchAgent, JoinRoom, RepeatTo, Ring, SuspendRoom
+from bridge.call.inputs import (
+    AgentReady,
+    Begun,
+    Dispatched,
+    DispatchFailed,
+    Flushed,
+    Joined,
+    JoinFailed,
+    Published,
+    RoomLeft,
+    RoomPrepared,
+)
+from bridge.call.levels import attributes
+from bridge.call.outcome import LocalEnd
+from bridge.call.phone import dial, open_after_resume, open_gate
+from bridge.call.plan import AnswerMode
+from bridge.call.state import Phase, RoomPhase, Timer
+from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
+from bridge.events import CallRinging
+from bridge.room.seam import (
+    AudioPublished,
+    ParticipantJoined,
+    ParticipantLeft,
+    RoomClosed,
+    RoomGone,
+    RoomReconnected,
+    RoomReconnecting,
+)
+
+JOIN_PATIENCE: Final = 20.0
+DISPATCH_PATIENCE: Final = 10.0
+ROOM_PATIENCE: Final = 30.0  # seconds a room may stay away (contract 4, Ending)
+REJOIN_PAUSE_LIMIT: Final = 8.0
+
+_AGENT_KIND: Final = "agent"
+_THERE: Final = (RoomPhase.JOINED, RoomPhase.RECONNECTING)
+_ON_THE_WAY: Final = (RoomPhase.JOINING, RoomPhase.REJOINING)
+
+
+def begun(turn: Turn, _event: Begun) -> None:
+    """Start: an outbound call joins first, an inbound one rings or answers at once."""
+    plan = turn.state.plan
+    if not plan.inbound:
+        turn.set(phase=Phase.PREPARING)
+    elif plan.answer_mode is AnswerMode.NOW:
+        turn.set(phase=Phase.ANSWERING, settled=False)
+        turn.do(Answer())
+    else:
+        turn.set(phase=Phase.RINGING, rang_at=turn.now, settled=False)
+        turn.do(Ring())
+        turn.tell(CallRinging, early_media=False)
+        turn.arm(Timer.AGENT, plan.agent_timeout)
+    turn.set(room=RoomPhase.JOINING)
+    turn.do(JoinRoom(attributes=attributes(turn.state), again=False))
+    turn.arm(Timer.JOIN, JOIN_PATIENCE)
+
+
+def prepared(turn: Turn, event: RoomPrepared) -> None:
+    """The room exists; remember whether it is ours."""
+    turn.set(identity=event.identity, room_made=turn.state.room_made or event.made)
+
+
+def joined(turn: Turn, event: Joined) -> None:
+    """We are in: restore everything before anything queued, then go on."""
+    state = turn.state
+    if state.room not in _ON_THE_WAY:
+        return
+    turn.set(room=RoomPhase.JOINED, joined_once=True, rejoins=0)
+    turn.disarm(Timer.JOIN, Timer.REJOIN, Timer.ROOM_LOST, Timer.SETTLE)
+    turn.restored = True
+    if state.over:
+        turn.flush = True
+        turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
+        return
+    if state.joined_once:
+        for identity in sorted(event.others - state.told):
+            _repeat(turn, identity)
+    company = state.company or bool(event.others)
+    turn.set(others=event.others, told=event.others, company=company)
+    _watch_company(turn)
+    if not state.joined_once:
+        _fetch_agent(turn)
+
+
+def _fetch_agent(turn: Turn) -> None:
+    if turn.state.plan.agent:
+        turn.do(DispatchAgent())
+        turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
+    elif turn.state.phase is Phase.PREPARING:
+        dial(turn)
+
+
+def join_failed(turn: Turn, _event: JoinFailed) -> None:
+    """The room could not be joined."""
+    state = turn.state
+    if state.room not in _ON_THE_WAY:
+        return
+    if state.over:
+        turn.set(room=RoomPhase.GONE)
+        leave(turn)
+    elif state.room is RoomPhase.JOINING:
+        turn.disarm(Timer.JOIN)
+        turn.set(room=RoomPhase.GONE)
+        hang_up(turn, LocalEnd.ROOM_UNAVAILABLE)
+    else:
+        turn.set(room=RoomPhase.LOST)
+        turn.arm(Timer.REJOIN, min(2.0 ** (state.rejoins - 1), REJOIN_PAUSE_LIMIT))
+
+
+def rejoin(turn: Turn) -> None:
+    """Try again to get into the room, under the same identity."""
+    turn.set(room=RoomPhase.REJOINING, rejoins=turn.state.rejoins + 1)
+    turn.do(JoinRoom(attributes=attributes(turn.state), again=True))
+
+
+def dispatched(turn: Turn, _event: Dispatched) -> None:
+    """The agent was asked: an outbound call dials at once."""
+    turn.disarm(Timer.DISPATCH)
+    if turn.state.phase is Phase.PREPARING:
+        dial(turn)
+
+
+def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
+    """The agent cannot come."""
+    turn.disarm(Timer.DISPATCH)
+    hang_up(turn, LocalEnd.NO_AGENT)
+
+
+def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
+    """Somebody is there; one who comes late hears what was told before."""
+    state = turn.state
+    turn.set(others=state.others | {event.identity}, company=True)
+    turn.disarm(Timer.AGENT_GONE)
+    if not event.at_join and state.room in _THERE:
+        _repeat(turn, event.identity)
+    if event.kind == _AGENT_KIND:
+        _agent_seen(turn)
+
+
+def _repeat(turn: Turn, identity: str) -> None:
+    """Contract 4: a late joiner is sent call_answered, and call_hold while held, again."""
+    state = turn.state
+    turn.set(told=state.told | {identity})
+    for event in (state.answered_event, state.hold_event):
+        if event is not None:
+            turn.do(RepeatTo(identity=identity, event=event))
+
+
+def participant_left(turn: Turn, event: ParticipantLeft) -> None:
+    """Somebody left, perhaps the last one."""
+    state = turn.state
+    others = state.others - {event.identity} if event.others else frozenset()
+    turn.set(others=others, told=state.told - {event.identity})
+    _watch_company(turn)
+
+
+def _watch_company(turn: Turn) -> None:
+    state = turn.state
+    alone = state.company and not state.others and state.room is RoomPhase.JOINED
+    if not alone:
+        turn.disarm(Timer.AGENT_GONE)
+    elif state.plan.agent_gone_timeout > 0:
+        turn.arm_unless_armed(Timer.AGENT_GONE, state.plan.agent_gone_timeout)
+
+
+def agent_speaks(turn: Turn, _event: AudioPublished | AgentReady) -> None:
+    """Another participant can speak: what a ringing inbound call waits for."""
+    _agent_seen(turn)
+    plan = turn.state.plan
+    if plan.inbound and turn.state.phase is Phase.RINGING:
+        turn.disarm(Timer.AGENT)
+        turn.set(phase=Phase.ANSWERING)
+        turn.do(Answer())
+
+
+def _agent_seen(turn: Turn) -> None:
+    turn.set(agent_seen=True)
+    if turn.state.phase is Phase.ANSWERED:
+        turn.disarm(Timer.AGENT)
+
+
+def reconnecting(turn: Turn, _event: RoomReconnecting) -> None:
+    """The session repairs its connection; what we send waits."""
+    if turn.state.room is not RoomPhase.JOINED:
+        return
+    turn.set(room=RoomPhase.RECONNECTING)
+    turn.do(SuspendRoom())
+    if not turn.state.over:
+        turn.disarm(Timer.AGENT_GONE)
+        turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
+
+
+def reconnected(turn: Turn, _event: RoomReconnected) -> None:
+    """The connection is back."""
+    if turn.state.room is not RoomPhase.RECONNECTING:
+        return
+    turn.set(room=RoomPhase.JOINED)
+    turn.restored = True
+    turn.disarm(Timer.ROOM_LOST)
+    if turn.state.over:
+        turn.flush = True
+    else:
+        _watch_company(turn)
+
+
+def closed(turn: Turn, event: RoomClosed) -> None:
+    """The room is gone for us; a lost one is rejoined."""
+    state = turn.state
+    there = state.room in _THERE
+    if event.why is RoomGone.LOST:
+        if there and not state.over:
+            turn.do(SuspendRoom())
+            turn.disarm(Timer.AGENT_GONE)
+            turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
+            rejoin(turn)
+        elif there:
+            leave(turn)
+        return
+    if event.why is RoomGone.DELETED:
+        turn.set(room_made=False)
+    if there:
+        turn.set(room=RoomPhase.GONE)
+    if state.over:
+        if there:
+            leave(turn)
+        return
+    hang_up(turn, LocalEnd.ROOM_DELETED if event.why is RoomGone.DELETED else LocalEnd.REMOVED)
+
+
+def published(turn: Turn, event: Published) -> None:
+    """An event reached the room: what waited for it may open."""
+    state = turn.state
+    first = state.answered_event
+    if first is not None and event.seq >= first.seq:
+        turn.set(answered_sent=True)
+        if not state.gate_open:
+            open_gate(turn)
+    if state.resuming is not None and event.seq >= state.resuming:
+        open_after_resume(turn)
+
+
+def flushed(turn: Turn, _event: Flushed) -> None:
+    """The room has heard of the end."""
+    if turn.state.room is RoomPhase.JOINED:
+        leave(turn)
+
+
+def room_left(turn: Turn, _event: RoomLeft) -> None:
+    """We are out."""
+    if turn.state.room is RoomPhase.LEAVING:
+        left(turn)
+
+
+def abandon(turn: Turn) -> None:
+    """A join or a session that never ended: finish without it."""
+    if turn.state.room in _ON_THE_WAY:
+        turn.set(room=RoomPhase.LEFT)
+    turn.set(settled=True)
+    finish(turn)

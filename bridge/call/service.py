@@ -1,0 +1,490 @@
+"""Every call of this instance: accepted, limited, run, found again.
+
+The doors (HTTP, an INVITE) end here; a call that was accepted has a record with an
+outcome whatever happens afterwards. Lives on the main loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from bridge.call.call import Call
+from bridge.call.inputs import By, HangUp, Shutdown
+from bridge.call.outcome import Refusal, refusal_outcome
+from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
+from bridge.call.ports import JournalPort, OpenMedia, RoomPort, SipPort
+from bridge.call.record import CallRecord, ended_event, fold, new_record
+from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
+from bridge.config import Config, RouteConfig, TrunkConfig
+from bridge.events import CallEvent
+from bridge.media.seam import CallMedia, Lease, MediaNotice
+from bridge.room.convention import room_name
+from bridge.room.seam import RoomHandlers
+from bridge.sip.events import IncomingInvite, SessionId, SipEvent
+from bridge.trunk.admission import Gcra, has_room
+from bridge.trunk.headers import copied_headers
+from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
+from bridge.trunk.routes import choose_trunk
+from sdp.negotiate import Rejected
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipFacts:
+    """What a session's dialog is called."""
+
+    call_id: str
+    local_tag: str
+    remote_headers: tuple[tuple[str, str], ...]
+
+
+class Legs(Protocol):
+    """The SIP and media sides of calls, as the service needs them made."""
+
+    def lease(self) -> Lease:
+        """Bind a pair of media ports. Raises `NoPorts`."""
+
+    def release(self, lease: Lease) -> None:
+        """Give the ports back when no media was opened on them."""
+
+    def incoming(
+        self, invite: IncomingInvite, trunk: TrunkConfig, lease: Lease
+    ) -> SipPort | Rejected:
+        """Take an INVITE on: run its offer. `Rejected`: nothing was sent yet."""
+
+    def outgoing(
+        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
+    ) -> SipPort:
+        """Prepare an INVITE; *begun* is told its session when it is dialled."""
+
+    def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
+        """Refuse an INVITE that was not taken on."""
+
+    def facts(self, session: SessionId) -> SipFacts:
+        """Return what the session's dialog is called."""
+
+    def open_media(
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        lease: Lease,
+        peer: str,
+        handlers: RoomHandlers,
+        notify: Callable[[MediaNotice], None],
+    ) -> CallMedia:
+        """Open both sides of a call's media on *lease*; closing them frees it."""
+
+
+class NoPorts(Exception):
+    """No media port is free."""
+
+
+class Archive(Protocol):
+    """What is read back of calls that are over."""
+
+    @property
+    def writable(self) -> bool: ...
+    def record(self, call_id: str) -> dict[str, Any] | None: ...
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]: ...
+
+
+class Rooms(RoomPort, Protocol):
+    """LiveKit's server API as the service needs it."""
+
+    async def alive(self) -> bool:
+        """Whether the server answers."""
+
+    def visitor_token(self, room: str, identity: str) -> str:
+        """Return a plain participant's token for the API's caller."""
+
+    def check_job(self, plan: CallPlan) -> None:
+        """Raise ``ValueError`` when the job metadata of *plan* is too large."""
+
+
+class Ledger(JournalPort, Protocol):
+    """The journal, for calls and for what the service writes itself."""
+
+    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
+        """Write a record that no running call writes."""
+
+
+class CallService:
+    """Accepts, runs and finds calls. *publish* hears every event after journal and room."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        legs: Legs,
+        rooms: Rooms,
+        ledger: Ledger,
+        archive: Archive,
+        publish: Callable[[CallEvent], None],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._config = config
+        self._legs = legs
+        self._rooms = rooms
+        self._ledger = ledger
+        self._archive = archive
+        self._publish = publish
+        self._clock = clock
+        self._wall = wall
+        self._new_id = new_id
+        self._calls: dict[str, Call] = {}
+        self._sessions: dict[SessionId, str] = {}
+        self._rates: dict[str, Gcra] = {}
+        self._livekit_up = True
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # What the doors ask.
+
+    async def dial(self, request: DialRequest) -> Accepted:
+        """Accept an outbound call; it runs in the background.
+
+        Raises `BadRequest`, `OverLimit` and `Unavailable`; then nothing was begun.
+        """
+        if self._draining:
+            raise Unavailable("draining: no new calls")
+        if not self._archive.writable:
+            raise Unavailable("the journal cannot be written: no new calls")
+        plan, trunk = self._outbound_plan(request)
+        self._check_limits(trunk)
+        try:
+            lease = self._legs.lease()
+        except NoPorts as failure:
+            raise OverLimit(str(failure), retry_after=5) from failure
+        try:
+            await self._ledger.append_record(new_record(plan), None)
+        except BaseException:
+            self._legs.release(lease)
+            raise
+        leg = self._legs.outgoing(
+            plan, trunk, lease, lambda session: self._sessions.update({session: plan.call_id})
+        )
+        self._run(plan, trunk, lease, leg, peer=trunk.host)
+        return Accepted(
+            call_id=plan.call_id,
+            room_name=plan.room,
+            url=self._config.livekit.told_url,
+            token=self._rooms.visitor_token(
+                plan.room, request.user_id or f"api-{plan.call_id[:8]}"
+            ),
+            status="pending",
+        )
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """Return a call's resource, or None."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            return call.record.as_dict()
+        return await asyncio.to_thread(self._archive.record, call_id)
+
+    async def active(self, limit: int) -> list[dict[str, Any]]:
+        """Return the calls without an end, oldest first."""
+        running = [call for call in self._calls.values() if call.record.ended_at is None]
+        return [call.record.as_dict() for call in running[:limit]]
+
+    async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return a call's events so far, or None for an unknown call."""
+        events = await asyncio.to_thread(self._archive.events, call_id)
+        if not events and await self.find(call_id) is None:
+            return None
+        return events
+
+    async def hang_up(self, call_id: str) -> bool:
+        """End a call; True also when it has ended, False for an unknown one."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return await self.find(call_id) is not None
+        call.post(HangUp(by=By.API))
+        return True
+
+    async def readiness(self) -> dict[str, bool]:
+        """Return what a new call needs and whether it is there."""
+        return {
+            "accepting": not self._draining,
+            "livekit": self._livekit_up,
+            "journal": self._archive.writable,
+        }
+
+    # What SIP tells.
+
+    def on_sip(self, event: SipEvent) -> None:
+        """Take what the endpoint passes up."""
+        if isinstance(event, IncomingInvite):
+            self._take(event)
+            return
+        call_id = self._sessions.get(event.session)
+        call = self._calls.get(call_id) if call_id is not None else None
+        if call is not None:
+            call.post(event)
+
+    def _take(self, invite: IncomingInvite) -> None:
+        trunks = self._config.trunk
+        chosen = choose_trunk(
+            trunks, self._config.route, invite.flow.new_call_trunks, invite.request
+        )
+        if chosen is None:  # reloaded between admission and here
+            self._legs.refuse(invite.session, 403)
+            return
+        trunk, called, route = chosen
+        caller = caller_number(invite.request, trunk)
+        plan = self._inbound_plan(invite, trunk, called, caller, route)
+        refusal = self._refusal(trunk, route)
+        if refusal is not None:
+            self._refuse(plan, invite.session, refusal)
+            return
+        try:
+            lease = self._legs.lease()
+        except NoPorts:
+            self._refuse(plan, invite.session, Refusal.CAPACITY)
+            return
+        leg = self._legs.incoming(invite, trunk, lease)
+        if isinstance(leg, Rejected):
+            self._legs.release(lease)
+            self._refuse(plan, invite.session, Refusal.MEDIA_INCOMPATIBLE, status=leg.status)
+            return
+        self._sessions[invite.session] = plan.call_id
+        _keep(self._ledger.append_record(new_record(plan), None))
+        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
+
+    def _refusal(self, trunk: TrunkConfig, route: RouteConfig | None) -> Refusal | None:
+        """Return why a new inbound call cannot be taken, in the contract's order."""
+        if route is None:
+            return Refusal.NO_ROUTE
+        if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
+            return Refusal.TRUNK_FULL
+        if not has_room(len(self._calls), self._config.sip.max_calls):
+            return Refusal.CAPACITY
+        if self._draining:
+            return Refusal.DRAINING
+        if not self._livekit_up:
+            return Refusal.NO_LIVEKIT
+        return None if self._archive.writable else Refusal.CAPACITY
+
+    def _refuse(
+        self, plan: CallPlan, session: SessionId, refusal: Refusal, *, status: int | None = None
+    ) -> None:
+        usual, verdict = refusal_outcome(refusal)
+        sent = status or usual
+        self._legs.refuse(session, sent, retry_after=10 if sent == 503 else None)
+        event = ended_event(plan, verdict, wall=self._wall(), sip_status=sent)
+        _log.info("call.refused", call_id=plan.call_id, trunk=plan.trunk, reason=verdict.reason)
+        _keep(self._ledger.append_record(fold(new_record(plan), event), event))
+        self._publish(event)
+
+    # Plans.
+
+    def _inbound_plan(
+        self,
+        invite: IncomingInvite,
+        trunk: TrunkConfig,
+        called: Number,
+        caller: Number,
+        route: RouteConfig | None,
+    ) -> CallPlan:
+        call_id = self._new_id()
+        facts = self._legs.facts(invite.session)
+        route = route or RouteConfig()
+        number = "" if caller.withheld else caller.number
+        return CallPlan(
+            call_id=call_id,
+            direction=Direction.INBOUND,
+            trunk=trunk.name,
+            profile=trunk.profile,
+            room=room_name(
+                route.room, call_id=call_id, number=called.number, caller=number or ANONYMOUS
+            ),
+            created_at=self._wall(),
+            phone_number=number,
+            withheld=caller.withheld,
+            trunk_number=called.number,
+            agent=route.agent,
+            answer_mode=AnswerMode(route.answer),
+            metadata=route.metadata,
+            sip_call_id=facts.call_id,
+            sip_tag=facts.local_tag,
+            hostname=invite.flow.remote[0],
+            rule_id=route.number,
+            headers=copied_headers(facts.remote_headers, trunk.header_attributes),
+            remote_headers=facts.remote_headers,
+            **self._of_trunk(trunk),
+        )
+
+    def _outbound_plan(self, request: DialRequest) -> tuple[CallPlan, TrunkConfig]:
+        slug = request.workflow_slug
+        workflow = self._config.workflow_of(slug) if slug is not None else None
+        if slug is not None and workflow is None:
+            raise BadRequest("workflow_slug", f"no workflow {slug!r}")
+        if slug is None and request.trunk is None and request.agent is None:
+            raise BadRequest("workflow_slug", "missing, needed unless trunk or agent is given")
+        trunk = self._trunk_for(request.trunk or (workflow.trunk if workflow else ""))
+        call_id = self._new_id()
+        values = self._of_trunk(trunk)
+        if request.ring_timeout is not None:
+            values["ring_timeout"] = request.ring_timeout
+        if request.max_duration is not None:
+            values["max_duration"] = request.max_duration
+        agent = request.agent if request.agent is not None else workflow.agent if workflow else ""
+        plan = CallPlan(
+            call_id=call_id,
+            direction=Direction.OUTBOUND,
+            trunk=trunk.name,
+            profile=trunk.profile,
+            room=request.room or f"call-{call_id}",
+            created_at=self._wall(),
+            phone_number=normalise(request.phone_number, trunk.country),
+            trunk_number=normalise(request.caller_id or trunk.caller_id, trunk.country),
+            agent=agent,
+            early_media=request.early_media,
+            workflow_slug=slug,
+            user_id=request.user_id,
+            user_context=request.user_context or {},
+            metadata={**(workflow.metadata if workflow else {}), **request.metadata},
+            hostname=trunk.host,
+            **values,
+        )
+        try:
+            self._rooms.check_job(plan)
+        except ValueError as failure:
+            raise BadRequest("metadata", str(failure)) from failure
+        return plan, trunk
+
+    def _trunk_for(self, name: str) -> TrunkConfig:
+        if name:
+            trunk = self._config.trunk_named(name)
+            if trunk is None:
+                raise BadRequest("trunk", f"no trunk {name!r}")
+            return trunk
+        if len(self._config.trunk) != 1:
+            count = len(self._config.trunk)
+            raise BadRequest("trunk", f"missing, needed because there are {count} trunks")
+        return self._config.trunk[0]
+
+    def _of_trunk(self, trunk: TrunkConfig) -> dict[str, Any]:
+        return {
+            "ring_timeout": trunk.ring_timeout,
+            "max_duration": trunk.max_duration,
+            "agent_timeout": trunk.agent_timeout,
+            "agent_gone_timeout": trunk.agent_gone_timeout,
+            "media_timeout_initial": trunk.media_timeout_initial,
+            "media_timeout": trunk.media_timeout,
+            "hold_music": trunk.hold_music,
+            "control": Control(trunk.control),
+            "controllers": frozenset(self._config.media.controllers),
+            "call_service": "exotel" if trunk.profile == "exotel" else None,
+        }
+
+    # Limits.
+
+    def _on_trunk(self, name: str) -> int:
+        return sum(1 for call in self._calls.values() if call.plan.trunk == name)
+
+    def _check_limits(self, trunk: TrunkConfig) -> None:
+        """Raise `OverLimit` until there is a queue to wait in (contract 6)."""
+        if not has_room(len(self._calls), self._config.sip.max_calls):
+            raise OverLimit("sip.max_calls is reached", retry_after=10)
+        if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
+            raise OverLimit(f"max_calls of trunk {trunk.name!r} is reached", retry_after=10)
+        rate = self._rates.get(trunk.name)
+        if rate is None:
+            burst = max(1, int(trunk.calls_per_second))
+            rate = self._rates[trunk.name] = Gcra(rate=trunk.calls_per_second, burst=burst, keys=1)
+        now = self._clock()
+        if not rate.allow(trunk.name, now):
+            wait = max(1, round(rate.wait(trunk.name, now)))
+            raise OverLimit(
+                f"calls_per_second of trunk {trunk.name!r} is reached", retry_after=wait
+            )
+
+    # Running.
+
+    def _run(
+        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, leg: SipPort, *, peer: str
+    ) -> None:
+        def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
+            return self._legs.open_media(plan, trunk, lease, peer, handlers, notify)
+
+        opener: OpenMedia = open_media
+        call = Call(
+            plan=plan,
+            sip=leg,
+            open_media=opener,
+            rooms=self._rooms,
+            journal=self._ledger,
+            publish=self._publish,
+            on_end=self._forget,
+            clock=self._clock,
+            wall=self._wall,
+        )
+        self._calls[plan.call_id] = call
+        self._idle.clear()
+        call.start()
+
+    def _forget(self, call: Call) -> None:
+        self._calls.pop(call.plan.call_id, None)
+        for session in [s for s, call_id in self._sessions.items() if call_id == call.plan.call_id]:
+            del self._sessions[session]
+        if not self._calls:
+            self._idle.set()
+
+    # The daemon's verbs.
+
+    def reload(self, config: Config) -> None:
+        """Take new trunks, routes and workflows; running calls keep their plans."""
+        self._config = config
+        self._rates.clear()
+
+    @property
+    def running(self) -> Collection[str]:
+        """The ids of the calls that run."""
+        return tuple(self._calls)
+
+    def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
+        """Note whether LiveKit answers."""
+        self._livekit_up = up
+
+    def drain(self) -> None:
+        """Take no new calls; running ones go on."""
+        self._draining = True
+
+    def shut_down(self) -> None:
+        """End every call, with reason ``shutdown``."""
+        for call in list(self._calls.values()):
+            call.post(Shutdown())
+
+    async def until_idle(self, timeout: float) -> bool:
+        """Wait for the last call to end; False when *timeout* seconds pass first."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+
+_kept: set[asyncio.Future[None]] = set()
+
+
+def _keep(written: asyncio.Future[None]) -> None:
+    """Hold a write that nobody awaits; its failure shows in the journal's log and readiness."""
+    _kept.add(written)
+
+    def done(future: asyncio.Future[None]) -> None:
+        _kept.discard(future)
+        if not future.cancelled():
+            future.exception()
+
+    written.add_done_callback(done)

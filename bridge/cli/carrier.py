@@ -1,0 +1,58 @@
+"""``trunkbridge carrier``"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.cli.options import JsonOption
+
+HELP = """A carrier to develop against: answers or dials by a script, prints what it saw as
+JSON lines, exits 1 when an expectation fails.
+
+Script: answer after 2s; talk 5s; hold sendonly 3s; resume; dtmf 12#; hangup
+
+Example: trunkbridge carrier --dial sip:+918047361000@127.0.0.1:5070 --script "talk 5s; hangup"
+"""
+
+
+def carrier(
+    listen: Annotated[str, typer.Option(help="HOST:PORT for TCP and UDP.")] = "127.0.0.1:5090",
+    dial: Annotated[str | None, typer.Option(metavar="URI", help="Dial this SIP URI.")] = None,
+    script: Annotated[str | None, typer.Option(help="What each call does.")] = None,
+    from_: Annotated[str, typer.Option("--from", help="The caller's number.")] = "+919876543210",
+    wav: Annotated[Path | None, typer.Option(help="What talk says: a WAV file.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write what was heard: a WAV file.")] = None,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="How many calls to dial, or to answer.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Calls dialled a second.")] = 1.0,
+    user: Annotated[str | None, typer.Option(help="Challenge with this USER:PASSWORD.")] = None,
+    as_json: JsonOption = False,  # noqa: ARG001 (it always prints JSON lines)
+) -> None:
+    from bridge.carrier.command import run
+
+    credentials = None
+    if user is not None:
+        name, _, password = user.partition(":")
+        credentials = (name, password)
+    try:
+        status = asyncio.run(
+            run(
+                listen=listen,
+                dial=dial,
+                script=script,
+                from_=from_,
+                wav=wav,
+                record=record,
+                calls=calls,
+                rate=rate,
+                credentials=credentials,
+            )
+        )
+    except KeyboardInterrupt:
+        status = 130
+    raise typer.Exit(status)

@@ -1,0 +1,90 @@
+"""``trunkbridge run``"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from bridge.cli.options import WRONG_USAGE, ConfigOption, fail, load_or_exit
+from bridge.config import Config, ConfigError, cannot_start
+from bridge.daemon import Daemon
+from bridge.errors import BridgeError
+from bridge.observe import logs
+
+HELP = """Run the daemon.
+
+SIGTERM drains (no new calls, running ones go on up to drain_timeout), then hangs up; a
+second signal hangs up at once. SIGHUP re-reads the configuration.
+
+Example: trunkbridge run --config /etc/trunkbridge/trunkbridge.toml
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+def run(config: ConfigOption = None) -> None:
+    settings, path = load_or_exit(config)
+    blockers = cannot_start(settings)
+    if blockers:
+        fail("\n".join(f"{path or 'environment'}:{line}" for line in blockers), WRONG_USAGE)
+    logs.configure(settings.log.level, settings.log.format)
+    uvloop.install()
+    try:
+        asyncio.run(_run(settings, path))
+    except BridgeError as failure:
+        fail(f"run: {failure}")
+
+
+async def _run(settings: Config, path: Path | None) -> None:
+    daemon = Daemon(settings, path=path)
+    signals = Signals(daemon)
+    await daemon.start()
+    signals.install()
+    await signals.until_told_to_stop()
+    daemon.drain()
+    await signals.until_drained(settings.daemon.drain_timeout)
+    await daemon.stop()
+
+
+class Signals:
+    """What the operator's signals mean (contract 2)."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._told = asyncio.Event()
+        self._twice = asyncio.Event()
+
+    def install(self) -> None:
+        """Listen for SIGTERM, SIGINT and SIGHUP on the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+
+    def _on_stop(self) -> None:
+        (self._twice if self._told.is_set() else self._told).set()
+
+    def _on_reload(self) -> None:
+        try:
+            self._daemon.reload()
+        except ConfigError as failure:
+            for line in failure.lines:
+                _log.error("config.reload_refused", setting=line)
+
+    async def until_told_to_stop(self) -> None:
+        """Wait for the first SIGTERM or SIGINT."""
+        await self._told.wait()
+
+    async def until_drained(self, timeout: float) -> None:
+        """Wait for the last call, the second signal, or *timeout* seconds."""
+        waits = [
+            asyncio.ensure_future(self._daemon.until_idle(timeout)),
+            asyncio.ensure_future(self._twice.wait()),
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

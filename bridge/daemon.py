@@ -1,0 +1,241 @@
+"""The one place that builds everything: start, ready, drain, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import secrets
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from bridge.adapters import Ledger, LegDesk, RoomDesk
+from bridge.api.app import Doors, make_app
+from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.server import ApiServer
+from bridge.call.crash import end_after_crash
+from bridge.call.service import CallService
+from bridge.config import Config, cannot_start, load, not_yet
+from bridge.errors import BridgeError
+from bridge.events import CallEvent
+from bridge.journal import Entry, Journal
+from bridge.media.ports import Ports
+from bridge.media.sdk import SdkEngine
+from bridge.observe.lag import LoopLag
+from bridge.room import sdk
+from bridge.room.dispatch import RoomService
+from bridge.room.tokens import LiveKitKeys
+from bridge.sip.endpoint import Endpoint
+from bridge.sip.events import SipEvent
+from bridge.sip.parameters import EndpointConfig
+from bridge.trunk.admission import Admission
+from bridge.ua.tap import Tap
+from bridge.ua.user_agent import UserAgent
+
+_log = structlog.get_logger(__name__)
+
+_HEALTH_INTERVAL = 5.0
+_GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
+
+
+class Daemon:
+    """One bridge. Build it in a running loop, `start` it, and `stop` it in the end.
+
+    *path* is the configuration's file, for `reload`; *on_event* hears every published
+    event after the journal and the room.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        path: Path | None = None,
+        on_event: Callable[[CallEvent], None] = lambda _: None,
+    ) -> None:
+        blockers = cannot_start(config)
+        if blockers:
+            raise BridgeError("\n".join(blockers))
+        self._config = config
+        self._path = path
+        self._on_event = on_event
+        keys = LiveKitKeys(
+            api_key=config.livekit.api_key,
+            api_secret=config.livekit.api_secret.get_secret_value(),
+        )
+        self._journal = Journal(
+            _beside(config.store.journal, path), instance=config.store.instance_name
+        )
+        self._server_api = RoomService(config.livekit.url, keys)
+        self._rooms = RoomDesk(self._server_api, config.livekit.url, keys)
+        advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
+        self._ports = Ports(config.media.ports, own=advertised)
+        self._engine = SdkEngine(sdk.SdkRoom, self._ports)
+        self._admission = Admission(config.trunk)
+        self._listen_ports: dict[str, int] = {}
+        self._endpoint = Endpoint(
+            EndpointConfig(
+                user_agent=config.sip.user_agent,
+                advertise=config.sip.advertise,
+                listen_ports=self._listen_ports,
+                max_sessions=config.sip.max_calls,
+            ),
+            tokens=lambda: secrets.token_hex(12),
+        )
+        self.tap = Tap()
+        self._agent = UserAgent(
+            self._endpoint,
+            self._admission,
+            listen=config.sip.addresses,
+            on_event=self._on_sip,
+            tap=self.tap,
+        )
+        self.service = CallService(
+            config,
+            legs=LegDesk(config, self._agent, self._engine, self._ports),
+            rooms=self._rooms,
+            ledger=Ledger(self._journal),
+            archive=self._journal,
+            publish=self._on_event,
+        )
+        self._api: ApiServer | None = None
+        self._lag = LoopLag()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _on_sip(self, event: SipEvent) -> None:
+        self.service.on_sip(event)
+
+    async def start(self) -> None:
+        """Listen and serve. Raises `BridgeError` when an address is taken."""
+        for line in not_yet(self._config):
+            _log.warning("config.not_yet", setting=line)
+        try:
+            self.service.set_livekit_up(await self._server_api.alive())
+            await self._engine.start()
+            await self._agent.start()
+            for bound in self._agent.bound:
+                self._listen_ports.setdefault(bound.transport, bound.port)
+            await self._end_crashed_calls()
+            await self._serve_http()
+        except BaseException:
+            await self.stop()
+            raise
+        self._lag.start()
+        self._spawn(self._watch_livekit())
+        gc.collect()
+        gc.freeze()  # a later full collection then costs nothing of what stays for ever
+        _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
+
+    async def _serve_http(self) -> None:
+        keys = [
+            ApiKey(name=key.name, secret=key.key.get_secret_value())
+            for key in self._config.http.key
+        ]
+        app = make_app(
+            Doors(self.service, asyncio.get_running_loop()),
+            Gatekeeper(keys),
+            version=version("trunkbridge"),
+        )
+        self._api = ApiServer(app, self._config.http.host, self._config.http.port)
+        await self._api.start()
+
+    @property
+    def sip_addresses(self) -> list[str]:
+        """Where SIP is heard, as ``transport:host:port``, with the real ports."""
+        return [f"{b.transport}:{b.host}:{b.port}" for b in self._agent.bound]
+
+    @property
+    def http_address(self) -> str:
+        """Where HTTP is served."""
+        host, port = self._api.address if self._api is not None else ("", 0)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    # Drain, reload, stop.
+
+    def drain(self) -> None:
+        """Take no new calls (503); running ones go on."""
+        _log.info("daemon.draining", calls=len(self.service.running))
+        self.service.drain()
+        self._agent.set_draining(True)
+
+    async def until_idle(self, timeout: float) -> bool:
+        """Wait for the running calls; False when *timeout* seconds pass first."""
+        return await self.service.until_idle(timeout)
+
+    async def hang_up_all(self) -> None:
+        """End every call with reason ``shutdown`` and wait until they are gone."""
+        self.service.shut_down()
+        if not await self.service.until_idle(_GOODBYE):
+            _log.warning("daemon.calls_left", calls=len(self.service.running))
+
+    def reload(self) -> None:
+        """Re-read trunks, routes and workflows. Raises `ConfigError`; then nothing changed."""
+        config = load(self._path)
+        self._config = config
+        self._admission = Admission(config.trunk)
+        self._agent.reload(self._admission)
+        self.service.reload(config)
+        _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
+
+    async def stop(self) -> None:
+        """Stop everything. Calls that still run are ended first."""
+        await self.hang_up_all()
+        if self._api is not None:
+            await self._api.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lag.stop()
+        await self._agent.stop()
+        await self._engine.stop()
+        await sdk.settle(_GOODBYE)
+        await self._rooms.settle(_GOODBYE)
+        await self._server_api.close()
+        await asyncio.to_thread(self._journal.close)
+        _log.info("daemon.stopped")
+
+    # In the background.
+
+    def _spawn(self, work: asyncio.Future[None] | object) -> None:
+        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch_livekit(self) -> None:
+        up = True
+        while True:
+            alive = await self._server_api.alive()
+            if alive != up:
+                _log.warning("livekit.up" if alive else "livekit.down")
+            up = alive
+            self.service.set_livekit_up(up)
+            await asyncio.sleep(_HEALTH_INTERVAL)
+
+    async def _end_crashed_calls(self) -> None:
+        """End this instance's calls that a crash left open, and delete the rooms it made."""
+        for call in self._journal.open_calls():
+            event, record = end_after_crash(
+                call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
+            )
+            entry = Entry(
+                call_id=call.call_id,
+                created_at=call.created_at,
+                event=event.as_dict(),
+                record=record,
+                ended=True,
+            )
+            await self._journal.append([entry])
+            self._on_event(event)
+            _log.warning("call.ended_after_crash", call_id=call.call_id)
+            room = str(call.record.get("room_name", ""))
+            if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
+                with contextlib.suppress(BridgeError):
+                    await self._server_api.delete_room(room)
+
+
+def _beside(journal: str, path: Path | None) -> Path:
+    """A relative journal lies beside the configuration file."""
+    return path.parent / journal if path is not None else Path(journal)

@@ -1,0 +1,428 @@
+"""The runner with everything around it faked: order, and what gets through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bridge.call.call import Call
+from bridge.call.inputs import By, HangUp, Input
+from bridge.call.plan import AnswerMode, CallPlan
+from bridge.call.ports import JournalRecord, PreparedRoom
+from bridge.call.state import Phase
+from bridge.events import CallEvent
+from bridge.media.seam import CallMedia, MediaLevels, MediaNotice, MediaStats
+from bridge.room.seam import (
+    AudioPublished,
+    JoinSpec,
+    LeaveReason,
+    ParticipantJoined,
+    RoomClosed,
+    RoomError,
+    RoomGone,
+    RoomHandlers,
+    RpcRefused,
+)
+from bridge.sip.events import FailureCause, SessionId
+from sdp.negotiated import Hold, Negotiated
+from tests.unit.call.kit import (
+    SID,
+    answered,
+    bye,
+    changed,
+    confirmed,
+    inbound,
+    plan,
+    progressed,
+    refused,
+)
+
+pytestmark = pytest.mark.unit
+
+
+class World:
+    """Everything around one call; ``log`` has all that was done, in order."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.session: SessionId | None = SID
+        self.handlers: RoomHandlers | None = None
+        self.may_join = asyncio.Event()
+        self.may_join.set()
+        self.may_publish = asyncio.Event()
+        self.may_publish.set()
+        self.journal_fails = False
+        self.join_failures = 0
+        self.dial_fails = False
+        self.listener_fails = False
+        self.levels: MediaLevels | None = None
+        self.attributes: dict[str, str] = {}
+        self.records: list[JournalRecord] = []
+        self.carrier = self
+        self.ended: list[Call] = []
+        self._changed = asyncio.Event()
+
+    def note(self, what: str) -> None:
+        self.log.append(what)
+        self._changed.set()
+
+    async def until(self, *wanted: str) -> None:
+        async with asyncio.timeout(5):
+            while not set(wanted) <= set(self.log):
+                self._changed.clear()
+                await self._changed.wait()
+
+    # SipPort
+    def dial(self) -> None:
+        self.note("sip dial")
+        if self.dial_fails:
+            raise RuntimeError("no")
+
+    def ring(self) -> None:
+        self.note("sip ring")
+
+    def answer(self) -> None:
+        self.note("sip answer")
+
+    def reject(self, status: int) -> None:
+        self.note(f"sip reject {status}")
+
+    def cancel(self) -> None:
+        self.note("sip cancel")
+        assert self.handlers is not None
+        notify: Any = self.handlers.notify
+        notify(refused(487, cause=FailureCause.CANCELLED))
+
+    def bye(self) -> None:
+        self.note("sip bye")
+
+    # CarrierMedia
+    def connect(self, negotiated: Negotiated) -> None:
+        self.note("media connect")
+
+    def apply(self, levels: MediaLevels) -> None:
+        self.levels = levels
+        self.note(f"media gate {levels.agent_audio}")
+
+    def send_dtmf(self, digits: str) -> None:
+        self.note(f"media dtmf {digits}")
+
+    def stats(self) -> MediaStats:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        self.note("media close")
+
+    # JournalPort
+    def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
+        self.records += records
+        return self._append([record.event.name for record in records])
+
+    async def _append(self, names: list[str]) -> None:
+        await asyncio.sleep(0)
+        if self.journal_fails:
+            raise OSError("disk full")
+        for name in names:
+            self.note(f"journal {name}")
+
+    # RoomPort
+    async def prepare(
+        self, the_plan: CallPlan, attributes: Mapping[str, str], identity: str | None
+    ) -> PreparedRoom:
+        self.note(f"rooms prepare {identity}")
+        spec = JoinSpec(url="ws://x", room=the_plan.room, identity="sip-1", token="t")
+        return PreparedRoom(spec=spec, made=identity is None)
+
+    async def dispatch(self, the_plan: CallPlan) -> None:
+        self.note("rooms dispatch")
+
+    def delete_later(self, room: str, delay: float) -> None:
+        self.note("rooms delete")
+
+
+class Room:
+    """RoomSession of a `World`."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def join(self, spec: JoinSpec) -> None:
+        self.world.note("room joining")
+        await self.world.may_join.wait()
+        if self.world.join_failures:
+            self.world.join_failures -= 1
+            raise RoomError("no")
+        self.world.note("room joined")
+
+    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+        await self.world.may_publish.wait()
+        name = payload.decode().split('"')[3]
+        self.world.note(f"room {name}{' to ' + to[0] if to else ''}")
+
+    async def publish_dtmf(self, digit: str) -> None:
+        self.world.note(f"room key {digit}")
+
+    async def set_attributes(self, attributes: Mapping[str, str]) -> None:
+        self.world.attributes.update(attributes)
+        self.world.note(f"room status {self.world.attributes['sip.callStatus']}")
+
+    def mute(self, muted: bool) -> None:
+        self.world.note(f"room mute {muted}")
+
+    def subscribe(self, wanted: bool) -> None:
+        self.world.note(f"room subscribe {wanted}")
+
+    def others(self) -> Sequence[str]:
+        return ()
+
+    async def leave(self, reason: LeaveReason) -> None:
+        self.world.note(f"room leave {reason.value}")
+
+
+@asynccontextmanager
+async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
+    def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
+        world.handlers = handlers
+        return CallMedia(carrier=world, room=Room(world))
+
+    def publish(event: CallEvent) -> None:
+        world.note(f"listener {event.name}")
+        if world.listener_fails:
+            raise ValueError("listener")
+
+    clock = asyncio.get_running_loop().time
+    call = Call(
+        the_plan,
+        sip=world,
+        open_media=open_media,
+        rooms=world,
+        journal=world,
+        publish=publish,
+        clock=clock,
+        wall=lambda: 1_700_000_000.0 + clock(),
+        on_end=world.ended.append,
+    )
+    call.start()
+    try:
+        yield call
+    finally:
+        world.may_join.set()
+        world.may_publish.set()
+        if not call.record.ended_at:
+            call.post(HangUp(by=By.API))
+        async with asyncio.timeout(8):
+            await call.wait_ended()
+
+
+def post(call: Call, *inputs: Input) -> None:
+    for item in inputs:
+        call.post(item)
+
+
+def order(world: World, *wanted: str) -> None:
+    places = [world.log.index(item) for item in wanted]
+    assert places == sorted(places), world.log
+
+
+async def test_outbound_call_joins_and_dispatches_before_it_dials() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "media gate True")
+        post(call, changed(Hold.SENDONLY))
+        await world.until("room call_hold")
+        post(call, changed())
+        await world.until("room call_resume")
+        post(call, bye())
+        await world.until("rooms delete")
+    order(world, "room joined", "rooms dispatch", "sip dial")
+    order(world, "media gate False", "journal call_hold", "room call_hold")
+    order(world, "room call_ended", "room status hangup", "room leave client_initiated")
+    assert world.ended == [call]
+    assert call.record.status == "completed"
+
+
+async def test_inbound_call_rings_then_answers_when_the_agent_publishes() -> None:
+    world = World()
+    async with running(world, inbound()) as call:
+        await world.until("sip ring", "rooms dispatch")
+        assert "sip answer" not in world.log
+        post(call, ParticipantJoined(identity="a", kind="agent", at_join=False))
+        post(call, AudioPublished(identity="a"))
+        await world.until("sip answer")
+        post(call, confirmed())
+        await world.until("room call_answered", "room status active")
+        post(call, bye())
+    assert call.record.as_dict()["outcome"] == "completed"
+
+
+async def test_events_pass_the_journal_then_the_room_then_the_listeners() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered(), changed(Hold.INACTIVE), changed(), bye())
+    for name in ("call_ringing", "call_answered", "call_hold", "call_resume", "call_ended"):
+        order(world, f"journal {name}", f"room {name}", f"listener {name}")
+    listened = [item for item in world.log if item.startswith("listener")]
+    assert listened == [
+        f"listener call_{name}" for name in ("ringing", "answered", "hold", "resume", "ended")
+    ]
+
+
+async def test_hold_and_bye_get_through_while_the_join_hangs() -> None:
+    world = World()
+    world.may_join.clear()
+    async with running(world, inbound(answer_mode=AnswerMode.NOW)) as call:
+        post(call, confirmed())
+        await world.until("listener call_answered")
+        post(call, changed(Hold.SENDONLY))
+        await world.until("listener call_hold")
+        assert world.levels is not None
+        assert not world.levels.transmit
+        post(call, bye())
+        await world.until("listener call_ended", "media close")
+        assert "room joined" not in world.log
+        world.may_join.set()
+        await world.until("room leave client_initiated")
+    order(world, "room joined", "room call_answered", "room call_hold", "room call_ended")
+
+
+async def test_api_hang_up_gets_through_while_the_join_hangs() -> None:
+    world = World()
+    world.may_join.clear()
+    async with running(world, plan()) as call:
+        await world.until("room joining")
+        post(call, HangUp(by=By.API))
+        await world.until("listener call_ended")
+        assert call.state.phase is Phase.ENDED
+    assert "sip dial" not in world.log
+    order(world, "room joined", "room leave client_initiated")
+
+
+async def test_a_journal_failure_does_not_stop_the_call() -> None:
+    world = World()
+    world.journal_fails = True
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "listener call_answered", "media gate True")
+        post(call, bye())
+    assert "listener call_ended" in world.log
+
+
+async def test_a_failing_listener_does_not_stop_the_call() -> None:
+    world = World()
+    world.listener_fails = True
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, answered(), bye())
+    assert "listener call_ended" in world.log
+
+
+async def test_a_failing_dial_ends_the_call_as_internal_error() -> None:
+    world = World()
+    world.dial_fails = True
+    async with running(world, plan()) as call:
+        await world.until("listener call_ended")
+    assert call.record.reason == "internal_error"
+
+
+async def test_a_failed_join_dials_nothing() -> None:
+    world = World()
+    world.join_failures = 1
+    async with running(world, plan()) as call:
+        await world.until("listener call_ended")
+    assert "sip dial" not in world.log
+    assert (call.record.outcome, call.record.reason) == ("failed", "room_unavailable")
+
+
+async def test_after_a_rejoin_attributes_come_before_what_waited() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "room status active")
+        world.may_join.clear()
+        post(call, RoomClosed(why=RoomGone.LOST))
+        await world.until("rooms prepare sip-1")
+        post(call, changed(Hold.SENDONLY))
+        await world.until("listener call_hold")
+        world.log.clear()
+        world.may_join.set()
+        await world.until("room call_hold")
+        assert world.attributes["bridge.hold"] == "true"
+    order(world, "room joined", "room mute True", "room status active", "room call_hold")
+
+
+async def test_a_send_that_fails_while_the_room_goes_away_is_sent_after_the_rejoin() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        world.may_publish.clear()
+        post(call, progressed())
+        await world.until("listener call_ringing")
+        world.may_join.clear()
+        post(call, RoomClosed(why=RoomGone.LOST))
+        await world.until("rooms prepare sip-1")
+        world.may_publish.set()
+        world.may_join.set()
+        await world.until("room call_ringing")
+
+
+async def rpc(world: World, method: str, payload: str = "", kind: str = "agent") -> str:
+    assert world.handlers is not None
+    return await world.handlers.rpc[method]("someone", kind, payload)
+
+
+async def test_rpcs_do_what_they_say() -> None:
+    world = World()
+    headers = (("X-Exotel-CallSid", "abc"), ("X-Other", "y"))
+    async with running(world, plan(remote_headers=headers)) as call:
+        await world.until("sip dial")
+        with pytest.raises(RpcRefused, match="not answered"):
+            await rpc(world, "bridge.SendDTMF", '{"digits": "1"}')
+        assert await rpc(world, "bridge.Ready") == "{}"
+        post(call, answered())
+        await world.until("room call_answered")
+        assert await rpc(world, "bridge.SendDTMF", '{"digits": "12w#"}') == "{}"
+        await world.until("media dtmf 12w#")
+        reply = await rpc(world, "lk.sip.GetRemoteHeaders", '{"include": ["x-other"]}')
+        assert reply == '{"headers": {"X-Other": "y"}}'
+        assert await rpc(world, "lk.sip.EndCall") == "{}"
+        await world.until("sip bye", "listener call_ended")
+    assert (call.record.outcome, call.record.ended_by) == ("completed", "agent")
+
+
+@pytest.mark.parametrize("payload", ["", "[]", "{", '{"digits": 5}', '{"digits": "x"}', "[" * 9999])
+async def test_send_dtmf_refuses_a_bad_payload(payload: str) -> None:
+    world = World()
+    async with running(world, plan()):
+        with pytest.raises(RpcRefused):
+            await rpc(world, "bridge.SendDTMF", payload)
+
+
+async def test_control_rpcs_are_for_agents_and_controllers() -> None:
+    world = World()
+    async with running(world, plan(controllers=frozenset({"boss"}))):
+        with pytest.raises(RpcRefused, match="only agents"):
+            await rpc(world, "bridge.SendDTMF", '{"digits": "1"}', kind="standard")
+        assert world.handlers is not None
+        hold: Any = world.handlers.rpc["bridge.Hold"]
+        with pytest.raises(RpcRefused, match="not available yet"):
+            await hold("boss", "standard", "")
+
+
+async def test_inputs_after_the_end_are_ignored() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, bye(), HangUp(by=By.API), answered())
+    before = list(world.log)
+    post(call, changed(Hold.SENDONLY), HangUp(by=By.API))
+    await asyncio.sleep(0)
+    assert world.log == before

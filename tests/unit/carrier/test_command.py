@@ -1,0 +1,90 @@
+"""The carrier as a command: JSON lines and the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.carrier import command, sound
+from bridge.carrier.carrier import Carrier
+
+pytestmark = pytest.mark.unit
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+async def dialled(script: str, **more: Any) -> tuple[int, list[dict[str, Any]]]:
+    async with Carrier(default="answer; tone 1000; stay") as callee:
+        out = io.StringIO()
+        to = f"sip:100@127.0.0.1:{callee.port};transport=tcp"
+        status = await command.run(listen="127.0.0.1:0", dial=to, script=script, out=out, **more)
+        return status, lines(out)
+
+
+async def test_a_call_that_goes_well_exits_0_and_prints_messages_and_the_report() -> None:
+    status, printed = await dialled("expect audio 1000 within 2s; hold sendonly; hangup")
+    assert status == 0
+    assert printed[0]["transports"] == ["tcp", "udp"]
+    sent = [(line["line"].split()[0], line["sdp"]) for line in printed if "cseq" in line]
+    assert sent[0] == ("INVITE", "sendrecv")
+    assert ("INVITE", "sendonly") in sent
+    assert ("SIP/2.0", "recvonly") in sent
+    [report] = [line["report"] for line in printed if "report" in line]
+    assert report["failed"] is None
+    assert report["media"]["audio_packets"] > 4
+    assert printed[-1] == {"calls": 1, "failed": 0}
+
+
+async def test_a_failed_expectation_exits_1() -> None:
+    status, printed = await dialled("expect audio 700 within 200ms")
+    assert status == 1
+    assert printed[-1] == {"calls": 1, "failed": 1}
+
+
+async def test_a_script_that_cannot_be_read_exits_2() -> None:
+    status, printed = await dialled("hold everything")
+    assert status == 2
+    assert printed[0]["script"].startswith('position 6: unknown hold dialect "everything"')
+
+
+async def test_nobody_there_exits_1() -> None:
+    async with Carrier() as gone:
+        port = gone.port
+    out = io.StringIO()
+    to = f"sip:1@127.0.0.1:{port}"
+    assert await command.run(listen="127.0.0.1:0", dial=to, out=out) == 1
+    assert "error" in lines(out)[1]
+
+
+async def test_what_was_heard_is_recorded_and_a_wav_is_played(tmp_path: Path) -> None:
+    voice, heard = tmp_path / "voice.wav", tmp_path / "heard.wav"
+    sound.write_wav(voice, sound.tone(300, 0.5))
+    status, _ = await dialled("talk 600ms; hangup", wav=voice, record=heard, calls=2, rate=20)
+    assert status == 0
+    for file in (heard, tmp_path / "heard-2.wav"):
+        samples = sound.read_wav(file)
+        assert sound.audible(samples[800:1600], 1000)
+
+
+async def test_answering_ends_after_so_many_calls() -> None:
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    out = io.StringIO()
+    serving = asyncio.create_task(
+        command.run(
+            listen="127.0.0.1:0", script="answer; stay", calls=1, out=out, listening=listening
+        )
+    )
+    port = await asyncio.wait_for(listening, 5)
+    async with Carrier() as caller:
+        to = f"sip:9@127.0.0.1:{port};transport=tcp"
+        report = await caller.call(to, "wait 100ms; hangup")
+    assert report.failed is None
+    assert await serving == 0
+    assert lines(out)[-1] == {"calls": 1, "failed": 0}
