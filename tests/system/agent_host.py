@@ -154,9 +154,7 @@ class Agent:
         rate = source.sample_rate
         count = rate * FRAME_MS // 1000
         second = (
-            (9000 * np.sin(2 * math.pi * hertz / rate * np.arange(rate)))
-            .astype(np.int16)
-            .tobytes()
+            (9000 * np.sin(2 * math.pi * hertz / rate * np.arange(rate))).astype(np.int16).tobytes()
         )
         at = 0
         while True:
@@ -231,7 +229,9 @@ class Agent:
     ) -> None:
         if track.kind != rtc.TrackKind.KIND_AUDIO:
             return
-        ear = Ear(lambda heard: self._saw("heard", identity=who.identity, hertz=heard), self._listen)
+        ear = Ear(
+            lambda heard: self._saw("heard", identity=who.identity, hertz=heard), self._listen
+        )
         self._ears[publication.sid] = ear
         task = asyncio.create_task(_listen(track, ear))
         self._tasks.add(task)

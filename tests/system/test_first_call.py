@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, agent_number, now_number, room_of
+from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, agent_number, room_of
 
 pytestmark = pytest.mark.system
 
