@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import BridgeError
 from bridge.sip.framing import StreamFramer
 from bridge.sip.grammar import split_list
 from bridge.sip.headers import (
@@ -89,15 +89,14 @@ def parse_or_limit(data: bytes) -> Message | None:
     try:
         return parse(data)
     except ParseError as error:
-        assert error.status == 513
+        if error.status != 513:
+            raise
         return None
 
 
 def allow_parse_error(action: Callable[[], object]) -> None:
-    try:
+    with contextlib.suppress(ParseError):
         action()
-    except ParseError:
-        pass
 
 
 def receive(data: bytes) -> None:
@@ -181,11 +180,10 @@ def test_value_readers_raise_parse_errors_only(value: str, prefix: str) -> None:
     for reader in READERS:
         try:
             read_value = reader(text)
-        except ParseError as error:
-            assert isinstance(error, BridgeError)
-        else:
-            # What reads is written in a form that reads as the same.
-            assert reader(str(read_value)) == read_value
+        except ParseError:
+            continue
+        # What reads is written in a form that reads as the same.
+        assert reader(str(read_value)) == read_value
 
 
 BIG = 60_000
