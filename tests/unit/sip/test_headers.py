@@ -113,6 +113,14 @@ def test_record_route_without_brackets_keeps_lr() -> None:
     assert str(route) == "<sip:198.51.100.1:443;transport=tls;lr>"
 
 
+@pytest.mark.parametrize("param", ['x=">"', "x=a b", "x=a?b", "x=a@b"])
+def test_parameter_that_cannot_stand_in_a_uri_stays_with_the_header(param: str) -> None:
+    route = parse_route(f"sip:h;lr;{param}")
+    assert str(route) == f"<sip:h;lr>;{param}"
+    assert parse_route(str(route)) == route
+    assert parse_route("tel:1;x=2").params == (("x", "2"),)
+
+
 def test_route_elements_come_in_order_over_mixed_forms() -> None:
     headers = Headers(
         [

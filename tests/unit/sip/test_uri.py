@@ -72,6 +72,7 @@ def test_uri_is_read(text: str, expected: object) -> None:
         ("sip:a@b@c", "Host is malformed"),
         ("sip:a@[::1", "IPv6 address is malformed"),
         ("sip:a@[::1%eth0]", "IPv6 address is malformed"),
+        ("sip:a@[1:2:3:4]", "IPv6 address is malformed"),
         ("sip:a@[1.2.3.4]", "IPv6 address is malformed"),
         ("sip:a@[::1]x", "Text after the IPv6 address"),
         ("sip:a@h;=x", "Parameter has no name"),
@@ -95,6 +96,14 @@ def test_parameters_are_found_without_case() -> None:
     assert uri.transport == "tcp"
     assert uri.lr
     assert uri.param("absent") is None
+
+
+def test_absent_transport_is_none_and_tel_parameters_are_found() -> None:
+    assert SipUri(host="h").transport is None
+    tel = parse_uri("tel:7042;Phone-Context=example.com")
+    assert isinstance(tel, TelUri)
+    assert tel.param("phone-context") == "example.com"
+    assert tel.param("ext") is None
 
 
 def test_parameter_can_be_set_and_removed() -> None:
