@@ -151,7 +151,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ports(clock: Clock) -> Ports:
-    return Ports("41000-41999", now=clock)
+    return Ports("30000-30499", now=clock)
 
 
 @pytest.fixture
@@ -364,6 +364,45 @@ async def test_keys_are_dropped_by_a_hold_and_without_telephone_event(line: Line
     assert {packet.payload_type for packet in line.heard()} == {8}
 
 
+async def test_keys_that_a_hold_interrupted_do_not_go_on_after_it(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(TALKING)
+    line.carrier.send_dtmf("123")
+    line.run(0.1)
+    line.heard()
+    line.carrier.apply(SILENT)
+    line.carrier.apply(TALKING)
+    line.run(0.2)
+    assert {packet.payload_type for packet in line.heard()} == {8}
+
+
+async def test_agent_audio_is_thrown_away_as_it_comes_while_only_silence_may_go_out(
+    line: Line,
+) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(GATED)
+    line.room.agent = TONE
+    line.run(0.02)
+    assert line.room.agent == b""
+
+
+async def test_the_answer_opens_the_window_for_another_source(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    await line.say(b"\xd5" * 160)  # early media
+    with open_udp("127.0.0.1", 0) as other:
+        early, line.peer = line.peer, other
+        for _ in range(4):
+            await line.say(b"\xd5" * 160)
+        assert line.carrier.stats().packets_received == 1
+        line.carrier.apply(TALKING)
+        for _ in range(4):
+            await line.say(b"\xd5" * 160)
+        assert line.carrier.stats().packets_received == 3
+        line.run(0.02)
+        assert len(line.heard()) == 1
+        line.peer = early
+
+
 @pytest.mark.parametrize("ever", [False, True])
 async def test_silence_of_the_wire_is_told_once(line: Line, ever: bool) -> None:
     line.carrier.connect(line.negotiated)
@@ -426,6 +465,10 @@ async def test_reports_go_out_while_transmitting_only_and_give_the_round_trip(li
         delay=0,
     )
     data = rtcp.build(rtcp.Report(ssrc=7, sender=None, blocks=(answer,)), cname="x")
+    with open_udp("127.0.0.2", 0) as stranger:
+        stranger.sendto(data, ("127.0.0.1", line.lease.port))  # before the RTP, on its port
+        await line.say(b"\xd5" * 160)
+    assert line.carrier.stats().round_trip_ms is None
     line.peer_rtcp.sendto(data, ("127.0.0.1", line.lease.port + 1))
     await until(lambda: line.carrier.stats().round_trip_ms is not None)
     trip = line.carrier.stats().round_trip_ms
@@ -507,7 +550,7 @@ async def test_closing_gives_the_ports_back_to_rest(
 
 
 async def test_the_clock_of_the_engine_carries_many_calls_in_real_time() -> None:
-    ports = Ports("42000-42999")
+    ports = Ports("30500-30999")
     engine = SdkEngine(FakeRoom, ports)  # type: ignore[arg-type]
     await engine.start()
     clock = Clock()
