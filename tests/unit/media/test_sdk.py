@@ -65,15 +65,17 @@ class Clock:
 class Line:
     """One call of the engine and the carrier at the other end of it."""
 
-    def __init__(self, engine: SdkEngine, ports: Ports, clock: Clock, allow: str) -> None:
+    def __init__(
+        self, engine: SdkEngine, ports: Ports, clock: Clock, allow: str, host: str = "127.0.0.1"
+    ) -> None:
         self.clock = clock
-        self.peer = open_udp("127.0.0.1", 0)
-        self.peer_rtcp = open_udp("127.0.0.1", 0)
+        self.peer = open_udp(host, 0)
+        self.peer_rtcp = open_udp(host, 0)
         self.notices: list[MediaNotice] = []
-        self.lease = ports.lease("127.0.0.1")
+        self.lease = ports.lease(host)
         spec = MediaSpec(
             call_id="c",
-            signalling_address="127.0.0.1",
+            signalling_address=host,
             media_allow=(allow,),
             hold_music=False,
         )
@@ -86,7 +88,7 @@ class Line:
         self.sequence = 65530
         self.timestamp = 0xFFFF_FF00
         self.negotiated = Negotiated(
-            remote_address="127.0.0.1",
+            remote_address=host,
             remote_port=self.peer.getsockname()[1],
             remote_rtcp_port=self.peer_rtcp.getsockname()[1],
             codec="PCMA",
@@ -128,7 +130,7 @@ class Line:
 
     async def send(self, data: bytes) -> None:
         before = self.counted
-        self.peer.sendto(data, ("127.0.0.1", self.lease.port))
+        self.peer.sendto(data, (self.lease.address, self.lease.port))
         await until(lambda: self.counted > before)
 
     @property
@@ -430,6 +432,18 @@ async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line
     assert line.notices == [MediaTimedOut(ever=False)]
 
 
+async def test_another_limit_counts_from_the_last_rtp_too(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(replace(TALKING, watchdog=5.0))
+    await line.say(b"\xd5" * 160)
+    line.run(1)
+    line.carrier.apply(replace(TALKING, watchdog=2.0))
+    line.run(0.9)
+    assert line.notices == []
+    line.run(0.2)
+    assert line.notices == [MediaTimedOut(ever=True)]
+
+
 async def test_rubbish_does_not_feed_the_watchdog(line: Line) -> None:
     line.carrier.connect(line.negotiated)
     line.carrier.apply(replace(TALKING, watchdog=0.2))
@@ -495,6 +509,18 @@ async def test_we_follow_the_source_that_was_latched(line: Line) -> None:
         await line.say(b"\xd5" * 160)
     line.run(0.1)
     assert len(line.heard()) == 5
+
+
+async def test_ipv6_carries_calls_as_well(engine: SdkEngine, ports: Ports, clock: Clock) -> None:
+    line = Line(engine, ports, clock, "::1/128", "::1")
+    line.carrier.connect(replace(line.negotiated, remote_address="0:0:0:0:0:0:0:1"))
+    line.carrier.apply(TALKING)
+    for _ in range(5):
+        await line.say(g711.encode("PCMA", TONE))
+        line.run(0.02)
+    assert len(line.heard()) == 5
+    assert line.room.pushed[-1] != SILENT_FRAME
+    line.hang_up()
 
 
 async def test_loopback_is_refused_unless_allowed(dial: Callable[[str], Line]) -> None:
