@@ -63,13 +63,20 @@ def offered_types(
     # RFC 3264 8.3.2: the mapping from a particular dynamic payload type number to a
     # particular codec within that media stream MUST NOT change for the duration of a session.
     known = {name: number for number, name in used}
-    taken: dict[int, str] = {**theirs, **dict(used)}
+    ours = dict(used)
+    taken = {**theirs, **ours}
 
     def number_of(name: str, preferred: int) -> int:
-        for number in (known.get(name, preferred), preferred, *DYNAMIC):
-            if taken.setdefault(number, name) == name:
-                return number
-        return preferred  # all 32 dynamic types in use for other codecs
+        candidates = [known.get(name, preferred), preferred, *DYNAMIC]
+        # A peer that has taken all 32 dynamic types shares one; ours stay distinct.
+        number: int = next(
+            number
+            for meanings in (taken, ours)
+            for number in candidates
+            if meanings.get(number, name) == name
+        )
+        taken[number] = ours[number] = name
+        return number
 
     types = tuple((number_of(name, G711[name]), name) for name in codecs)
     return types, number_of(EVENT, event)
