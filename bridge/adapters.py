@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
 
 import structlog
 
@@ -75,11 +78,6 @@ class Leg:
     def bye(self) -> None:
         """Send BYE."""
         self._agent.bye(self._known())
-
-    def facts(self) -> tuple[str, str]:
-        """Return Call-ID and our tag."""
-        details = self._agent.details(self._known())
-        return details.call_id, details.local_tag
 
     def _known(self) -> SessionId:
         assert self.session is not None
@@ -300,7 +298,7 @@ class Ledger:
                     event=item.event.as_dict(),
                     record=item.record.as_dict(),
                     ended=item.record.ended_at is not None,
-                    snapshot=None,
+                    snapshot=_plain(item.snapshot.state),
                 )
                 for item in records
             ]
@@ -319,3 +317,16 @@ class Ledger:
                 )
             ]
         )
+
+
+def _plain(value: Any) -> Any:
+    """Return *value* (frozen dataclasses, enums, mappings, tuples) as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list, frozenset, set)):
+        return [_plain(item) for item in value]
+    return value

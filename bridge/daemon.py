@@ -7,9 +7,10 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -31,9 +32,10 @@ from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
+from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.trunk.admission import Admission
-from bridge.ua.tap import Tap
+from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
 _log = structlog.get_logger(__name__)
@@ -84,14 +86,16 @@ class Daemon:
                 max_sessions=config.sip.max_calls,
             ),
             tokens=lambda: secrets.token_hex(12),
+            next_hop_allowed=self._may_reach,
+            unknown_reject=self._answers_strangers,
         )
-        self.tap = Tap()
+        self.ladder = Ladder()
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
             listen=config.sip.addresses,
             on_event=self._on_sip,
-            tap=self.tap,
+            tap=self.ladder,
         )
         self.service = CallService(
             config,
@@ -104,6 +108,15 @@ class Daemon:
         self._api: ApiServer | None = None
         self._lag = LoopLag()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _may_reach(self, host: str, trunk: str) -> bool:  # noqa: ARG002
+        """Whether a peer's Contact or Route may lead us to *host*."""
+        return self._admission.may_dial(host, time.monotonic())
+
+    def _answers_strangers(self, flow: Flow) -> bool:
+        """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
+        trunks = (self._config.trunk_named(name) for name in flow.trunks)
+        return any(trunk is not None and trunk.reject == "403" for trunk in trunks)
 
     def _on_sip(self, event: SipEvent) -> None:
         self.service.on_sip(event)
@@ -199,8 +212,8 @@ class Daemon:
 
     # In the background.
 
-    def _spawn(self, work: asyncio.Future[None] | object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

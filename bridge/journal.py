@@ -149,8 +149,9 @@ class Journal:
     def open_calls(self) -> list[OpenCall]:
         """Return this instance's calls without an end, oldest first."""
         rows = self._read(
-            "select c.call_id, c.created_at, c.record, c.snapshot, coalesce(max(e.seq), 0) from calls c "
-            "left join events e on e.call_id = c.call_id where c.instance = ? and not c.ended "
+            "select c.call_id, c.created_at, c.record, c.snapshot, coalesce(max(e.seq), 0) "
+            "from calls c left join events e on e.call_id = c.call_id "
+            "where c.instance = ? and not c.ended "
             "group by c.call_id order by c.created_at",
             (self._instance,),
         )

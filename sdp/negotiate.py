@@ -208,8 +208,9 @@ class OfferAnswer:
 
         RFC 3264 8: the "o=" line of the new SDP MUST be identical to that in
         the previous SDP, except that the version in the origin field MUST
-        increment by one from the previous SDP. [If it is unmodified,] the
-        version MUST be the same.
+        increment by one from the previous SDP. If the version in the origin
+        line does not increment, the SDP MUST be identical to the SDP with that
+        version number.
         """
         for earlier in (None if base is None else base.local, self._state.last_sent):
             if earlier is not None and replace(earlier, origin=None) == content:

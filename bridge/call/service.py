@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from bridge.call.call import Call
-from bridge.call.inputs import By, HangUp, Shutdown
+from bridge.call.inputs import By, DialogFormed, HangUp, Shutdown
 from bridge.call.outcome import Refusal, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.ports import JournalPort, OpenMedia, RoomPort, SipPort
@@ -172,7 +172,7 @@ class CallService:
             self._legs.release(lease)
             raise
         leg = self._legs.outgoing(
-            plan, trunk, lease, lambda session: self._sessions.update({session: plan.call_id})
+            plan, trunk, lease, lambda session: self._on_dialled(plan.call_id, session)
         )
         self._run(plan, trunk, lease, leg, peer=trunk.host)
         return Accepted(
@@ -433,6 +433,11 @@ class CallService:
         self._calls[plan.call_id] = call
         self._idle.clear()
         call.start()
+
+    def _on_dialled(self, call_id: str, session: SessionId) -> None:
+        self._sessions[session] = call_id
+        facts = self._legs.facts(session)
+        self._calls[call_id].post(DialogFormed(sip_call_id=facts.call_id, sip_tag=facts.local_tag))
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.plan.call_id, None)

@@ -167,8 +167,10 @@ class Play:
         )
         await self._programs.start(
             "agent",
-            [python(), "-m", "bridge.demo.agent", "--url", at.livekit_url]
-            + ["--name", AGENT, "--greeting", str(greeting)],
+            [
+                *(python(), "-m", "bridge.demo.agent", "--url", at.livekit_url),
+                *("--name", AGENT, "--greeting", str(greeting)),
+            ],
             env={"LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": API_SECRET},
             on_line=self._on_agent_line,
         )

@@ -128,8 +128,9 @@ class SdkCarrier:
             self._room.discard()
         if levels.caller_audio and not before.caller_audio:
             self._receiver.buffer.reset()  # nothing heard while closed is played later
+        if before.watchdog is None:
+            self._watched_from = now  # a limit that only changes counts from the last RTP
         if levels.watchdog != before.watchdog:
-            self._watched_from = now
             self._timed_out = False
 
     def send_dtmf(self, digits: str) -> None:

@@ -22,7 +22,7 @@ MAX_ATTEMPTS = 100
 """Ports tried for one lease; more taken by others means that the range is not ours."""
 
 
-class PortsExhausted(BridgeError):  # noqa: N818 (it names a state)
+class PortsExhausted(BridgeError):
     """No pair of media ports is free."""
 
 

@@ -22,7 +22,7 @@ from bridge.sip.message import Headers, Message, Request, Response, read
 
 MAX_FORWARDS = "70"
 # RFC 3261 17.1.1.2: "The client transaction SHOULD start timer D when it enters the
-# "Completed" state [...] with a value of at least 32 seconds for unreliable transports".
+# "Completed" state, with a value of at least 32 seconds for unreliable transports".
 TIMER_D = 32.0
 
 

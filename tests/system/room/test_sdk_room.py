@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import struct
@@ -17,20 +18,11 @@ from bridge.room import convention, sdk
 from bridge.room.sdk import SdkRoom
 from bridge.room.seam import (
     AudioPublished,
-    DtmfRequested,
     JoinSpec,
     LeaveReason,
-    ParticipantJoined,
-    ParticipantLeft,
-    RoomClosed,
-    RoomError,
-    RoomGone,
     RoomHandlers,
     RoomNotice,
-    RoomReconnected,
-    RoomReconnecting,
     RpcHandler,
-    RpcRefused,
 )
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 
@@ -56,7 +48,7 @@ def samples(pcm: bytes) -> list[int]:
 def frequency(pcm: bytes, rate: int = 8000) -> float:
     """Return the frequency of a pure tone by its zero crossings."""
     values = samples(pcm)
-    crossings = sum(1 for a, b in zip(values, values[1:], strict=False) if a < 0 <= b)
+    crossings = sum(1 for a, b in itertools.pairwise(values) if a < 0 <= b)
     return crossings * rate / len(values)
 
 

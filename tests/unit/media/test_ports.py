@@ -37,7 +37,7 @@ def leases() -> Iterator[list[Lease]]:
 
 
 def test_a_lease_is_an_even_port_and_the_next_one_bound(leases: list[Lease]) -> None:
-    ports = Ports("43000-43099")
+    ports = Ports("31000-31099")
     leases.extend(ports.lease("127.0.0.1") for _ in range(5))
     for lease in leases:
         assert lease.port % 2 == 0
@@ -49,20 +49,20 @@ def test_a_lease_is_an_even_port_and_the_next_one_bound(leases: list[Lease]) -> 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::1", "::"])
 def test_any_and_ipv6_addresses_are_bound(address: str, leases: list[Lease]) -> None:
-    leases.append(Ports("43100-43199").lease(address))
+    leases.append(Ports("31100-31199").lease(address))
     assert leases[0].rtp.getsockname()[0] == address
 
 
 def test_an_exhausted_range_is_a_clear_error(leases: list[Lease], clock: Clock) -> None:
-    ports = Ports("43201-43206", now=clock)  # 43202 and 43204
+    ports = Ports("31201-31206", now=clock)  # 31202 and 31204
     leases.extend(ports.lease("127.0.0.1") for _ in range(2))
-    assert {lease.port for lease in leases} == {43202, 43204}
-    with pytest.raises(PortsExhausted, match=r"^no free pair of media ports in 43201-43206$"):
+    assert {lease.port for lease in leases} == {31202, 31204}
+    with pytest.raises(PortsExhausted, match=r"^no free pair of media ports in 31201-31206$"):
         ports.lease("127.0.0.1")
 
 
 def test_a_used_port_rests_before_it_is_used_again(leases: list[Lease], clock: Clock) -> None:
-    ports = Ports("43300-43301", now=clock)
+    ports = Ports("31300-31301", now=clock)
     lease = ports.lease("127.0.0.1")
     ports.release(lease)
     ports.release(lease)
@@ -72,27 +72,27 @@ def test_a_used_port_rests_before_it_is_used_again(leases: list[Lease], clock: C
         ports.lease("127.0.0.1")
     clock.t = 5.0
     leases.append(ports.lease("127.0.0.1"))
-    assert leases[0].port == 43300
+    assert leases[0].port == 31300
     assert ports.available == 0
 
 
 def test_a_port_of_another_process_is_passed_over(leases: list[Lease], clock: Clock) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 43401))  # the RTCP half of 43400
-        ports = Ports("43400-43403", now=clock, choice=random.Random(1))
+        taken.bind(("127.0.0.1", 31401))  # the RTCP half of 31400
+        ports = Ports("31400-31403", now=clock, choice=random.Random(1))
         leases.append(ports.lease("127.0.0.1"))
-        assert leases[0].port == 43402
+        assert leases[0].port == 31402
         with pytest.raises(PortsExhausted):
             ports.lease("127.0.0.1")
 
 
 def test_an_address_that_is_not_ours_cannot_be_leased(clock: Clock) -> None:
     with pytest.raises(PortsExhausted, match="cannot be bound"):
-        Ports("43500-43599", now=clock).lease("192.0.2.1")
+        Ports("31500-31599", now=clock).lease("192.0.2.1")
 
 
 def test_our_ports_are_known_as_ours_in_use_and_at_rest(leases: list[Lease], clock: Clock) -> None:
-    ports = Ports("43600-43699", own=["203.0.113.7"], now=clock)
+    ports = Ports("31600-31699", own=["203.0.113.7"], now=clock)
     lease = ports.lease("127.0.0.1")
     for port in (lease.port, lease.port + 1):
         assert ports.is_own("127.0.0.1", port)

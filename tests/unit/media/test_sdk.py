@@ -65,15 +65,17 @@ class Clock:
 class Line:
     """One call of the engine and the carrier at the other end of it."""
 
-    def __init__(self, engine: SdkEngine, ports: Ports, clock: Clock, allow: str) -> None:
+    def __init__(
+        self, engine: SdkEngine, ports: Ports, clock: Clock, allow: str, host: str = "127.0.0.1"
+    ) -> None:
         self.clock = clock
-        self.peer = open_udp("127.0.0.1", 0)
-        self.peer_rtcp = open_udp("127.0.0.1", 0)
+        self.peer = open_udp(host, 0)
+        self.peer_rtcp = open_udp(host, 0)
         self.notices: list[MediaNotice] = []
-        self.lease = ports.lease("127.0.0.1")
+        self.lease = ports.lease(host)
         spec = MediaSpec(
             call_id="c",
-            signalling_address="127.0.0.1",
+            signalling_address=host,
             media_allow=(allow,),
             hold_music=False,
         )
@@ -86,7 +88,7 @@ class Line:
         self.sequence = 65530
         self.timestamp = 0xFFFF_FF00
         self.negotiated = Negotiated(
-            remote_address="127.0.0.1",
+            remote_address=host,
             remote_port=self.peer.getsockname()[1],
             remote_rtcp_port=self.peer_rtcp.getsockname()[1],
             codec="PCMA",
@@ -128,7 +130,7 @@ class Line:
 
     async def send(self, data: bytes) -> None:
         before = self.counted
-        self.peer.sendto(data, ("127.0.0.1", self.lease.port))
+        self.peer.sendto(data, (self.lease.address, self.lease.port))
         await until(lambda: self.counted > before)
 
     @property
@@ -151,7 +153,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ports(clock: Clock) -> Ports:
-    return Ports("41000-41999", now=clock)
+    return Ports("30000-30499", now=clock)
 
 
 @pytest.fixture
@@ -364,6 +366,45 @@ async def test_keys_are_dropped_by_a_hold_and_without_telephone_event(line: Line
     assert {packet.payload_type for packet in line.heard()} == {8}
 
 
+async def test_keys_that_a_hold_interrupted_do_not_go_on_after_it(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(TALKING)
+    line.carrier.send_dtmf("123")
+    line.run(0.1)
+    line.heard()
+    line.carrier.apply(SILENT)
+    line.carrier.apply(TALKING)
+    line.run(0.2)
+    assert {packet.payload_type for packet in line.heard()} == {8}
+
+
+async def test_agent_audio_is_thrown_away_as_it_comes_while_only_silence_may_go_out(
+    line: Line,
+) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(GATED)
+    line.room.agent = TONE
+    line.run(0.02)
+    assert line.room.agent == b""
+
+
+async def test_the_answer_opens_the_window_for_another_source(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    await line.say(b"\xd5" * 160)  # early media
+    with open_udp("127.0.0.1", 0) as other:
+        early, line.peer = line.peer, other
+        for _ in range(4):
+            await line.say(b"\xd5" * 160)
+        assert line.carrier.stats().packets_received == 1
+        line.carrier.apply(TALKING)
+        for _ in range(4):
+            await line.say(b"\xd5" * 160)
+        assert line.carrier.stats().packets_received == 3
+        line.run(0.02)
+        assert len(line.heard()) == 1
+        line.peer = early
+
+
 @pytest.mark.parametrize("ever", [False, True])
 async def test_silence_of_the_wire_is_told_once(line: Line, ever: bool) -> None:
     line.carrier.connect(line.negotiated)
@@ -389,6 +430,18 @@ async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line
     assert line.notices == []
     line.run(0.2)
     assert line.notices == [MediaTimedOut(ever=False)]
+
+
+async def test_another_limit_counts_from_the_last_rtp_too(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(replace(TALKING, watchdog=5.0))
+    await line.say(b"\xd5" * 160)
+    line.run(1)
+    line.carrier.apply(replace(TALKING, watchdog=2.0))
+    line.run(0.9)
+    assert line.notices == []
+    line.run(0.2)
+    assert line.notices == [MediaTimedOut(ever=True)]
 
 
 async def test_rubbish_does_not_feed_the_watchdog(line: Line) -> None:
@@ -426,6 +479,10 @@ async def test_reports_go_out_while_transmitting_only_and_give_the_round_trip(li
         delay=0,
     )
     data = rtcp.build(rtcp.Report(ssrc=7, sender=None, blocks=(answer,)), cname="x")
+    with open_udp("127.0.0.2", 0) as stranger:
+        stranger.sendto(data, ("127.0.0.1", line.lease.port))  # before the RTP, on its port
+        await line.say(b"\xd5" * 160)
+    assert line.carrier.stats().round_trip_ms is None
     line.peer_rtcp.sendto(data, ("127.0.0.1", line.lease.port + 1))
     await until(lambda: line.carrier.stats().round_trip_ms is not None)
     trip = line.carrier.stats().round_trip_ms
@@ -452,6 +509,18 @@ async def test_we_follow_the_source_that_was_latched(line: Line) -> None:
         await line.say(b"\xd5" * 160)
     line.run(0.1)
     assert len(line.heard()) == 5
+
+
+async def test_ipv6_carries_calls_as_well(engine: SdkEngine, ports: Ports, clock: Clock) -> None:
+    line = Line(engine, ports, clock, "::1/128", "::1")
+    line.carrier.connect(replace(line.negotiated, remote_address="0:0:0:0:0:0:0:1"))
+    line.carrier.apply(TALKING)
+    for _ in range(5):
+        await line.say(g711.encode("PCMA", TONE))
+        line.run(0.02)
+    assert len(line.heard()) == 5
+    assert line.room.pushed[-1] != SILENT_FRAME
+    line.hang_up()
 
 
 async def test_loopback_is_refused_unless_allowed(dial: Callable[[str], Line]) -> None:
@@ -507,7 +576,7 @@ async def test_closing_gives_the_ports_back_to_rest(
 
 
 async def test_the_clock_of_the_engine_carries_many_calls_in_real_time() -> None:
-    ports = Ports("42000-42999")
+    ports = Ports("30500-30999")
     engine = SdkEngine(FakeRoom, ports)  # type: ignore[arg-type]
     await engine.start()
     clock = Clock()

@@ -72,10 +72,19 @@ def test_a_packet_late_at_an_empty_buffer_is_played_and_the_delay_grows() -> Non
 
 def test_delay_that_is_not_needed_is_given_back() -> None:
     buffer = JitterBuffer()
-    late = [(max(at, 0.2), number) for at, number in steady(1, 1500)]
-    play(late, 25, buffer)
-    assert buffer.depth_ms <= 60
-    assert buffer.shed >= 1
+    late = [(max(at, 0.12), number) for at, number in steady(1, 1500)]
+    play(late[:200], 2, buffer)
+    assert buffer.depth_ms >= 80
+    play([(at - 2, number) for at, number in late[100:]], 25, buffer)
+    assert buffer.depth_ms <= 40
+    assert 2 <= buffer.shed <= 6
+
+
+def test_a_loss_that_empties_the_buffer_does_not_add_to_the_delay() -> None:
+    whole = play(steady(1, 40), 1)
+    holed = play([(at, n) for at, n in steady(1, 40) if n not in (10, 11, 12, 13)], 1)
+    assert holed[14] == whole[14] == frame(14)
+    assert [mine == theirs for mine, theirs in zip(holed, whole, strict=True)].count(False) == 4
 
 
 def test_a_burst_is_shed_to_the_target() -> None:

@@ -94,6 +94,16 @@ def test_a_source_that_stays_after_its_address_changed_in_sdp_is_learnt_again_sl
     assert told == [False] * (RETURN_PROBATION - 1) + [True]
 
 
+def test_the_tail_of_the_old_source_does_not_count_after_two_changes_in_a_row() -> None:
+    subject = latch()
+    subject.expect("192.0.2.1", 4000, 0.0)
+    old = ("192.0.2.1", 4000)
+    subject.accept(old, 1, 1, 0.0)
+    subject.expect("192.0.2.5", 4000, 1.0)
+    subject.expect("192.0.2.6", 4000, 1.0)
+    assert [subject.accept(old, 1, n, 1.0) for n in range(2, 12)] == [False] * 10
+
+
 def test_a_window_that_was_told_closes_again() -> None:
     subject = latch()
     subject.expect("192.0.2.1", 4000, 0.0)

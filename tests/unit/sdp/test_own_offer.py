@@ -322,3 +322,31 @@ def test_a_trunk_with_one_codec_and_its_own_types_offers_just_that() -> None:
     assert lines(text, "m") == ["audio 20000 RTP/AVP 0 96"]
     assert "ptime:30" in lines(text, "a")
     assert applied(us, body(formats="0")).ptime == 30
+
+
+def test_an_offer_made_again_after_an_early_answer_forgets_that_answer() -> None:
+    us = machine()
+    us.offer()
+    applied(us, body(), early=True)
+    us.offer(Direction.INACTIVE)
+    assert us.active is None
+    assert isinstance(us.confirm(), Rejected)
+    us.rollback()
+    assert us.active is None
+
+
+def test_a_final_answer_without_ports_refuses_a_first_offer_despite_an_early_one() -> None:
+    us = machine()
+    us.offer()
+    early = applied(us, body(), early=True)
+    assert isinstance(us.receive_answer(body(port=0)), Rejected)
+    assert us.active == early
+
+
+def test_our_payload_types_stay_distinct_even_when_two_must_be_shared() -> None:
+    us = machine(replace(LOCAL, dtmf_payload_type=96))
+    every = "\n".join(f"a=rtpmap:{number} opus/48000/2" for number in range(96, 128))
+    formats = " ".join(map(str, range(96, 128)))
+    hog = f"v=0\nc=IN IP4 {FAR}\nm=audio 4000 RTP/AVP 0 {formats}\na=rtpmap:0 PCMA/8000\n{every}\n"
+    assert answered(us, hog.encode()).negotiated.codec == "PCMA"
+    assert lines(us.offer(), "m") == ["audio 20000 RTP/AVP 0 96 97"]
