@@ -97,8 +97,8 @@ def answered_too_late(turn: Turn, event: Answered) -> None:
 
 
 def failed_after_cancel(turn: Turn, event: Failed) -> None:
-    """The final response to our CANCEL: who cancelled decides, not its code."""
-    turn.set(settled=True, sip_status=event.status)
+    """The final response to our CANCEL: who cancelled decides, not its code or cause."""
+    turn.set(settled=True, sip_status=event.status, q850=event.q850)
     _conclude(turn)
 
 
