@@ -134,6 +134,8 @@ def session_lost(turn: Turn) -> None:
 
 def answered_after_end(turn: Turn, _event: Answered) -> None:
     """A 2xx came after call_ended."""
+    if turn.state.settled:
+        return
     turn.do(Bye())
     turn.set(settled=True)
     finish(turn)
