@@ -44,6 +44,7 @@ class RoomLane:
         self._wake = asyncio.Event()
         self._open = False
         self._stopped = False
+        self._restores = 0
 
     @property
     def is_open(self) -> bool:
@@ -77,6 +78,7 @@ class RoomLane:
             first.dropped()
             return
         self._queue.appendleft(first)
+        self._restores += 1
         self._open = True
         self._wake.set()
 
@@ -97,6 +99,7 @@ class RoomLane:
                 await self._wake.wait()
                 continue
             entry = self._queue.popleft()
+            restores = self._restores
             try:
                 sent = await self._send(entry)
             except BaseException:
@@ -104,13 +107,19 @@ class RoomLane:
                 raise
             if sent:
                 entry.sent()
-            elif self._is_away():
-                self._queue.appendleft(entry)  # the room went away under it: later
-            else:
+            elif self._stopped or (self._open and restores == self._restores):
                 entry.dropped()
+            else:
+                self._again(entry)
 
-    def _is_away(self) -> bool:
-        return not self._open and not self._stopped
+    def _again(self, entry: Entry) -> None:
+        """Queue what failed because the room went away: next, or after the restore."""
+        if not self._open:
+            self._queue.appendleft(entry)
+        elif not entry.level:
+            self._queue.insert(1, entry)
+        else:
+            entry.dropped()
 
     async def _send(self, entry: Entry) -> bool:
         try:

@@ -132,7 +132,7 @@ def _hang_up_at(why: LocalEnd) -> Callable[[Turn], None]:
 TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
     {
         Timer.JOIN: _hang_up_at(LocalEnd.ROOM_UNAVAILABLE),
-        Timer.DISPATCH: _hang_up_at(LocalEnd.NO_AGENT),
+        Timer.DISPATCH: presence.dispatch_unanswered,
         Timer.RING: _hang_up_at(LocalEnd.RING_TIMEOUT),
         Timer.AGENT: _hang_up_at(LocalEnd.NO_AGENT),
         Timer.AGENT_GONE: _hang_up_at(LocalEnd.AGENT_GONE),

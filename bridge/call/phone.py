@@ -97,8 +97,8 @@ def answered_too_late(turn: Turn, event: Answered) -> None:
 
 
 def failed_after_cancel(turn: Turn, event: Failed) -> None:
-    """The final response to our CANCEL: who cancelled decides, not its code."""
-    turn.set(settled=True, sip_status=event.status)
+    """The final response to our CANCEL: who cancelled decides, not its code or cause."""
+    turn.set(settled=True, sip_status=event.status, q850=event.q850)
     _conclude(turn)
 
 
@@ -134,6 +134,8 @@ def session_lost(turn: Turn) -> None:
 
 def answered_after_end(turn: Turn, _event: Answered) -> None:
     """A 2xx came after call_ended."""
+    if turn.state.settled:
+        return
     turn.do(Bye())
     turn.set(settled=True)
     finish(turn)

@@ -50,8 +50,8 @@ def begun(turn: Turn, _event: Begun) -> None:
     if not plan.inbound:
         turn.set(phase=Phase.PREPARING)
     elif plan.answer_mode is AnswerMode.NOW:
-        turn.set(phase=Phase.ANSWERING, settled=False)
-        turn.do(Answer())
+        turn.set(settled=False)
+        _answer(turn)
     else:
         turn.set(phase=Phase.RINGING, rang_at=turn.now, settled=False)
         turn.do(Ring())
@@ -60,6 +60,11 @@ def begun(turn: Turn, _event: Begun) -> None:
     turn.set(room=RoomPhase.JOINING)
     turn.do(JoinRoom(attributes=attributes(turn.state), again=False))
     turn.arm(Timer.JOIN, JOIN_PATIENCE)
+
+
+def _answer(turn: Turn) -> None:
+    turn.set(phase=Phase.ANSWERING, sip_status=200)
+    turn.do(Answer())
 
 
 def prepared(turn: Turn, event: RoomPrepared) -> None:
@@ -72,7 +77,12 @@ def joined(turn: Turn, event: Joined) -> None:
     state = turn.state
     if state.room not in _ON_THE_WAY:
         return
-    turn.set(room=RoomPhase.JOINED, joined_once=True, rejoins=0)
+    if state.lost_early and not state.over:
+        turn.set(lost_early=False)
+        turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
+        rejoin(turn)
+        return
+    turn.set(room=RoomPhase.JOINED, joined_once=True, lost_early=False, rejoins=0)
     turn.disarm(Timer.JOIN, Timer.REJOIN, Timer.ROOM_LOST, Timer.SETTLE)
     turn.restored = True
     if state.over:
@@ -81,7 +91,7 @@ def joined(turn: Turn, event: Joined) -> None:
         return
     if state.joined_once:
         for identity in sorted(event.others - state.told):
-            _repeat(turn, identity)
+            _repeat(turn, identity, upto=state.sent_seq)  # what is queued reaches them anyway
     company = state.company or bool(event.others)
     turn.set(others=event.others, told=event.others, company=company)
     _watch_company(turn)
@@ -102,6 +112,7 @@ def join_failed(turn: Turn, _event: JoinFailed) -> None:
     state = turn.state
     if state.room not in _ON_THE_WAY:
         return
+    turn.set(lost_early=False)
     if state.over:
         turn.set(room=RoomPhase.GONE)
         leave(turn)
@@ -128,9 +139,17 @@ def dispatched(turn: Turn, _event: Dispatched) -> None:
 
 
 def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
-    """The agent cannot come."""
+    """The agent could not be asked; nothing is lost when one is there already."""
     turn.disarm(Timer.DISPATCH)
-    hang_up(turn, LocalEnd.NO_AGENT)
+    if not turn.state.agent_seen:
+        hang_up(turn, LocalEnd.NO_AGENT)
+    elif turn.state.phase is Phase.PREPARING:
+        dial(turn)
+
+
+def dispatch_unanswered(turn: Turn) -> None:
+    """No word whether the agent was asked."""
+    dispatch_failed(turn, DispatchFailed())
 
 
 def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
@@ -139,17 +158,17 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
     turn.set(others=state.others | {event.identity}, company=True)
     turn.disarm(Timer.AGENT_GONE)
     if not event.at_join and state.room in _THERE:
-        _repeat(turn, event.identity)
+        _repeat(turn, event.identity, upto=state.seq)
     if event.kind == _AGENT_KIND:
         _agent_seen(turn)
 
 
-def _repeat(turn: Turn, identity: str) -> None:
+def _repeat(turn: Turn, identity: str, *, upto: int) -> None:
     """Contract 4: a late joiner is sent call_answered, and call_hold while held, again."""
     state = turn.state
     turn.set(told=state.told | {identity})
     for event in (state.answered_event, state.hold_event):
-        if event is not None:
+        if event is not None and event.seq <= upto:
             turn.do(RepeatTo(identity=identity, event=event))
 
 
@@ -176,8 +195,7 @@ def agent_speaks(turn: Turn, _event: AudioPublished | AgentReady) -> None:
     plan = turn.state.plan
     if plan.inbound and turn.state.phase is Phase.RINGING:
         turn.disarm(Timer.AGENT)
-        turn.set(phase=Phase.ANSWERING)
-        turn.do(Answer())
+        _answer(turn)
 
 
 def _agent_seen(turn: Turn) -> None:
@@ -222,6 +240,8 @@ def closed(turn: Turn, event: RoomClosed) -> None:
             rejoin(turn)
         elif there:
             leave(turn)
+        elif state.room in _ON_THE_WAY:
+            turn.set(lost_early=True)
         return
     if event.why is RoomGone.DELETED:
         turn.set(room_made=False)
@@ -237,11 +257,10 @@ def closed(turn: Turn, event: RoomClosed) -> None:
 def published(turn: Turn, event: Published) -> None:
     """An event reached the room: what waited for it may open."""
     state = turn.state
+    turn.set(sent_seq=max(state.sent_seq, event.seq))
     first = state.answered_event
-    if first is not None and event.seq >= first.seq:
-        turn.set(answered_sent=True)
-        if not state.gate_open:
-            open_gate(turn)
+    if first is not None and event.seq >= first.seq and not state.gate_open:
+        open_gate(turn)
     if state.resuming is not None and event.seq >= state.resuming:
         open_after_resume(turn)
 
@@ -260,7 +279,8 @@ def room_left(turn: Turn, _event: RoomLeft) -> None:
 
 def abandon(turn: Turn) -> None:
     """A join or a session that never ended: finish without it."""
-    if turn.state.room in _ON_THE_WAY:
-        turn.set(room=RoomPhase.LEFT)
     turn.set(settled=True)
-    finish(turn)
+    if turn.state.room in _ON_THE_WAY:
+        left(turn)
+    else:
+        finish(turn)

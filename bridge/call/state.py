@@ -121,12 +121,13 @@ class CallState:
     resuming: int | None = None  # seq of the call_resume that must reach the room first
     answered_event: CallAnswered | None = None
     hold_event: CallHold | None = None
-    answered_sent: bool = False
+    sent_seq: int = 0  # the last event that is known to have reached the room
 
     # Room.
     identity: str = ""
     room_made: bool = False
     joined_once: bool = False
+    lost_early: bool = False  # lost before `Joined` was taken
     others: frozenset[str] = frozenset()
     told: frozenset[str] = frozenset()  # those who were there when events were sent
     company: bool = False  # somebody else has been in the room

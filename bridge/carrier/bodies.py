@@ -138,6 +138,17 @@ def read(raw: bytes) -> Body:
     )
 
 
+def answer_faults(answer: Body) -> list[str]:
+    """Return what is wrong with an answer that takes the audio (contract 4, RTP)."""
+    found = []
+    g711 = [number for number in answer.formats if number in CODECS.values()]
+    if len(g711) != 1:
+        found.append(f"has {len(g711)} G.711 codecs, one expected")
+    if answer.port in (0, None):
+        found.append("refuses the audio")
+    return found
+
+
 def mirror(offer: Body) -> str:
     """Return the direction a dumb but correct answer has; zero address: ``recvonly``."""
     if offer.zero_address and offer.direction == "sendrecv":

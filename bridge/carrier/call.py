@@ -11,79 +11,24 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.carrier import bodies
-from bridge.carrier.bodies import Body, Ours
 from bridge.carrier.dialog import Dialog
+from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
 from bridge.carrier.report import LegReport, Seen
+from bridge.carrier.session import Session
+from bridge.carrier.steps import Script
 from bridge.carrier.wire import Peer
-from bridge.errors import BridgeError
 from bridge.sip.headers import q850_cause
 from bridge.sip.message import Headers, ParseError, Request, Response, response_to
 
 if TYPE_CHECKING:
     from bridge.carrier.carrier import Carrier
 
-T1 = 0.5  # seconds, RFC 3261 17.1.1.1
-T2 = 4.0
-LIFETIME = 64 * T1
-MUSIC_HERTZ = 620  # what we play to the far end while it is held
 _REMEMBERED = 64
-
-
-class StepFailed(BridgeError):
-    """A step did not go as the script says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
-    """How a leg is, apart from its script.
-
-    ``answers``: the direction every answer of ours has, right or wrong; None: the mirror.
-    ``deaf_to_hold``: RTP goes on although the far end holds us. Both are for tests that
-    prove that a wrong peer is noticed.
-    """
-
-    codecs: tuple[str, ...] = ("PCMA", "PCMU")
-    telephone_event: int | None = bodies.TELEPHONE_EVENT
-    headers: tuple[tuple[str, str], ...] = ()
-    answers: str | None = None
-    deaf_to_hold: bool = False
-    answer_timeout: float = 90.0
-    step_timeout: float = LIFETIME
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Exchange:
-    """A request of ours and what came back."""
-
-    request: Request
-    data: bytes
-    peer: Peer
-    late_body: str | None = None  # template of the ACK's answer, when we sent no offer
-    responses: list[Response] = field(default_factory=list)
-    ack: bytes | None = None
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def final(self) -> Response | None:
-        """Return the final response."""
-        last = self.responses[-1] if self.responses else None
-        return last if last is not None and last.status >= 200 else None
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Unacked:
-    """A final response to an INVITE that waits for its ACK."""
-
-    data: bytes
-    peer: Peer
-    since: float
-    interval: float = T1
-    timer: asyncio.TimerHandle | None = None
+EARLY_TOLERANCE = 0.03  # seconds by which RTP may overtake the 200 or ACK on the way to us
 
 
 class Leg:
@@ -103,6 +48,7 @@ class Leg:
         self.behaviour = behaviour
         self.report = LegReport(number=number, call_id=dialog.call_id, dialled=invite is None)
         self.media = Media(carrier.media_address, on_packet=self._notify)
+        self.session = Session(self.media, behaviour)
         self.invite = invite  # the far end's, still unanswered or answered
         self.invited: Exchange | None = None  # ours
         self.last: Exchange | None = None  # the last request of ours that expectations mean
@@ -111,31 +57,23 @@ class Leg:
         self.requests_seen: dict[str, int] = {}
         self.requests_expected: dict[str, int] = {}
         self.directions: dict[str, str | None] = {}  # of the SDP in their last request
-        self.theirs: list[Body] = []
-        self.body = "offer"  # the template our last description came from
-        self.holding = False
-        self.rtp_on = True
-        self.hold_rtp = True
         self.early = False
         self.over = False
         self.closed = False
         self.reported = False
+        self.timer: asyncio.TimerHandle | None = None  # of being forgotten
         self.digits_expected = 0
         self.voice: Callable[[], Source] = lambda: tone_source(carrier.voice_hertz)
-        self._description = ""  # our direction, as last described
-        self._session = int(time.time())
-        self._version = self._session
-        self._exchanges: dict[tuple[str, str], Exchange] = {}
+        self._exchanges: OrderedDict[tuple[str, str], Exchange] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[bytes, Peer]] = OrderedDict()
         self._unacked: dict[int, Unacked] = {}
         self._waiters: list[asyncio.Future[None]] = []
         self._started = time.monotonic()
-        self._before_hold: Source | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # what tests and the carrier call
 
-    async def run(self, script: str | tuple[object, ...]) -> LegReport:
+    async def run(self, script: str | Script) -> LegReport:
         """Run *script* on this leg; the call stays up afterwards unless the script ended it.
 
         The first failure ends the script and the call, and stands in ``report.failed``.
@@ -226,6 +164,8 @@ class Leg:
         )
         exchange = Exchange(request=request, data=request.encode(), peer=peer, late_body=late_body)
         self._exchanges[(request.top_via.branch or "", method)] = exchange
+        while len(self._exchanges) > _REMEMBERED:
+            self._exchanges.popitem(last=False)
         if method not in ("CANCEL", "BYE", "NOTIFY"):
             self.last = exchange
         self._transmit(request, exchange.data, peer)
@@ -263,36 +203,6 @@ class Leg:
         self._transmit(request, data, exchange.peer)
         if exchange.peer.transport_name == "UDP":
             self._retransmit(cancel, T1, time.monotonic())
-
-    def describe(self, name: str, *, again: bool = False) -> bytes:
-        """Return our description from template *name*, a version higher unless *again*."""
-        if not self.media.port:
-            self.media.open()
-        if not again:
-            self._version += 1
-        self.body = name
-        self._description = _own_direction(name)
-        return bodies.write(name, self._ours())
-
-    def _ours(self) -> Ours:
-        return Ours(
-            address=self.media.address,
-            port=self.media.port,
-            session=self._session,
-            version=self._version,
-            codecs=self.behaviour.codecs,
-            telephone_event=self.behaviour.telephone_event,
-        )
-
-    def answer_body(self, offer: Body) -> bytes:
-        """Return our answer to *offer*: the mirror, unless we are told to answer wrongly."""
-        if not self.media.port:
-            self.media.open()
-        self._version += 1
-        self.body = "answer"
-        wanted = self.behaviour.answers or bodies.mirror(offer)
-        self._description = wanted if offer.port else "port0"
-        return bodies.answer_to(offer, self._ours(), wanted)
 
     def _retransmit(self, exchange: Exchange, interval: float, since: float) -> None:
         """Timers A and E. RFC 3261 17.1.1.2, 17.1.2.2."""
@@ -348,7 +258,7 @@ class Leg:
             self._invite_response(exchange, response)
         elif response.cseq.method == "UPDATE" and 200 <= response.status < 300:
             self.dialog.refresh(response)
-            self._described(response)
+            self.session.described(response.sdp)
         self._notify()
 
     def _invite_response(self, exchange: Exchange, response: Response) -> None:
@@ -357,22 +267,24 @@ class Leg:
             self.report.status = response.status
         if response.status < 200:
             if response.status > 100 and response.sdp is not None:
-                self._described(response)
+                self.session.described(response.sdp)
             return
         if response.status >= 300:
             self._acknowledge_failure(exchange, response)
             if first:
-                self._end(None)
+                self._end("us" if self.report.cancelled else "them")
             return
         self.dialog.answered(response)
-        self._described(response)
+        self.session.described(response.sdp)
+        if response.sdp is None:
+            self.violate("the 200 to our INVITE carries no SDP")
         body = b""
         if exchange.late_body is not None:
-            offer = self.theirs[-1] if response.sdp is not None else None
-            if exchange.late_body == "answer" and offer is not None:
-                body = self.answer_body(offer)
+            theirs = self.session.theirs
+            if exchange.late_body == "answer" and theirs:
+                body = self.session.answer(theirs[-1])
             else:
-                body = self.describe(exchange.late_body)
+                body = self.session.describe(exchange.late_body)
         if first:
             self._confirmed()
         ack = self.dialog.request(
@@ -426,9 +338,9 @@ class Leg:
     def _respond_in_dialog(self, request: Request, peer: Peer) -> None:
         match request.method:
             case "BYE":
-                self.report.cause = q850_cause(request.headers)
                 self.respond(request, peer, 200)
                 self._end("them")
+                self.report.cause = q850_cause(request.headers)
             case "INVITE" | "UPDATE":
                 self._reoffered(request, peer)
             case "INFO":
@@ -452,10 +364,10 @@ class Leg:
         self.dialog.refresh(request)
         raw = request.sdp
         if raw is not None:
-            self._described(request)
-            body = self.answer_body(self.theirs[-1])
+            self.session.described(request.sdp)
+            body = self.session.answer(self.session.theirs[-1])
         else:
-            body = self.describe("offer") if request.method == "INVITE" else b""
+            body = self.session.describe("offer") if request.method == "INVITE" else b""
         self.respond(request, peer, 200, body=body)
         self.apply_media()
 
@@ -509,9 +421,9 @@ class Leg:
         self.invite = self.last_request = invite
         self.peer = peer
         self.dialog.called(invite)
-        self.theirs.clear()
+        self.session.theirs.clear()
         if invite.sdp is not None:
-            self._described(invite)
+            self.session.described(invite.sdp)
         self.respond(invite, peer, 100)
 
     def seen_invite(self, invite: Request) -> None:
@@ -608,8 +520,11 @@ class Leg:
         if unacked.data.startswith(b"SIP/2.0 2"):
             for fault in self.dialog.faults(ack):
                 self.violate(fault)
-            if ack.sdp is not None:
-                self._described(ack)
+            self.session.described(ack.sdp)
+            if not self.session.theirs:
+                self.violate("the ACK carries no answer to our offer")
+            if self.invite is not None and ack.cseq.number == self.invite.cseq.number:
+                self._no_early_rtp()
             self.apply_media()
         self._notify()
 
@@ -624,17 +539,19 @@ class Leg:
 
     # media
 
-    def _described(self, message: Request | Response) -> None:
-        """Take the description in a message of the far end."""
-        raw = message.sdp
-        if raw is None:
-            return
-        self.theirs.append(bodies.read(raw))
-        del self.theirs[:-32]
-
     def _confirmed(self) -> None:
         self.report.answered = True
         self.report.setup_seconds = time.monotonic() - self._started
+        if self.session.theirs and self.invited is not None and self.invited.late_body is None:
+            for fault in bodies.answer_faults(self.session.theirs[-1]):
+                self.violate(f"the answer to our INVITE {fault}")
+        self._no_early_rtp()
+
+    def _no_early_rtp(self) -> None:
+        """Contract 4, Gate: no RTP leaves the far end before its 200 or ACK."""
+        early = self.media.heard.before(time.time() - EARLY_TOLERANCE)
+        if early:
+            self.violate(f"{early} RTP packets came before the call was answered")
 
     @property
     def confirmed(self) -> bool:
@@ -642,57 +559,13 @@ class Leg:
         return self.report.answered and not self.over
 
     def apply_media(self) -> None:
-        """Send to where the far end's last description says, or stop, as both sides agreed."""
-        usable = [body for body in self.theirs if body.port and body.codec is not None]
-        if usable:
-            latest = usable[-1]
-            address = self.theirs[-1].address or latest.address or ""
-            codec = next(
-                (name for name in self.behaviour.codecs if bodies.CODECS[name] in latest.formats),
-                latest.codec or "PCMA",
-            )
-            self.media.connect((address, latest.port or 0), codec, latest.telephone_event)
-            self.media.heard.telephone_event = self._heard_event(latest)
-        if self._may_send():
-            self.media.start()
-        else:
-            self.media.stop()
-
-    def _heard_event(self, latest: Body) -> int | None:
-        """Return the payload type of keys towards us: the one in our description."""
-        return latest.telephone_event if self.body == "answer" else self.behaviour.telephone_event
-
-    def _may_send(self) -> bool:
-        if self.over or not self.rtp_on or not self.theirs:
-            return False
-        if self.holding and not self.hold_rtp:
-            return False
-        if not (self.early or self.report.answered):
-            return False
-        theirs = self.theirs[-1]
-        if self.behaviour.deaf_to_hold:
-            return True
-        ours = self._description in ("sendrecv", "sendonly")
-        return ours and theirs.wording in ("sendrecv", "recvonly") and not theirs.zero_address
-
-    def hold_music(self) -> None:
-        """Play music on hold from here on."""
-        if not self.holding:
-            self.holding = True
-            self._before_hold = self.media.source
-        self.media.play(tone_source(MUSIC_HERTZ))
-
-    def end_music(self) -> None:
-        """Play again what was played before the hold."""
-        if self.holding:
-            self.holding = False
-            self.hold_rtp = True
-            self.media.play(self._before_hold)
+        """Send RTP, or stop, as both sides agreed."""
+        self.session.apply(up=not self.over and (self.early or self.report.answered))
 
     # the end
 
-    def _end(self, by: str | None) -> None:
-        if by is not None and self.report.ended_by is None:
+    def _end(self, by: str) -> None:
+        if self.report.ended_by is None:
             self.report.ended_by = by
         self.over = True
         self.media.stop()
@@ -733,11 +606,3 @@ class Leg:
         task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _own_direction(name: str) -> str:
-    body = bodies.read(bodies.write(name, _NOWHERE))
-    return "port0" if name in ("no-media", "t38") else body.direction
-
-
-_NOWHERE = Ours(address="127.0.0.1", port=9, session=1, version=1)

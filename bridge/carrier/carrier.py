@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from bridge.carrier import script as language
-from bridge.carrier.call import LIFETIME, Behaviour, Leg
+from bridge.carrier.call import Leg
 from bridge.carrier.challenge import challenge_value, check_credentials
 from bridge.carrier.dialog import Dialog, new_tag
+from bridge.carrier.exchange import LIFETIME, Behaviour
 from bridge.carrier.media import clip_source
 from bridge.carrier.report import LegReport, Seen
+from bridge.carrier.steps import Script
 from bridge.carrier.wire import Datagrams, Peer, Stream
 from bridge.errors import MisuseError
 from bridge.sip.message import Headers, ParseError, Request, Response, response_to
@@ -22,6 +24,7 @@ from bridge.sip.uri import SipUri, TelUri, parse_uri, write_hostport
 
 CONNECT_TIMEOUT = 10.0  # seconds
 MAX_REPORTS = 10_000
+STOP_GRACE = 3.0  # seconds for the BYEs when the carrier stops
 MAX_NONCES = 1000
 
 
@@ -108,13 +111,21 @@ class Carrier:
 
     async def stop(self) -> None:
         """End all calls, close all connections."""
-        for leg in list(self._legs.values()):
-            if not leg.closed:
-                await leg.finish()
-            leg.forget()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        legs = list(self._legs.values())
+        ending = [asyncio.ensure_future(leg.finish()) for leg in legs if not leg.closed]
+        if ending:
+            _, late = await asyncio.wait(ending, timeout=STOP_GRACE)
+            for unfinished in late:
+                unfinished.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for leg in legs:
+            leg.close()
+            leg.forget()
+            if leg.timer is not None:
+                leg.timer.cancel()
         if self._server is not None:
             self._server.close()
         streams = list(self._streams)
@@ -236,7 +247,7 @@ class Carrier:
         if self._ended is not None:
             self._ended(leg)
         loop = asyncio.get_running_loop()
-        loop.call_later(LIFETIME, self._forget, leg)
+        leg.timer = loop.call_later(LIFETIME, self._forget, leg)
 
     def _forget(self, leg: Leg) -> None:
         leg.forget()
@@ -262,6 +273,15 @@ class Carrier:
             self.rejected.append(str(error))
 
     def _receive(self, message: Request | Response, peer: Peer) -> None:
+        try:
+            self._route_message(message, peer)
+        except ParseError as error:  # in a header that only now was looked at
+            self._reject(error)
+            leg = self._legs.get(message.from_.tag or "") or self._legs.get(message.to.tag or "")
+            if leg is not None:
+                leg.violate(str(error))
+
+    def _route_message(self, message: Request | Response, peer: Peer) -> None:
         if isinstance(message, Response):
             leg = self._legs.get(message.from_.tag or "")
             if leg is not None:
@@ -316,10 +336,15 @@ class Carrier:
             record_route=self._route(peer.transport_name),
         )
         leg = Leg(self, dialog, number=number, behaviour=self.behaviour, invite=invite)
+        leg.seen_invite(invite)
+        try:
+            leg.accept(invite, peer)
+        except ParseError as error:
+            self._reject(error)
+            self._answer(invite, peer, 400)
+            return
         self._adopt(leg)
         self._callers[(invite.call_id, invite.from_.tag)] = leg
-        leg.seen_invite(invite)
-        leg.accept(invite, peer)
         steps = self._scripts.get(number, self._default)
         if steps is None:
             self._incoming.put_nowait(leg)
@@ -370,7 +395,7 @@ class Carrier:
         peer.send(response.encode())
 
 
-async def _perform(leg: Leg, steps: language.Script) -> None:
+async def _perform(leg: Leg, steps: Script) -> None:
     await leg.run(steps)
     await leg.finish()
 

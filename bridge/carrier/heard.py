@@ -6,19 +6,21 @@ Written against RFC 3550 and RFC 4733 alone, not against the bridge's RTP packag
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bridge.carrier import sound
 
-MAX_RECORDED = 180_000  # packets, an hour
+MAX_RECORDED = 30_000  # packets, ten minutes
 MAX_SOURCES = 64
-_BIN = 0.0001  # seconds of one bin of the histogram
-_BINS = 20_000  # 2 s
+RECENT = 16  # packets that expectations look back at
+_FINE = 200  # bins of 0.1 ms, up to 20 ms
+_COARSE = 2000  # bins of 1 ms above
 DIGITS = "0123456789*#ABCD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packet:
+class Packet(NamedTuple):
     """An RTP packet, taken apart."""
 
     payload_type: int
@@ -89,6 +91,7 @@ class Heard:
 
     telephone_event: int | None = None
     packets: int = 0
+    audio_packets: int = 0
     malformed: int = 0
     lost: int = 0
     duplicates: int = 0
@@ -105,10 +108,15 @@ class Heard:
     _ssrcs: set[int] = field(default_factory=set)
     _last: Packet | None = None
     _last_audio: tuple[Packet, float] | None = None
-    _deviations: array[int] = field(default_factory=lambda: array("L", bytes(8 * _BINS)))
+    _deviations: array[int] = field(default_factory=lambda: array("L", [0] * (_FINE + _COARSE)))
     _largest: float = 0.0
     _longest: float = 0.0
+    _loud_packets: int = 0
+    _first: list[float] = field(default_factory=list)  # arrivals
     _recorded: list[tuple[float, int, int, bytes]] = field(default_factory=list)
+    _recent: deque[tuple[float, int, int, bytes]] = field(
+        default_factory=lambda: deque(maxlen=RECENT)
+    )
 
     def receive(self, data: bytes, at: float) -> bool:
         """Take a datagram that arrived at *at*; False when it was not RTP."""
@@ -121,6 +129,8 @@ class Heard:
         if self.first_at is None:
             self.first_at = at
         self.last_at = at
+        if len(self._first) < RECENT:
+            self._first.append(at)
         if len(self._ssrcs) < MAX_SOURCES:
             self._ssrcs.add(packet.ssrc)
         if not self._in_order(packet):
@@ -135,7 +145,7 @@ class Heard:
 
     def sounding(self, since: float, hertz: int | None = None, *, packets: int = 5) -> bool:
         """Tell whether the last *packets* audio packets, all after *since*, carry sound."""
-        window = self._recorded[-packets:]
+        window = list(self._recent)[-packets:]
         if len(window) < packets or window[0][0] < since:
             return False
         samples = array("h")
@@ -146,6 +156,10 @@ class Heard:
     def heard_since(self, since: float) -> bool:
         """Tell whether any RTP packet arrived after *since*."""
         return self.last_at is not None and self.last_at > since
+
+    def before(self, at: float) -> int:
+        """Return how many of the first packets arrived before *at*."""
+        return sum(arrived < at for arrived in self._first)
 
     def samples(self) -> array[int]:
         """Return what was recorded, at its timestamps, gaps filled with silence."""
@@ -169,7 +183,7 @@ class Heard:
         return MediaReport(
             sent=sent,
             packets=self.packets,
-            audio_packets=sum(self._deviations) + (1 if self._last_audio else 0),
+            audio_packets=self.audio_packets,
             malformed=self.malformed,
             ssrcs=len(self._ssrcs),
             lost=self.lost,
@@ -188,7 +202,7 @@ class Heard:
             deviation_p99=self._percentile(0.99),
             deviation_max=round(self._largest * 1000, 2),
             longest_gap=round(self._longest * 1000, 1),
-            seconds_of_sound=round(self._seconds_of_sound(), 2),
+            seconds_of_sound=round(self._loud_packets * sound.FRAME / sound.RATE, 2),
         )
 
     def _in_order(self, packet: Packet) -> bool:
@@ -209,12 +223,17 @@ class Heard:
         return True
 
     def _audio(self, packet: Packet, at: float) -> None:
-        self._codecs[sound.LAWS[packet.payload_type]] = None
+        law = sound.LAWS[packet.payload_type]
+        self.audio_packets += 1
+        self._codecs[law] = None
         if self._last_audio is not None:
             self._compare(*self._last_audio, packet, at)
         self._last_audio = (packet, at)
+        self._loud_packets += sound.loud(packet.payload, law)
+        entry = (at, packet.timestamp, packet.payload_type, packet.payload)
+        self._recent.append(entry)
         if len(self._recorded) < MAX_RECORDED:
-            self._recorded.append((at, packet.timestamp, packet.payload_type, packet.payload))
+            self._recorded.append(entry)
 
     def _compare(self, before: Packet, before_at: float, packet: Packet, at: float) -> None:
         self._longest = max(self._longest, at - before_at)
@@ -228,7 +247,7 @@ class Heard:
             return
         deviation = abs((at - before_at) - step / sound.RATE)
         self._largest = max(self._largest, deviation)
-        self._deviations[min(int(deviation / _BIN), _BINS - 1)] += 1
+        self._deviations[_bin(deviation)] += 1
 
     def _key(self, packet: Packet) -> None:
         """Count a key once, at its first packet with the E bit. RFC 4733 2.5.1.4."""
@@ -249,13 +268,17 @@ class Heard:
         for at, count in enumerate(self._deviations):
             seen += count
             if total and seen >= wanted * total:
-                return round((at + 1) * _BIN * 1000, 1)
+                return _milliseconds(at)
         return 0.0
 
-    def _seconds_of_sound(self) -> float:
-        loud = sum(
-            len(payload)
-            for _, _, payload_type, payload in self._recorded
-            if sound.audible(sound.decode(payload, sound.LAWS[payload_type]))
-        )
-        return loud / sound.RATE
+
+def _bin(deviation: float) -> int:
+    """Return the bin of the histogram for a deviation in seconds."""
+    if deviation < 0.020:
+        return int(deviation * 10_000)
+    return min(_FINE + int(deviation * 1000) - 20, _FINE + _COARSE - 1)
+
+
+def _milliseconds(at: int) -> float:
+    """Return the upper edge of a bin."""
+    return round((at + 1) / 10, 1) if at < _FINE else float(at - _FINE + 21)

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 
-from bridge.carrier import bodies, script, sound
-from bridge.carrier.call import Exchange, Leg, StepFailed
+from bridge.carrier import bodies, script, sound, steps
+from bridge.carrier.call import Leg
 from bridge.carrier.challenge import challenge_value, check_credentials
 from bridge.carrier.dialog import ALLOW
+from bridge.carrier.exchange import Exchange, StepFailed
+from bridge.carrier.expect import expect, no_rtp
 from bridge.carrier.media import PTIME, clip_source, tone_source
-from bridge.carrier.script import Script, Step
+from bridge.carrier.steps import Method, Script, Step
 from bridge.errors import BridgeError
 from bridge.sip.message import Response
 
-SETTLE = 0.06  # seconds that packets already on their way may take
 RING_LIMIT = 180.0
 STAY_LIMIT = 4 * 3600.0
 GLARES = 4
 UPDATE_ALLOW = f"{ALLOW}, UPDATE"
 
 
-async def run(leg: Leg, wanted: str | tuple[object, ...]) -> None:
+async def run(leg: Leg, wanted: str | Script) -> None:
     """Perform a script (text, or its steps); failures end it and stand in the report."""
-    steps = script.parse(wanted) if isinstance(wanted, str) else _steps(wanted)
-    if any(getattr(step, "method", "") == "UPDATE" for step in steps):
+    found = script.parse(wanted) if isinstance(wanted, str) else wanted
+    if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
     try:
-        await _begin(leg, steps)
-        for number, step in enumerate(steps, 1):
+        await _begin(leg, found)
+        for number, step in enumerate(found, 1):
             if leg.report.failed is not None:
                 break
             await _guarded(leg, step, number)
@@ -49,27 +48,23 @@ async def _guarded(leg: Leg, step: Step, number: int) -> None:
         leg.fail(reason)
 
 
-def _steps(wanted: tuple[object, ...]) -> Script:
-    return tuple(step for step in wanted if isinstance(step, Step))
-
-
-async def _begin(leg: Leg, steps: Script) -> None:
+async def _begin(leg: Leg, found: Script) -> None:
     """Send our INVITE when none was sent; wait for theirs to be acceptable otherwise."""
     if not leg.report.dialled:
         credentials = leg.carrier.credentials
-        scripted = any(isinstance(step, script.Challenge) for step in steps)
+        scripted = any(isinstance(step, steps.Challenge) for step in found)
         if credentials is not None and leg.report.status is None and not scripted:
-            await _challenge(leg, script.Challenge(status=407))
+            await _challenge(leg, steps.Challenge(status=407))
         return
     if leg.invited is not None:
         return
-    first = steps[0] if steps else None
-    body: str | None = first.body if isinstance(first, script.Invite) else "offer"
+    first = found[0] if found else None
+    body: str | None = first.body if isinstance(first, steps.Invite) else "offer"
     peer = await leg.reach()
     extra = leg.behaviour.headers
     if leg.dialog.record_route is not None:
         extra = (("Record-Route", leg.dialog.record_route), *extra)
-    described = leg.describe(body) if body is not None else b""
+    described = leg.session.describe(body) if body is not None else b""
     late = None if body is not None else "answer"
     leg.invited = leg.send("INVITE", peer, body=described, headers=extra, late_body=late)
 
@@ -90,86 +85,58 @@ async def finish(leg: Leg) -> None:
 async def perform(leg: Leg, step: Step) -> None:
     """Perform one step; raises StepFailed."""
     match step:
-        case script.Invite():
+        case steps.Invite():
             return
-        case script.Ring():
+        case steps.Ring():
             await _ring(leg, step)
-        case script.EarlyMedia():
+        case steps.EarlyMedia():
             await _early_media(leg, step)
-        case script.Answer():
+        case steps.Answer():
             await _answer(leg, step)
-        case script.Talk() | script.Tone() | script.Play():
+        case steps.Talk() | steps.Tone() | steps.Play():
             await _play(leg, step)
-        case script.Wait():
+        case steps.Wait():
             await _wait(leg, step)
-        case script.Stay():
+        case steps.Stay():
             await _stay(leg, step)
-        case script.Hold():
+        case steps.Hold():
             await _hold(leg, step)
-        case script.Resume():
+        case steps.Resume():
             await _resume(leg, step)
-        case script.Reinvite():
+        case steps.Reinvite():
             await _reinvite(leg, step)
-        case script.Move():
+        case steps.Move():
             await _move(leg, step)
-        case script.Dtmf():
+        case steps.Dtmf():
             await _dtmf(leg, step)
-        case script.Refuse():
+        case steps.Refuse():
             await _refuse(leg, step)
-        case script.NoAnswer():
+        case steps.NoAnswer():
             await _no_answer(leg, step)
-        case script.Redirect():
+        case steps.Redirect():
             await _redirect(leg, step)
-        case script.Challenge():
+        case steps.Challenge():
             await _challenge(leg, step)
-        case script.CloseConnection():
+        case steps.CloseConnection():
             assert leg.peer is not None
             leg.peer.close()
-        case script.Loss():
+        case steps.Loss():
             leg.media.loss = step.percent
-        case script.Jitter():
+        case steps.Jitter():
             leg.media.jitter = step.seconds
-        case script.Rtp():
-            leg.rtp_on = step.on
+        case steps.Rtp():
+            leg.session.rtp_on = step.on
             leg.apply_media()
-        case script.Options():
+        case steps.Options():
             await _options(leg, step)
-        case script.Refer():
+        case steps.Refer():
             await _refer(leg, step)
-        case script.Cancel():
+        case steps.Cancel():
             await _cancel(leg, step)
-        case script.Hangup():
+        case steps.Hangup():
             await _hangup(leg, step)
         case _:
-            await _expect(leg, step)
-
-
-async def _expect(leg: Leg, step: Step) -> None:
-    match step:
-        case script.ExpectAnswer():
-            await _expect_answer(leg, step)
-        case script.ExpectVersion():
-            _expect_version(leg, step)
-        case script.ExpectAudio():
-            await _expect_audio(leg, step)
-        case script.ExpectQuiet():
-            await _expect_quiet(leg, step)
-        case script.ExpectSilence():
-            await _no_rtp(leg, step.seconds, "during the expected silence")
-        case script.ExpectRtp():
-            await _expect_rtp(leg, step)
-        case script.ExpectDtmf():
-            await _expect_dtmf(leg, step)
-        case script.ExpectHangup():
-            await _expect_hangup(leg, step)
-        case script.ExpectStatus():
-            await _expect_status(leg, step)
-        case script.ExpectHeader():
-            _expect_header(leg, step)
-        case script.ExpectRequest():
-            await _expect_request(leg, step)
-        case _:
-            raise StepFailed("the carrier cannot perform this step")
+            await expect(leg, step)
 
 
 # before the answer
@@ -195,15 +162,19 @@ async def _established(leg: Leg) -> None:
         )
 
 
-async def _ring(leg: Leg, step: script.Ring) -> None:
+async def _ring(leg: Leg, step: steps.Ring) -> None:
     _callee(leg)
     leg.respond_invite(step.status)
     await leg.sleep(step.seconds, "ringing")
 
 
-async def _early_media(leg: Leg, step: script.EarlyMedia) -> None:
+async def _early_media(leg: Leg, step: steps.EarlyMedia) -> None:
     _callee(leg)
-    body = leg.answer_body(leg.theirs[-1]) if leg.theirs else leg.describe("offer")
+    body = (
+        leg.session.answer(leg.session.theirs[-1])
+        if leg.session.theirs
+        else leg.session.describe("offer")
+    )
     leg.early = True
     leg.media.play(tone_source(step.hertz))
     leg.respond_invite(183, body=body)
@@ -211,18 +182,18 @@ async def _early_media(leg: Leg, step: script.EarlyMedia) -> None:
     await leg.sleep(step.seconds, "early media")
 
 
-async def _answer(leg: Leg, step: script.Answer) -> None:
+async def _answer(leg: Leg, step: steps.Answer) -> None:
     _callee(leg)
     if step.after:
         if leg.report.status is None or leg.report.status >= 300:
             leg.respond_invite(180)
         await leg.sleep(step.after, "ringing")
     if step.body is not None:
-        body = leg.describe(step.body)
-    elif leg.theirs:
-        body = leg.answer_body(leg.theirs[-1])
+        body = leg.session.describe(step.body)
+    elif leg.session.theirs:
+        body = leg.session.answer(leg.session.theirs[-1])
     else:
-        body = leg.describe("offer")
+        body = leg.session.describe("offer")
     if leg.early:
         leg.early = False
         leg.media.play(None)
@@ -252,13 +223,13 @@ async def _refused(leg: Leg) -> None:
     )
 
 
-async def _refuse(leg: Leg, step: script.Refuse) -> None:
+async def _refuse(leg: Leg, step: steps.Refuse) -> None:
     _callee(leg)
     leg.respond_invite(step.status, headers=_reason(step.cause))
     await _refused(leg)
 
 
-async def _no_answer(leg: Leg, step: script.NoAnswer) -> None:
+async def _no_answer(leg: Leg, step: steps.NoAnswer) -> None:
     _callee(leg)
     leg.respond_invite(180)
     if step.after is None:
@@ -269,7 +240,7 @@ async def _no_answer(leg: Leg, step: script.NoAnswer) -> None:
     await _refused(leg)
 
 
-async def _redirect(leg: Leg, step: script.Redirect) -> None:
+async def _redirect(leg: Leg, step: steps.Redirect) -> None:
     _callee(leg)
     to = step.to or "0"
     target = to if to.startswith("sip") else f"sip:{to}@{leg.dialog.sent_by};transport=tcp"
@@ -277,7 +248,7 @@ async def _redirect(leg: Leg, step: script.Redirect) -> None:
     await _refused(leg)
 
 
-async def _challenge(leg: Leg, step: script.Challenge) -> None:
+async def _challenge(leg: Leg, step: steps.Challenge) -> None:
     """Refuse with a digest challenge, wait for the INVITE with credentials, check them."""
     _callee(leg)
     invite = leg.invite
@@ -296,7 +267,7 @@ async def _challenge(leg: Leg, step: script.Challenge) -> None:
         raise StepFailed(fault)
 
 
-async def _cancel(leg: Leg, step: script.Cancel) -> None:
+async def _cancel(leg: Leg, step: steps.Cancel) -> None:
     exchange = leg.invited
     if exchange is None:
         raise StepFailed("only a dialled leg can cancel")
@@ -315,15 +286,15 @@ async def _cancel(leg: Leg, step: script.Cancel) -> None:
 # sound
 
 
-async def _play(leg: Leg, step: script.Talk | script.Tone | script.Play) -> None:
+async def _play(leg: Leg, step: steps.Talk | steps.Tone | steps.Play) -> None:
     await _established(leg)
     seconds = step.seconds
     match step:
-        case script.Talk():
+        case steps.Talk():
             leg.media.play(leg.voice())
-        case script.Tone():
+        case steps.Tone():
             leg.media.play(tone_source(step.hertz))
-        case script.Play():
+        case steps.Play():
             samples = await asyncio.to_thread(sound.read_wav, step.file)
             leg.media.play(clip_source(samples, repeat=seconds is not None))
             if seconds is None:
@@ -333,11 +304,11 @@ async def _play(leg: Leg, step: script.Talk | script.Tone | script.Play) -> None
         leg.media.play(None)
 
 
-async def _wait(leg: Leg, step: script.Wait) -> None:
+async def _wait(leg: Leg, step: steps.Wait) -> None:
     await leg.sleep(step.seconds, step.text)
 
 
-async def _stay(leg: Leg, step: script.Stay) -> None:
+async def _stay(leg: Leg, step: steps.Stay) -> None:
     await _established(leg)
     if step.seconds is not None:
         try:
@@ -348,7 +319,7 @@ async def _stay(leg: Leg, step: script.Stay) -> None:
         await leg.until(lambda: leg.over, STAY_LIMIT, "the far end never hung up")
 
 
-async def _dtmf(leg: Leg, step: script.Dtmf) -> None:
+async def _dtmf(leg: Leg, step: steps.Dtmf) -> None:
     await _established(leg)
     if step.info:
         for digit in step.digits:
@@ -376,7 +347,7 @@ async def _dtmf(leg: Leg, step: script.Dtmf) -> None:
 async def _offer(
     leg: Leg,
     body: str,
-    method: script.Method,
+    method: Method,
     *,
     late: bool,
     new_connection: bool,
@@ -384,10 +355,13 @@ async def _offer(
 ) -> Exchange:
     """Send a re-INVITE or UPDATE; on 491 wait and send it again. RFC 3261 14.1."""
     for attempt in range(GLARES):
+        before = leg.session.state()
         peer = await leg.reach(new_connection=new_connection)
-        described = b"" if late else leg.describe(body, again=again)
+        described = b"" if late else leg.session.describe(body, again=again)
         exchange = leg.send(method, peer, body=described, late_body=body if late else None)
         final = await leg.answered(exchange)
+        if final.status >= 300:
+            leg.session.restore(before)
         if final.status != 491:
             break
         await leg.sleep(0.5 + 0.7 * attempt, "glare")
@@ -400,7 +374,7 @@ def _want(response: Response, status: int) -> None:
         raise StepFailed(f"answered {response.status} {response.reason}, {status} expected")
 
 
-def _check_answer(response: Response, wanted: str) -> None:
+def _check_answer(response: Response, wanted: str, *, late: bool = False) -> None:
     """Check the far end's answer on its raw bytes (contract 4, Answers)."""
     _want(response, 200)
     raw = response.sdp
@@ -411,66 +385,66 @@ def _check_answer(response: Response, wanted: str) -> None:
         raise StepFailed(f"the answer says {body.wording}, {wanted} expected")
     if wanted != "port0" and (body.zero_address or body.address is None):
         raise StepFailed(f"the answer's address is {body.address}, a real one expected")
-    if wanted != "port0" and body.codec is None:
-        raise StepFailed("the answer has no G.711 codec")
+    if late or wanted == "port0":
+        return
+    for fault in bodies.answer_faults(body):
+        raise StepFailed(f"the answer {fault}")
 
 
-async def _hold(leg: Leg, step: script.Hold) -> None:
+async def _hold(leg: Leg, step: steps.Hold) -> None:
     await _established(leg)
-    leg.hold_music()
-    leg.hold_rtp = step.rtp
+    leg.session.music()
+    leg.session.hold_rtp = step.rtp
     exchange = await _offer(
         leg, step.body, step.method, late=step.late, new_connection=step.new_connection
     )
     final = exchange.final
     assert final is not None
-    _check_answer(final, "sendrecv" if step.late else bodies.ANSWERS[step.body])
+    _check_answer(final, "sendrecv" if step.late else bodies.ANSWERS[step.body], late=step.late)
     if step.seconds:
-        await _no_rtp(leg, step.seconds, "while held")
+        await no_rtp(leg, step.seconds, "while held")
 
 
-async def _resume(leg: Leg, step: script.Resume) -> None:
+async def _resume(leg: Leg, step: steps.Resume) -> None:
     await _established(leg)
-    leg.end_music()
+    leg.session.end_music()
     exchange = await _offer(
         leg, step.body, step.method, late=step.late, new_connection=step.new_connection
     )
     assert exchange.final is not None
-    _check_answer(exchange.final, "sendrecv")
+    _check_answer(exchange.final, "sendrecv", late=step.late)
 
 
-async def _reinvite(leg: Leg, step: script.Reinvite) -> None:
+async def _reinvite(leg: Leg, step: steps.Reinvite) -> None:
     await _established(leg)
     again = step.body is None
-    name = step.body or (leg.body if leg.body != "answer" else "offer")
-    kept = leg.body
+    name = step.body or (leg.session.body if leg.session.body != "answer" else "offer")
     exchange = await _offer(
         leg, name, step.method, late=False, new_connection=step.new_connection, again=again
     )
     assert exchange.final is not None
     if step.body == "t38":
-        leg.body = kept
         _want(exchange.final, 488)
         return
     _check_answer(exchange.final, bodies.ANSWERS[name])
 
 
-async def _move(leg: Leg, step: script.Move) -> None:
+async def _move(leg: Leg, step: steps.Move) -> None:
     await _established(leg)
     leg.media.move()
-    name = leg.body if leg.body != "answer" else "offer"
+    name = leg.session.body if leg.session.body != "answer" else "offer"
     exchange = await _offer(leg, name, "INVITE", late=False, new_connection=step.new_connection)
     assert exchange.final is not None
     _check_answer(exchange.final, bodies.ANSWERS[name])
 
 
-async def _options(leg: Leg, step: script.Options) -> None:
+async def _options(leg: Leg, step: steps.Options) -> None:
     await _established(leg)
     peer = await leg.reach(new_connection=step.new_connection)
     _want(await leg.answered(leg.send("OPTIONS", peer)), 200)
 
 
-async def _refer(leg: Leg, step: script.Refer) -> None:
+async def _refer(leg: Leg, step: steps.Refer) -> None:
     await _established(leg)
     to = step.to if step.to.startswith(("sip", "tel")) else f"sip:{step.to}@{leg.dialog.sent_by}"
     headers = (("Refer-To", f"<{to}>"), ("Referred-By", leg.dialog.local.partition(";tag=")[0]))
@@ -480,7 +454,7 @@ async def _refer(leg: Leg, step: script.Refer) -> None:
 # the end
 
 
-async def _hangup(leg: Leg, step: script.Hangup) -> None:
+async def _hangup(leg: Leg, step: steps.Hangup) -> None:
     if leg.over:
         if leg.report.ended_by == "them":
             raise StepFailed("the far end hung up first")
@@ -496,7 +470,7 @@ async def _hang_up(
         if leg.invited is None:
             leg.hung_up()
             return
-        await _cancel(leg, script.Cancel(after=0.0))
+        await _cancel(leg, steps.Cancel(after=0.0))
         return
     if not leg.report.answered:
         leg.respond_invite(480)
@@ -513,130 +487,3 @@ async def _hang_up(
 
 def _reason(cause: int | None) -> tuple[tuple[str, str], ...]:
     return () if cause is None else (("Reason", f"Q.850;cause={cause}"),)
-
-
-# expectations
-
-
-async def _expect_answer(leg: Leg, step: script.ExpectAnswer) -> None:
-    await leg.until(
-        lambda: bool(leg.theirs) or leg.over, leg.behaviour.answer_timeout, "no SDP came"
-    )
-    if not leg.theirs:
-        raise StepFailed("the call ended without an SDP")
-    if leg.theirs[-1].wording != step.direction:
-        raise StepFailed(f"the SDP says {leg.theirs[-1].wording}, {step.direction} expected")
-
-
-def _expect_version(leg: Leg, step: script.ExpectVersion) -> None:
-    versions = [body.version for body in leg.theirs[-2:]]
-    if len(versions) < 2 or versions[0] is None or versions[1] is None:
-        raise StepFailed("there are no two SDP versions to compare")
-    if versions[1] - versions[0] != step.step:
-        raise StepFailed(f"the version went from {versions[0]} to {versions[1]}")
-
-
-async def _expect_audio(leg: Leg, step: script.ExpectAudio) -> None:
-    since = time.time()
-    what = f"{step.hertz} Hz" if step.hertz else "sound"
-    await leg.until(
-        lambda: leg.media.heard.sounding(since, step.hertz) or leg.over,
-        step.within,
-        f"no {what} within {step.within:g}s",
-    )
-    if not leg.media.heard.sounding(since, step.hertz):
-        raise StepFailed(f"the call ended before {what} was heard")
-
-
-async def _expect_quiet(leg: Leg, step: script.ExpectQuiet) -> None:
-    since = time.time() + SETTLE
-    heard = leg.media.heard
-    try:
-        await leg.until(lambda: heard.sounding(since, packets=2) or leg.over, step.seconds, "quiet")
-    except StepFailed:
-        return
-    raise StepFailed("the call ended" if leg.over else "there was sound")
-
-
-async def _no_rtp(leg: Leg, seconds: float, when: str) -> None:
-    since = time.time() + SETTLE
-    heard = leg.media.heard
-    try:
-        await leg.until(lambda: heard.heard_since(since) or leg.over, seconds, "silent")
-    except StepFailed:
-        return
-    raise StepFailed(f"the call ended {when}" if leg.over else f"RTP came {when}")
-
-
-async def _expect_rtp(leg: Leg, step: script.ExpectRtp) -> None:
-    since = time.time()
-    await leg.until(
-        lambda: leg.media.heard.heard_since(since), step.within, f"no RTP within {step.within:g}s"
-    )
-
-
-async def _expect_dtmf(leg: Leg, step: script.ExpectDtmf) -> None:
-    """Expect the next keys, each once, in RFC 4733 or INFO; nothing else between them."""
-
-    def heard() -> str:
-        return (leg.media.heard.digits + leg.report.info_digits)[leg.digits_expected :]
-
-    with contextlib.suppress(StepFailed):
-        await leg.until(lambda: len(heard()) >= len(step.digits) or leg.over, step.within, "")
-    if heard() != step.digits:
-        raise StepFailed(f'the keys heard are "{heard()}", "{step.digits}" expected')
-    leg.digits_expected += len(step.digits)
-
-
-async def _expect_hangup(leg: Leg, step: script.ExpectHangup) -> None:
-    await leg.until(
-        lambda: leg.over, step.within, f"the far end did not hang up within {step.within:g}s"
-    )
-    if leg.report.ended_by != "them":
-        raise StepFailed("the far end did not hang up, we did")
-    if step.cause is not None and leg.report.cause != step.cause:
-        raise StepFailed(f"the cause is {leg.report.cause}, {step.cause} expected")
-
-
-async def _expect_status(leg: Leg, step: script.ExpectStatus) -> None:
-    exchange = leg.last
-    if exchange is None:
-        raise StepFailed("we sent no request")
-
-    def came() -> bool:
-        return any(response.status == step.status for response in exchange.responses)
-
-    await leg.until(
-        lambda: came() or exchange.final is not None,
-        step.within,
-        f"no {step.status} within {step.within:g}s",
-    )
-    if not came():
-        last = exchange.responses[-1]
-        raise StepFailed(f"answered {last.status} {last.reason}, {step.status} expected")
-
-
-def _expect_header(leg: Leg, step: script.ExpectHeader) -> None:
-    request = leg.last_request
-    if request is None:
-        raise StepFailed("the far end sent no request")
-    value = request.headers.get(step.name)
-    if value is None:
-        raise StepFailed(f"{request.method} has no {step.name}")
-    if step.value is not None and value != step.value:
-        raise StepFailed(f"{step.name} of {request.method} is not {step.value}")
-
-
-async def _expect_request(leg: Leg, step: script.ExpectRequest) -> None:
-    wanted = leg.requests_expected.get(step.method, 0) + 1
-    leg.requests_expected[step.method] = wanted
-    await leg.until(
-        lambda: leg.requests_seen.get(step.method, 0) >= wanted or leg.over,
-        step.within,
-        f"no {step.method} within {step.within:g}s",
-    )
-    if leg.requests_seen.get(step.method, 0) < wanted:
-        raise StepFailed(f"the call ended before a {step.method}")
-    direction = leg.directions.get(step.method)
-    if step.direction is not None and direction != step.direction:
-        raise StepFailed(f"the {step.method} says {direction}, {step.direction} expected")

@@ -12,32 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from bridge.carrier import steps
+from bridge.carrier.steps import BODIES, DIRECTIONS, HOLD_DIALECTS, Method, Script, Step
 from bridge.errors import BridgeError
-
-DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
-HOLDS = (
-    "sendonly",
-    "sendonly-session",
-    "inactive",
-    "inactive-session",
-    "zero-address",
-    "zero-address-sendonly",
-    "zero-address-inactive",
-    "zero-address-ipv6",
-    "no-media",
-)
-BODIES = ("offer", "no-direction", "recvonly", "t38", *HOLDS)
-HOLD_DIALECTS = (
-    *HOLDS,
-    "offerless",
-    "update",
-    *(f"offerless-{hold}" for hold in HOLDS),
-    *(f"update-{hold}" for hold in HOLDS),
-)
-
-Method = Literal["INVITE", "UPDATE"]
 
 
 class ScriptError(BridgeError):
@@ -47,272 +25,6 @@ class ScriptError(BridgeError):
         self.position = position
         tail = f"; allowed: {', '.join(allowed)}" if allowed else ""
         super().__init__(f"position {position}: {problem}{tail}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One statement. ``text`` and ``position`` (from 1) say where it stood; seconds everywhere."""
-
-    text: str = ""
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invite(Step):
-    """How our INVITE offers; must come first in a dialled leg. ``body`` None: delayed offer."""
-
-    body: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ring(Step):
-    seconds: float
-    status: int = 180
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlyMedia(Step):
-    """183 with an SDP answer, and a tone."""
-
-    hertz: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Step):
-    """200; ``body`` names a template to answer with when it is not the mirror of the offer."""
-
-    after: float
-    body: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talk(Step):
-    """The leg's own voice. ``seconds`` None: in the background, from here on."""
-
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tone(Step):
-    hertz: int
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Play(Step):
-    """A WAV file; ``seconds`` None: to its end."""
-
-    file: str
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait(Step):
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stay(Step):
-    """Keep the call until the far end hangs up (or for so long, when given)."""
-
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold(Step):
-    """Put the far end on hold. ``late``: an offerless re-INVITE whose ACK carries the hold."""
-
-    body: str
-    method: Method = "INVITE"
-    late: bool = False
-    seconds: float = 0.0
-    new_connection: bool = False
-    rtp: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume(Step):
-    body: str = "offer"
-    method: Method = "INVITE"
-    late: bool = False
-    new_connection: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reinvite(Step):
-    """A re-INVITE (or UPDATE) without a fixed meaning; ``body`` None: what we last sent, again."""
-
-    body: str | None = None
-    method: Method = "INVITE"
-    new_connection: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move(Step):
-    """A re-INVITE from a new RTP port."""
-
-    new_connection: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dtmf(Step):
-    digits: str
-    info: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refuse(Step):
-    status: int
-    cause: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAnswer(Step):
-    """Ring until the far end cancels, or until 480 after so long."""
-
-    after: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redirect(Step):
-    status: int
-    to: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge(Step):
-    status: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseConnection(Step):
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss(Step):
-    percent: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jitter(Step):
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rtp(Step):
-    """``rtp off`` stops sending RTP altogether, ``rtp on`` starts again."""
-
-    on: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options(Step):
-    """An in-dialog OPTIONS."""
-
-    new_connection: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refer(Step):
-    """Ask the far end to transfer itself."""
-
-    to: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Step):
-    after: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hangup(Step):
-    new_connection: bool = False
-    cause: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectAnswer(Step):
-    """The far end's last SDP: its direction, or ``port0``."""
-
-    direction: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectVersion(Step):
-    """The ``o=`` version of the far end's last SDP against the one before."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectAudio(Step):
-    """Sound above the silence threshold, at ``hertz`` when given."""
-
-    hertz: int | None
-    within: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectQuiet(Step):
-    """RTP may flow, but no sound in it."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectSilence(Step):
-    """No RTP packet at all."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectRtp(Step):
-    within: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectDtmf(Step):
-    digits: str
-    within: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectHangup(Step):
-    """BYE, or CANCEL before the answer; with this Q.850 cause when given."""
-
-    within: float
-    cause: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectStatus(Step):
-    """A response with this status to the last request we sent (CANCEL and BYE apart)."""
-
-    status: int
-    within: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectHeader(Step):
-    """The far end's last request carries this header (with this value when given)."""
-
-    name: str
-    value: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectRequest(Step):
-    """The far end sends such a request (again): REINVITE, UPDATE, OPTIONS, INFO, REFER."""
-
-    method: str
-    direction: str | None
-    within: float
-
-
-Script = tuple[Step, ...]
 
 
 @dataclass(slots=True)
@@ -409,47 +121,47 @@ def duration(word: str) -> float | None:
 
 def _invite(words: Words) -> Step:
     name = words.choice("body", ("offerless", *BODIES))
-    return Invite(body=None if name == "offerless" else name)
+    return steps.Invite(body=None if name == "offerless" else name)
 
 
 def _ring(words: Words) -> Step:
     seconds = words.maybe_seconds()
     status = words.number("a status", 180, 183) if words.skip("with") else 180
-    return Ring(seconds=seconds or 0.0, status=status)
+    return steps.Ring(seconds=seconds or 0.0, status=status)
 
 
 def _early(words: Words) -> Step:
     if not words.skip("media"):
         raise ScriptError(words.here, "incomplete statement", ("early media [HZ] [Ns]",))
     hertz = words.maybe_number("a frequency in hertz", 50, 3800, 425)
-    return EarlyMedia(hertz=hertz, seconds=words.maybe_seconds() or 0.0)
+    return steps.EarlyMedia(hertz=hertz, seconds=words.maybe_seconds() or 0.0)
 
 
 def _answer(words: Words) -> Step:
     after = words.seconds() if words.skip("after") else 0.0
     body = words.choice("body", BODIES) if words.peek() is not None else None
-    return Answer(after=after, body=body)
+    return steps.Answer(after=after, body=body)
 
 
 def _talk(words: Words) -> Step:
-    return Talk(seconds=words.maybe_seconds())
+    return steps.Talk(seconds=words.maybe_seconds())
 
 
 def _tone(words: Words) -> Step:
     hertz = words.number("a frequency in hertz", 50, 3800)
-    return Tone(hertz=hertz, seconds=words.maybe_seconds())
+    return steps.Tone(hertz=hertz, seconds=words.maybe_seconds())
 
 
 def _play(words: Words) -> Step:
-    return Play(file=words.take("a WAV file"), seconds=words.maybe_seconds())
+    return steps.Play(file=words.take("a WAV file"), seconds=words.maybe_seconds())
 
 
 def _wait(words: Words) -> Step:
-    return Wait(seconds=words.seconds())
+    return steps.Wait(seconds=words.seconds())
 
 
 def _stay(words: Words) -> Step:
-    return Stay(seconds=words.maybe_seconds())
+    return steps.Stay(seconds=words.maybe_seconds())
 
 
 def _options_of(words: Words, *allowed: str) -> set[str]:
@@ -472,7 +184,7 @@ def _hold(words: Words) -> Step:
         name = name.partition("-")[2] or "sendonly"
     seconds = words.maybe_seconds() or 0.0
     options = _options_of(words, "on new connection", "without rtp")
-    return Hold(
+    return steps.Hold(
         body=name,
         method=method,
         late=late,
@@ -486,7 +198,7 @@ def _resume(words: Words) -> Step:
     options = _options_of(words, "offerless", "update", "no-direction", "on new connection")
     if {"offerless", "update"} <= options:
         raise ScriptError(words.position, "resume is either offerless or by update")
-    return Resume(
+    return steps.Resume(
         body="no-direction" if "no-direction" in options else "offer",
         method="UPDATE" if "update" in options else "INVITE",
         late="offerless" in options,
@@ -501,7 +213,7 @@ def _reinvite(words: Words) -> Step:
         body = words.choice("body", BODIES)
     options = _options_of(words, "update", "on new connection")
     method: Method = "UPDATE" if "update" in options else "INVITE"
-    return Reinvite(body=body, method=method, new_connection="on new connection" in options)
+    return steps.Reinvite(body=body, method=method, new_connection="on new connection" in options)
 
 
 def _new_connection(words: Words) -> bool:
@@ -509,11 +221,11 @@ def _new_connection(words: Words) -> bool:
 
 
 def _move(words: Words) -> Step:
-    return Move(new_connection=_new_connection(words))
+    return steps.Move(new_connection=_new_connection(words))
 
 
 def _options(words: Words) -> Step:
-    return Options(new_connection=_new_connection(words))
+    return steps.Options(new_connection=_new_connection(words))
 
 
 def _digits(words: Words) -> str:
@@ -525,42 +237,42 @@ def _digits(words: Words) -> str:
 
 
 def _dtmf(words: Words) -> Step:
-    return Dtmf(digits=_digits(words), info=words.skip("by", "info"))
+    return steps.Dtmf(digits=_digits(words), info=words.skip("by", "info"))
 
 
 def _busy(words: Words) -> Step:
     status = words.maybe_number("a status", 400, 699, 486)
-    return Refuse(status=status, cause=_maybe_cause(words))
+    return steps.Refuse(status=status, cause=_maybe_cause(words))
 
 
 def _decline(words: Words) -> Step:
     status = words.maybe_number("a status", 400, 699, 603)
-    return Refuse(status=status, cause=_maybe_cause(words))
+    return steps.Refuse(status=status, cause=_maybe_cause(words))
 
 
 def _reject(words: Words) -> Step:
-    return Refuse(status=words.number("a status", 400, 699), cause=_maybe_cause(words))
+    return steps.Refuse(status=words.number("a status", 400, 699), cause=_maybe_cause(words))
 
 
 def _no(words: Words) -> Step:
     if not words.skip("answer"):
         raise ScriptError(words.here, "incomplete statement", ("no answer [after Ns]",))
-    return NoAnswer(after=words.seconds() if words.skip("after") else None)
+    return steps.NoAnswer(after=words.seconds() if words.skip("after") else None)
 
 
 def _redirect(words: Words) -> Step:
     status = words.maybe_number("a status", 300, 399, 302)
-    return Redirect(status=status, to=words.take("a target") if words.peek() else "")
+    return steps.Redirect(status=status, to=words.take("a target") if words.peek() else "")
 
 
 def _challenge(words: Words) -> Step:
-    return Challenge(status=int(words.choice("status", ("401", "407"))))
+    return steps.Challenge(status=int(words.choice("status", ("401", "407"))))
 
 
 def _close(words: Words) -> Step:
     if not words.skip("connection"):
         raise ScriptError(words.here, "incomplete statement", ("close connection",))
-    return CloseConnection()
+    return steps.CloseConnection()
 
 
 def _loss(words: Words) -> Step:
@@ -569,23 +281,23 @@ def _loss(words: Words) -> Step:
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", word)
     if match is None or float(match[1]) > 100:
         raise ScriptError(here, f'"{word}" is not a percentage', ("0%-100%",))
-    return Loss(percent=float(match[1]))
+    return steps.Loss(percent=float(match[1]))
 
 
 def _jitter(words: Words) -> Step:
-    return Jitter(seconds=words.seconds())
+    return steps.Jitter(seconds=words.seconds())
 
 
 def _rtp(words: Words) -> Step:
-    return Rtp(on=words.choice("switch", ("on", "off")) == "on")
+    return steps.Rtp(on=words.choice("switch", ("on", "off")) == "on")
 
 
 def _refer(words: Words) -> Step:
-    return Refer(to=words.take("a target"))
+    return steps.Refer(to=words.take("a target"))
 
 
 def _cancel(words: Words) -> Step:
-    return Cancel(after=words.seconds() if words.skip("after") else 0.0)
+    return steps.Cancel(after=words.seconds() if words.skip("after") else 0.0)
 
 
 def _maybe_cause(words: Words) -> int | None:
@@ -595,7 +307,7 @@ def _maybe_cause(words: Words) -> int | None:
 def _hangup(words: Words) -> Step:
     new_connection = words.skip("on", "new", "connection")
     cause = _maybe_cause(words)
-    return Hangup(
+    return steps.Hangup(
         new_connection=new_connection or words.skip("on", "new", "connection"), cause=cause
     )
 
@@ -605,53 +317,55 @@ def _within(words: Words, default: float) -> float:
 
 
 def _expect_answer(words: Words) -> Step:
-    return ExpectAnswer(direction=words.choice("direction", (*DIRECTIONS, "port0")))
+    return steps.ExpectAnswer(direction=words.choice("direction", (*DIRECTIONS, "port0")))
 
 
 def _expect_version(words: Words) -> Step:
-    return ExpectVersion(step=1 if words.choice("change", ("+1", "same")) == "+1" else 0)
+    return steps.ExpectVersion(step=1 if words.choice("change", ("+1", "same")) == "+1" else 0)
 
 
 def _expect_audio(words: Words) -> Step:
     hertz = words.maybe_number("a frequency in hertz", 50, 3800, 0) or None
-    return ExpectAudio(hertz=hertz, within=_within(words, 5.0))
+    return steps.ExpectAudio(hertz=hertz, within=_within(words, 5.0))
 
 
 def _expect_quiet(words: Words) -> Step:
-    return ExpectQuiet(seconds=words.seconds())
+    return steps.ExpectQuiet(seconds=words.seconds())
 
 
 def _expect_silence(words: Words) -> Step:
-    return ExpectSilence(seconds=words.seconds())
+    return steps.ExpectSilence(seconds=words.seconds())
 
 
 def _expect_rtp(words: Words) -> Step:
-    return ExpectRtp(within=_within(words, 5.0))
+    return steps.ExpectRtp(within=_within(words, 5.0))
 
 
 def _expect_dtmf(words: Words) -> Step:
-    return ExpectDtmf(digits=_digits(words), within=_within(words, 5.0))
+    return steps.ExpectDtmf(digits=_digits(words), within=_within(words, 5.0))
 
 
 def _expect_hangup(words: Words) -> Step:
     within = _within(words, 10.0)
-    return ExpectHangup(within=within, cause=_maybe_cause(words))
+    return steps.ExpectHangup(within=within, cause=_maybe_cause(words))
 
 
 def _expect_status(words: Words) -> Step:
-    return ExpectStatus(status=words.number("a status", 100, 699), within=_within(words, 10.0))
+    return steps.ExpectStatus(
+        status=words.number("a status", 100, 699), within=_within(words, 10.0)
+    )
 
 
 def _expect_header(words: Words) -> Step:
     name = words.take("a header name")
-    return ExpectHeader(name=name, value=words.take("a value") if words.peek() else None)
+    return steps.ExpectHeader(name=name, value=words.take("a value") if words.peek() else None)
 
 
 def _expect_request(words: Words) -> Step:
     method = words.words[words.at - 1][1].upper()
     word = words.peek()
     direction = words.choice("direction", DIRECTIONS) if word in DIRECTIONS else None
-    return ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
+    return steps.ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
 
 
 Reader = Callable[[Words], Step]
@@ -714,15 +428,15 @@ STATEMENTS: dict[str, Reader] = {
 
 def parse(text: str) -> Script:
     """Return the steps of *text*; raises :class:`ScriptError`."""
-    steps: list[Step] = []
+    found: list[Step] = []
     for match in re.finditer(r"[^;\n]+", text):
         statement = match[0].strip()
         if not statement:
             continue
         position = match.start() + match[0].index(statement) + 1
         words = [(position + word.start(), word[0]) for word in re.finditer(r"\S+", statement)]
-        steps.append(_statement(Words(statement, position, words), first=not steps))
-    return tuple(steps)
+        found.append(_statement(Words(statement, position, words), first=not found))
+    return tuple(found)
 
 
 def _statement(words: Words, *, first: bool) -> Step:

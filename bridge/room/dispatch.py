@@ -126,8 +126,10 @@ class RoomService:
         return await self._once(operation, call)
 
     async def _once(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        # livekit-api hands aiohttp an explicit None, which switches the session's timeout off.
         try:
-            return await call()
+            async with asyncio.timeout(self._timeout):
+                return await call()
         except api.ServerError as error:
             raise _server_failure(operation, error) from error
         except _FAILURES as error:

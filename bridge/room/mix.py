@@ -35,12 +35,13 @@ QUIET_RMS = 200
 class TrackBuffer:
     """The audio of one track between the SDK and the clock that pulls it."""
 
-    __slots__ = ("_calm", "_data", "_dropped", "_filling", "_floor", "_prebuffer")
+    __slots__ = ("_calm", "_data", "_dropped", "_filling", "_floor", "_prebuffer", "_stale")
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._prebuffer = PREBUFFER_MIN
         self._filling = True
+        self._stale = False  # nobody pulled for so long that audio was lost
         self._calm = 0
         self._floor = CAPACITY
         self._dropped = 0
@@ -61,11 +62,13 @@ class TrackBuffer:
         excess = len(self._data) - CAPACITY
         if excess > 0:
             excess += excess % SAMPLE_WIDTH
-            del self._data[:excess]
-            self._dropped += excess
+            self._drop(excess)
+            self._stale = True
 
     def pull(self, size: int) -> bytes | None:
         """Return the next *size* bytes, the last ones padded with silence, or None."""
+        if self._stale:
+            self._catch_up(size)
         if self._filling:
             if len(self._data) < max(size, self._prebuffer):
                 return None
@@ -81,7 +84,17 @@ class TrackBuffer:
         """Drop what waits; play starts again with a fresh prebuffer."""
         self._data.clear()
         self._filling = True
+        self._stale = False
         self._restart_calm()
+
+    def _catch_up(self, size: int) -> None:
+        """After a stall play what is newest: what is lost leaves no latency behind."""
+        self._stale = False
+        self._drop(max(0, len(self._data) - self._prebuffer - size))
+
+    def _drop(self, excess: int) -> None:
+        del self._data[:excess]
+        self._dropped += excess
 
     def _run_dry(self, size: int) -> bytes | None:
         """Wait for more than last time before playing again."""

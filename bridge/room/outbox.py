@@ -32,20 +32,22 @@ class Outbox(Generic[T]):
 
     `open` gives it a connection, `pause` takes it away; what was being sent at
     that moment is sent again on the next one, so a message may arrive twice
-    but never out of order and never not at all. A caller that is cancelled
-    does not withdraw its message.
+    but never out of order. Before the first connection messages wait too. A
+    caller that is cancelled does not withdraw its message.
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
         self._limit = limit
         self._items: deque[_Send[T]] = deque()
         self._target: T | None = None
+        self._refusal: RoomError | None = None
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._flight: asyncio.Task[None] | None = None
 
     def open(self, target: T, first: Callable[[T], Awaitable[None]] | None = None) -> None:
         """Send to *target* from now on, *first* before all that waits."""
+        self._refusal = None
         if first is not None:
             send = _Send(first)
             send.done.add_done_callback(_retrieve)
@@ -64,6 +66,8 @@ class Outbox(Generic[T]):
 
     async def send(self, effect: Callable[[T], Awaitable[None]]) -> None:
         """Run *effect* on the connection when its turn comes. Raises `RoomError`."""
+        if self._refusal is not None:
+            raise self._refusal
         if len(self._items) >= self._limit:
             msg = "too much waits for the room"
             raise RoomError(msg)
@@ -74,13 +78,18 @@ class Outbox(Generic[T]):
         await asyncio.shield(item.done)
 
     def close(self, error: RoomError) -> None:
-        """Fail all that waits and stop; `open` may start again."""
+        """Fail all that waits and all that comes, until `renew` or `open`."""
         self.pause()
+        self._refusal = error
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
         while self._items:
             _settle(self._items.popleft().done, error)
+
+    def renew(self) -> None:
+        """Let messages wait again: a connection is being made."""
+        self._refusal = None
 
     async def _run(self) -> None:
         while True:

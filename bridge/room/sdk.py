@@ -32,6 +32,9 @@ from bridge.room.seam import (
 CONNECT_TIMEOUT = 5.0
 """Seconds per signalling attempt; the SDK makes up to four."""
 
+INTRODUCTION = 0.1
+"""Seconds between our join and our first message."""
+
 _unfinished: set[asyncio.Task[None]] = set()
 """Connects and disconnects that nobody waits for any more, but that must not be cancelled."""
 
@@ -63,6 +66,7 @@ class SdkRoom:
             msg = "joined already, or joining"
             raise MisuseError(msg)
         quiet_native_logs()
+        self._outbox.renew()
         joining = _Joining(Link(self, self._handlers.rpc))
         self._joining = joining
         task = _keep(self._connect(joining, spec))
@@ -205,10 +209,19 @@ class SdkRoom:
         self._link = link
         link.mute(self._muted)
         link.subscribe(self._wanted)
-        self._outbox.open(link.local, self._restore if self._attributes else None)
+        self._outbox.open(link.local, self._introduce if link.others() else self._restore)
         loop = asyncio.get_running_loop()
         for notice in joining.notices:
             loop.call_soon(self.link_notice, link, notice)
+
+    async def _introduce(self, local: rtc.LocalParticipant) -> None:
+        """Let those who are there learn of us before the first message.
+
+        They hear of us by signalling and drop data from a stranger, which
+        travels faster.
+        """
+        await self._restore(local)
+        await asyncio.sleep(INTRODUCTION)
 
     async def _restore(self, local: rtc.LocalParticipant) -> None:
         """Contract 4: after a rejoin the attributes come before anything else."""

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 OPUS_BITRATE = 24_000
 DISCONNECT_TIMEOUT = 5.0
+PARTING_DELAY = 0.1
+"""Seconds between a participant's going and our telling it."""
 
 _REASONS = {
     LeaveReason.CLIENT_INITIATED: rtc.DisconnectReason.CLIENT_INITIATED,
@@ -67,10 +69,12 @@ class Link:
         self._rpc = rpc
         self._room = rtc.Room()
         self._feeder: TrackFeeder | None = None
+        self._tracks: dict[str, rtc.Track] = {}  # sid -> an audio track we are subscribed to
         self._listeners: dict[str, TrackListener] = {}
         self._present: dict[str, str] = {}  # identity -> kind, as we told it
         self._audio: dict[str, str] = {}  # sid of a published audio track -> identity
-        self._missing: set[str] = set()  # gone during a reconnect, perhaps to return
+        self._missing: set[str] = set()  # gone, or only dropped by a reconnect
+        self._parting: asyncio.TimerHandle | None = None
         self._cleanups: set[asyncio.Task[None]] = set()
         self._reconnecting = False
         self._closed = False
@@ -115,6 +119,8 @@ class Link:
     async def free(self) -> None:
         """Free streams and track; the connection is gone already."""
         self._closed = True
+        if self._parting is not None:
+            self._parting.cancel()
         listeners = list(self._listeners.values())
         self._listeners.clear()
         for listener in listeners:
@@ -136,14 +142,20 @@ class Link:
             self._feeder.track.unmute()
 
     def subscribe(self, wanted: bool) -> None:  # noqa: FBT001 (a level)
-        """Subscribe to all audio of the others, or to none."""
+        """Listen to all audio of the others, or to none.
+
+        The first time this subscribes; afterwards it only stops and starts to
+        read. With two peer connections the SDK (1.1.21) does not report a track
+        that is subscribed to again: its audio would be lost for good.
+        """
         self._wanted = wanted
-        for participant in self._room.remote_participants.values():
-            for publication in participant.track_publications.values():
-                self._choose(publication)
         if not wanted:
             for sid in list(self._listeners):
                 self._drop_listener(sid)
+            return
+        for participant in self._room.remote_participants.values():
+            for publication in participant.track_publications.values():
+                self._want(publication)
 
     def others(self) -> list[str]:
         """Return the identities of the others."""
@@ -239,26 +251,44 @@ class Link:
             self._owner.link_notice(self, notice)
 
     def _on_participant_connected(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.identity in self._missing:
-            self._missing.discard(participant.identity)
-            self._present[participant.identity] = kind_name(participant.kind)
-        else:
-            self._welcome(participant, at_join=False)
+        identity = participant.identity
+        if identity in self._missing and self._reconnecting:
+            self._missing.discard(identity)
+            self._present[identity] = kind_name(participant.kind)
+            return
+        if identity in self._missing:
+            self._part(identity)
+        self._welcome(participant, at_join=False)
 
     def _on_participant_disconnected(self, participant: rtc.RemoteParticipant) -> None:
-        identity = participant.identity
-        if identity not in self._present:
+        """Note who is gone, and tell it a moment later.
+
+        A full reconnect drops all others first, says that it reconnects a
+        millisecond later, and brings them back: they never left.
+        """
+        if participant.identity not in self._present:
             return
+        self._missing.add(participant.identity)
+        if not self._reconnecting and self._parting is None:
+            loop = asyncio.get_running_loop()
+            self._parting = loop.call_later(PARTING_DELAY, self._part_missing)
+
+    def _part_missing(self) -> None:
+        self._parting = None
         if self._reconnecting:
-            self._missing.add(identity)
-        else:
-            self._part(identity)
+            return
+        for identity in list(self._missing):
+            if identity in self._room.remote_participants:
+                self._missing.discard(identity)
+            else:
+                self._part(identity)
 
     def _part(self, identity: str) -> None:
+        self._missing.discard(identity)
         self._present.pop(identity, None)
         for sid in [sid for sid, owner in self._audio.items() if owner == identity]:
             del self._audio[sid]
-            self._drop_listener(sid)
+            self._forget_track(sid)
         self._notify(ParticipantLeft(identity=identity, others=len(self._present)))
 
     def _on_track_published(
@@ -270,13 +300,13 @@ class Link:
             self._audio[publication.sid] = participant.identity
             self._notify(AudioPublished(identity=participant.identity))
         if self._wanted:
-            self._choose(publication)
+            self._want(publication)
 
     def _on_track_unpublished(
         self, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant
     ) -> None:
         self._audio.pop(publication.sid, None)
-        self._drop_listener(publication.sid)
+        self._forget_track(publication.sid)
 
     def _on_track_subscribed(
         self,
@@ -284,13 +314,12 @@ class Link:
         publication: rtc.RemoteTrackPublication,
         _participant: rtc.RemoteParticipant,
     ) -> None:
-        self._drop_listener(publication.sid)
         if publication.kind != rtc.TrackKind.KIND_AUDIO or self._closed:
             return
+        self._forget_track(publication.sid)
+        self._tracks[publication.sid] = track
         if self._wanted:
-            self._listeners[publication.sid] = TrackListener(track)
-        else:
-            publication.set_subscribed(False)  # the level changed while the server worked
+            self._listen(publication.sid, track)
 
     def _on_track_unsubscribed(
         self,
@@ -298,9 +327,7 @@ class Link:
         publication: rtc.RemoteTrackPublication,
         _participant: rtc.RemoteParticipant,
     ) -> None:
-        self._drop_listener(publication.sid)
-        if self._wanted and publication.sid in self._audio:
-            self._choose(publication)  # the level changed back meanwhile
+        self._forget_track(publication.sid)
 
     def _on_local_track_republished(self) -> None:
         self.mute(self._muted)
@@ -328,10 +355,7 @@ class Link:
         self.mute(self._muted)
         self.subscribe(self._wanted)
         self._notify(RoomReconnected())
-        for identity in list(self._missing):
-            self._missing.discard(identity)
-            if identity not in self._room.remote_participants:
-                self._part(identity)
+        self._part_missing()
 
     def _on_disconnected(self, reason: int) -> None:
         gone = _GONE.get(reason, RoomGone.LOST)
@@ -340,9 +364,22 @@ class Link:
 
     # Subscriptions.
 
-    def _choose(self, publication: rtc.RemoteTrackPublication) -> None:
-        if publication.kind == rtc.TrackKind.KIND_AUDIO and not self._closed:
-            publication.set_subscribed(self._wanted)
+    def _want(self, publication: rtc.RemoteTrackPublication) -> None:
+        """Subscribe to an audio track, or read it when we are subscribed already."""
+        if publication.kind != rtc.TrackKind.KIND_AUDIO or self._closed:
+            return
+        track = self._tracks.get(publication.sid)
+        if track is None:
+            publication.set_subscribed(True)
+        elif publication.sid not in self._listeners:
+            self._listen(publication.sid, track)
+
+    def _listen(self, sid: str, track: rtc.Track) -> None:
+        self._listeners[sid] = TrackListener(track)
+
+    def _forget_track(self, sid: str) -> None:
+        self._tracks.pop(sid, None)
+        self._drop_listener(sid)
 
     def _drop_listener(self, sid: str) -> None:
         listener = self._listeners.pop(sid, None)

@@ -8,6 +8,9 @@ calls itself; where its private names differ, nothing is changed.
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import structlog
 from livekit import rtc
 
@@ -28,10 +31,25 @@ def _switch_off() -> bool:
     try:
         from livekit.rtc import _ffi_client
 
-        client = _ffi_client.FfiClient.instance
+        client = _start_silent(_ffi_client.FfiClient)
         initialize = client._ffi_lib.livekit_ffi_initialize
         initialize(_ffi_client.ffi_event_callback, False, b"python", rtc.__version__.encode())  # noqa: FBT003
     except (ImportError, AttributeError, TypeError) as error:
         log.info("room.native_logs_kept", error=type(error).__name__)
         return False
     return True
+
+
+def _start_silent(client: type[Any]) -> Any:
+    """Return the SDK's native half; unless told otherwise it prints nothing either.
+
+    What is not captured it would print itself; it reads its level once, when
+    it starts.
+    """
+    if "RUST_LOG" in os.environ:
+        return client.instance
+    os.environ["RUST_LOG"] = "off"
+    try:
+        return client.instance
+    finally:
+        del os.environ["RUST_LOG"]

@@ -11,6 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,50 +65,89 @@ def livekit_server_binary() -> str | None:
     return shutil.which("livekit-server")
 
 
+@dataclass(kw_only=True)
+class PrivateLiveKit:
+    """A server for one test, which may kill it and start it again at the same place."""
+
+    binary: str
+    server: LiveKitServer
+    config: str = field(repr=False)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> bool:
+        """Start and wait until it answers; False when a port was taken meanwhile."""
+        with self.server.log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [self.binary, "--config-body", self.config], stdout=sink, stderr=subprocess.STDOUT
+            )
+        if _answers(self.process, self.server.http_url):
+            return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it for good; it would wait for those in its rooms, so not for long."""
+        if self.process is not None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(3)
+        self.kill()
+
+
 @pytest.fixture(scope="session")
 def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
     """Start a livekit-server, wait until it answers, and stop it at the end."""
+    private = _started(tmp_path_factory.mktemp("livekit"))
+    try:
+        yield private.server
+    finally:
+        private.stop()
+
+
+@pytest.fixture
+def private_livekit(tmp_path: Path) -> Iterator[PrivateLiveKit]:
+    """A server of the test's own, to kill and to start again."""
+    private = _started(tmp_path)
+    try:
+        yield private
+    finally:
+        private.stop()
+
+
+def _started(folder: Path) -> PrivateLiveKit:
     binary = livekit_server_binary()
     if binary is None:
         reason = "no livekit-server (make sets it up in .cache/bin)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("livekit")
-    for attempt in (1, 2, 3):
-        started = _start(binary, folder / f"server-{attempt}.log")
-        if started is not None:
-            break
-    else:
-        pytest.fail(f"livekit-server did not start: see {folder}")
-    process, server = started
-    try:
-        yield server
-    finally:
-        _stop(process)
+    for attempt in range(3):
+        private = _on_free_ports(binary, folder / f"server-{attempt}.log")
+        if private.start():
+            return private
+    pytest.fail(f"livekit-server did not start: see {folder}")
 
 
-def _start(binary: str, log: Path) -> tuple[subprocess.Popen[bytes], LiveKitServer] | None:
-    """Start on ports that are free now; None when one was taken meanwhile."""
+def _on_free_ports(binary: str, log: Path) -> PrivateLiveKit:
     http, tcp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_STREAM)
     udp, stun = _free_port(socket.SOCK_DGRAM), _free_port(socket.SOCK_DGRAM)
     key, secret = "testkey", uuid.uuid4().hex + uuid.uuid4().hex
-    config = CONFIG.format(http=http, tcp=tcp, udp=udp, stun=stun, key=key, secret=secret)
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [binary, "--config-body", config], stdout=sink, stderr=subprocess.STDOUT
-        )
-    http_url = f"http://127.0.0.1:{http}"
-    if not _answers(process, http_url):
-        _stop(process)
-        return None
-    return process, LiveKitServer(
+    server = LiveKitServer(
         url=f"ws://127.0.0.1:{http}",
-        http_url=http_url,
+        http_url=f"http://127.0.0.1:{http}",
         api_key=key,
         api_secret=secret,
         log=log,
     )
+    config = CONFIG.format(http=http, tcp=tcp, udp=udp, stun=stun, key=key, secret=secret)
+    return PrivateLiveKit(binary=binary, server=server, config=config)
 
 
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
@@ -119,15 +159,6 @@ def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
         except OSError:
             time.sleep(0.05)  # polling another process: there is nothing to wait on
     return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _free_port(kind: socket.SocketKind) -> int:

@@ -46,10 +46,14 @@ CALLER_HERTZ = 440  # what the carrier's side says
 class Server(Protocol):
     """The livekit-server of the session."""
 
-    url: str
-    http_url: str
-    api_key: str
-    api_secret: str
+    @property
+    def url(self) -> str: ...
+    @property
+    def http_url(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+    @property
+    def api_secret(self) -> str: ...
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -214,7 +218,7 @@ class Bridge:
         environment["PYTHONUNBUFFERED"] = "1"
         command = [sys.executable, "-m", "bridge", "run", "--config", str(self.config)]
         with (self.folder / "stdout.log").open("ab") as sink:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 (a fork, no wait)
                 command,
                 cwd=self.folder,
                 env=environment,
@@ -926,7 +930,7 @@ async def room_service(server: Server) -> AsyncIterator[api.LiveKitAPI]:
     try:
         yield service
     finally:
-        await service.aclose()  # type: ignore[no-untyped-call]
+        await service.aclose()
 
 
 async def room_exists(server: Server, room: str) -> bool:

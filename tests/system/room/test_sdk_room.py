@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import math
@@ -12,17 +13,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from livekit import rtc
+from livekit import api, rtc
+from livekit.rtc.room import SimulateScenarioKind
 
 from bridge.room import convention, sdk
+from bridge.room.dispatch import RoomService
 from bridge.room.sdk import SdkRoom
 from bridge.room.seam import (
     AudioPublished,
+    DtmfRequested,
     JoinSpec,
     LeaveReason,
+    ParticipantJoined,
+    ParticipantLeft,
+    RoomClosed,
+    RoomError,
+    RoomGone,
     RoomHandlers,
     RoomNotice,
+    RoomReconnected,
+    RoomReconnecting,
     RpcHandler,
+    RpcRefused,
 )
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 
@@ -63,8 +75,10 @@ class Notices:
         self.seen.append(notice)
         self._changed.set()
 
-    async def until(self, wanted: Callable[[RoomNotice], bool]) -> RoomNotice:
-        async with asyncio.timeout(DEADLINE):
+    async def until(
+        self, wanted: Callable[[RoomNotice], bool], deadline: float = DEADLINE
+    ) -> RoomNotice:
+        async with asyncio.timeout(deadline):
             while True:
                 for notice in self.seen:
                     if wanted(notice):
@@ -108,6 +122,11 @@ class Bench:
         session, notices = self.session(rpc)
         await session.join(self.spec())
         return session, notices
+
+    def service(self) -> RoomService:
+        service = RoomService(self.server.url, self.keys)
+        self._stack.push_async_callback(service.close)
+        return service
 
     async def peer(self, identity: str = "agent") -> Peer:
         peer = Peer(identity)
@@ -157,6 +176,12 @@ class Peer:
             return phone is not None and attributes.items() <= phone.attributes.items()
 
         await self.until(shown)
+
+    def phone_muted(self, identity: str = "sip-+911") -> bool | None:
+        """Tell whether the phone's track is muted; None while there is none."""
+        phone = self.room.remote_participants.get(identity)
+        publications = list(phone.track_publications.values()) if phone is not None else []
+        return publications[0].muted if publications else None
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once *condition* holds; it is looked at after each event of the room."""
@@ -244,6 +269,13 @@ async def playing(session: SdkRoom, hertz: float) -> AsyncIterator[None]:
         await asyncio.wait({task})
 
 
+async def simulate(session: SdkRoom, scenario: Any) -> None:
+    """Break the connection under *session*; the SDK has the tool for it on its room."""
+    link = session._link
+    assert link is not None
+    await link._room.simulate_scenario(scenario)
+
+
 @pytest.fixture
 async def bench(livekit: Any) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
@@ -305,3 +337,327 @@ async def test_an_agents_tone_is_pulled_when_subscribed_before_it_publishes(benc
     await peer.talk(440)
     assert await notices.of(AudioPublished) == AudioPublished(identity="agent")
     await hear(session, 440)
+
+
+async def test_an_agents_tone_is_pulled_when_subscribed_long_after_it_published(
+    bench: Bench,
+) -> None:
+    peer = await bench.peer()
+    await peer.talk(440)
+    session, notices = await bench.joined()
+    assert await notices.of(AudioPublished) == AudioPublished(identity="agent")
+    assert session.pull(160) is None
+    session.subscribe(True)
+    await hear(session, 440)
+
+
+async def test_a_resubscribed_tone_is_pulled_again(bench: Bench) -> None:
+    peer = await bench.peer()
+    await peer.talk(440)
+    session, _ = await bench.joined()
+    for _ in range(3):
+        session.subscribe(True)
+        await hear(session, 440)
+        session.subscribe(False)
+        assert session.pull(160) is None
+    session.subscribe(True)
+    session.subscribe(False)
+    session.subscribe(True)
+    await hear(session, 440)
+
+
+async def test_two_agents_are_mixed(bench: Bench) -> None:
+    session, _ = await bench.joined()
+    session.subscribe(True)
+    first, second = await bench.peer("first"), await bench.peer("second")
+    await first.talk(400)
+    await hear(session, 400)
+    await second.talk(400)
+    loudest = 0
+    async with asyncio.timeout(DEADLINE):
+        async for _ in ticks():
+            pcm = session.pull(160)
+            loudest = max(loudest, *samples(pcm)) if pcm else loudest
+            if loudest > 22000:  # more than one of them alone can be
+                break
+
+
+async def test_discarded_audio_is_never_pulled(bench: Bench) -> None:
+    peer = await bench.peer()
+    await peer.talk(440)
+    session, _ = await bench.joined()
+    session.subscribe(True)
+    await hear(session, 440)
+    session.discard()
+    assert session.pull(160) is None
+
+
+async def test_mute_is_seen_and_lifted(bench: Bench) -> None:
+    peer = await bench.peer()
+    session, _ = await bench.joined()
+    await peer.until(lambda: peer.phone_muted() is False)
+    session.mute(True)
+    await peer.until(lambda: peer.phone_muted() is True)
+    session.mute(False)
+    await peer.until(lambda: peer.phone_muted() is False)
+    async with playing(session, 500):
+        await peer.hears(500)
+
+
+async def test_a_session_muted_before_its_join_publishes_a_muted_track(bench: Bench) -> None:
+    peer = await bench.peer()
+    session, _ = bench.session()
+    session.mute(True)
+    await session.join(bench.spec())
+    await peer.until(lambda: peer.phone_muted() is True)
+
+
+async def test_comings_and_goings_are_told_with_kind_and_count(bench: Bench) -> None:
+    early = await bench.peer("early")
+    await early.talk(440)
+    session, notices = await bench.joined()
+    first = await notices.of(ParticipantJoined)
+    assert first == ParticipantJoined(identity="early", kind="standard", at_join=True)
+    late = await bench.peer("late")
+    await late.talk(440)  # the server tells of those who publish at once
+    await notices.until(
+        lambda n: n == ParticipantJoined(identity="late", kind="standard", at_join=False)
+    )
+    assert set(session.others()) == {"early", "late"}
+    await late.close()
+    await notices.until(lambda n: n == ParticipantLeft(identity="late", others=1))
+    await early.close()
+    await notices.until(lambda n: n == ParticipantLeft(identity="early", others=0))
+    assert session.others() == []
+
+
+async def test_notices_follow_the_join_and_never_run_inside_it(bench: Bench) -> None:
+    await bench.peer("early")
+    seen_inside: list[RoomNotice] = []
+    session, notices = bench.session()
+    await session.join(bench.spec())
+    seen_inside.extend(notices.seen)
+    assert seen_inside == []
+    assert await notices.of(ParticipantJoined)
+
+
+async def test_dtmf_goes_both_ways(bench: Bench) -> None:
+    peer = await bench.peer()
+    session, notices = await bench.joined()
+    await session.publish_dtmf("#")
+    received = await asyncio.wait_for(peer.dtmf.get(), DEADLINE)
+    assert (received.code, received.digit) == (11, "#")
+    await peer.room.local_participant.publish_dtmf(code=10, digit="*")
+    assert await notices.of(DtmfRequested) == DtmfRequested(digit="*")
+    with pytest.raises(RoomError, match="no such key"):
+        await session.publish_dtmf("w")
+
+
+async def test_an_rpc_hears_who_calls_and_may_refuse(bench: Bench) -> None:
+    async def greet(identity: str, kind: str, payload: str) -> str:
+        return f"{identity} {kind} {payload}"
+
+    async def refuse(identity: str, kind: str, payload: str) -> str:
+        raise RpcRefused(403, "not yours")
+
+    async def break_down(identity: str, kind: str, payload: str) -> str:
+        raise ZeroDivisionError
+
+    peer = await bench.peer()
+    await bench.joined({"greet": greet, "refuse": refuse, "break": break_down})
+    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+
+    async def call(method: str) -> str:
+        return await peer.room.local_participant.perform_rpc(
+            destination_identity="sip-+911", method=method, payload="hello"
+        )
+
+    assert await call("greet") == "agent standard hello"
+    with pytest.raises(rtc.RpcError) as refused:
+        await call("refuse")
+    assert (refused.value.code, refused.value.message) == (403, "not yours")
+    with pytest.raises(rtc.RpcError) as broken:
+        await call("break")
+    assert broken.value.code == rtc.RpcError.ErrorCode.APPLICATION_ERROR
+    assert "Zero" not in broken.value.message
+
+
+async def test_a_full_reconnect_loses_nobody_and_restores_everything(bench: Bench) -> None:
+    peer = await bench.peer()
+    await peer.talk(440)
+    session, notices = await bench.joined()
+    session.subscribe(True)
+    await hear(session, 440)
+    session.mute(True)
+    await session.set_attributes({"bridge.hold": "true", "bridge.seq": "4"})
+    await simulate(session, SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+    await notices.of(RoomReconnecting)
+    waiting = [
+        asyncio.ensure_future(session.publish(b"%d" % n, convention.TOPIC)) for n in range(5)
+    ]
+    await notices.of(RoomReconnected)
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*waiting)
+        received = [(await peer.data.get()).data for _ in range(5)]
+    assert received == [b"0", b"1", b"2", b"3", b"4"]
+    await peer.until(lambda: peer.phone_muted() is True)
+    await peer.sees({"bridge.hold": "true", "bridge.seq": "4", "sip.callStatus": "dialing"})
+    await hear(session, 440)
+    assert session.others() == ["agent"]
+    assert not [notice for notice in notices.seen if isinstance(notice, ParticipantLeft)]
+    session.mute(False)
+    await peer.until(lambda: peer.phone_muted() is False)
+    await peer.tracks.get()  # the track of before
+    async with playing(session, 500):
+        await peer.hears(500)
+
+
+async def test_messages_sent_while_the_signalling_resumes_arrive_in_order(bench: Bench) -> None:
+    peer = await bench.peer()
+    session, notices = await bench.joined()
+    await session.publish(b"0", convention.TOPIC)
+    await simulate(session, SimulateScenarioKind.SIMULATE_SIGNAL_RECONNECT)
+    await notices.of(RoomReconnecting)
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*(session.publish(b"%d" % n, convention.TOPIC) for n in range(1, 5)))
+        received = [(await peer.data.get()).data for _ in range(5)]
+    assert received == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_deleted_room_is_told_and_ends_what_waits(bench: Bench) -> None:
+    session, notices = await bench.joined()
+    service = bench.service()
+    await service.delete_room(bench.room)
+    assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.DELETED)
+    with pytest.raises(RoomError):
+        await asyncio.wait_for(session.publish(b"x", convention.TOPIC), DEADLINE)
+    assert session.pull(160) is None
+    session.push(bytes(320))
+    await session.leave(LeaveReason.CLIENT_INITIATED)
+
+
+async def test_a_removed_participant_is_told_so(bench: Bench) -> None:
+    _, notices = await bench.joined()
+    async with api.LiveKitAPI(
+        bench.server.url, bench.keys.api_key, bench.keys.api_secret
+    ) as client:
+        await client.room.remove_participant(
+            api.RoomParticipantIdentity(room=bench.room, identity="sip-+911")
+        )
+    assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.REMOVED)
+
+
+async def test_another_with_our_identity_removes_us(bench: Bench) -> None:
+    _, notices = await bench.joined()
+    await bench.joined()
+    assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "seen"),
+    [
+        (LeaveReason.CLIENT_INITIATED, rtc.DisconnectReason.CLIENT_INITIATED),
+        (LeaveReason.USER_REJECTED, rtc.DisconnectReason.USER_REJECTED),
+        (LeaveReason.USER_UNAVAILABLE, rtc.DisconnectReason.USER_UNAVAILABLE),
+    ],
+)
+async def test_the_reason_of_leaving_reaches_the_others(
+    bench: Bench, reason: LeaveReason, seen: int
+) -> None:
+    peer = await bench.peer()
+    left: asyncio.Future[rtc.RemoteParticipant] = asyncio.get_running_loop().create_future()
+    peer.room.on("participant_disconnected", left.set_result)
+    session, notices = await bench.joined()
+    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+    await session.leave(reason)
+    await session.leave(reason)
+    gone = await asyncio.wait_for(left, DEADLINE)
+    assert gone.disconnect_reason == seen
+    assert not [notice for notice in notices.seen if isinstance(notice, RoomClosed)]
+
+
+async def test_what_was_sent_last_arrives_before_we_are_gone(bench: Bench) -> None:
+    peer = await bench.peer()
+    for number in range(5):
+        session, _ = await bench.joined()
+        await session.publish(b"%d" % number, convention.TOPIC)
+        await session.set_attributes({"sip.callStatus": "hangup"})
+        await session.leave(LeaveReason.CLIENT_INITIATED)
+        packet = await asyncio.wait_for(peer.data.get(), DEADLINE)
+        assert packet.data == b"%d" % number
+
+
+async def test_a_join_left_meanwhile_fails_at_once_and_ends_outside_the_room(
+    bench: Bench,
+) -> None:
+    session, notices = bench.session()
+    joining = asyncio.ensure_future(session.join(bench.spec()))
+    await asyncio.sleep(0)
+    await session.leave(LeaveReason.CLIENT_INITIATED)
+    with pytest.raises(RoomError, match="left while joining"):
+        await joining
+    await sdk.settle()
+    assert "sip-+911" not in await bench.service().participants(bench.room)
+    assert notices.seen == []
+
+
+async def test_a_cancelled_join_lets_the_connect_finish(bench: Bench) -> None:
+    session, _ = bench.session()
+    joining = asyncio.ensure_future(session.join(bench.spec()))
+    await asyncio.sleep(0)
+    joining.cancel()
+    await asyncio.wait({joining})
+    assert joining.cancelled()
+    await sdk.settle()
+    assert "sip-+911" not in await bench.service().participants(bench.room)
+    await session.join(bench.spec())
+
+
+async def test_a_refused_token_is_a_room_error(bench: Bench) -> None:
+    session, notices = bench.session()
+    spec = dataclasses.replace(bench.spec(), token="nonsense")
+    with pytest.raises(RoomError, match="could not be joined"):
+        await session.join(spec)
+    assert notices.seen == []
+    await session.join(bench.spec())
+
+
+async def test_nothing_of_ours_is_left_after_leaving(bench: Bench) -> None:
+    before = asyncio.all_tasks()
+    peer = await bench.peer()
+    await peer.talk(440)
+    steady = asyncio.all_tasks()
+    for _ in range(3):
+        session, _ = bench.session()
+        await session.join(bench.spec())
+        session.subscribe(True)
+        await hear(session, 440)
+        await session.leave(LeaveReason.CLIENT_INITIATED)
+        await sdk.settle()
+    assert asyncio.all_tasks() - steady == set()
+    await peer.close()
+    assert asyncio.all_tasks() - before == set()
+
+
+async def test_a_lost_room_is_rejoined_on_the_same_session(private_livekit: Any) -> None:
+    async with AsyncExitStack() as stack:
+        bench = Bench(private_livekit.server, stack)
+        session, notices = await bench.joined()
+        session.subscribe(True)
+        session.mute(True)
+        await session.set_attributes({"bridge.seq": "9"})
+        private_livekit.kill()
+        await notices.of(RoomReconnecting)
+        waiting = asyncio.ensure_future(session.publish(b"late", convention.TOPIC))
+        closed = await notices.until(lambda n: isinstance(n, RoomClosed), deadline=60)
+        assert closed == RoomClosed(why=RoomGone.LOST)
+        await asyncio.to_thread(private_livekit.start)
+        peer = await bench.peer()
+        await peer.talk(440)
+        await session.join(bench.spec())
+        await asyncio.wait_for(waiting, DEADLINE)
+        assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"late"
+        await peer.sees({"bridge.seq": "9"})
+        await peer.until(lambda: peer.phone_muted() is True)
+        await hear(session, 440)
+    await sdk.settle()

@@ -9,84 +9,84 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.carrier import script
+from bridge.carrier import script, steps
 from bridge.carrier.script import ScriptError, parse
 
 pytestmark = pytest.mark.unit
 
 STEPS = [
-    ("invite offerless", script.Invite(body=None)),
-    ("invite sendonly", script.Invite(body="sendonly")),
-    ("ring", script.Ring(seconds=0)),
-    ("ring 2s with 183", script.Ring(seconds=2, status=183)),
-    ("early media", script.EarlyMedia(hertz=425, seconds=0)),
-    ("early media 440 1.5s", script.EarlyMedia(hertz=440, seconds=1.5)),
-    ("answer", script.Answer(after=0)),
-    ("answer after 2s", script.Answer(after=2)),
-    ("answer after 2s inactive", script.Answer(after=2, body="inactive")),
-    ("talk", script.Talk(seconds=None)),
-    ("talk 5s", script.Talk(seconds=5)),
-    ("tone 440", script.Tone(hertz=440, seconds=None)),
-    ("tone 440 for 2m", script.Tone(hertz=440, seconds=120)),
-    ("play hello.wav", script.Play(file="hello.wav", seconds=None)),
-    ("wait 500ms", script.Wait(seconds=0.5)),
-    ("stay", script.Stay(seconds=None)),
-    ("hold sendonly 3s", script.Hold(body="sendonly", seconds=3)),
-    ("hold sendonly for 3s", script.Hold(body="sendonly", seconds=3)),
-    ("hold offerless", script.Hold(body="sendonly", late=True)),
-    ("hold offerless-inactive", script.Hold(body="inactive", late=True)),
-    ("hold update", script.Hold(body="sendonly", method="UPDATE")),
-    ("hold update-no-media", script.Hold(body="no-media", method="UPDATE")),
+    ("invite offerless", steps.Invite(body=None)),
+    ("invite sendonly", steps.Invite(body="sendonly")),
+    ("ring", steps.Ring(seconds=0)),
+    ("ring 2s with 183", steps.Ring(seconds=2, status=183)),
+    ("early media", steps.EarlyMedia(hertz=425, seconds=0)),
+    ("early media 440 1.5s", steps.EarlyMedia(hertz=440, seconds=1.5)),
+    ("answer", steps.Answer(after=0)),
+    ("answer after 2s", steps.Answer(after=2)),
+    ("answer after 2s inactive", steps.Answer(after=2, body="inactive")),
+    ("talk", steps.Talk(seconds=None)),
+    ("talk 5s", steps.Talk(seconds=5)),
+    ("tone 440", steps.Tone(hertz=440, seconds=None)),
+    ("tone 440 for 2m", steps.Tone(hertz=440, seconds=120)),
+    ("play hello.wav", steps.Play(file="hello.wav", seconds=None)),
+    ("wait 500ms", steps.Wait(seconds=0.5)),
+    ("stay", steps.Stay(seconds=None)),
+    ("hold sendonly 3s", steps.Hold(body="sendonly", seconds=3)),
+    ("hold sendonly for 3s", steps.Hold(body="sendonly", seconds=3)),
+    ("hold offerless", steps.Hold(body="sendonly", late=True)),
+    ("hold offerless-inactive", steps.Hold(body="inactive", late=True)),
+    ("hold update", steps.Hold(body="sendonly", method="UPDATE")),
+    ("hold update-no-media", steps.Hold(body="no-media", method="UPDATE")),
     (
         "hold zero-address on new connection without rtp",
-        script.Hold(body="zero-address", new_connection=True, rtp=False),
+        steps.Hold(body="zero-address", new_connection=True, rtp=False),
     ),
-    ("resume", script.Resume()),
-    ("resume offerless", script.Resume(late=True)),
-    ("resume update on new connection", script.Resume(method="UPDATE", new_connection=True)),
-    ("resume no-direction", script.Resume(body="no-direction")),
-    ("reinvite", script.Reinvite()),
-    ("reinvite t38", script.Reinvite(body="t38")),
-    ("reinvite update", script.Reinvite(method="UPDATE")),
-    ("move", script.Move()),
-    ("dtmf 12#", script.Dtmf(digits="12#")),
-    ("dtmf 12a by info", script.Dtmf(digits="12A", info=True)),
-    ("busy", script.Refuse(status=486)),
-    ("busy 600", script.Refuse(status=600)),
-    ("decline", script.Refuse(status=603)),
-    ("reject 404 cause 1", script.Refuse(status=404, cause=1)),
-    ("no answer", script.NoAnswer(after=None)),
-    ("no answer after 3s", script.NoAnswer(after=3)),
-    ("redirect 302 sip:1@a", script.Redirect(status=302, to="sip:1@a")),
-    ("challenge 401", script.Challenge(status=401)),
-    ("close connection", script.CloseConnection()),
-    ("loss 5%", script.Loss(percent=5)),
-    ("jitter 30ms", script.Jitter(seconds=0.03)),
-    ("rtp off", script.Rtp(on=False)),
-    ("options", script.Options()),
-    ("refer 200", script.Refer(to="200")),
-    ("cancel after 1s", script.Cancel(after=1)),
-    ("hangup", script.Hangup()),
-    ("hangup on new connection cause 16", script.Hangup(new_connection=True, cause=16)),
-    ("hangup cause 16 on new connection", script.Hangup(new_connection=True, cause=16)),
-    ("expect answer recvonly", script.ExpectAnswer(direction="recvonly")),
-    ("expect answer port0", script.ExpectAnswer(direction="port0")),
-    ("expect version +1", script.ExpectVersion(step=1)),
-    ("expect version same", script.ExpectVersion(step=0)),
-    ("expect audio", script.ExpectAudio(hertz=None, within=5)),
-    ("expect audio 440 within 3s", script.ExpectAudio(hertz=440, within=3)),
-    ("expect quiet 2s", script.ExpectQuiet(seconds=2)),
-    ("expect silence 2s", script.ExpectSilence(seconds=2)),
-    ("expect rtp within 1s", script.ExpectRtp(within=1)),
-    ("expect dtmf 12# within 1s", script.ExpectDtmf(digits="12#", within=1)),
-    ("expect hangup within 1s cause 16", script.ExpectHangup(within=1, cause=16)),
-    ("expect status 487", script.ExpectStatus(status=487, within=10)),
-    ("expect header X-A b", script.ExpectHeader(name="X-A", value="b")),
+    ("resume", steps.Resume()),
+    ("resume offerless", steps.Resume(late=True)),
+    ("resume update on new connection", steps.Resume(method="UPDATE", new_connection=True)),
+    ("resume no-direction", steps.Resume(body="no-direction")),
+    ("reinvite", steps.Reinvite()),
+    ("reinvite t38", steps.Reinvite(body="t38")),
+    ("reinvite update", steps.Reinvite(method="UPDATE")),
+    ("move", steps.Move()),
+    ("dtmf 12#", steps.Dtmf(digits="12#")),
+    ("dtmf 12a by info", steps.Dtmf(digits="12A", info=True)),
+    ("busy", steps.Refuse(status=486)),
+    ("busy 600", steps.Refuse(status=600)),
+    ("decline", steps.Refuse(status=603)),
+    ("reject 404 cause 1", steps.Refuse(status=404, cause=1)),
+    ("no answer", steps.NoAnswer(after=None)),
+    ("no answer after 3s", steps.NoAnswer(after=3)),
+    ("redirect 302 sip:1@a", steps.Redirect(status=302, to="sip:1@a")),
+    ("challenge 401", steps.Challenge(status=401)),
+    ("close connection", steps.CloseConnection()),
+    ("loss 5%", steps.Loss(percent=5)),
+    ("jitter 30ms", steps.Jitter(seconds=0.03)),
+    ("rtp off", steps.Rtp(on=False)),
+    ("options", steps.Options()),
+    ("refer 200", steps.Refer(to="200")),
+    ("cancel after 1s", steps.Cancel(after=1)),
+    ("hangup", steps.Hangup()),
+    ("hangup on new connection cause 16", steps.Hangup(new_connection=True, cause=16)),
+    ("hangup cause 16 on new connection", steps.Hangup(new_connection=True, cause=16)),
+    ("expect answer recvonly", steps.ExpectAnswer(direction="recvonly")),
+    ("expect answer port0", steps.ExpectAnswer(direction="port0")),
+    ("expect version +1", steps.ExpectVersion(step=1)),
+    ("expect version same", steps.ExpectVersion(step=0)),
+    ("expect audio", steps.ExpectAudio(hertz=None, within=5)),
+    ("expect audio 440 within 3s", steps.ExpectAudio(hertz=440, within=3)),
+    ("expect quiet 2s", steps.ExpectQuiet(seconds=2)),
+    ("expect silence 2s", steps.ExpectSilence(seconds=2)),
+    ("expect rtp within 1s", steps.ExpectRtp(within=1)),
+    ("expect dtmf 12# within 1s", steps.ExpectDtmf(digits="12#", within=1)),
+    ("expect hangup within 1s cause 16", steps.ExpectHangup(within=1, cause=16)),
+    ("expect status 487", steps.ExpectStatus(status=487, within=10)),
+    ("expect header X-A b", steps.ExpectHeader(name="X-A", value="b")),
     (
         "expect reinvite sendonly within 2s",
-        script.ExpectRequest(method="REINVITE", direction="sendonly", within=2),
+        steps.ExpectRequest(method="REINVITE", direction="sendonly", within=2),
     ),
-    ("expect refer", script.ExpectRequest(method="REFER", direction=None, within=10)),
+    ("expect refer", steps.ExpectRequest(method="REFER", direction=None, within=10)),
 ]
 
 ERRORS = [
@@ -110,7 +110,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("text", "step"), STEPS)
-def test_a_statement_becomes_its_step(text: str, step: script.Step) -> None:
+def test_a_statement_becomes_its_step(text: str, step: steps.Step) -> None:
     assert parse(text) == (dataclasses.replace(step, text=text, position=1),)
 
 
@@ -122,8 +122,8 @@ def test_an_error_names_the_position_and_what_is_allowed(text: str, message: str
 
 
 def test_statements_are_separated_by_semicolons_and_lines() -> None:
-    steps = parse("answer after 2s ; talk 5s\n\n hold sendonly;;resume;")
-    assert [(step.text, step.position) for step in steps] == [
+    found = parse("answer after 2s ; talk 5s\n\n hold sendonly;;resume;")
+    assert [(step.text, step.position) for step in found] == [
         ("answer after 2s", 1),
         ("talk 5s", 19),
         ("hold sendonly", 29),
@@ -142,5 +142,5 @@ def test_every_statement_and_every_expectation_stands_in_the_table_above() -> No
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ScriptError):
-        steps = parse(text)
-        assert all(text[step.position - 1 :].startswith(step.text) for step in steps)
+        found = parse(text)
+        assert all(text[step.position - 1 :].startswith(step.text) for step in found)

@@ -1,0 +1,82 @@
+"""A machine's snapshot as JSON, for the journal, and back.
+
+Written from the types of the dataclasses, so a new field needs no line here.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from bridge.call.state import MachineSnapshot
+
+
+def dump(saved: MachineSnapshot) -> dict[str, Any]:
+    """Return the JSON object of *saved*."""
+    document: dict[str, Any] = _dump(saved)
+    return document
+
+
+def load(document: Mapping[str, Any]) -> MachineSnapshot:
+    """Return the snapshot that *document* (as made by `dump`) describes.
+
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` for another shape.
+    """
+    saved: MachineSnapshot = _load(MachineSnapshot, document)
+    return saved
+
+
+def _dump(value: Any) -> Any:
+    if is_dataclass(value):
+        return {item.name: _dump(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_dump(key): _dump(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(_dump(item) for item in value)
+    if isinstance(value, (tuple, list)):
+        return [_dump(item) for item in value]
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _load(kind: Any, value: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _load(next(arm for arm in typing.get_args(kind) if arm is not type(None)), value)
+    if origin is not None:
+        return _load_container(origin, typing.get_args(kind), value)
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = _hints(kind)
+        return kind(
+            **{item.name: _load(hints[item.name], value[item.name]) for item in fields(kind)}
+        )
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    return value
+
+
+def _load_container(origin: Any, args: tuple[Any, ...], value: Any) -> Any:
+    if origin is frozenset:
+        return frozenset(_load(args[0], item) for item in value)
+    if origin is tuple:
+        if args[-1] is Ellipsis:
+            return tuple(_load(args[0], item) for item in value)
+        return tuple(_load(arm, item) for arm, item in zip(args, value, strict=True))
+    if issubclass(origin, Mapping):
+        loaded = {_load(args[0], key): _load(args[1], item) for key, item in value.items()}
+        return MappingProxyType(loaded)
+    raise TypeError(origin)

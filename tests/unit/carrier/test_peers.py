@@ -1,0 +1,221 @@
+"""What the carrier does towards a peer written by hand in bytes: right ones and wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge.carrier.carrier import Carrier
+from bridge.sip.framing import StreamFramer
+
+pytestmark = pytest.mark.unit
+
+SDP = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=audio 40000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n"
+)
+CONTACT = "sip:100@127.0.0.1:1;transport=tls"
+
+
+@dataclass
+class Hand:
+    """A TCP client that writes SIP by hand."""
+
+    port: int
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    framer: StreamFramer = field(default_factory=StreamFramer)
+    frames: list[str] = field(default_factory=list)
+    tag: str = ""
+    branches: int = 0
+
+    def send(
+        self,
+        method: str,
+        cseq: int,
+        *more: str,
+        uri: str = CONTACT,
+        body: str = "",
+        branch: str | None = None,
+        route: bool = True,
+    ) -> None:
+        self.branches += 1
+        initial = not self.tag
+        kept = branch or f"z9hG4bK{self.branches}"
+        lines = [
+            f"{method} {'sip:100@127.0.0.1' if initial else uri} SIP/2.0",
+            f"Via: SIP/2.0/TCP 127.0.0.1:9;branch={kept}",
+            "Max-Forwards: 70",
+            "From: <sip:me@127.0.0.1>;tag=mine",
+            f"To: <sip:100@127.0.0.1>{self.tag and ';tag=' + self.tag}",
+            "Call-ID: by-hand",
+            f"CSeq: {cseq} {method}",
+            *more,
+        ]
+        if not any(line.startswith("Contact") for line in more):
+            lines.append("Contact: <sip:me@127.0.0.1:9;transport=tcp>")
+        if route and not initial:
+            lines.append(f"Route: <sip:127.0.0.1:{self.port};transport=tcp;lr>")
+        if body:
+            lines.append("Content-Type: application/sdp")
+        lines += [f"Content-Length: {len(body)}", "", body]
+        self.writer.write("\r\n".join(lines).encode())
+
+    async def receive(self, start: str) -> str:
+        """Return the next message that begins with *start*; others are dropped."""
+        async with asyncio.timeout(5):
+            while True:
+                while self.frames:
+                    frame = self.frames.pop(0)
+                    if frame.startswith(start):
+                        found = re.search(r"\r\nTo: .*;tag=(\S+)", frame)
+                        self.tag = found[1] if found and "200" in start else self.tag
+                        return frame
+                fed = self.framer.feed(await self.reader.read(65536))
+                self.frames += [frame.decode() for frame in fed if isinstance(frame, bytes)]
+
+    async def call(self) -> str:
+        self.send("INVITE", 1, body=SDP)
+        answer = await self.receive("SIP/2.0 200")
+        self.send("ACK", 1)
+        return answer
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    async with Carrier() as made:
+        yield made
+
+
+@pytest.fixture
+async def hand(carrier: Carrier) -> AsyncIterator[Hand]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", carrier.port)
+    yield Hand(carrier.port, reader, writer)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def run(carrier: Carrier, script: str) -> asyncio.Task[str | None]:
+    async def answered() -> str | None:
+        leg = await carrier.incoming()
+        return (await leg.run(script)).failed
+
+    return asyncio.create_task(answered())
+
+
+async def test_the_answer_is_exotel_like(carrier: Carrier, hand: Hand) -> None:
+    running = await run(carrier, "answer; expect hangup within 5s")
+    answer = await hand.call()
+    assert f"Record-Route: <sip:127.0.0.1:{carrier.port};transport=tcp;lr>" in answer
+    assert "Contact: <sip:100@127.0.0.1:1;transport=tls>" in answer
+    assert re.search(r"Allow: (?!.*UPDATE)INVITE, ACK", answer)
+    assert "o=root " in answer
+    assert "m=audio" in answer
+    hand.send("BYE", 2)
+    await hand.receive("SIP/2.0 200")
+    assert await running is None
+
+
+async def test_a_200_is_repeated_until_its_ack(carrier: Carrier, hand: Hand) -> None:
+    running = await run(carrier, "answer; expect hangup within 5s")
+    hand.send("INVITE", 1, body=SDP)
+    first = await hand.receive("SIP/2.0 200")
+    second = await hand.receive("SIP/2.0 200")
+    assert first == second
+    hand.send("ACK", 1)
+    hand.send("BYE", 2, branch="z9hG4bKbye")
+    once = await hand.receive("SIP/2.0 200")
+    hand.send("BYE", 2, branch="z9hG4bKbye")
+    assert await hand.receive("SIP/2.0 200") == once
+    assert await running is None
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"route": False}, "BYE lacks the Route of our Record-Route"),
+        ({"uri": "sip:100@127.0.0.1"}, "BYE is not addressed to our Contact"),
+        ({"cseq": 1}, "BYE repeats CSeq 1"),
+    ],
+)
+async def test_a_wrong_request_in_the_dialog_is_answered_and_fails_the_leg(
+    carrier: Carrier, hand: Hand, more: dict[str, object], fault: str
+) -> None:
+    running = await run(carrier, "answer; expect hangup within 5s")
+    await hand.call()
+    wanted: dict[str, object] = {"cseq": 2, **more}
+    hand.send("BYE", int(str(wanted.pop("cseq"))), **wanted)  # type: ignore[arg-type]
+    await hand.receive("SIP/2.0 200")
+    assert await running == fault
+
+
+async def test_requests_outside_any_dialog_are_answered(carrier: Carrier, hand: Hand) -> None:
+    hand.send("OPTIONS", 1)
+    await hand.receive("SIP/2.0 200 ")
+    hand.tag = "unknown"
+    hand.send("BYE", 2)
+    await hand.receive("SIP/2.0 481 ")
+    hand.tag = ""
+    hand.send("REGISTER", 3, "Expires: 60")
+    assert "Expires: 60" in await hand.receive("SIP/2.0 200 ")
+    assert list(carrier.registered) == ["sip:100@127.0.0.1"]
+
+
+async def test_a_broken_contact_is_noted_and_the_carrier_goes_on(
+    carrier: Carrier, hand: Hand
+) -> None:
+    hand.send("INVITE", 1, "Contact: <sip:", body=SDP)
+    await hand.receive("SIP/2.0 400 ")
+    hand.send("OPTIONS", 1)
+    await hand.receive("SIP/2.0 200 ")
+    assert len(carrier.rejected) == 1
+
+
+def credentials(challenge: str, user: str, password: str) -> str:
+    nonce = re.search(r'nonce="(\w+)"', challenge)
+    realm = re.search(r'realm="([\w.]+)"', challenge)
+    assert nonce is not None
+    assert realm is not None
+
+    def md5(text: str) -> str:
+        return hashlib.md5(text.encode()).hexdigest()
+
+    uri = "sip:100@127.0.0.1"
+    ha1, ha2 = md5(f"{user}:{realm[1]}:{password}"), md5(f"INVITE:{uri}")
+    digest = md5(f"{ha1}:{nonce[1]}:00000001:abc:auth:{ha2}")
+    return (
+        f'Proxy-Authorization: Digest username="{user}", realm="{realm[1]}", '
+        f'nonce="{nonce[1]}", uri="{uri}", response="{digest}", qop=auth, nc=00000001, '
+        'cnonce="abc"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("password", "status", "failed"),
+    [
+        ("right", "200", None),
+        ("wrong", "403", "the digest response is wrong"),
+    ],
+)
+async def test_a_call_is_challenged_and_its_digest_checked(
+    hand: Hand, carrier: Carrier, password: str, status: str, failed: str | None
+) -> None:
+    carrier.credentials = ("me", "right")
+    running = await run(carrier, "answer; expect hangup within 5s")
+    hand.send("INVITE", 1, body=SDP)
+    challenge = await hand.receive("SIP/2.0 407 ")
+    hand.send("ACK", 1, branch="z9hG4bK1")
+    hand.send("INVITE", 2, credentials(challenge, "me", password), body=SDP)
+    await hand.receive(f"SIP/2.0 {status} ")
+    if failed is None:
+        hand.send("ACK", 2)
+        hand.send("BYE", 3)
+        await hand.receive("SIP/2.0 200")
+    else:
+        hand.send("ACK", 2)
+    assert await running == failed
