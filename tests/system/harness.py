@@ -32,6 +32,7 @@ from livekit import api
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.media import Media, tone_source
 from trunkbridge import Client
+from trunkbridge.client import Call
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = Path(__file__).with_name("sipp")
@@ -325,6 +326,10 @@ class Bridge:
         return "\n".join(line.text for line in self.logs[-count:])
 
     # what it says by HTTP
+
+    async def dial(self, phone_number: str, **fields: Any) -> Call:
+        """Dial by the API, over the trunk ``carrier``."""
+        return await self.client.dial(phone_number, **{"trunk": "carrier", **fields})
 
     async def resource(self, call_id: str) -> dict[str, Any]:
         """Return the call as the API shows it."""
@@ -695,7 +700,7 @@ class Sipp:
     transport: str = "t1"
     keys: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
-    media_port: int = 0
+    rtp_port: int = 0  # what its SDP says; 0: SIPp's own, which only sends back what it gets
     _process: asyncio.subprocess.Process | None = None
     _server: asyncio.Server | None = None
     _said: list[str] = field(default_factory=list)
@@ -710,19 +715,20 @@ class Sipp:
             missing("sipp")
         assert binary is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.media_port = self.media_port or free_port(socket.SOCK_DGRAM)
+        own = free_port(socket.SOCK_DGRAM)
         self._server = await asyncio.start_server(self._channel, "127.0.0.1", 0)
         channel = self._server.sockets[0].getsockname()[1]
         command = [binary, *([self.target] if self.target else [])]
         command += ["-sf", str(SCENARIOS / f"{self.scenario}.xml"), "-t", self.transport]
         command += ["-i", self.host, "-p", str(self.port), "-m", "1", "-nostdin"]
-        command += ["-mi", self.host, "-mp", str(self.media_port), "-cp", str(free_port())]
+        command += ["-mi", self.host, "-mp", str(own), "-cp", str(free_port())]
         command += ["-timeout", "90", "-timeout_error"]
         if "<sendCmd>" in (SCENARIOS / f"{self.scenario}.xml").read_text():
             command += ["-3pcc", f"127.0.0.1:{channel}"]
         command += ["-trace_msg", "-message_file", str(self.folder / "messages.log")]
         command += ["-trace_err", "-error_file", str(self.folder / "errors.log")]
-        for name, value in self.keys.items():
+        keys = {"number": "callee", "rtp_port": str(self.rtp_port or own), **self.keys}
+        for name, value in keys.items():
             command += ["-key", name, value]
         with (self.folder / "screen.log").open("wb") as sink:
             self._process = await asyncio.create_subprocess_exec(
@@ -801,10 +807,10 @@ class Sipp:
     def story(self) -> str:
         """Return SIPp's own account, for a failure."""
         parts = []
-        for name in ("errors.log", "messages.log", "screen.log"):
+        for name in ("errors.log", "messages.log"):
             file = self.folder / name
             if file.exists():
-                parts.append(f"--- {name}\n{file.read_text('utf-8', 'replace')[-6000:]}")
+                parts.append(f"--- {name}\n{file.read_text('utf-8', 'replace')[-4000:]}")
         return "\n".join(parts)
 
 

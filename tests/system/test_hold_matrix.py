@@ -109,7 +109,7 @@ async def _connected(
     else:
         room = desk.room()
         agent = await desk.agent(room, rate=8000)
-        await bridge.client.dial("+919000000005", room=room)
+        await bridge.dial("+919000000005", room=room)
         leg = await carrier.incoming()
         await leg.run("answer")
     await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")

@@ -44,7 +44,7 @@ async def test_nothing_the_agent_says_before_the_answer_reaches_the_carrier(desk
     bridge = await desk.bridge(carrier)
     room = desk.room()
     agent = await desk.agent(room)
-    call = await bridge.client.dial("+919000000008", room=room)
+    call = await bridge.dial("+919000000008", room=room)
     leg = await carrier.incoming()
     await leg.run("early media 425; expect silence 2s")
     fine(leg)
@@ -122,7 +122,7 @@ async def test_the_phone_of_an_outbound_call_says_that_it_dials_and_then_that_it
     bridge = await desk.bridge(carrier)
     room = desk.room()
     agent = await desk.agent(room)
-    call = await bridge.client.dial("+919000000009", room=room)
+    call = await bridge.dial("+919000000009", room=room)
     assert call.accepted["room_name"] == room
     leg = await carrier.incoming()
     phone = await agent.phone()

@@ -224,7 +224,7 @@ async def test_delete_hangs_up_an_answered_call(desk: Desk) -> None:
 async def test_delete_cancels_a_ringing_call(desk: Desk) -> None:
     carrier = await desk.carrier(default="no answer")
     bridge = await desk.bridge(carrier)
-    call = await bridge.client.dial("+919000000006")
+    call = await bridge.dial("+919000000006")
     await bridge.seen(call.id, "call_ringing")
     await call.hangup()
     ended = await bridge.ended(call.id)
@@ -267,7 +267,7 @@ async def test_a_daemon_killed_in_mid_call_ends_the_call_and_its_room_at_the_nex
 ) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    call = await bridge.client.dial("+919000000007")
+    call = await bridge.dial("+919000000007")
     leg = await carrier.incoming()
     await leg.run("answer")
     agent = await desk.agent(call.accepted["room_name"])
