@@ -258,8 +258,7 @@ class Peer(Node):
         return flow
 
     def fresh_flow(self, agent: Agent) -> Flow:
-        flow = self.net.open(self, "tcp", agent)
-        return flow
+        return self.net.open(self, "tcp", agent)
 
     def say(self, message: Request | Response | bytes, flow: Flow) -> None:
         data = message if isinstance(message, bytes) else message.encode()
