@@ -64,6 +64,8 @@ async def _begin(leg: Leg, found: Script) -> None:
     extra = leg.behaviour.headers
     if leg.dialog.record_route is not None:
         extra = (("Record-Route", leg.dialog.record_route), *extra)
+    # Exotel names its call in every INVITE.
+    extra = (("X-Exotel-CallSid", leg.dialog.call_id.partition("@")[0]), *extra)
     described = leg.session.describe(body) if body is not None else b""
     late = None if body is not None else "answer"
     leg.invited = leg.send("INVITE", peer, body=described, headers=extra, late_body=late)
