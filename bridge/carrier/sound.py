@@ -132,12 +132,15 @@ def audible(samples: Sequence[int], hertz: int | None = None) -> bool:
 
 
 def read_wav(path: Path | str) -> array[int]:
-    """Return the samples of a 16-bit WAV file as 8 kHz mono; ValueError for any other width."""
-    with wave.open(str(path), "rb") as file:
-        if file.getsampwidth() != 2:
-            raise ValueError(f"{path}: only 16-bit WAV files can be played")
-        channels, rate = file.getnchannels(), file.getframerate()
-        samples = array("h", file.readframes(file.getnframes()))
+    """Return the samples of a 16-bit WAV file as 8 kHz mono; ValueError for anything else."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise ValueError(f"{path}: only 16-bit WAV files can be played")
+            channels, rate = file.getnchannels(), file.getframerate()
+            samples = array("h", file.readframes(file.getnframes()))
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{path}: not a WAV file: {error}") from None
     if sys.byteorder == "big":
         samples.byteswap()
     return resample(samples[::channels], rate)

@@ -262,3 +262,43 @@ async def test_a_fax_offer_that_is_answered_with_200_is_noticed(pair: Pair) -> N
     """Our callee answers T.38 with port 0 and 200; a script that wants 488 notices."""
     failed = await pair.call("expect audio 1000 within 3s; reinvite t38")
     assert failed == 'step 2 "reinvite t38": answered 200 OK, 488 expected'
+
+
+FAILING = {
+    "expect quiet 300ms": "there was sound",
+    "expect silence 300ms": "RTP came during the expected silence",
+    "expect hangup within 200ms": "the far end did not hang up within 0.2s",
+    "expect dtmf 1 within 200ms": 'the keys heard are "", "1" expected',
+    "expect answer recvonly": "the SDP says sendrecv, recvonly expected",
+    "expect status 183": "answered 200 OK, 183 expected",
+    "expect reinvite within 200ms": "no REINVITE within 0.2s",
+    "expect header X-A": "the far end sent no request",
+    "hold inactive; expect rtp within 200ms": "no RTP within 0.2s",
+    "talk 100ms; expect version same": "there are no two SDP versions to compare",
+    "answer": "only a called leg can do this",
+    "play nowhere.wav": "[Errno 2] No such file or directory: 'nowhere.wav'",
+}
+PASSING = (
+    "expect status 200; hold inactive; expect quiet 300ms; expect silence 300ms",
+    "talk 100ms; reinvite; expect version +1; expect answer sendrecv",
+    "reinvite recvonly; expect answer sendonly; options; reinvite update",
+    "hold sendonly; expect answer recvonly; hold no-media; expect answer port0",
+    "talk 200ms; rtp off; stay 100ms; rtp on; expect rtp",
+)
+
+
+async def test_every_expectation_can_fail(pair: Pair) -> None:
+    async def failure(script: str) -> str | None:
+        return (await pair.caller.call(pair.address(), f"expect audio; {script}")).failed
+
+    found = await asyncio.gather(*(failure(script) for script in FAILING))
+    for reason, wanted in zip(found, FAILING.values(), strict=True):
+        assert reason is not None
+        assert reason.endswith(wanted)
+
+
+async def test_the_same_expectations_can_hold(pair: Pair) -> None:
+    reports = await asyncio.gather(
+        *(pair.caller.call(pair.address(), f"expect audio; {script}") for script in PASSING)
+    )
+    assert [report.failed for report in reports] == [None] * len(PASSING)
