@@ -5,6 +5,7 @@ RFC 3261 20, RFC 3326 (Reason), RFC 3581 (rport).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ MAX_CSEQ = 2**31 - 1
 
 # What belongs to a URI and never to a Contact header (RFC 3261 19.1.1, 20.10; RFC 5626, 5923).
 _URI_PARAMS = frozenset({"transport", "maddr", "lr", "user", "ttl", "method", "ob", "alias"})
+_NOT_IN_URI = re.compile('[\x00-\x20\x7f"<>?@]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +116,7 @@ def parse_contact(text: str) -> NameAddr:
     """
     if text.strip(LWS) == "*":
         raise ParseError("Contact is a wildcard")
-    address = parse_name_addr(text)
-    if "<" in text:
-        return address
-    return _moved_to_uri(address, tuple(p for p in address.params if p[0].lower() in _URI_PARAMS))
+    return _moved_to_uri(text, _URI_PARAMS)
 
 
 def parse_route(text: str) -> NameAddr:
@@ -126,14 +125,24 @@ def parse_route(text: str) -> NameAddr:
     DEVIATION: a bare URI is not allowed here (RFC 3261 20.30, 20.34) but Exotel sends it;
     all its parameters are taken as URI parameters, else ``lr`` would be lost.
     """
+    return _moved_to_uri(text, None)
+
+
+def _moved_to_uri(text: str, names: frozenset[str] | None) -> NameAddr:
+    """Read an address; of a bare URI, give it back the parameters *names* (None: all).
+
+    What could not stand in a URI (quotes, blanks, ``?``) stays with the header.
+    """
     address = parse_name_addr(text)
-    return address if "<" in text else _moved_to_uri(address, address.params)
-
-
-def _moved_to_uri(address: NameAddr, moved: Params) -> NameAddr:
-    if not moved or not isinstance(address.uri, SipUri):
+    if "<" in text or not isinstance(address.uri, SipUri):
         return address
-    kept = tuple(p for p in address.params if p not in moved)
+    moved = tuple(
+        (name, value)
+        for name, value in address.params
+        if (names is None or name.lower() in names)
+        and _NOT_IN_URI.search(f"{name}{value or ''}") is None
+    )
+    kept = tuple(param for param in address.params if param not in moved)
     return replace(address, uri=replace(address.uri, params=moved), params=kept)
 
 

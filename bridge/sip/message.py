@@ -414,7 +414,7 @@ def _read_fields(lines: list[str]) -> tuple[list[tuple[str, str, str]], ParseErr
     fields: list[tuple[str, str, str]] = []
     error: ParseError | None = None
     if len(lines) > MAX_HEADERS + 1:
-        error = ParseError(f"Message has more than {MAX_HEADERS} header fields")
+        error = ParseError(f"Message has more than {MAX_HEADERS} header fields", 513)
         del lines[MAX_HEADERS + 1 :]
     for line in lines[1:]:
         name, colon, value = line.partition(":")

@@ -22,7 +22,7 @@ from bridge.sip.message import Headers, Message, Request, Response, read
 
 MAX_FORWARDS = "70"
 # RFC 3261 17.1.1.2: "The client transaction SHOULD start timer D when it enters the
-# "Completed" state [...] with a value of at least 32 seconds for unreliable transports".
+# "Completed" state, with a value of at least 32 seconds for unreliable transports".
 TIMER_D = 32.0
 
 
@@ -112,6 +112,7 @@ class Transaction(ABC):
 
     kind: ClassVar[str]
     retransmission: ClassVar[str]  # the letter of the timer that sends again
+    failure: ClassVar[str]  # the letter of the timer that gives up; the others just end
 
     __slots__ = ("_deadlines", "_interval", "flow", "request", "state", "timers")
 
@@ -150,25 +151,35 @@ class Transaction(ABC):
         due = [letter for letter, at in self._deadlines.items() if at <= now]
         ending = [letter for letter in due if letter != self.retransmission]
         if ending:
-            return self._expired(ending[0])
-        return self._retransmitted(now) if due else []
+            return self._terminate(*([TxTimeout()] if self.failure in ending else []))
+        if not due:
+            return []
+        self._interval = self._longer()
+        self._deadlines[self.retransmission] = now + self._interval
+        return self._again()
 
     @abstractmethod
     def receive(self, message: Message, now: float) -> list[TxOutput]:
         """Take a message that matches this transaction."""
 
-    @abstractmethod
     def send_failed(self, now: float) -> list[TxOutput]:
         """Take the news that a `TxSend` did not reach the network."""
+        del now  # no timer depends on it
+        return self._failed()
 
     @abstractmethod
     def _start(self, now: float) -> list[TxOutput]: ...
 
     @abstractmethod
-    def _retransmitted(self, now: float) -> list[TxOutput]: ...
+    def _failed(self) -> list[TxOutput]: ...
 
     @abstractmethod
-    def _expired(self, letter: str) -> list[TxOutput]: ...
+    def _again(self) -> list[TxOutput]:
+        """Send what was sent last once more."""
+
+    def _longer(self) -> float:
+        """The next interval of the retransmission timer."""
+        return min(self._interval * 2, self.timers.t2)
 
     def _enter(self, state: State, **deadlines: float) -> None:
         """Change state; timers of the old one stop, those given run."""
@@ -245,14 +256,17 @@ class ClientTransaction(Transaction):
         if not isinstance(message, Response):
             return []
         if message.status < 200:
-            return self._provisional(message, now)
+            return self._provisional(message)
         return self._final(message, now)
 
     @abstractmethod
-    def _provisional(self, response: Response, now: float) -> list[TxOutput]: ...
+    def _provisional(self, response: Response) -> list[TxOutput]: ...
 
     @abstractmethod
     def _final(self, response: Response, now: float) -> list[TxOutput]: ...
+
+    def _again(self) -> list[TxOutput]:
+        return [TxSend(self._wire)]
 
 
 class InviteClient(ClientTransaction):
@@ -263,6 +277,7 @@ class InviteClient(ClientTransaction):
 
     kind = "invite-client"
     retransmission = "A"
+    failure = "B"
 
     __slots__ = ()
 
@@ -272,7 +287,7 @@ class InviteClient(ClientTransaction):
             self._deadlines["A"] = now + self._interval
         return [TxSend(self._wire)]
 
-    def _provisional(self, response: Response, now: float) -> list[TxOutput]:
+    def _provisional(self, response: Response) -> list[TxOutput]:
         if self.state not in (State.CALLING, State.PROCEEDING):
             return []
         # RFC 3261 17.1.1.2: "If the client transaction receives a provisional response while
@@ -302,19 +317,14 @@ class InviteClient(ClientTransaction):
             case _:
                 return []
 
-    def send_failed(self, now: float) -> list[TxOutput]:
-        """A failed INVITE or ACK ends the transaction; one that rings is left alone."""
+    def _failed(self) -> list[TxOutput]:
+        # RFC 3261 17.1.4. An INVITE that rings has arrived, whatever failed later.
         if self.state in (State.CALLING, State.COMPLETED):
             return self._terminate(TxTransportError())
         return []
 
-    def _retransmitted(self, now: float) -> list[TxOutput]:
-        self._interval *= 2
-        self._deadlines["A"] = now + self._interval
-        return [TxSend(self._wire)]
-
-    def _expired(self, letter: str) -> list[TxOutput]:
-        return self._terminate(TxTimeout()) if letter == "B" else self._terminate()
+    def _longer(self) -> float:
+        return self._interval * 2
 
 
 class NonInviteClient(ClientTransaction):
@@ -322,6 +332,7 @@ class NonInviteClient(ClientTransaction):
 
     kind = "non-invite-client"
     retransmission = "E"
+    failure = "F"
 
     __slots__ = ()
 
@@ -331,7 +342,7 @@ class NonInviteClient(ClientTransaction):
             self._deadlines["E"] = now + self._interval
         return [TxSend(self._wire)]
 
-    def _provisional(self, response: Response, now: float) -> list[TxOutput]:
+    def _provisional(self, response: Response) -> list[TxOutput]:
         if self.state not in (State.TRYING, State.PROCEEDING):
             return []
         self.state = State.PROCEEDING  # Timers E and F go on
@@ -342,24 +353,20 @@ class NonInviteClient(ClientTransaction):
             return []
         return self._linger(State.COMPLETED, "k", self.timers.t4, now, TxPass(response))
 
-    def send_failed(self, now: float) -> list[TxOutput]:
-        """A failed request ends the transaction."""
+    def _failed(self) -> list[TxOutput]:
         if self.state in (State.TRYING, State.PROCEEDING):
             return self._terminate(TxTransportError())
         return []
 
-    def _retransmitted(self, now: float) -> list[TxOutput]:
-        doubled = min(self._interval * 2, self.timers.t2)
-        self._interval = self.timers.t2 if self.state is State.PROCEEDING else doubled
-        self._deadlines["E"] = now + self._interval
-        return [TxSend(self._wire)]
-
-    def _expired(self, letter: str) -> list[TxOutput]:
-        return self._terminate(TxTimeout()) if letter == "F" else self._terminate()
+    def _longer(self) -> float:
+        # RFC 3261 17.1.2.2: in Proceeding Timer E is reset to T2.
+        return self.timers.t2 if self.state is State.PROCEEDING else super()._longer()
 
 
 class ServerTransaction(Transaction):
     """A request of the peer. ``start`` passes it up."""
+
+    first: ClassVar[State]
 
     __slots__ = ("_last",)
 
@@ -369,15 +376,26 @@ class ServerTransaction(Transaction):
         super().__init__(request, flow, now, timers)
         self._last: bytes | None = None
 
+    def receive(self, message: Message, now: float) -> list[TxOutput]:
+        """Take a retransmission of the request."""
+        del now
+        replays = self.state in (State.PROCEEDING, State.COMPLETED)
+        return self._again() if replays and isinstance(message, Request) else []
+
     @abstractmethod
     def respond(self, response: Response, now: float) -> list[TxOutput]:
         """Send a response; MisuseError after a final one, nothing once spent."""
+
+    def _start(self, now: float) -> list[TxOutput]:
+        del now  # no timer runs before the first final response
+        self._enter(self.first)
+        return [TxPass(self.request)]
 
     def _send(self, response: Response) -> TxSend:
         self._last = response.encode()
         return TxSend(self._last)
 
-    def _replay(self) -> list[TxOutput]:
+    def _again(self) -> list[TxOutput]:
         return [] if self._last is None else [TxSend(self._last)]
 
     def _remembered(self) -> bytes | None:
@@ -395,23 +413,18 @@ class InviteServer(ServerTransaction):
 
     kind = "invite-server"
     retransmission = "G"
+    failure = "H"
+    first = State.PROCEEDING
 
     __slots__ = ()
 
-    def _start(self, now: float) -> list[TxOutput]:
-        self._enter(State.PROCEEDING)
-        return [TxPass(self.request)]
-
     def receive(self, message: Message, now: float) -> list[TxOutput]:
         """Take an INVITE or ACK that matches this transaction."""
-        if not isinstance(message, Request):
-            return []
-        if message.method == "ACK":
+        if isinstance(message, Request) and message.method == "ACK":
             return self._acknowledged(message, now)
-        # RFC 6026 7.1: "any retransmissions of the INVITE received while in the Accepted
-        # state are absorbed": in Accepted and Confirmed nothing is sent.
-        replays = message.method == "INVITE" and self.state in (State.PROCEEDING, State.COMPLETED)
-        return self._replay() if replays else []
+        # RFC 6026 7.1: retransmissions of the INVITE are absorbed in Accepted (the session
+        # sends its 2xx again by itself), and in Confirmed.
+        return super().receive(message, now)
 
     def _acknowledged(self, ack: Request, now: float) -> list[TxOutput]:
         match self.state:
@@ -446,19 +459,11 @@ class InviteServer(ServerTransaction):
             case _:
                 raise MisuseError("Response does not fit the transaction state")
 
-    def send_failed(self, now: float) -> list[TxOutput]:
-        """RFC 6026 7.1: the user is told, the state stays."""
+    def _failed(self) -> list[TxOutput]:
+        # RFC 6026 7.1: the user is told, the state stays.
         if self.state in (State.PROCEEDING, State.ACCEPTED, State.COMPLETED):
             return [TxTransportError()]
         return []
-
-    def _retransmitted(self, now: float) -> list[TxOutput]:
-        self._interval = min(self._interval * 2, self.timers.t2)
-        self._deadlines["G"] = now + self._interval
-        return self._replay()
-
-    def _expired(self, letter: str) -> list[TxOutput]:
-        return self._terminate(TxTimeout()) if letter == "H" else self._terminate()
 
 
 class NonInviteServer(ServerTransaction):
@@ -466,20 +471,10 @@ class NonInviteServer(ServerTransaction):
 
     kind = "non-invite-server"
     retransmission = ""
+    failure = ""
+    first = State.TRYING
 
     __slots__ = ()
-
-    def _start(self, now: float) -> list[TxOutput]:
-        self._enter(State.TRYING)
-        return [TxPass(self.request)]
-
-    def receive(self, message: Message, now: float) -> list[TxOutput]:
-        """Take a retransmission of the request."""
-        replays = isinstance(message, Request) and self.state in (
-            State.PROCEEDING,
-            State.COMPLETED,
-        )
-        return self._replay() if replays else []
 
     def respond(self, response: Response, now: float) -> list[TxOutput]:
         """Send a response; see `ServerTransaction.respond`."""
@@ -493,17 +488,11 @@ class NonInviteServer(ServerTransaction):
         sent = self._send(response)
         return self._linger(State.COMPLETED, "j", self.timers.patience, now, sent)
 
-    def send_failed(self, now: float) -> list[TxOutput]:
-        """RFC 3261 17.2.4: the user is told and the transaction ends."""
+    def _failed(self) -> list[TxOutput]:
+        # RFC 3261 17.2.4: the user is told and the transaction ends.
         if self.state in (State.PROCEEDING, State.COMPLETED):
             return self._terminate(TxTransportError())
         return []
-
-    def _retransmitted(self, now: float) -> list[TxOutput]:
-        return []
-
-    def _expired(self, letter: str) -> list[TxOutput]:
-        return self._terminate()
 
 
 _KINDS: dict[str, type[Transaction]] = {

@@ -120,7 +120,7 @@ Uri = SipUri | TelUri | OtherUri
 def parse_uri(text: str) -> Uri:
     """Return the URI; raises ParseError.
 
-    ``sip:[2001:db8::10:5070]`` is a host without port (RFC 5118 4.4).
+    ``sip:[2001:db8::10:5070]`` is a host without port (RFC 5118 4.3).
     """
     # _UNSAFE covers ASCII controls, white space and the delimiters of name-addr.
     if _UNSAFE.search(text) is not None:
@@ -177,6 +177,8 @@ def parse_hostport(text: str) -> tuple[str, int | None]:
     """
     if text.startswith("["):
         host, bracket, tail = text[1:].partition("]")
+        # RFC 5118 4.10: RFC 3261's grammar made peers write one colon too many.
+        host = host.replace(":::", "::")
         if not bracket or not is_ipv6(host):
             raise ParseError("IPv6 address is malformed")
         tail = tail.strip(LWS)
@@ -268,8 +270,7 @@ def _compared(text: str | None) -> str:
 
 def _unescape_one(match: re.Match[str]) -> str:
     char = chr(int(match[1], 16))
-    # RFC 3261 19.1.4: "Characters other than those in the reserved set are equivalent
-    # to their "%" HEX HEX" encoding.
+    # RFC 3261 19.1.4: only characters that are not reserved equal their escapes.
     return char if char in _UNRESERVED else match[0].upper()
 
 

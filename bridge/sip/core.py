@@ -1,0 +1,309 @@
+"""The user agent core: the one table of sessions and dialogs, and what all parts of it do.
+
+One dialog table for all flows: an in-dialog request may come on any connection,
+and a closed connection never ends a call. RFC 3261 8, 12, 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+
+from bridge.sip.delivery import Errand, Letter, Purpose
+from bridge.sip.dialog import Dialog, DialogId
+from bridge.sip.events import EndCause, Ended, PassUp, SessionChanged, SessionId, SipEvent
+from bridge.sip.flow import Flow
+from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.message import Request, Response, response_to
+from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.session import Phase, Session
+from bridge.sip.target import (
+    FlowHop,
+    Hop,
+    HostHop,
+    default_port,
+    is_address,
+    uri_hop,
+    write_contact,
+)
+from sdp.negotiate import Rejected
+
+Fields = Iterable[tuple[str, str]]
+SDP = ("Content-Type", "application/sdp")
+
+
+class UserAgentCore:
+    """Sessions, dialogs, and the sending of requests and responses in them."""
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        layer: TransactionLayer,
+        *,
+        tokens: Callable[[], str],
+        next_hop_allowed: Callable[[str, str], bool],
+    ) -> None:
+        self.config = config
+        self.layer = layer
+        self.tokens = tokens
+        self.next_hop_allowed = next_hop_allowed
+        self.sessions: dict[SessionId, Session] = {}
+        self.dialogs: dict[DialogId, SessionId] = {}
+        self.secret = tokens()
+        self.draining = False
+
+    # Tables
+
+    @property
+    def occupied(self) -> int:
+        """Sessions that count against ``max_sessions``."""
+        return sum(1 for s in self.sessions.values() if s.phase is not Phase.LEAVING)
+
+    def add(self, session: Session) -> None:
+        """Enter a session and its dialogs."""
+        self.sessions[session.id] = session
+        for dialog in session.dialogs():
+            self.dialogs[dialog.id] = session.id
+
+    def add_dialog(self, session: Session, dialog: Dialog) -> None:
+        """Enter one more dialog of a session."""
+        self.dialogs[dialog.id] = session.id
+
+    def drop_dialog(self, dialog: Dialog) -> None:
+        """Forget a dialog."""
+        self.dialogs.pop(dialog.id, None)
+
+    def find(self, request: Request) -> tuple[Session, Dialog] | None:
+        """Return the session and dialog a request belongs to (RFC 3261 12.2.2)."""
+        wanted = (request.call_id, request.to.tag or "", request.from_.tag or "")
+        session = self.sessions.get(self.dialogs.get(wanted, SessionId(0)))
+        if session is None:
+            return None
+        for dialog in session.dialogs():
+            if dialog.id == wanted:
+                return session, dialog
+        return None
+
+    def free(self, session: Session) -> None:
+        """Forget a session; its transactions live on as RFC 6026 needs."""
+        for dialog in session.dialogs():
+            self.drop_dialog(dialog)
+        self.sessions.pop(session.id, None)
+        self.layer.agenda.set(("session", session.id), None)
+        self.layer.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+
+    def schedule(self, session: Session) -> None:
+        """Note when *session* is due next."""
+        if session.id in self.sessions:
+            self.layer.agenda.set(("session", session.id), session.next_deadline())
+
+    # Upwards
+
+    def pass_up(self, session: Session, event: SipEvent) -> None:
+        """Tell the call layer, unless it has said good-bye to this session."""
+        if not session.quiet and session.phase is not Phase.LEAVING:
+            self.layer.outputs.append(PassUp(event=event))
+
+    def end(self, session: Session, event: SipEvent) -> None:
+        """Pass the last event of a session and forget it."""
+        self.pass_up(session, event)
+        self.free(session)
+
+    def end_with_bye(
+        self, session: Session, cause: EndCause, status: int | None, now: float
+    ) -> None:
+        """Pass `Ended` and send a BYE."""
+        event = Ended(session=session.id, cause=cause, status=status, q850=None)
+        self.pass_up(session, event)
+        self.leave(session, now)
+
+    def take_answer(self, session: Session, body: bytes | None) -> None:
+        """Apply the answer to an offer of ours in a confirmed dialog.
+
+        None or an unusable one leaves the session as it was before the offer.
+        """
+        offer_answer = session.offer_answer
+        if offer_answer is None:
+            return
+        before = offer_answer.active
+        result = None if body is None else offer_answer.receive_answer(body)
+        if result is None or isinstance(result, Rejected):
+            offer_answer.rollback()
+        elif result != before:
+            self.pass_up(session, SessionChanged(session=session.id, negotiated=result))
+
+    # Requests in a dialog
+
+    def hops(self, session: Session, dialog: Dialog) -> list[Hop]:
+        """Return the ways to the far end, best first.
+
+        The last connection while it lives; then the first route or the remote
+        target; then where the INVITE went, or the address of the peer.
+        """
+        hops: list[Hop] = []
+        flow = session.flow
+        if flow is not None and flow.reliable:
+            hops.append(FlowHop(flow))
+        learnt = uri_hop(dialog.next_hop, self._transport(session))
+        if learnt is not None:
+            hops.extend(self._permitted(session, learnt))
+        if session.next_hop is not None:
+            hops.append(session.next_hop)
+        elif flow is not None:
+            hops.append(_peer(flow, None if learnt is None else learnt.port))
+        return list(dict.fromkeys(hops))
+
+    def _transport(self, session: Session) -> str:
+        if session.flow is not None:
+            return session.flow.transport
+        return "tcp" if session.next_hop is None else session.next_hop.transport
+
+    def _permitted(self, session: Session, hop: HostHop) -> list[Hop]:
+        """Return *hop* if a peer's message may send us there."""
+        flow = session.flow
+        port = hop.port or default_port(hop.transport)
+        same = flow is not None and flow.remote == (hop.host, port)
+        if flow is not None and same and not flow.reliable and hop.transport == "udp":
+            return [FlowHop(flow)]
+        known = session.next_hop is not None and session.next_hop.host == hop.host
+        if known or hop.host in session.hosts:
+            return [HostHop(hop.transport, hop.host, hop.port, trusted=True)]
+        if not self.next_hop_allowed(hop.host, session.trunk):
+            return []
+        return [HostHop(hop.transport, hop.host, hop.port, trusted=is_address(hop.host))]
+
+    def send(
+        self,
+        session: Session,
+        method: str,
+        purpose: Purpose,
+        now: float,
+        *,
+        headers: Fields = (),
+        body: bytes = b"",
+    ) -> None:
+        """Send a request in the session's dialog."""
+        dialog = session.dialog
+        if dialog is None:
+            return
+        request = dialog.request(method)
+        request.headers.add("User-Agent", self.config.user_agent)
+        request.headers.extend(headers)
+        request.body = body
+        refreshes = method in ("INVITE", "UPDATE")
+        letter = Letter(
+            request=request,
+            errand=Errand(purpose, session.id),
+            trunk=session.trunk,
+            contact_user=session.contact_user if refreshes else None,
+        )
+        self.layer.send(letter, self.hops(session, dialog), now)
+
+    def leave(self, session: Session, now: float) -> None:
+        """Send a BYE; the session is kept until it is answered, for a BYE that crosses it."""
+        for early in session.early.values():
+            self.drop_dialog(early.dialog)
+        session.early = {}
+        session.phase = Phase.LEAVING
+        session.unacked = session.reoffer = session.offer_answer = None
+        session.cancel_by = session.ring_again_at = None
+        self.layer.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.schedule(session)
+        self.send(session, "BYE", Purpose.BYE, now, headers=session.farewell)
+
+    def acknowledge(
+        self,
+        client: Client,
+        session: Session,
+        dialog: Dialog,
+        tag: str,
+        cseq: int,
+        now: float,
+    ) -> None:
+        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
+        request = dialog.ack(cseq)
+        request.headers.add("User-Agent", self.config.user_agent)
+        letter = Letter(
+            request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
+        )
+        hops = self.hops(session, dialog)
+        self.layer.acknowledge(client, tag, letter, hops, now)
+
+    # Responses
+
+    def response(
+        self,
+        request: Request,
+        status: int,
+        *,
+        to_tag: str | None,
+        headers: Fields = (),
+        body: bytes = b"",
+        reason: str | None = None,
+    ) -> Response:
+        """Return a response of ours."""
+        fields = [("Server", self.config.user_agent), *headers]
+        return response_to(request, status, reason, to_tag=to_tag, headers=fields, body=body)
+
+    def respond(
+        self,
+        server: Server,
+        status: int,
+        now: float,
+        *,
+        headers: Fields = (),
+        body: bytes = b"",
+    ) -> Response:
+        """Answer by the transaction; return what was sent."""
+        to_tag = None if status == 100 else server.to_tag
+        response = self.response(server.request, status, to_tag=to_tag, headers=headers, body=body)
+        self.layer.respond(server, response, now)
+        return response
+
+    def refuse(
+        self, request: Request, flow: Flow, status: int, now: float, headers: Fields = ()
+    ) -> None:
+        """Answer without keeping anything (RFC 3261 8.2.7)."""
+        tag = None if status == 100 else self.stateless_tag(request)
+        response = self.response(request, status, to_tag=tag, headers=headers)
+        self.layer.respond_stateless(request, response, flow, now)
+
+    def stateless_tag(self, request: Request) -> str:
+        """Return a To tag that a copy of *request* gets again.
+
+        RFC 3261 8.2.7: "a stateless UAS MUST generate the same tag for the same request".
+        """
+        via = request.headers.get("Via") or ""
+        text = "\0".join((self.secret, request.headers.get("Call-ID") or "", via.split(",")[0]))
+        return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+
+    def draw(self, below: int) -> int:
+        """Return a number from 0 to *below* - 1, from the injected randomness."""
+        digest = blake2b(self.tokens().encode(), digest_size=8).digest()
+        return int.from_bytes(digest) % below
+
+    def retry_after(self) -> tuple[str, str]:
+        """A Retry-After "with a randomly chosen value of between 0 and 10 seconds" (14.2)."""
+        return ("Retry-After", str(self.draw(11)))
+
+    def dialog_fields(self, session: Session, flow: Flow) -> list[tuple[str, str]]:
+        """Return the fields of every 2xx (and 18x) that makes or refreshes a dialog."""
+        return [
+            ("Contact", write_contact(self.config, flow, session.contact_user)),
+            *capability_fields(),
+        ]
+
+
+def capability_fields() -> list[tuple[str, str]]:
+    """Return Allow, and Supported when there is something to list."""
+    fields = [("Allow", ALLOW)]
+    if SUPPORTED:
+        fields.append(("Supported", SUPPORTED))
+    return fields
+
+
+def _peer(flow: Flow, port: int | None) -> Hop:
+    """Return the hop to a peer that called us; the port of its connection was a passing one."""
+    if not flow.reliable:
+        return FlowHop(flow)
+    return HostHop(flow.transport, flow.remote[0], port, trusted=True)

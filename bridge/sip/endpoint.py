@@ -1,0 +1,381 @@
+"""The SIP endpoint: bytes, flows and time in; outputs and events out. Pure.
+
+Inputs come from one driver (`bridge.ua`), commands from the call layer; `poll`
+gives what to do, in order. Nothing a peer sends raises. After every input the
+driver calls `poll` and re-arms its one timer from `next_deadline`.
+
+RFC 3261.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from bridge.sip.core import UserAgentCore
+from bridge.sip.delivery import Errand, Purpose
+from bridge.sip.events import Output, SessionId
+from bridge.sip.flow import Flow
+from bridge.sip.framing import PING, PONG, Broken, StreamFramer
+from bridge.sip.grammar import ParseError
+from bridge.sip.indialog import DialogCore
+from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.message import Request, Response, parse
+from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.reinvite import ReofferCore
+from bridge.sip.session import Phase, Role, Session
+from bridge.sip.target import stamp_source
+from bridge.sip.transaction import server_key
+from bridge.sip.uac import CallerCore
+from bridge.sip.uas import CalleeCore, is_known, is_same_peer
+from sdp.model import Direction
+from sdp.negotiate import OfferAnswer, Rejected
+from sdp.negotiated import Negotiated
+
+__all__ = ["Endpoint", "EndpointConfig", "OutgoingInvite", "SessionDetails"]
+
+
+class Endpoint:
+    """One SIP user agent with all its flows, transactions, dialogs and sessions.
+
+    *tokens* gives a fresh string of at least 64 random bits. *next_hop_allowed*
+    is asked (host or address, trunk) before a Contact or Route of a peer leads
+    us to a host that is neither the trunk's nor the peer's. *unknown_reject*
+    tells whether a stranger's request is refused with 403; else it is ignored.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        *,
+        tokens: Callable[[], str],
+        next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
+        unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+    ) -> None:
+        self.layer = TransactionLayer(
+            config, self, tokens=tokens, next_hop_allowed=next_hop_allowed
+        )
+        self.core = UserAgentCore(
+            config, self.layer, tokens=tokens, next_hop_allowed=next_hop_allowed
+        )
+        self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
+        self.caller = CallerCore(self.core)
+        self.reoffers = ReofferCore(self.core)
+        self.dialogs = DialogCore(self.core, self.callee)
+        self.framers: dict[int, StreamFramer] = {}
+
+    # Inputs from the driver
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """Take bytes of a stream, or one datagram."""
+        if not flow.reliable:
+            if data.strip():
+                self._receive_message(data, flow, now)
+            return
+        self.layer.flow_opened(flow)
+        framer = self.framers.setdefault(flow.id, StreamFramer())
+        for frame in framer.feed(data):
+            if isinstance(frame, bytes):
+                self._receive_message(frame, flow, now)
+            elif isinstance(frame, Broken):
+                self._refuse_broken(frame.error, flow)
+                self.layer.close(flow)
+                self.flow_lost(flow, now)
+            elif frame is PING:
+                # RFC 5626 4.4.1: a double CRLF is answered with a single one.
+                self.layer.write(flow, b"\r\n")
+            else:
+                assert frame is PONG
+
+    def flow_opened(self, flow: Flow, now: float) -> None:
+        """Learn of a connection a peer made, or of one that an earlier process left."""
+        del now
+        self.layer.flow_opened(flow)
+
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """Learn that a connection is gone. No call ends by that (contract 3)."""
+        self.framers.pop(flow.id, None)
+        self.layer.flow_failed(flow, now)
+
+    def send_failed(self, flow: Flow, now: float) -> None:
+        """Learn that what was written to *flow* did not get out."""
+        if flow.reliable:
+            self.flow_lost(flow, now)
+        else:
+            self.layer.flow_failed(flow, now)
+
+    def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
+        """Take the addresses (with ports) of a host, best first; none when it has none."""
+        self.layer.resolved(query, addresses, now)
+
+    def connected(self, attempt: int, flow: Flow, now: float) -> None:
+        """Take the flow that a `Connect` asked for."""
+        self.layer.connected(attempt, flow, now)
+
+    def connect_failed(self, attempt: int, now: float) -> None:
+        """Learn that a `Connect` failed."""
+        self.layer.connect_failed(attempt, now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        while (due := self.layer.agenda.pop_due(now)) is not None:
+            if due[0] == "session":
+                self._session_due(due[1], now)
+            else:
+                self.layer.expire(due, now)
+
+    def poll(self, now: float) -> list[Output]:
+        """Return what to do, in order, once."""
+        del now
+        outputs, self.layer.outputs = self.layer.outputs, []
+        return outputs
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        return self.layer.agenda.next()
+
+    # Commands from the call layer. A session that is gone is ignored.
+
+    def dial(self, invite: OutgoingInvite, now: float) -> SessionId:
+        """Send an INVITE. MisuseError or ParseError when it cannot be written."""
+        return self.caller.dial(invite, now)
+
+    def adopt(
+        self, session: SessionId, offer_answer: OfferAnswer, trunk: str, now: float
+    ) -> Negotiated | Rejected | None:
+        """Give an incoming call its media and trunk, and run its offer.
+
+        None: no offer yet, it will be ours in the 200. `Rejected`: the caller of
+        this then calls `reject` with its status.
+        """
+        del now
+        known = self._session(session)
+        return None if known is None else self.callee.adopt(known, offer_answer, trunk)
+
+    def ring(self, session: SessionId, now: float) -> None:
+        """Send 180 for an incoming call."""
+        if (known := self._session(session)) is not None:
+            self.callee.ring(known, now)
+
+    def answer(self, session: SessionId, now: float) -> None:
+        """Send 200 for an adopted incoming call, until its ACK comes (`Confirmed`)."""
+        if (known := self._session(session)) is not None:
+            self.callee.answer(known, now)
+
+    def reject(
+        self,
+        session: SessionId,
+        status: int,
+        now: float,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Refuse an incoming call; no event follows."""
+        if (known := self._session(session)) is not None:
+            self.callee.reject(known, status, now, headers)
+
+    def cancel(self, session: SessionId, now: float) -> None:
+        """Give up a call of ours before its answer; `Failed` follows."""
+        if (known := self._session(session)) is not None and known.role is Role.CALLER:
+            self.caller.cancel(known, now)
+
+    def bye(self, session: SessionId, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """End a call; no event follows.
+
+        Before the answer this cancels (`Failed` follows) or rejects with 480. An
+        unacknowledged 200 is waited for first.
+        """
+        known = self._session(session)
+        if known is None:
+            return
+        match known.phase:
+            case Phase.INVITED if known.role is Role.CALLER:
+                self.caller.cancel(known, now)
+            case Phase.INVITED:
+                self.callee.reject(known, 480, now, headers)
+            case Phase.ACCEPTED:
+                # RFC 3261 15: "the callee's UA MUST NOT send a BYE on a confirmed dialog
+                # until it has received an ACK for its 2xx response or until the server
+                # transaction times out."
+                known.farewell = tuple(headers)
+                known.quiet = True
+            case Phase.CONFIRMED:
+                known.farewell = tuple(headers)
+                self.core.leave(known, now)
+            case Phase.LEAVING:
+                pass
+            case _:
+                assert_never(known.phase)
+
+    def probe(self, session: SessionId, now: float) -> None:
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        if (known := self._session(session)) is not None:
+            self.reoffers.probe(known, now)
+
+    def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
+        """Send a re-INVITE; `SessionChanged` follows when it changed something."""
+        if (known := self._session(session)) is not None:
+            self.reoffers.reoffer(known, direction, now)
+
+    def details(self, session: SessionId) -> SessionDetails | None:
+        """Tell about a session; None when it is gone."""
+        known = self._session(session)
+        if known is None:
+            return None
+        return SessionDetails(
+            call_id=known.call_id,
+            local_tag=known.local_tag,
+            remote_tag=known.remote_tag,
+            request=known.invite,
+            trunk=known.trunk,
+            remote_headers=known.remote_headers,
+        )
+
+    def set_draining(self, *, draining: bool) -> None:
+        """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
+        self.core.draining = draining
+
+    @property
+    def occupied(self) -> int:
+        """How many sessions there are, without those that only wait for their BYE."""
+        return self.core.occupied
+
+    def _session(self, session: SessionId) -> Session | None:
+        known = self.core.sessions.get(session)
+        return None if known is None or known.phase is Phase.LEAVING else known
+
+    # Messages
+
+    def _receive_message(self, data: bytes, flow: Flow, now: float) -> None:
+        try:
+            message = parse(data)
+        except ParseError as error:
+            self._refuse_broken(error, flow)
+            return
+        if isinstance(message, Response):
+            self.layer.receive_response(message, flow, now)
+        else:
+            stamp_source(message, flow)
+            self._receive_request(message, flow, now)
+
+    def _refuse_broken(self, error: ParseError, flow: Flow) -> None:
+        """Tell a known peer what is wrong with its request, if it can be told at all."""
+        request = error.request
+        if request is None or not is_known(flow) or request.method == "ACK":
+            return
+        if "Via" not in request.headers:
+            return
+        tag = self.core.stateless_tag(request)
+        response = self.core.response(request, error.status, to_tag=tag, reason=error.text)
+        self.layer.write(flow, response.encode())
+
+    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        server = self.layer.servers.get(server_key(request))
+        if server is not None and request.method != "CANCEL":
+            if is_same_peer(server.flow, flow):
+                self.layer.receive_again(server, request, flow, now)
+        elif request.method == "ACK":
+            self.callee.on_ack(request, flow, now)
+        elif request.method == "CANCEL":
+            self.callee.on_cancel(request, flow, now)
+        elif request.to.tag is None:
+            self.callee.on_request(request, flow, now)
+        else:
+            self._receive_in_dialog(request, flow, now)
+
+    def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
+        found = self.core.find(request)
+        if found is not None:
+            session, dialog = found
+            if session.admits(flow):
+                self.dialogs.on_request(session, dialog, request, flow, now)
+        elif is_known(flow):
+            # RFC 3261 12.2.2: a request that matches no dialog gets 481.
+            self.core.refuse(request, flow, 481, now)
+        else:
+            self.callee.on_stranger(request, flow, now)
+
+    # What the transaction layer tells (`TransactionUser`)
+
+    def on_sent(self, client: Client, now: float) -> None:
+        """A request of ours left."""
+        del now
+        session = self._owner(client.letter.errand)
+        if session is None:
+            return
+        if client.letter.errand.purpose is Purpose.INVITE:
+            self.caller.on_sent(session, client)
+        else:
+            session.touch(client.flow)
+
+    def on_response(self, client: Client, response: Response, flow: Flow, now: float) -> None:
+        """A response came to a request of ours."""
+        session = self._owner(client.letter.errand)
+        match client.letter.errand.purpose:
+            case Purpose.INVITE:
+                self.caller.on_response(session, client, response, flow, now)
+            case Purpose.REINVITE:
+                self.reoffers.on_response(session, client, response, flow, now)
+            case Purpose.BYE if session is not None and response.status >= 200:
+                self.core.free(session)
+            case Purpose.PROBE if session is not None and response.status >= 200:
+                session.touch(flow)
+                self.reoffers.on_probed(session, response.status, now)
+            case _:
+                pass
+
+    def on_timeout(self, client: Client, now: float) -> None:
+        """Nobody answered a request of ours."""
+        self._unanswered(client.letter.errand, now, timed_out=True)
+
+    def on_unreachable(self, errand: Errand, now: float) -> None:
+        """A request of ours could not be sent."""
+        self._unanswered(errand, now, timed_out=False)
+
+    def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
+        """An ACK came with the branch of its INVITE, for a 2xx all the same."""
+        self.callee.on_ack(ack, flow, now)
+
+    def on_server_done(self, server: Server) -> None:
+        """A server transaction is spent."""
+        self.callee.on_server_done(server)
+
+    def _unanswered(self, errand: Errand, now: float, *, timed_out: bool) -> None:
+        session = self._owner(errand)
+        if session is None:
+            return
+        match errand.purpose:
+            case Purpose.INVITE if timed_out:
+                self.caller.on_timeout(session)
+            case Purpose.INVITE:
+                self.caller.on_unreachable(session)
+            case Purpose.REINVITE:
+                self.reoffers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.BYE:
+                self.core.free(session)
+            case Purpose.PROBE:
+                self.reoffers.on_probed(session, 408, now)
+            case Purpose.CANCEL | Purpose.ACK:
+                pass  # the guard of 64*T1 and the copies of the 2xx see to it
+            case _:
+                assert_never(errand.purpose)
+
+    def _owner(self, errand: Errand) -> Session | None:
+        return self.core.sessions.get(SessionId(errand.session))
+
+    # Time
+
+    def _session_due(self, key: object, now: float) -> None:
+        session = self.core.sessions.get(key) if isinstance(key, int) else None  # type: ignore[call-overload]
+        if session is None:
+            return
+        if session.cancel_by is not None and session.cancel_by <= now:
+            self.caller.on_cancel_guard(session)
+        if session.ring_again_at is not None and session.ring_again_at <= now:
+            self.callee.ring(session, now)
+        unacked = session.unacked
+        if unacked is not None and min(unacked.resend_at, unacked.give_up_at) <= now:
+            self.callee.on_resend(session, unacked, now)
+        reoffer = session.reoffer
+        if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
+            self.reoffers.send(session, now)
+        self.core.schedule(session)

@@ -1,0 +1,622 @@
+"""The transaction layer: transactions of all flows, and the way of messages to flows.
+
+What happens is told to a `TransactionUser` (RFC 3261 5: "transaction user").
+
+RFC 3261 17, 18; RFC 6026.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from bridge.sip.agenda import Agenda
+from bridge.sip.delivery import (
+    Acknowledgement,
+    Delivery,
+    Errand,
+    Letter,
+    Packet,
+    Payload,
+    Purpose,
+    Repeat,
+    Reply,
+)
+from bridge.sip.events import CloseFlow, Connect, Output, Resolve, Send
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request, Response
+from bridge.sip.parameters import EndpointConfig
+from bridge.sip.target import (
+    FlowHop,
+    Hop,
+    HostHop,
+    default_port,
+    is_address,
+    is_symmetric,
+    new_branch,
+    reply_hops,
+    write_contact,
+    write_via,
+)
+from bridge.sip.transaction import (
+    InviteClient,
+    InviteServer,
+    NonInviteClient,
+    NonInviteServer,
+    TransactionKey,
+    TxDone,
+    TxOutput,
+    TxPass,
+    TxSend,
+    TxTimeout,
+    TxTransportError,
+    client_key,
+    server_key,
+)
+
+AgendaKey = tuple[str, TransactionKey | int]
+"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``."""
+
+MAX_ADDRESSES = 8  # tried for one hop
+
+
+@dataclass(slots=True, kw_only=True)
+class SentAck:
+    """The ACK of one 2xx: every copy of that 2xx is given the same bytes.
+
+    ``data`` is empty until it left; ``on_its_way`` while a flow is made for it.
+    """
+
+    letter: Letter
+    hops: list[Hop]
+    data: bytes = b""
+    flow: Flow | None = None
+    on_its_way: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """A request of ours and its transaction.
+
+    ``hops`` are those left when the flow fails. ``status`` is that of the last
+    response, 0 for none. ``acks`` by To tag: an INVITE may bring several 2xx.
+    """
+
+    key: TransactionKey
+    machine: InviteClient | NonInviteClient
+    letter: Letter
+    flow: Flow
+    hops: list[Hop]
+    status: int = 0
+    repeated: bool = False
+    acks: dict[str, SentAck] = field(default_factory=dict)
+
+    @property
+    def awaits_first_answer(self) -> bool:
+        """Whether a dead flow means that the request has to be repeated.
+
+        An INVITE that rings is left alone: its responses come on a connection of
+        the peer's making (RFC 3261 18.2.2).
+        """
+        if isinstance(self.machine, InviteClient):
+            return self.status == 0
+        return self.status < 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """A request of the peer and its transaction. ``to_tag``: of all our responses.
+
+    ``away``: the response must go to a flow that is being made.
+    """
+
+    key: TransactionKey
+    machine: InviteServer | NonInviteServer
+    request: Request
+    flow: Flow
+    session: int
+    to_tag: str
+    symmetric: bool
+    pending: bytes | None = None
+    away: bool = False
+
+
+class TransactionUser(Protocol):
+    """Who is told what transactions bring. Nothing here may raise."""
+
+    def on_sent(self, client: Client, now: float) -> None:
+        """A request of ours left by ``client.flow``."""
+
+    def on_response(self, client: Client, response: Response, flow: Flow, now: float) -> None:
+        """A response came by *flow*."""
+
+    def on_timeout(self, client: Client, now: float) -> None:
+        """Timer B or F: nobody answered."""
+
+    def on_unreachable(self, errand: Errand, now: float) -> None:
+        """The request could not be sent, anywhere."""
+
+    def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
+        """An ACK came for a 2xx."""
+
+    def on_server_done(self, server: Server) -> None:
+        """A server transaction is spent."""
+
+
+class TransactionLayer:
+    """All transactions and deliveries of an endpoint, and the outputs they cause."""
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        user: TransactionUser,
+        *,
+        tokens: Callable[[], str],
+        next_hop_allowed: Callable[[str, str], bool],
+    ) -> None:
+        self.config = config
+        self.user = user
+        self.tokens = tokens
+        self.next_hop_allowed = next_hop_allowed
+        self.outputs: list[Output] = []
+        self.flows: dict[int, Flow] = {}  # living connections
+        self.clients: dict[TransactionKey, Client] = {}
+        self.servers: dict[TransactionKey, Server] = {}
+        self.deliveries: dict[int, Delivery] = {}
+        self.waiting: dict[int, int] = {}  # query or attempt -> delivery
+        self.agenda: Agenda[AgendaKey] = Agenda()
+        self.counter = 0
+        self.servers_on: Counter[int] = Counter()
+
+    # Flows
+
+    def is_alive(self, flow: Flow) -> bool:
+        """Whether *flow* can be written to; UDP always can."""
+        return not flow.reliable or flow.id in self.flows
+
+    def flow_opened(self, flow: Flow) -> None:
+        """Learn of a connection."""
+        if flow.reliable:
+            self.flows[flow.id] = flow
+
+    def flow_failed(self, flow: Flow, now: float) -> None:
+        """Forget a connection, or take the news that UDP did not get through.
+
+        Requests that nobody has answered are repeated once, elsewhere or anew;
+        responses find their way when they are due.
+        """
+        self.flows.pop(flow.id, None)
+        for client in [c for c in self.clients.values() if c.flow.id == flow.id]:
+            if client.awaits_first_answer:
+                self._repeat(client, now)
+
+    def write(self, flow: Flow, data: bytes) -> None:
+        """Write bytes to a flow."""
+        self.outputs.append(Send(flow=flow, data=data))
+
+    def close(self, flow: Flow) -> None:
+        """Give a connection up."""
+        self.outputs.append(CloseFlow(flow=flow))
+
+    # Requests of ours
+
+    def send(self, letter: Letter, hops: Iterable[Hop], now: float) -> None:
+        """Send a request by the first of *hops* that works; the user is told the rest."""
+        self._dispatch(letter, letter.trunk, hops, now)
+
+    def acknowledge(
+        self, client: Client, tag: str, letter: Letter, hops: Iterable[Hop], now: float
+    ) -> None:
+        """Send the first ACK of a 2xx; it is remembered for the copies of that 2xx."""
+        ack = SentAck(letter=letter, hops=list(hops), on_its_way=True)
+        client.acks[tag] = ack
+        payload = Acknowledgement(letter=letter, key=client.key, tag=tag)
+        self._dispatch(payload, letter.trunk, ack.hops, now)
+
+    def acknowledge_again(self, client: Client, tag: str, flow: Flow, now: float) -> None:
+        """Acknowledge a copy of a 2xx, which came by *flow*."""
+        ack = client.acks[tag]
+        if ack.on_its_way:
+            return
+        if ack.data and ack.flow is not None and self.is_alive(ack.flow):
+            self.write(ack.flow, ack.data)
+        elif ack.data:
+            hops = (FlowHop(flow), *ack.hops)
+            self._dispatch(Packet(ack.data), ack.letter.trunk, hops, now)
+        else:
+            ack.on_its_way = True
+            payload = Acknowledgement(letter=ack.letter, key=client.key, tag=tag)
+            self._dispatch(payload, ack.letter.trunk, (FlowHop(flow), *ack.hops), now)
+
+    def ways_of(self, client: Client) -> list[Hop]:
+        """Return the ways to where a request of ours went: its flow, then the same peer."""
+        again = HostHop(client.flow.transport, *client.flow.remote, trusted=True)
+        return [FlowHop(client.flow), again, *client.hops]
+
+    def abandon(self, session: int, *purposes: Purpose) -> bool:
+        """Drop the deliveries of a session's errands; tell whether there was one."""
+        found = [
+            d
+            for d in self.deliveries.values()
+            if (errand := d.errand) is not None
+            and errand.session == session
+            and errand.purpose in purposes
+        ]
+        for delivery in found:
+            self._drop_delivery(delivery)
+        return bool(found)
+
+    def drop_client(self, client: Client) -> None:
+        """Forget a transaction of ours."""
+        if self.clients.get(client.key) is client:
+            del self.clients[client.key]
+        self.agenda.set(("client", client.key), None)
+
+    def receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        """Give a response to its transaction; a stray one is dropped."""
+        client = self.clients.get(client_key(response))
+        if client is None:
+            return
+        client.status = max(client.status, response.status)
+        self._run_client(client, client.machine.receive(response, now), flow, now)
+
+    # Requests of the peer
+
+    def has_room(self, flow: Flow) -> bool:
+        """Whether another server transaction is accepted from *flow*."""
+        limit = self.config.max_flow_transactions
+        return self.servers_on[flow.id] < limit and len(self.servers) < 16 * limit
+
+    def begin_server(
+        self, request: Request, flow: Flow, session: int, to_tag: str, now: float
+    ) -> Server:
+        """Make the server transaction of a new request."""
+        kind = InviteServer if request.method == "INVITE" else NonInviteServer
+        server = Server(
+            key=server_key(request),
+            machine=kind(request, flow, now, self.config.timers),
+            request=request,
+            flow=flow,
+            session=session,
+            to_tag=to_tag,
+            symmetric=is_symmetric(request, flow),
+        )
+        self.servers[server.key] = server
+        self.servers_on[flow.id] += 1
+        server.machine.start(now)
+        self._schedule_server(server)
+        return server
+
+    def respond(self, server: Server, response: Response, now: float) -> None:
+        """Send a response; one that comes too late is dropped."""
+        if not server.machine.done:
+            self._run_server(server, server.machine.respond(response, now), server.flow, now)
+
+    def respond_stateless(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        """Answer without a transaction (RFC 3261 8.2.7): a copy gets the same answer."""
+        data = response.encode()
+        if is_symmetric(request, flow):
+            self.write(flow, data)
+        else:
+            self._dispatch(Packet(data), "", reply_hops(request, flow)[:1], now)
+
+    def receive_again(self, server: Server, request: Request, flow: Flow, now: float) -> None:
+        """Give a retransmission or an ACK to its transaction.
+
+        It may come on another connection than the request: then responses go there.
+        """
+        if flow.reliable and flow.id != server.flow.id:
+            self._count_server(server, -1)
+            server.flow = flow
+            server.machine.flow = flow
+            self._count_server(server, 1)
+        self._run_server(server, server.machine.receive(request, now), flow, now)
+
+    # Time
+
+    def expire(self, due: AgendaKey, now: float) -> None:
+        """Handle a deadline of this layer."""
+        kind, key = due
+        if isinstance(key, int):
+            delivery = self.deliveries.get(key)
+            if delivery is not None:
+                self._undeliverable(delivery, now)
+        elif kind == "client" and (client := self.clients.get(key)) is not None:
+            self._run_client(client, client.machine.tick(now), client.flow, now)
+        elif kind == "server" and (server := self.servers.get(key)) is not None:
+            self._run_server(server, server.machine.tick(now), server.flow, now)
+
+    # Machines
+
+    def _run_client(
+        self, client: Client, outputs: Sequence[TxOutput], flow: Flow, now: float
+    ) -> None:
+        for output in outputs:
+            match output:
+                case TxSend(data):
+                    self._send_by(client, data, now)
+                case TxPass(message) if isinstance(message, Response):
+                    self.user.on_response(client, message, flow, now)
+                case TxTimeout():
+                    self.user.on_timeout(client, now)
+                case TxTransportError():
+                    self.user.on_unreachable(client.letter.errand, now)
+                case TxDone():
+                    self.drop_client(client)
+                case TxPass():
+                    pass
+                case _:
+                    assert_never(output)
+        if self.clients.get(client.key) is client:
+            self.agenda.set(("client", client.key), client.machine.next_deadline())
+
+    def _send_by(self, client: Client, data: bytes, now: float) -> None:
+        """Write what a client machine sends: a retransmission, or the ACK of a refusal."""
+        if self.is_alive(client.flow):
+            self.write(client.flow, data)
+        else:
+            self._dispatch(Packet(data), client.letter.trunk, self.ways_of(client), now)
+
+    def _run_server(
+        self, server: Server, outputs: Sequence[TxOutput], flow: Flow, now: float
+    ) -> None:
+        for output in outputs:
+            match output:
+                case TxSend(data):
+                    self._reply_by(server, data, now)
+                case TxPass(message) if isinstance(message, Request):
+                    self.user.on_ack(message, flow, now)
+                case TxDone():
+                    self._drop_server(server)
+                case TxPass() | TxTimeout() | TxTransportError():
+                    pass
+                case _:
+                    assert_never(output)
+        self._schedule_server(server)
+
+    def _schedule_server(self, server: Server) -> None:
+        if self.servers.get(server.key) is server:
+            self.agenda.set(("server", server.key), server.machine.next_deadline())
+
+    def _reply_by(self, server: Server, data: bytes, now: float) -> None:
+        if server.symmetric and self.is_alive(server.flow):
+            self.write(server.flow, data)
+            return
+        server.pending = data
+        if not server.away:
+            server.away = True
+            hops = reply_hops(server.request, server.flow)
+            self._dispatch(Reply(server.key), "", hops, now)
+
+    def _drop_server(self, server: Server) -> None:
+        # A reply still on its way is sent from what is remembered here.
+        if server.away:
+            return
+        if self.servers.get(server.key) is server:
+            del self.servers[server.key]
+            self._count_server(server, -1)
+            self.agenda.set(("server", server.key), None)
+            self.user.on_server_done(server)
+
+    def _count_server(self, server: Server, change: int) -> None:
+        self.servers_on[server.flow.id] += change
+        if not self.servers_on[server.flow.id]:
+            del self.servers_on[server.flow.id]
+
+    def _repeat(self, client: Client, now: float) -> None:
+        """Send an unanswered request once more; a second failure is final."""
+        self.drop_client(client)
+        if client.repeated:
+            self.user.on_unreachable(client.letter.errand, now)
+            return
+        peer = (client.flow.transport, client.flow.remote)
+        payload = Repeat(letter=client.letter, key=client.key, peer=peer)
+        self._dispatch(payload, client.letter.trunk, client.hops, now)
+
+    # Deliveries
+
+    def next_id(self) -> int:
+        """A number that was not used before."""
+        self.counter += 1
+        return self.counter
+
+    def _dispatch(self, payload: Payload, trunk: str, hops: Iterable[Hop], now: float) -> None:
+        delivery = Delivery(
+            id=self.next_id(),
+            payload=payload,
+            trunk=trunk,
+            hops=list(hops),
+            until=now + self.config.timers.patience,
+        )
+        if len(self.deliveries) >= 4 * self.config.max_flow_transactions:
+            self._undeliverable(delivery, now)
+        else:
+            self.deliveries[delivery.id] = delivery
+            self.agenda.set(("delivery", delivery.id), delivery.until)
+            self._advance(delivery, now)
+
+    def _advance(self, delivery: Delivery, now: float) -> None:
+        """Take the next address, or the next hop."""
+        while True:
+            if delivery.addresses:
+                self._connect(delivery)
+                return
+            if not delivery.hops:
+                self._undeliverable(delivery, now)
+                return
+            hop = delivery.hops.pop(0)
+            delivery.hop = None
+            match hop:
+                case FlowHop():
+                    if self.is_alive(hop.flow):
+                        self._deliver(delivery, hop.flow, now)
+                        return
+                case HostHop():
+                    delivery.hop = hop
+                    if not is_address(hop.host):
+                        self._resolve(delivery, hop)
+                        return
+                    port = hop.port or default_port(hop.transport)
+                    delivery.addresses = [(hop.host, port)]
+                case _:
+                    assert_never(hop)
+
+    def _await(self, delivery: Delivery) -> int:
+        self.waiting.pop(delivery.waiting, None)
+        delivery.waiting = self.next_id()
+        self.waiting[delivery.waiting] = delivery.id
+        return delivery.waiting
+
+    def _resolve(self, delivery: Delivery, hop: HostHop) -> None:
+        query = self._await(delivery)
+        self.outputs.append(
+            Resolve(query=query, transport=hop.transport, host=hop.host, port=hop.port)
+        )
+
+    def _connect(self, delivery: Delivery) -> None:
+        address, port = delivery.addresses.pop(0)
+        transport = delivery.hop.transport if delivery.hop is not None else "tcp"
+        attempt = self._await(delivery)
+        self.outputs.append(
+            Connect(attempt=attempt, transport=transport, address=address, port=port)
+        )
+
+    def _awaited(self, number: int) -> Delivery | None:
+        return self.deliveries.get(self.waiting.pop(number, 0))
+
+    def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
+        """Go on with the addresses of a host; a late answer is ignored."""
+        delivery = self._awaited(query)
+        if delivery is None or delivery.hop is None:
+            return
+        trusted = delivery.hop.trusted
+        delivery.addresses = [
+            (address, port)
+            for address, port in addresses
+            # A name from a peer's Contact or Route may lead anywhere: look where it ends.
+            if trusted or self.next_hop_allowed(address, delivery.trunk)
+        ][:MAX_ADDRESSES]
+        self._advance(delivery, now)
+
+    def connected(self, attempt: int, flow: Flow, now: float) -> None:
+        """Deliver to a flow that was asked for; a late one is only remembered."""
+        self.flow_opened(flow)
+        delivery = self._awaited(attempt)
+        if delivery is not None:
+            self._deliver(delivery, flow, now)
+
+    def connect_failed(self, attempt: int, now: float) -> None:
+        """Try the next address or hop."""
+        delivery = self._awaited(attempt)
+        if delivery is not None:
+            self._advance(delivery, now)
+
+    def _drop_delivery(self, delivery: Delivery) -> None:
+        self.deliveries.pop(delivery.id, None)
+        self.waiting.pop(delivery.waiting, None)
+        self.agenda.set(("delivery", delivery.id), None)
+
+    def _deliver(self, delivery: Delivery, flow: Flow, now: float) -> None:
+        self._drop_delivery(delivery)
+        payload = delivery.payload
+        match payload:
+            case Packet(data):
+                self.write(flow, data)
+            case Reply(key):
+                self._deliver_reply(key, flow)
+            case Letter():
+                self._begin_client(payload, new_branch(self.tokens()), delivery, flow, now)
+            case Repeat():
+                same = (flow.transport, flow.remote) == payload.peer
+                branch = payload.key[0] if same else new_branch(self.tokens())
+                self._begin_client(payload.letter, branch, delivery, flow, now)
+            case Acknowledgement():
+                self._deliver_ack(payload, flow)
+            case _:
+                assert_never(payload)
+
+    def _deliver_ack(self, payload: Acknowledgement, flow: Flow) -> None:
+        # RFC 3261 13.2.2.4, 17: the ACK of a 2xx has a branch of its own.
+        data = self._addressed(payload.letter, flow, new_branch(self.tokens())).encode()
+        ack = self._ack(payload)
+        if ack is not None:
+            ack.data, ack.flow, ack.on_its_way = data, flow, False
+        self.write(flow, data)
+
+    def _ack(self, payload: Acknowledgement) -> SentAck | None:
+        client = self.clients.get(payload.key)
+        return None if client is None else client.acks.get(payload.tag)
+
+    def _deliver_reply(self, key: TransactionKey, flow: Flow) -> None:
+        server = self.servers.get(key)
+        if server is None:
+            return
+        server.away = False
+        server.symmetric = True
+        self._count_server(server, -1)
+        server.flow = flow
+        self._count_server(server, 1)
+        if server.pending is not None:
+            self.write(flow, server.pending)
+            server.pending = None
+        if server.machine.done:
+            self._drop_server(server)
+
+    def _addressed(self, letter: Letter, flow: Flow, branch: str) -> Request:
+        """Return the request as it leaves by *flow*."""
+        source = letter.request
+        request = Request(source.method, source.uri, source.headers.copy(), source.body)
+        if not letter.keeps_via:
+            request.headers.prepend("Via", write_via(self.config, flow, branch))
+        if letter.contact_user is not None:
+            contact = write_contact(self.config, flow, letter.contact_user)
+            request.headers.set("Contact", contact)
+        return request
+
+    def _begin_client(
+        self, letter: Letter, branch: str, delivery: Delivery, flow: Flow, now: float
+    ) -> None:
+        request = self._addressed(letter, flow, branch)
+        kind = InviteClient if request.method == "INVITE" else NonInviteClient
+        hops = list(delivery.hops)
+        if delivery.hop is not None:
+            hops.insert(0, HostHop(flow.transport, *flow.remote, trusted=True))
+        client = Client(
+            key=client_key(request),
+            machine=kind(request, flow, now, self.config.timers),
+            letter=letter,
+            flow=flow,
+            hops=hops,
+            repeated=isinstance(delivery.payload, Repeat),
+        )
+        self.clients[client.key] = client
+        self.user.on_sent(client, now)
+        self._run_client(client, client.machine.start(now), flow, now)
+
+    def _undeliverable(self, delivery: Delivery, now: float) -> None:
+        self._drop_delivery(delivery)
+        payload = delivery.payload
+        match payload:
+            case Letter(errand=errand):
+                self.user.on_unreachable(errand, now)
+            case Repeat(letter=letter):
+                self.user.on_unreachable(letter.errand, now)
+            case Reply(key):
+                server = self.servers.get(key)
+                if server is not None:
+                    # The next response or copy of the request tries again.
+                    server.away = False
+                    if server.machine.done:
+                        self._drop_server(server)
+            case Acknowledgement():
+                ack = self._ack(payload)
+                if ack is not None:
+                    ack.on_its_way = False  # the next copy of the 2xx asks again
+            case Packet():
+                pass
+            case _:
+                assert_never(payload)

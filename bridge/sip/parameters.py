@@ -1,0 +1,77 @@
+"""What the endpoint is told from outside: settings, an outgoing INVITE, details of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.sip.message import Request
+from bridge.sip.transaction import Timers
+from sdp.negotiate import OfferAnswer
+
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+"""Every method we implement, and nothing else."""
+
+ALLOW = ", ".join(ALLOWED)
+ACCEPT = "application/sdp, application/dtmf-relay, application/dtmf"
+
+EXTENSIONS: frozenset[str] = frozenset()
+"""Option tags we implement: what Require may name and Supported lists."""
+
+SUPPORTED = ", ".join(sorted(EXTENSIONS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """Settings of one endpoint.
+
+    ``advertise`` is the host for Via and Contact, ``""`` the local host of the
+    flow. ``listen_ports`` maps a transport to the port for Via and Contact; a
+    transport without a listener uses the flow's own port. Over
+    ``max_sessions`` a new call is refused with 503 and ``retry_after``
+    (seconds); a flow with ``max_flow_transactions`` server transactions gets
+    503 for everything new.
+    """
+
+    user_agent: str = "trunkbridge"
+    advertise: str = ""
+    listen_ports: Mapping[str, int] = field(default_factory=dict)
+    timers: Timers = field(default_factory=Timers)
+    max_sessions: int = 1000
+    max_flow_transactions: int = 4096
+    retry_after: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingInvite:
+    """A call to make.
+
+    ``next_hop`` is (transport, host, port); without a port the resolver or the
+    transport's default decides. ``from_`` and ``to`` are name-addr texts
+    without a tag. ``headers`` are added as they are.
+    """
+
+    trunk: str
+    next_hop: tuple[str, str, int | None]
+    request_uri: str
+    from_: str
+    to: str
+    headers: tuple[tuple[str, str], ...] = ()
+    offer_answer: OfferAnswer
+    contact_user: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDetails:
+    """What may be told about a session.
+
+    ``request`` is the INVITE that came in, None for a call of ours.
+    ``remote_headers`` are those of their INVITE, or of their last response to ours.
+    """
+
+    call_id: str
+    local_tag: str
+    remote_tag: str
+    request: Request | None
+    trunk: str
+    remote_headers: tuple[tuple[str, str], ...]

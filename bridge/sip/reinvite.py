@@ -1,0 +1,166 @@
+"""Our own requests in a confirmed dialog: re-INVITE and the OPTIONS probe.
+
+RFC 3261 12.2.1.2, 14.1.
+"""
+
+from __future__ import annotations
+
+from bridge.sip.core import SDP, UserAgentCore, capability_fields
+from bridge.sip.delivery import Errand, Letter, Purpose
+from bridge.sip.events import EndCause, Ended, Probed
+from bridge.sip.flow import Flow
+from bridge.sip.layer import Client
+from bridge.sip.message import Headers, Request, Response
+from bridge.sip.session import Phase, Reoffer, Role, Session
+from sdp.model import Direction
+
+MAX_ATTEMPTS = 10  # of one re-INVITE that meets 491
+MISSED_PROBES = 2  # in a row, and the peer is gone (contract 4)
+
+
+class ReofferCore:
+    """Our re-INVITEs and probes."""
+
+    def __init__(self, core: UserAgentCore) -> None:
+        self.core = core
+        self.layer = core.layer
+
+    # Probe
+
+    def probe(self, session: Session, now: float) -> None:
+        """Ask whether the peer still knows the dialog; one question at a time."""
+        if session.phase is Phase.CONFIRMED and not session.probing:
+            session.probing = True
+            self.core.send(session, "OPTIONS", Purpose.PROBE, now)
+
+    def on_probed(self, session: Session, status: int, now: float) -> None:
+        """Take the final response to a probe; 408 also stands for none at all."""
+        session.probing = False
+        if session.phase is not Phase.CONFIRMED:
+            return
+        if status == 481:
+            self._gone(session, status)
+            return
+        alive = status != 408
+        session.missed_probes = 0 if alive else session.missed_probes + 1
+        self.core.pass_up(session, Probed(session=session.id, alive=alive))
+        if session.missed_probes >= MISSED_PROBES:
+            self.core.end_with_bye(session, EndCause.PEER_GONE, None, now)
+
+    def _gone(self, session: Session, status: int) -> None:
+        """End without BYE: a dialog that is unknown there cannot be ended there."""
+        event = Ended(session=session.id, cause=EndCause.PEER_GONE, status=status, q850=None)
+        self.core.end(session, event)
+
+    # re-INVITE
+
+    def reoffer(self, session: Session, direction: Direction, now: float) -> None:
+        """Offer *direction*; a newer wish replaces one that waits."""
+        if session.phase is not Phase.CONFIRMED or session.quiet:
+            return
+        if session.reoffer is not None and session.reoffer.again_at is None:
+            session.reoffer.direction = direction
+            session.reoffer.stale = True
+            return
+        session.reoffer = Reoffer(direction=direction)
+        self.send(session, now)
+
+    def send(self, session: Session, now: float) -> None:
+        """Send the re-INVITE that waits, if no other INVITE is in progress (14.1)."""
+        reoffer, offer_answer = session.reoffer, session.offer_answer
+        if reoffer is None or offer_answer is None or session.phase is not Phase.CONFIRMED:
+            return
+        if session.unacked is not None:
+            self._later(session, reoffer, now)
+            return
+        reoffer.again_at = None
+        reoffer.stale = False
+        body = offer_answer.offer(reoffer.direction)
+        self.core.schedule(session)
+        fields = [*capability_fields(), SDP]
+        self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
+
+    def _later(self, session: Session, reoffer: Reoffer, now: float) -> None:
+        """Wait as RFC 3261 14.1 says, in steps of 10 ms.
+
+        "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the
+        value), T has a randomly chosen value between 2.1 and 4 seconds in units of 10 ms.
+        If the UAC is not the owner of the Call-ID [...], between 0 and 2 seconds".
+        """
+        reoffer.attempts += 1
+        if reoffer.attempts > MAX_ATTEMPTS:
+            session.reoffer = None
+        elif session.role is Role.CALLER:
+            reoffer.again_at = now + 2.1 + self.core.draw(191) / 100
+        else:
+            reoffer.again_at = now + self.core.draw(201) / 100
+        self.core.schedule(session)
+
+    def on_response(
+        self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
+    ) -> None:
+        """Take a response to a re-INVITE; the session may be gone already."""
+        if response.status < 200:
+            return
+        if response.status < 300 and self._acknowledge(session, client, response, flow, now):
+            return
+        if session is None or session.phase is not Phase.CONFIRMED:
+            return
+        if response.status < 300:
+            self._finish(session, response.sdp, now)
+        elif response.status == 481:
+            self._gone(session, response.status)
+        else:
+            self.on_refused(session, response.status, now)
+
+    def on_refused(self, session: Session, status: int, now: float) -> None:
+        """RFC 3261 14.1: "if a UAC receives a non-2xx final response to a re-INVITE, the
+        session parameters MUST remain unchanged, as if no re-INVITE had been issued." After
+        408, also for want of any response, the dialog ends (12.2.1.2).
+        """
+        if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
+            return
+        if status == 408:
+            self.core.end_with_bye(session, EndCause.PEER_GONE, status, now)
+            return
+        session.offer_answer.rollback()
+        reoffer = session.reoffer
+        if status == 491 and reoffer is not None:
+            self._later(session, reoffer, now)
+        else:
+            session.reoffer = None
+
+    def _finish(self, session: Session, body: bytes | None, now: float) -> None:
+        reoffer, session.reoffer = session.reoffer, None
+        self.core.take_answer(session, body)
+        if reoffer is not None and reoffer.stale:
+            self.reoffer(session, reoffer.direction, now)
+
+    def _acknowledge(
+        self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Acknowledge a 2xx; tell whether that was all there was to do."""
+        cseq = client.machine.request.cseq.number
+        tag = "" if response.to.tag is None else response.to.tag
+        if tag in client.acks:
+            self.layer.acknowledge_again(client, tag, flow, now)
+            return True
+        if session is None or session.dialog is None:
+            letter = Letter(
+                request=_ack_of(client.letter.request, cseq),
+                errand=Errand(Purpose.ACK, client.letter.errand.session),
+                trunk=client.letter.trunk,
+            )
+            self.layer.acknowledge(client, tag, letter, self.layer.ways_of(client), now)
+            return True
+        session.touch(flow)
+        session.dialog.refresh(response)
+        self.core.acknowledge(client, session, session.dialog, tag, cseq, now)
+        return False
+
+
+def _ack_of(invite: Request, cseq: int) -> Request:
+    """Return the ACK of a 2xx to a re-INVITE whose session is gone."""
+    headers: Headers = invite.headers.copied("Route", "Max-Forwards", "From", "To", "Call-ID")
+    headers.add("CSeq", f"{cseq} ACK")
+    return Request("ACK", invite.uri, headers)

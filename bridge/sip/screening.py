@@ -1,0 +1,73 @@
+"""What is refused before anyone looks at it: extensions and bodies we do not understand.
+
+RFC 3261 8.2.2.3, 8.2.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.sip.grammar import LWS
+from bridge.sip.message import Request
+from bridge.sip.parameters import ACCEPT, ALLOW, EXTENSIONS
+
+OUT_OF_DIALOG = {
+    "REFER": 603,
+    # RFC 6665 4.1.3: a NOTIFY that matches no subscription is answered 481.
+    "NOTIFY": 481,
+    "BYE": 481,
+    "UPDATE": 481,
+    "INFO": 481,
+    "PRACK": 405,
+}
+"""Answers to requests without a dialog; every method not named gets 405."""
+
+IN_DIALOG = {"REFER": 603, "NOTIFY": 481}
+"""Answers to methods we do not implement, inside a dialog; any other gets 405."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A response and what it has to say."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+NOT_ALLOWED = Refusal(405, (("Allow", ALLOW),))
+
+
+def for_method(method: str, statuses: dict[str, int]) -> Refusal:
+    """Return how a method that we do not serve is refused."""
+    status = statuses.get(method, 405)
+    return NOT_ALLOWED if status == 405 else Refusal(status)
+
+
+def extensions(request: Request) -> Refusal | None:
+    """Refuse what requires an extension we lack.
+
+    RFC 3261 8.2.2.3: "If a UAS does not understand an option-tag listed in a Require
+    header field, it MUST respond by generating a response with status code 420 (Bad
+    Extension). The UAS MUST add an Unsupported header field".
+    """
+    unknown = [tag for tag in request.headers.values("Require") if tag.lower() not in EXTENSIONS]
+    if not unknown:
+        return None
+    return Refusal(420, (("Unsupported", ", ".join(unknown)),))
+
+
+def session_body(request: Request) -> Refusal | None:
+    """Refuse an INVITE or UPDATE whose body is no SDP and may not be ignored."""
+    encoding = request.headers.get("Content-Encoding", "identity") or "identity"
+    if request.body and encoding.strip(LWS).lower() != "identity":
+        return Refusal(415, (("Accept-Encoding", "identity"),))
+    if not request.body or request.sdp is not None or is_optional(request):
+        return None
+    return Refusal(415, (("Accept", ACCEPT),))
+
+
+def is_optional(request: Request) -> bool:
+    """Whether the body may be ignored (RFC 3261 20.11, ``handling=optional``)."""
+    disposition = request.headers.get("Content-Disposition") or ""
+    fields = [field.strip(LWS).lower() for field in disposition.split(";")]
+    return "handling=optional" in fields
