@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bridge.carrier import bodies
-from bridge.carrier.dialog import Dialog
+from bridge.carrier.dialog import Dialog, ack_for, cancel_for
 from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
 from bridge.carrier.report import LegReport, Seen
@@ -185,17 +185,12 @@ class Leg:
         return exchange.final
 
     def cancel(self) -> None:
-        """Send CANCEL for our INVITE. RFC 3261 9.1: same branch, Request-URI and CSeq number."""
+        """Send CANCEL for our INVITE."""
         exchange = self.invited
         if exchange is None or exchange.final is not None:
             return
         invite = exchange.request
-        request = Request("CANCEL", invite.uri)
-        request.headers.add("Via", str(invite.top_via))
-        request.headers.extend(
-            invite.headers.copied("Max-Forwards", "From", "To", "Call-ID", "Route")
-        )
-        request.headers.add("CSeq", f"{invite.cseq.number} CANCEL")
+        request = cancel_for(invite)
         self.report.cancelled = True
         data = request.encode()
         cancel = Exchange(request=request, data=data, peer=exchange.peer)
@@ -298,13 +293,7 @@ class Leg:
         self.apply_media()
 
     def _acknowledge_failure(self, exchange: Exchange, response: Response) -> None:
-        """RFC 3261 17.1.1.3: same branch, the To of the response."""
-        invite = exchange.request
-        ack = Request("ACK", invite.uri)
-        ack.headers.add("Via", str(invite.top_via))
-        ack.headers.extend(invite.headers.copied("Max-Forwards", "From", "Call-ID", "Route"))
-        ack.headers.add("To", response.headers.get("To", "") or "")
-        ack.headers.add("CSeq", f"{invite.cseq.number} ACK")
+        ack = ack_for(exchange.request, response)
         exchange.ack = ack.encode()
         self._transmit(ack, exchange.ack, exchange.peer)
 

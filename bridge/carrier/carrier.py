@@ -364,10 +364,18 @@ class Carrier:
                 self._nonces[request.call_id] = fresh
                 self._answer(request, peer, 401, ((name, value),))
                 return
-        contact = request.headers.get("Contact") or ""
-        expires = request.headers.get("Expires") or "3600"
-        self.registered[str(request.to.uri)] = contact
-        self._answer(request, peer, 200, (("Contact", contact), ("Expires", expires)))
+        contact = request.contact
+        if contact is None:
+            self._answer(request, peer, 200)
+            return
+        expires = contact.param("expires") or request.headers.get("Expires") or "3600"
+        if expires == "0":
+            self.registered.pop(str(request.to.uri), None)
+            self._answer(request, peer, 200)
+            return
+        self.registered[str(request.to.uri)] = str(contact.uri)
+        granted = f"<{contact.uri}>;expires={expires}"
+        self._answer(request, peer, 200, (("Contact", granted), ("Expires", expires)))
 
     def _answer(
         self,

@@ -21,6 +21,31 @@ from bridge.errors import BridgeError
 
 ANSWERING = "answer after 1s; talk; stay"
 DIALLING = "talk 5s; hangup"
+HELP = """\
+A script is a list of statements, separated by ";". Durations: 5s, 500ms, 2m.
+
+called leg     ring [Ns] [with 183] | early media [HZ] [Ns] | answer [after Ns] [BODY]
+               busy [486] | decline [603] | reject STATUS [cause N] | no answer [after Ns]
+               redirect [302] [TO] | challenge 401|407
+dialled leg    invite offerless|BODY (first) | cancel [after Ns]
+sound          talk [Ns] | tone HZ [Ns] | play FILE [Ns] | dtmf 12# [by info]
+               rtp on|off | loss P% | jitter Nms
+in the call    hold DIALECT [Ns] [on new connection] [without rtp]
+               resume [offerless|update|no-direction] [on new connection]
+               reinvite [BODY] [update] [on new connection] | move | options | refer TO
+               close connection | wait Ns | stay [Ns] | hangup [on new connection] [cause N]
+expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
+               expect version +1|same | expect status N [within Ns]
+               expect audio [HZ] [within Ns] | expect quiet Ns | expect silence Ns
+               expect rtp [within Ns] | expect dtmf 12# [within Ns]
+               expect hangup [within Ns] [cause N] | expect header NAME [VALUE]
+               expect reinvite|update|options|info|refer [DIRECTION] [within Ns]
+
+BODY is offer, no-direction, recvonly, t38 or a hold: sendonly, sendonly-session, inactive,
+inactive-session, zero-address, zero-address-sendonly, zero-address-inactive,
+zero-address-ipv6, no-media. DIALECT is a hold, or offerless[-HOLD], or update[-HOLD].
+hold, resume, reinvite and move check the answer; hold with a time also that no RTP comes.
+"""
 
 
 async def run(

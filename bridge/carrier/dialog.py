@@ -136,6 +136,25 @@ class Dialog:
         ]
 
 
+def cancel_for(invite: Request) -> Request:
+    """Return the CANCEL. RFC 3261 9.1: branch, Request-URI and CSeq number of the INVITE."""
+    request = Request("CANCEL", invite.uri)
+    request.headers.add("Via", str(invite.top_via))
+    request.headers.extend(invite.headers.copied("Max-Forwards", "From", "To", "Call-ID", "Route"))
+    request.headers.add("CSeq", f"{invite.cseq.number} CANCEL")
+    return request
+
+
+def ack_for(invite: Request, refusal: Response) -> Request:
+    """Return the ACK of a non-2xx. RFC 3261 17.1.1.3: same branch, the To of the response."""
+    ack = Request("ACK", invite.uri)
+    ack.headers.add("Via", str(invite.top_via))
+    ack.headers.extend(invite.headers.copied("Max-Forwards", "From", "Call-ID", "Route"))
+    ack.headers.add("To", refusal.headers.get("To") or "")
+    ack.headers.add("CSeq", f"{invite.cseq.number} ACK")
+    return ack
+
+
 def _same_place(route: NameAddr, ours: str) -> bool:
     uri, own = route.uri, parse_route(ours).uri
     return isinstance(uri, SipUri) and isinstance(own, SipUri) and uri.hostport == own.hostport

@@ -64,6 +64,8 @@ async def _begin(leg: Leg, found: Script) -> None:
     extra = leg.behaviour.headers
     if leg.dialog.record_route is not None:
         extra = (("Record-Route", leg.dialog.record_route), *extra)
+    # Exotel names its call in every INVITE.
+    extra = (("X-Exotel-CallSid", leg.dialog.call_id.partition("@")[0]), *extra)
     described = leg.session.describe(body) if body is not None else b""
     late = None if body is not None else "answer"
     leg.invited = leg.send("INVITE", peer, body=described, headers=extra, late_body=late)
@@ -256,10 +258,12 @@ async def _challenge(leg: Leg, step: steps.Challenge) -> None:
     leg.respond_invite(step.status, headers=((header, value),))
     await _refused(leg)
     await leg.until(
-        lambda: leg.invite is not invite,
+        lambda: leg.invite is not invite or leg.over,
         leg.behaviour.step_timeout,
         f"no INVITE with credentials came after the {step.status}",
     )
+    if leg.over:
+        raise StepFailed(f"the far end gave up after the {step.status}")
     assert leg.invite is not None
     fault = check_credentials(leg.invite, step.status, nonce, leg.carrier.credentials)
     if fault is not None:
@@ -385,7 +389,11 @@ def _check_answer(response: Response, wanted: str, *, late: bool = False) -> Non
         raise StepFailed(f"the answer says {body.wording}, {wanted} expected")
     if wanted != "port0" and (body.zero_address or body.address is None):
         raise StepFailed(f"the answer's address is {body.address}, a real one expected")
-    if late or wanted == "port0":
+    if wanted == "port0":
+        return
+    if body.codec is None:
+        raise StepFailed("the SDP in the 200 has no G.711 codec")
+    if late:
         return
     for fault in bodies.answer_faults(body):
         raise StepFailed(f"the answer {fault}")

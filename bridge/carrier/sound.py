@@ -7,6 +7,7 @@ judges what the other side made. 8 kHz mono, 20 ms frames of 160 bytes.
 from __future__ import annotations
 
 import math
+import operator
 import sys
 import wave
 from array import array
@@ -19,6 +20,7 @@ FRAME = 160  # samples, 20 ms
 LAWS = {0: "PCMU", 8: "PCMA"}
 SILENCE = {"PCMU": b"\xff", "PCMA": b"\xd5"}
 AUDIBLE = 200.0  # RMS of 16-bit samples: about -44 dBFS
+_LOBES = 8  # of the sinc, at 8 kHz
 TONAL = 0.5  # share of the energy of a window at one frequency
 
 
@@ -70,7 +72,7 @@ def decode(payload: bytes, law: str) -> array[int]:
     return array("h", [table[code] for code in payload])
 
 
-def tone(hertz: int, seconds: float = 1.0, level: float = 0.3) -> array[int]:
+def tone(hertz: float, seconds: float = 1.0, level: float = 0.3) -> array[int]:
     """Return a sine; one second of a whole frequency loops without a click."""
     step = 2 * math.pi * hertz / RATE
     amplitude = 32767 * level
@@ -130,19 +132,47 @@ def audible(samples: Sequence[int], hertz: int | None = None) -> bool:
 
 
 def read_wav(path: Path | str) -> array[int]:
-    """Return the samples of a 16-bit WAV file as 8 kHz mono (nearest sample, no filter)."""
-    with wave.open(str(path), "rb") as file:
-        if file.getsampwidth() != 2:
-            raise ValueError(f"{path}: only 16-bit WAV files can be played")
-        channels, rate = file.getnchannels(), file.getframerate()
-        samples = array("h", file.readframes(file.getnframes()))
+    """Return the samples of a 16-bit WAV file as 8 kHz mono; ValueError for anything else."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise ValueError(f"{path}: only 16-bit WAV files can be played")
+            channels, rate = file.getnchannels(), file.getframerate()
+            samples = array("h", file.readframes(file.getnframes()))
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{path}: not a WAV file: {error}") from None
     if sys.byteorder == "big":
         samples.byteswap()
-    mono = samples[::channels]
+    return resample(samples[::channels], rate)
+
+
+def resample(samples: array[int], rate: int) -> array[int]:
+    """Return *samples* of *rate* Hz at 8 kHz, band-limited by a windowed sinc."""
     if rate == RATE:
-        return mono
-    count = len(mono) * RATE // rate
-    return array("h", [mono[at * rate // RATE] for at in range(count)])
+        return samples
+    half = math.ceil(_LOBES * max(1.0, rate / RATE))  # taps on each side
+    padded = [0] * half + list(samples) + [0] * (half + 1)
+    taps: dict[int, list[float]] = {}
+    out = array("h")
+    for at in range(len(samples) * RATE // rate):
+        start, phase = divmod(at * rate, RATE)
+        if phase not in taps:
+            taps[phase] = _sinc(half, phase / RATE, min(1.0, RATE / rate))
+        window = padded[start + 1 : start + 1 + 2 * half]
+        value = sum(map(operator.mul, taps[phase], window))
+        out.append(max(-32768, min(32767, round(value))))
+    return out
+
+
+def _sinc(half: int, fraction: float, cutoff: float) -> list[float]:
+    """Return taps for a sample *fraction* after the middle, normalised to a gain of 1."""
+    taps = []
+    for at in range(-half + 1, half + 1):
+        x = (at - fraction) * cutoff
+        bell = 0.5 + 0.5 * math.cos(math.pi * min(1.0, abs(at - fraction) / half))
+        taps.append(bell * (math.sin(math.pi * x) / (math.pi * x) if x else 1.0))
+    total = sum(taps)
+    return [tap / total for tap in taps]
 
 
 def write_wav(path: Path | str, samples: array[int]) -> None:

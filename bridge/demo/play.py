@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from bridge.carrier.carrier import Carrier
-from bridge.carrier.speech import make_greeting
+from bridge.demo.greeting import make_greeting
 from bridge.demo.processes import (
     API_KEY,
     API_SECRET,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.room.seam import RoomHandlers, RoomSession
 from sdp.negotiated import Negotiated
+
+if TYPE_CHECKING:
+    import socket  # the pure call machine imports this seam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+import structlog
 from livekit import rtc
 
 from bridge.errors import MisuseError
@@ -20,6 +21,7 @@ from bridge.room.sdk_quiet import quiet_native_logs
 from bridge.room.seam import (
     JoinSpec,
     LeaveReason,
+    RoomAudio,
     RoomClosed,
     RoomError,
     RoomGone,
@@ -27,7 +29,10 @@ from bridge.room.seam import (
     RoomNotice,
     RoomReconnected,
     RoomReconnecting,
+    RoomSession,
 )
+
+log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 """Seconds per signalling attempt; the SDK makes up to four."""
@@ -45,7 +50,7 @@ async def settle(timeout: float = 20.0) -> None:
         await asyncio.wait(set(_unfinished), timeout=timeout)
 
 
-class SdkRoom:
+class SdkRoom(RoomSession, RoomAudio):
     """One call's room session; join, leave and rejoin on the same object."""
 
     def __init__(self, handlers: RoomHandlers, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
@@ -257,5 +262,11 @@ def _room_error(error: Exception) -> RoomError:
 def _keep(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.get_running_loop().create_task(work)
     _unfinished.add(task)
-    task.add_done_callback(_unfinished.discard)
+    task.add_done_callback(_finished)
     return task
+
+
+def _finished(task: asyncio.Task[None]) -> None:
+    _unfinished.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("room.cleanup_failed", error=type(error).__name__)

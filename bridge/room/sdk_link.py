@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -38,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 OPUS_BITRATE = 24_000
 DISCONNECT_TIMEOUT = 5.0
+PUBLISH_TIMEOUT = 12.0
+"""Seconds; the SDK's own is 10, but its answer is lost when the room ends meanwhile."""
+INTRODUCTION_TIMEOUT = 4.0
 PARTING_DELAY = 0.1
 """Seconds between a participant's going and our telling it."""
 
@@ -74,6 +78,7 @@ class Link:
         self._present: dict[str, str] = {}  # identity -> kind, as we told it
         self._audio: dict[str, str] = {}  # sid of a published audio track -> identity
         self._missing: set[str] = set()  # gone, or only dropped by a reconnect
+        self._arrival = asyncio.Event()  # of the next one to join
         self._parting: asyncio.TimerHandle | None = None
         self._cleanups: set[asyncio.Task[None]] = set()
         self._reconnecting = False
@@ -183,6 +188,7 @@ class Link:
         """Register before connecting: events may follow the connect at once."""
         handlers: dict[Any, Callable[..., None]] = {
             "participant_connected": self._on_participant_connected,
+            "participant_active": self._on_participant_active,
             "participant_disconnected": self._on_participant_disconnected,
             "track_published": self._on_track_published,
             "track_unpublished": self._on_track_unpublished,
@@ -210,6 +216,8 @@ class Link:
     def _welcome(self, participant: rtc.RemoteParticipant, *, at_join: bool) -> None:
         kind = kind_name(participant.kind)
         self._present[participant.identity] = kind
+        self._arrival.set()
+        self._arrival = asyncio.Event()
         self._notify(ParticipantJoined(identity=participant.identity, kind=kind, at_join=at_join))
         for publication in participant.track_publications.values():
             self._on_track_published(publication, participant)
@@ -225,14 +233,15 @@ class Link:
         )
         options.audio_encoding.max_bitrate = OPUS_BITRATE
         try:
-            await self.local.publish_track(feeder.track, options)
-        except PublishTrackError as error:
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                await self.local.publish_track(feeder.track, options)
+        except (PublishTrackError, TimeoutError) as error:
             msg = "the track could not be published"
             raise RoomError(msg) from error
 
     def _answerer(self, method: str, handler: RpcHandler) -> Callable[..., Any]:
         async def answer(call: rtc.RpcInvocationData) -> str:
-            kind = self._present.get(call.caller_identity, "unknown")
+            kind = await self._kind_of(call.caller_identity)
             try:
                 return await handler(call.caller_identity, kind, call.payload)
             except RpcRefused as refusal:
@@ -243,6 +252,17 @@ class Link:
                 raise rtc.RpcError(code, "internal error") from error
 
         return answer
+
+    async def _kind_of(self, identity: str) -> str:
+        """Return a caller's kind; wait a little for one we have not been told of yet.
+
+        The server tells of those who publish nothing up to 3 s late.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTRODUCTION_TIMEOUT):
+                while identity not in self._present:
+                    await self._arrival.wait()
+        return self._present.get(identity, "unknown")
 
     # What the SDK tells.
 
@@ -258,7 +278,13 @@ class Link:
             return
         if identity in self._missing:
             self._part(identity)
-        self._welcome(participant, at_join=False)
+        if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
+            self._welcome(participant, at_join=False)
+
+    def _on_participant_active(self, participant: rtc.RemoteParticipant) -> None:
+        """Tell of a newcomer only when it can receive data: it is sent some at once."""
+        if participant.identity not in self._present:
+            self._welcome(participant, at_join=False)
 
     def _on_participant_disconnected(self, participant: rtc.RemoteParticipant) -> None:
         """Note who is gone, and tell it a moment later.
@@ -296,6 +322,8 @@ class Link:
     ) -> None:
         if publication.kind != rtc.TrackKind.KIND_AUDIO:
             return
+        if participant.identity not in self._present:
+            self._welcome(participant, at_join=False)
         if publication.sid not in self._audio:
             self._audio[publication.sid] = participant.identity
             self._notify(AudioPublished(identity=participant.identity))

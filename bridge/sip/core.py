@@ -75,7 +75,11 @@ class UserAgentCore:
 
     def find(self, request: Request) -> tuple[Session, Dialog] | None:
         """Return the session and dialog a request belongs to (RFC 3261 12.2.2)."""
-        wanted = (request.call_id, request.to.tag or "", request.from_.tag or "")
+        ours = request.to.tag or ""
+        wanted = (request.call_id, ours, request.from_.tag or "")
+        if wanted not in self.dialogs:
+            # A peer that answered without a To tag may find one for its own requests.
+            wanted = (request.call_id, ours, "")
         session = self.sessions.get(self.dialogs.get(wanted, SessionId(0)))
         if session is None:
             return None
@@ -90,7 +94,7 @@ class UserAgentCore:
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
         self.layer.agenda.set(("session", session.id), None)
-        self.layer.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
 
     def schedule(self, session: Session) -> None:
         """Note when *session* is due next."""
@@ -102,7 +106,7 @@ class UserAgentCore:
     def pass_up(self, session: Session, event: SipEvent) -> None:
         """Tell the call layer, unless it has said good-bye to this session."""
         if not session.quiet and session.phase is not Phase.LEAVING:
-            self.layer.outputs.append(PassUp(event=event))
+            self.layer.courier.outputs.append(PassUp(event=event))
 
     def end(self, session: Session, event: SipEvent) -> None:
         """Pass the last event of a session and forget it."""
@@ -207,7 +211,7 @@ class UserAgentCore:
         session.phase = Phase.LEAVING
         session.unacked = session.reoffer = session.offer_answer = None
         session.cancel_by = session.ring_again_at = None
-        self.layer.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
         self.schedule(session)
         self.send(session, "BYE", Purpose.BYE, now, headers=session.farewell)
 

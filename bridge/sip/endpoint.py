@@ -16,7 +16,7 @@ from bridge.sip.core import UserAgentCore
 from bridge.sip.delivery import Errand, Purpose
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.framing import PING, PONG, Broken, StreamFramer
+from bridge.sip.framing import Broken, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import Client, Server, TransactionLayer
@@ -72,25 +72,33 @@ class Endpoint:
             if data.strip():
                 self._receive_message(data, flow, now)
             return
-        self.layer.flow_opened(flow)
         framer = self.framers.setdefault(flow.id, StreamFramer())
+        if framer.broken:
+            return
+        self.layer.courier.opened(flow)
+        pings = 0
         for frame in framer.feed(data):
-            if isinstance(frame, bytes):
-                self._receive_message(frame, flow, now)
-            elif isinstance(frame, Broken):
-                self._refuse_broken(frame.error, flow)
-                self.layer.close(flow)
-                self.flow_lost(flow, now)
-            elif frame is PING:
-                # RFC 5626 4.4.1: a double CRLF is answered with a single one.
-                self.layer.write(flow, b"\r\n")
-            else:
-                assert frame is PONG
+            match frame:
+                case bytes():
+                    self._receive_message(frame, flow, now)
+                case Broken():
+                    self._refuse_broken(frame.error, flow)
+                    self.layer.courier.close(flow)
+                    self.layer.flow_failed(flow, now)
+                case KeepAlive.PING:
+                    pings += 1
+                case KeepAlive.PONG:
+                    pass
+                case _:
+                    assert_never(frame)
+        if pings and not framer.broken:
+            # RFC 5626 4.4.1: a double CRLF is answered with a single one.
+            self.layer.courier.write(flow, b"\r\n" * pings)
 
     def flow_opened(self, flow: Flow, now: float) -> None:
         """Learn of a connection a peer made, or of one that an earlier process left."""
         del now
-        self.layer.flow_opened(flow)
+        self.layer.courier.opened(flow)
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """Learn that a connection is gone. No call ends by that (contract 3)."""
@@ -106,15 +114,15 @@ class Endpoint:
 
     def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
         """Take the addresses (with ports) of a host, best first; none when it has none."""
-        self.layer.resolved(query, addresses, now)
+        self.layer.courier.resolved(query, addresses, now)
 
     def connected(self, attempt: int, flow: Flow, now: float) -> None:
         """Take the flow that a `Connect` asked for."""
-        self.layer.connected(attempt, flow, now)
+        self.layer.courier.connected(attempt, flow, now)
 
     def connect_failed(self, attempt: int, now: float) -> None:
         """Learn that a `Connect` failed."""
-        self.layer.connect_failed(attempt, now)
+        self.layer.courier.connect_failed(attempt, now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -127,7 +135,7 @@ class Endpoint:
     def poll(self, now: float) -> list[Output]:
         """Return what to do, in order, once."""
         del now
-        outputs, self.layer.outputs = self.layer.outputs, []
+        outputs, self.layer.courier.outputs = self.layer.courier.outputs, []
         return outputs
 
     def next_deadline(self) -> float | None:
@@ -173,10 +181,17 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.callee.reject(known, status, now, headers)
 
-    def cancel(self, session: SessionId, now: float) -> None:
-        """Give up a call of ours before its answer; `Failed` follows."""
-        if (known := self._session(session)) is not None and known.role is Role.CALLER:
-            self.caller.cancel(known, now)
+    def cancel(
+        self, session: SessionId, now: float, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Give up a call of ours before its answer; `Failed` follows.
+
+        *headers* (Reason) go into the CANCEL, or into the BYE of a call that was
+        answered at the same moment.
+        """
+        known = self._session(session)
+        if known is not None and known.role is Role.CALLER:
+            self.caller.cancel(known, tuple(headers), now)
 
     def bye(self, session: SessionId, now: float, headers: Sequence[tuple[str, str]] = ()) -> None:
         """End a call; no event follows.
@@ -189,7 +204,7 @@ class Endpoint:
             return
         match known.phase:
             case Phase.INVITED if known.role is Role.CALLER:
-                self.caller.cancel(known, now)
+                self.cancel(session, now, headers)
             case Phase.INVITED:
                 self.callee.reject(known, 480, now, headers)
             case Phase.ACCEPTED:
@@ -230,7 +245,7 @@ class Endpoint:
             remote_headers=known.remote_headers,
         )
 
-    def set_draining(self, *, draining: bool) -> None:
+    def set_draining(self, draining: bool) -> None:  # noqa: FBT001 (a published verb)
         """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
         self.core.draining = draining
 
@@ -266,7 +281,7 @@ class Endpoint:
             return
         tag = self.core.stateless_tag(request)
         response = self.core.response(request, error.status, to_tag=tag, reason=error.text)
-        self.layer.write(flow, response.encode())
+        self.layer.courier.write(flow, response.encode())
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         server = self.layer.servers.get(server_key(request))

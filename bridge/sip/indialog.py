@@ -15,7 +15,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.keys import is_key_report, read_key
 from bridge.sip.layer import Server
 from bridge.sip.message import Request
-from bridge.sip.parameters import ACCEPT
+from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
@@ -187,7 +187,7 @@ class DialogCore:
         if not request.body:
             self.core.respond(server, 200, now)
         elif not is_key_report(request):
-            self.core.respond(server, 415, now, headers=[("Accept", ACCEPT)])
+            self.core.respond(server, 415, now, headers=[("Accept", ACCEPT_KEYS)])
         else:
             self.core.respond(server, 200, now)
             key = read_key(request)

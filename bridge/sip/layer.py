@@ -1,8 +1,7 @@
-"""The transaction layer: transactions of all flows, and the way of messages to flows.
+"""The transaction layer: the transactions of all flows.
 
-What happens is told to a `TransactionUser` (RFC 3261 5: "transaction user").
-
-RFC 3261 17, 18; RFC 6026.
+What they bring is told to a `TransactionUser` (RFC 3261 5: "transaction user");
+how messages find a flow is in `courier`. RFC 3261 17, 18; RFC 6026.
 """
 
 from __future__ import annotations
@@ -12,19 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
-from bridge.sip.agenda import Agenda
+from bridge.sip.courier import AgendaKey, Courier
 from bridge.sip.delivery import (
     Acknowledgement,
     Delivery,
     Errand,
     Letter,
     Packet,
-    Payload,
-    Purpose,
     Repeat,
     Reply,
 )
-from bridge.sip.events import CloseFlow, Connect, Output, Resolve, Send
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
 from bridge.sip.parameters import EndpointConfig
@@ -32,8 +28,6 @@ from bridge.sip.target import (
     FlowHop,
     Hop,
     HostHop,
-    default_port,
-    is_address,
     is_symmetric,
     new_branch,
     reply_hops,
@@ -55,11 +49,6 @@ from bridge.sip.transaction import (
     client_key,
     server_key,
 )
-
-AgendaKey = tuple[str, TransactionKey | int]
-"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``."""
-
-MAX_ADDRESSES = 8  # tried for one hop
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +79,6 @@ class Client:
     flow: Flow
     hops: list[Hop]
     status: int = 0
-    repeated: bool = False
     acks: dict[str, SentAck] = field(default_factory=dict)
 
     @property
@@ -146,7 +134,7 @@ class TransactionUser(Protocol):
 
 
 class TransactionLayer:
-    """All transactions and deliveries of an endpoint, and the outputs they cause."""
+    """All transactions of an endpoint."""
 
     def __init__(
         self,
@@ -159,52 +147,33 @@ class TransactionLayer:
         self.config = config
         self.user = user
         self.tokens = tokens
-        self.next_hop_allowed = next_hop_allowed
-        self.outputs: list[Output] = []
-        self.flows: dict[int, Flow] = {}  # living connections
+        self.courier = Courier(
+            self,
+            next_hop_allowed=next_hop_allowed,
+            patience=config.timers.patience,
+            max_deliveries=4 * config.max_flow_transactions,
+        )
+        self.agenda = self.courier.agenda
         self.clients: dict[TransactionKey, Client] = {}
         self.servers: dict[TransactionKey, Server] = {}
-        self.deliveries: dict[int, Delivery] = {}
-        self.waiting: dict[int, int] = {}  # query or attempt -> delivery
-        self.agenda: Agenda[AgendaKey] = Agenda()
-        self.counter = 0
         self.servers_on: Counter[int] = Counter()
-
-    # Flows
-
-    def is_alive(self, flow: Flow) -> bool:
-        """Whether *flow* can be written to; UDP always can."""
-        return not flow.reliable or flow.id in self.flows
-
-    def flow_opened(self, flow: Flow) -> None:
-        """Learn of a connection."""
-        if flow.reliable:
-            self.flows[flow.id] = flow
 
     def flow_failed(self, flow: Flow, now: float) -> None:
         """Forget a connection, or take the news that UDP did not get through.
 
-        Requests that nobody has answered are repeated once, elsewhere or anew;
-        responses find their way when they are due.
+        Requests that nobody has answered are repeated, on a new connection to the
+        same peer or elsewhere; responses find their way when they are due.
         """
-        self.flows.pop(flow.id, None)
+        self.courier.lost(flow)
         for client in [c for c in self.clients.values() if c.flow.id == flow.id]:
             if client.awaits_first_answer:
                 self._repeat(client, now)
-
-    def write(self, flow: Flow, data: bytes) -> None:
-        """Write bytes to a flow."""
-        self.outputs.append(Send(flow=flow, data=data))
-
-    def close(self, flow: Flow) -> None:
-        """Give a connection up."""
-        self.outputs.append(CloseFlow(flow=flow))
 
     # Requests of ours
 
     def send(self, letter: Letter, hops: Iterable[Hop], now: float) -> None:
         """Send a request by the first of *hops* that works; the user is told the rest."""
-        self._dispatch(letter, letter.trunk, hops, now)
+        self.courier.dispatch(letter, letter.trunk, hops, now)
 
     def acknowledge(
         self, client: Client, tag: str, letter: Letter, hops: Iterable[Hop], now: float
@@ -213,40 +182,27 @@ class TransactionLayer:
         ack = SentAck(letter=letter, hops=list(hops), on_its_way=True)
         client.acks[tag] = ack
         payload = Acknowledgement(letter=letter, key=client.key, tag=tag)
-        self._dispatch(payload, letter.trunk, ack.hops, now)
+        self.courier.dispatch(payload, letter.trunk, ack.hops, now)
 
     def acknowledge_again(self, client: Client, tag: str, flow: Flow, now: float) -> None:
         """Acknowledge a copy of a 2xx, which came by *flow*."""
         ack = client.acks[tag]
         if ack.on_its_way:
             return
-        if ack.data and ack.flow is not None and self.is_alive(ack.flow):
-            self.write(ack.flow, ack.data)
+        if ack.data and ack.flow is not None and self.courier.is_alive(ack.flow):
+            self.courier.write(ack.flow, ack.data)
         elif ack.data:
             hops = (FlowHop(flow), *ack.hops)
-            self._dispatch(Packet(ack.data), ack.letter.trunk, hops, now)
+            self.courier.dispatch(Packet(ack.data), ack.letter.trunk, hops, now)
         else:
             ack.on_its_way = True
             payload = Acknowledgement(letter=ack.letter, key=client.key, tag=tag)
-            self._dispatch(payload, ack.letter.trunk, (FlowHop(flow), *ack.hops), now)
+            self.courier.dispatch(payload, ack.letter.trunk, (FlowHop(flow), *ack.hops), now)
 
     def ways_of(self, client: Client) -> list[Hop]:
         """Return the ways to where a request of ours went: its flow, then the same peer."""
         again = HostHop(client.flow.transport, *client.flow.remote, trusted=True)
         return [FlowHop(client.flow), again, *client.hops]
-
-    def abandon(self, session: int, *purposes: Purpose) -> bool:
-        """Drop the deliveries of a session's errands; tell whether there was one."""
-        found = [
-            d
-            for d in self.deliveries.values()
-            if (errand := d.errand) is not None
-            and errand.session == session
-            and errand.purpose in purposes
-        ]
-        for delivery in found:
-            self._drop_delivery(delivery)
-        return bool(found)
 
     def drop_client(self, client: Client) -> None:
         """Forget a transaction of ours."""
@@ -300,9 +256,9 @@ class TransactionLayer:
         """Answer without a transaction (RFC 3261 8.2.7): a copy gets the same answer."""
         data = response.encode()
         if is_symmetric(request, flow):
-            self.write(flow, data)
+            self.courier.write(flow, data)
         else:
-            self._dispatch(Packet(data), "", reply_hops(request, flow)[:1], now)
+            self.courier.dispatch(Packet(data), "", reply_hops(request, flow)[:1], now)
 
     def receive_again(self, server: Server, request: Request, flow: Flow, now: float) -> None:
         """Give a retransmission or an ACK to its transaction.
@@ -322,9 +278,7 @@ class TransactionLayer:
         """Handle a deadline of this layer."""
         kind, key = due
         if isinstance(key, int):
-            delivery = self.deliveries.get(key)
-            if delivery is not None:
-                self._undeliverable(delivery, now)
+            self.courier.expire(key, now)
         elif kind == "client" and (client := self.clients.get(key)) is not None:
             self._run_client(client, client.machine.tick(now), client.flow, now)
         elif kind == "server" and (server := self.servers.get(key)) is not None:
@@ -356,10 +310,10 @@ class TransactionLayer:
 
     def _send_by(self, client: Client, data: bytes, now: float) -> None:
         """Write what a client machine sends: a retransmission, or the ACK of a refusal."""
-        if self.is_alive(client.flow):
-            self.write(client.flow, data)
+        if self.courier.is_alive(client.flow):
+            self.courier.write(client.flow, data)
         else:
-            self._dispatch(Packet(data), client.letter.trunk, self.ways_of(client), now)
+            self.courier.dispatch(Packet(data), client.letter.trunk, self.ways_of(client), now)
 
     def _run_server(
         self, server: Server, outputs: Sequence[TxOutput], flow: Flow, now: float
@@ -383,14 +337,14 @@ class TransactionLayer:
             self.agenda.set(("server", server.key), server.machine.next_deadline())
 
     def _reply_by(self, server: Server, data: bytes, now: float) -> None:
-        if server.symmetric and self.is_alive(server.flow):
-            self.write(server.flow, data)
+        if server.symmetric and self.courier.is_alive(server.flow):
+            self.courier.write(server.flow, data)
             return
         server.pending = data
         if not server.away:
             server.away = True
             hops = reply_hops(server.request, server.flow)
-            self._dispatch(Reply(server.key), "", hops, now)
+            self.courier.dispatch(Reply(server.key), "", hops, now)
 
     def _drop_server(self, server: Server) -> None:
         # A reply still on its way is sent from what is remembered here.
@@ -408,124 +362,20 @@ class TransactionLayer:
             del self.servers_on[server.flow.id]
 
     def _repeat(self, client: Client, now: float) -> None:
-        """Send an unanswered request once more; a second failure is final."""
+        """Send an unanswered request again by the hops that are left."""
         self.drop_client(client)
-        if client.repeated:
-            self.user.on_unreachable(client.letter.errand, now)
-            return
         peer = (client.flow.transport, client.flow.remote)
         payload = Repeat(letter=client.letter, key=client.key, peer=peer)
-        self._dispatch(payload, client.letter.trunk, client.hops, now)
+        self.courier.dispatch(payload, client.letter.trunk, client.hops, now)
 
-    # Deliveries
+    # What the courier tells (`Recipient`)
 
-    def next_id(self) -> int:
-        """A number that was not used before."""
-        self.counter += 1
-        return self.counter
-
-    def _dispatch(self, payload: Payload, trunk: str, hops: Iterable[Hop], now: float) -> None:
-        delivery = Delivery(
-            id=self.next_id(),
-            payload=payload,
-            trunk=trunk,
-            hops=list(hops),
-            until=now + self.config.timers.patience,
-        )
-        if len(self.deliveries) >= 4 * self.config.max_flow_transactions:
-            self._undeliverable(delivery, now)
-        else:
-            self.deliveries[delivery.id] = delivery
-            self.agenda.set(("delivery", delivery.id), delivery.until)
-            self._advance(delivery, now)
-
-    def _advance(self, delivery: Delivery, now: float) -> None:
-        """Take the next address, or the next hop."""
-        while True:
-            if delivery.addresses:
-                self._connect(delivery)
-                return
-            if not delivery.hops:
-                self._undeliverable(delivery, now)
-                return
-            hop = delivery.hops.pop(0)
-            delivery.hop = None
-            match hop:
-                case FlowHop():
-                    if self.is_alive(hop.flow):
-                        self._deliver(delivery, hop.flow, now)
-                        return
-                case HostHop():
-                    delivery.hop = hop
-                    if not is_address(hop.host):
-                        self._resolve(delivery, hop)
-                        return
-                    port = hop.port or default_port(hop.transport)
-                    delivery.addresses = [(hop.host, port)]
-                case _:
-                    assert_never(hop)
-
-    def _await(self, delivery: Delivery) -> int:
-        self.waiting.pop(delivery.waiting, None)
-        delivery.waiting = self.next_id()
-        self.waiting[delivery.waiting] = delivery.id
-        return delivery.waiting
-
-    def _resolve(self, delivery: Delivery, hop: HostHop) -> None:
-        query = self._await(delivery)
-        self.outputs.append(
-            Resolve(query=query, transport=hop.transport, host=hop.host, port=hop.port)
-        )
-
-    def _connect(self, delivery: Delivery) -> None:
-        address, port = delivery.addresses.pop(0)
-        transport = delivery.hop.transport if delivery.hop is not None else "tcp"
-        attempt = self._await(delivery)
-        self.outputs.append(
-            Connect(attempt=attempt, transport=transport, address=address, port=port)
-        )
-
-    def _awaited(self, number: int) -> Delivery | None:
-        return self.deliveries.get(self.waiting.pop(number, 0))
-
-    def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
-        """Go on with the addresses of a host; a late answer is ignored."""
-        delivery = self._awaited(query)
-        if delivery is None or delivery.hop is None:
-            return
-        trusted = delivery.hop.trusted
-        delivery.addresses = [
-            (address, port)
-            for address, port in addresses
-            # A name from a peer's Contact or Route may lead anywhere: look where it ends.
-            if trusted or self.next_hop_allowed(address, delivery.trunk)
-        ][:MAX_ADDRESSES]
-        self._advance(delivery, now)
-
-    def connected(self, attempt: int, flow: Flow, now: float) -> None:
-        """Deliver to a flow that was asked for; a late one is only remembered."""
-        self.flow_opened(flow)
-        delivery = self._awaited(attempt)
-        if delivery is not None:
-            self._deliver(delivery, flow, now)
-
-    def connect_failed(self, attempt: int, now: float) -> None:
-        """Try the next address or hop."""
-        delivery = self._awaited(attempt)
-        if delivery is not None:
-            self._advance(delivery, now)
-
-    def _drop_delivery(self, delivery: Delivery) -> None:
-        self.deliveries.pop(delivery.id, None)
-        self.waiting.pop(delivery.waiting, None)
-        self.agenda.set(("delivery", delivery.id), None)
-
-    def _deliver(self, delivery: Delivery, flow: Flow, now: float) -> None:
-        self._drop_delivery(delivery)
+    def on_arrived(self, delivery: Delivery, flow: Flow, now: float) -> None:
+        """There is a flow for what was sent."""
         payload = delivery.payload
         match payload:
             case Packet(data):
-                self.write(flow, data)
+                self.courier.write(flow, data)
             case Reply(key):
                 self._deliver_reply(key, flow)
             case Letter():
@@ -539,66 +389,8 @@ class TransactionLayer:
             case _:
                 assert_never(payload)
 
-    def _deliver_ack(self, payload: Acknowledgement, flow: Flow) -> None:
-        # RFC 3261 13.2.2.4, 17: the ACK of a 2xx has a branch of its own.
-        data = self._addressed(payload.letter, flow, new_branch(self.tokens())).encode()
-        ack = self._ack(payload)
-        if ack is not None:
-            ack.data, ack.flow, ack.on_its_way = data, flow, False
-        self.write(flow, data)
-
-    def _ack(self, payload: Acknowledgement) -> SentAck | None:
-        client = self.clients.get(payload.key)
-        return None if client is None else client.acks.get(payload.tag)
-
-    def _deliver_reply(self, key: TransactionKey, flow: Flow) -> None:
-        server = self.servers.get(key)
-        if server is None:
-            return
-        server.away = False
-        server.symmetric = True
-        self._count_server(server, -1)
-        server.flow = flow
-        self._count_server(server, 1)
-        if server.pending is not None:
-            self.write(flow, server.pending)
-            server.pending = None
-        if server.machine.done:
-            self._drop_server(server)
-
-    def _addressed(self, letter: Letter, flow: Flow, branch: str) -> Request:
-        """Return the request as it leaves by *flow*."""
-        source = letter.request
-        request = Request(source.method, source.uri, source.headers.copy(), source.body)
-        if not letter.keeps_via:
-            request.headers.prepend("Via", write_via(self.config, flow, branch))
-        if letter.contact_user is not None:
-            contact = write_contact(self.config, flow, letter.contact_user)
-            request.headers.set("Contact", contact)
-        return request
-
-    def _begin_client(
-        self, letter: Letter, branch: str, delivery: Delivery, flow: Flow, now: float
-    ) -> None:
-        request = self._addressed(letter, flow, branch)
-        kind = InviteClient if request.method == "INVITE" else NonInviteClient
-        hops = list(delivery.hops)
-        if delivery.hop is not None:
-            hops.insert(0, HostHop(flow.transport, *flow.remote, trusted=True))
-        client = Client(
-            key=client_key(request),
-            machine=kind(request, flow, now, self.config.timers),
-            letter=letter,
-            flow=flow,
-            hops=hops,
-            repeated=isinstance(delivery.payload, Repeat),
-        )
-        self.clients[client.key] = client
-        self.user.on_sent(client, now)
-        self._run_client(client, client.machine.start(now), flow, now)
-
-    def _undeliverable(self, delivery: Delivery, now: float) -> None:
-        self._drop_delivery(delivery)
+    def on_undeliverable(self, delivery: Delivery, now: float) -> None:
+        """Nothing worked."""
         payload = delivery.payload
         match payload:
             case Letter(errand=errand):
@@ -620,3 +412,74 @@ class TransactionLayer:
                 pass
             case _:
                 assert_never(payload)
+
+    def _deliver_ack(self, payload: Acknowledgement, flow: Flow) -> None:
+        # RFC 3261 13.2.2.4, 17: the ACK of a 2xx has a branch of its own.
+        data = self._addressed(payload.letter, flow, new_branch(self.tokens())).encode()
+        ack = self._ack(payload)
+        if ack is not None:
+            ack.data, ack.flow, ack.on_its_way = data, flow, False
+        self.courier.write(flow, data)
+
+    def _ack(self, payload: Acknowledgement) -> SentAck | None:
+        client = self.clients.get(payload.key)
+        return None if client is None else client.acks.get(payload.tag)
+
+    def _deliver_reply(self, key: TransactionKey, flow: Flow) -> None:
+        server = self.servers.get(key)
+        if server is None:
+            return
+        server.away = False
+        server.symmetric = True
+        self._count_server(server, -1)
+        server.flow = flow
+        self._count_server(server, 1)
+        if server.pending is not None:
+            self.courier.write(flow, server.pending)
+            server.pending = None
+        if server.machine.done:
+            self._drop_server(server)
+
+    def _addressed(self, letter: Letter, flow: Flow, branch: str) -> Request:
+        """Return the request as it leaves by *flow*."""
+        source = letter.request
+        request = Request(source.method, source.uri, source.headers.copy(), source.body)
+        if not letter.keeps_via:
+            request.headers.prepend("Via", write_via(self.config, flow, branch))
+        if letter.contact_user is not None:
+            contact = write_contact(self.config, flow, letter.contact_user)
+            request.headers.set("Contact", contact)
+        return request
+
+    def _begin_client(
+        self, letter: Letter, branch: str, delivery: Delivery, flow: Flow, now: float
+    ) -> None:
+        request = self._addressed(letter, flow, branch)
+        kind = InviteClient if request.method == "INVITE" else NonInviteClient
+        client = Client(
+            key=client_key(request),
+            machine=kind(request, flow, now, self.config.timers),
+            letter=letter,
+            flow=flow,
+            hops=_hops_left(delivery, flow),
+        )
+        self.clients[client.key] = client
+        self.user.on_sent(client, now)
+        self._run_client(client, client.machine.start(now), flow, now)
+
+
+def _hops_left(delivery: Delivery, flow: Flow) -> list[Hop]:
+    """Return where to go when *flow*, which *delivery* has found, fails.
+
+    A connection we made is made once more; the other addresses of the host and
+    the other hops follow.
+    """
+    hop = delivery.hop
+    if hop is None:
+        return list(delivery.hops)
+    again = HostHop(flow.transport, *flow.remote, trusted=True)
+    payload = delivery.payload
+    tried = isinstance(payload, Repeat) and payload.peer == (flow.transport, flow.remote)
+    others = [HostHop(hop.transport, *address, trusted=True) for address in delivery.addresses]
+    first: list[Hop] = [again] if flow.reliable and not tried else []
+    return [*first, *others, *delivery.hops]

@@ -13,7 +13,9 @@ ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)
-ACCEPT = "application/sdp, application/dtmf-relay, application/dtmf"
+ACCEPT_SDP = "application/sdp"
+ACCEPT_KEYS = "application/dtmf-relay, application/dtmf"
+ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
 
 EXTENSIONS: frozenset[str] = frozenset()
 """Option tags we implement: what Require may name and Supported lists."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
-from bridge.sip.parameters import ACCEPT, ALLOW, EXTENSIONS
+from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
 
 OUT_OF_DIALOG = {
     "REFER": 603,
@@ -63,7 +63,7 @@ def session_body(request: Request) -> Refusal | None:
         return Refusal(415, (("Accept-Encoding", "identity"),))
     if not request.body or request.sdp is not None or is_optional(request):
         return None
-    return Refusal(415, (("Accept", ACCEPT),))
+    return Refusal(415, (("Accept", ACCEPT_SDP),))
 
 
 def is_optional(request: Request) -> bool:

@@ -75,14 +75,11 @@ def reply_hops(request: Request, flow: Flow) -> list[Hop]:
 
     RFC 3261 18.2.2: "if that connection is no longer open, the server SHOULD open a
     connection to the IP address in the 'received' parameter, if present, using the port
-    in the 'sent-by' value, or the default port for that transport".
+    in the 'sent-by' value, or the default port for that transport". Never to a host that
+    only the Via names: the address the request came from is known to be the peer's.
     """
-    via = request.top_via
-    port = via.port or default_port(flow.transport)
-    hops: list[Hop] = [HostHop(flow.transport, flow.remote[0], port)]
-    if via.host.lower() != flow.remote[0].lower():
-        hops.append(HostHop(flow.transport, via.host, via.port))
-    return hops
+    port = request.top_via.port or default_port(flow.transport)
+    return [HostHop(flow.transport, flow.remote[0], port, trusted=True)]
 
 
 def is_symmetric(request: Request, flow: Flow) -> bool:

@@ -33,7 +33,7 @@ class CallerCore:
     def dial(self, invite: OutgoingInvite, now: float) -> SessionId:
         """Send an INVITE; every outcome is an event."""
         core = self.core
-        session_id = SessionId(self.layer.next_id())
+        session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
         request = self._invite(invite, tag)
         transport, host, port = invite.next_hop
@@ -80,12 +80,13 @@ class CallerCore:
         )
         return Request("INVITE", invite.request_uri, headers, invite.offer_answer.offer())
 
-    def cancel(self, session: Session, now: float) -> None:
+    def cancel(self, session: Session, headers: tuple[tuple[str, str], ...], now: float) -> None:
         """Give a call up before its answer."""
         if session.phase is not Phase.INVITED or session.cancelling is not Cancelling.NOT:
             return
+        session.farewell = headers
         session.cancelling = Cancelling.WANTED
-        if self.layer.abandon(session.id, Purpose.INVITE):
+        if self.layer.courier.abandon(session.id, Purpose.INVITE):
             self._fail(session, FailureCause.UNREACHABLE, None)
         elif session.provisional:
             self._send_cancel(session, now)
@@ -101,8 +102,10 @@ class CallerCore:
         session.cancelling = Cancelling.SENT
         session.cancel_by = now + self.core.config.timers.patience
         self.core.schedule(session)
+        cancel = cancel_to(client.machine.request)
+        cancel.headers.extend(session.farewell)
         letter = Letter(
-            request=cancel_to(client.machine.request),
+            request=cancel,
             errand=Errand(Purpose.CANCEL, session.id),
             trunk=session.trunk,
             keeps_via=True,
@@ -283,7 +286,7 @@ class CallerCore:
         """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own."""
         dialog = as_caller(client.machine.request, response)
         session = Session(
-            id=SessionId(self.layer.next_id()),
+            id=SessionId(self.layer.courier.next_id()),
             role=Role.CALLER,
             phase=Phase.LEAVING,
             call_id=dialog.call_id,

@@ -92,7 +92,7 @@ class CalleeCore:
         if dialog is None:
             core.refuse(request, flow, 400, now)
             return
-        session_id = SessionId(self.layer.next_id())
+        session_id = SessionId(self.layer.courier.next_id())
         server = self.layer.begin_server(request, flow, session_id, tag, now)
         self.merges[merge] = server.key
         session = Session(

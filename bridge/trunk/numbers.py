@@ -21,7 +21,7 @@ from bridge.sip.uri import OtherUri, SipUri, TelUri, parse_uri
 
 ANONYMOUS: Final = "anonymous"
 
-_DIALABLE = re.compile(r"\+?[0-9][0-9 ().-]{0,63}")
+_DIALABLE = re.compile(r"\+?\(?[0-9][0-9 ().-]{0,63}")
 _MAX_LENGTH = 128
 # RFC 3323 4.2 and what carriers write in the user part instead of a number.
 _WITHHELD_USERS = frozenset(("anonymous", "restricted", "unavailable", "unknown", "private"))

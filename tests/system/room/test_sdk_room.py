@@ -114,9 +114,14 @@ class Bench:
 
     def session(self, rpc: dict[str, RpcHandler] | None = None) -> tuple[SdkRoom, Notices]:
         notices = Notices()
-        session = SdkRoom(RoomHandlers(notify=notices, rpc=rpc or {}))
+        return self.session_with(notices, rpc), notices
+
+    def session_with(
+        self, notify: Callable[[RoomNotice], None], rpc: dict[str, RpcHandler] | None = None
+    ) -> SdkRoom:
+        session = SdkRoom(RoomHandlers(notify=notify, rpc=rpc or {}))
         self._stack.push_async_callback(session.leave, LeaveReason.CLIENT_INITIATED)
-        return session, notices
+        return session
 
     async def joined(self, rpc: dict[str, RpcHandler] | None = None) -> tuple[SdkRoom, Notices]:
         session, notices = self.session(rpc)
@@ -465,13 +470,15 @@ async def test_an_rpc_hears_who_calls_and_may_refuse(bench: Bench) -> None:
 
     peer = await bench.peer()
     await bench.joined({"greet": greet, "refuse": refuse, "break": break_down})
-    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+    late = await bench.peer("late")
 
-    async def call(method: str) -> str:
-        return await peer.room.local_participant.perform_rpc(
+    async def call(method: str, caller: Peer = peer) -> str:
+        return await caller.room.local_participant.perform_rpc(
             destination_identity="sip-+911", method=method, payload="hello"
         )
 
+    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+    assert await call("greet", late) == "late standard hello"  # we are told of it later
     assert await call("greet") == "agent standard hello"
     with pytest.raises(rtc.RpcError) as refused:
         await call("refuse")
@@ -661,3 +668,21 @@ async def test_a_lost_room_is_rejoined_on_the_same_session(private_livekit: Any)
         await peer.until(lambda: peer.phone_muted() is True)
         await hear(session, 440)
     await sdk.settle()
+
+
+async def test_a_newcomer_told_of_can_be_sent_data_at_once(bench: Bench) -> None:
+    greeted: list[asyncio.Future[None]] = []
+
+    def greet(notice: RoomNotice) -> None:
+        if isinstance(notice, ParticipantJoined):
+            sent = session.publish(b"hello", convention.TOPIC, [notice.identity])
+            greeted.append(asyncio.ensure_future(sent))
+
+    session = bench.session_with(greet)
+    await session.join(bench.spec())
+    for number in range(3):
+        peer = await bench.peer(f"late-{number}")
+        await peer.talk(440)
+        assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"hello"
+    await asyncio.gather(*greeted)
+    assert len(greeted) == 3

@@ -211,3 +211,94 @@ async def test_many_calls_at_once(pair: Pair) -> None:
     assert [report.failed for report in reports] == [None] * 20
     await pair.callee.settled(5)
     assert [report.failed for report in pair.callee.reports] == [None] * 20
+
+
+async def test_a_hold_by_the_far_end_is_expected_and_obeyed(pair: Pair) -> None:
+    pair.callee._scripts.clear()
+    call = asyncio.create_task(
+        pair.call("talk; expect reinvite sendonly within 5s; expect reinvite sendrecv; stay")
+    )
+    leg = await pair.callee.incoming()
+    await leg.run("answer; expect audio 440; hold sendonly 300ms; resume; expect audio 440; hangup")
+    assert leg.report.failed is None
+    assert await call is None
+
+
+async def test_a_peer_that_never_answers_fails_the_leg_in_time() -> None:
+    impatient = Behaviour(answer_timeout=0.1, step_timeout=0.1)
+    gone = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Carrier(behaviour=impatient) as caller:
+        report = await caller.call(f"sip:1@127.0.0.1:{port}", "talk 1s")
+    assert report.failed == 'step 1 "talk 1s": the call was not answered'
+    await gone.wait()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_rtp_before_the_ack_fails_the_leg(pair: Pair) -> None:
+    """A caller that talks as soon as it hears early media breaks the gate."""
+    pair.callee._scripts.clear()
+    call = asyncio.create_task(pair.call("expect status 183; wait 300ms; stay"))
+    leg = await pair.callee.incoming()
+    await leg.run("early media 425 100ms")
+    [early] = pair.caller._legs.values()
+    early.early = True
+    early.apply_media()
+    await leg.run("expect rtp within 2s; wait 100ms; answer")
+    assert leg.report.failed is not None
+    assert leg.report.failed.endswith("RTP packets came before the call was answered")
+    await call
+
+
+async def test_a_fax_offer_that_is_answered_with_200_is_noticed(pair: Pair) -> None:
+    """Our callee answers T.38 with port 0 and 200; a script that wants 488 notices."""
+    failed = await pair.call("expect audio 1000 within 3s; reinvite t38")
+    assert failed == 'step 2 "reinvite t38": answered 200 OK, 488 expected'
+
+
+FAILING = {
+    "expect quiet 300ms": "there was sound",
+    "expect silence 300ms": "RTP came during the expected silence",
+    "expect hangup within 200ms": "the far end did not hang up within 0.2s",
+    "expect dtmf 1 within 200ms": 'the keys heard are "", "1" expected',
+    "expect answer recvonly": "the SDP says sendrecv, recvonly expected",
+    "expect status 183": "answered 200 OK, 183 expected",
+    "expect reinvite within 200ms": "no REINVITE within 0.2s",
+    "expect header X-A": "the far end sent no request",
+    "hold inactive; expect rtp within 200ms": "no RTP within 0.2s",
+    "talk 100ms; expect version same": "there are no two SDP versions to compare",
+    "answer": "only a called leg can do this",
+    "play nowhere.wav": "[Errno 2] No such file or directory: 'nowhere.wav'",
+}
+PASSING = (
+    "expect status 200; hold inactive; expect quiet 300ms; expect silence 300ms",
+    "talk 100ms; reinvite; expect version +1; expect answer sendrecv",
+    "reinvite recvonly; expect answer sendonly; options; reinvite update",
+    "hold sendonly; expect answer recvonly; hold no-media; expect answer port0",
+    "talk 200ms; rtp off; stay 100ms; rtp on; expect rtp",
+)
+
+
+async def test_every_expectation_can_fail(pair: Pair) -> None:
+    async def failure(script: str) -> str | None:
+        return (await pair.caller.call(pair.address(), f"expect audio; {script}")).failed
+
+    found = await asyncio.gather(*(failure(script) for script in FAILING))
+    for reason, wanted in zip(found, FAILING.values(), strict=True):
+        assert reason is not None
+        assert reason.endswith(wanted)
+
+
+async def test_the_same_expectations_can_hold(pair: Pair) -> None:
+    reports = await asyncio.gather(
+        *(pair.caller.call(pair.address(), f"expect audio; {script}") for script in PASSING)
+    )
+    assert [report.failed for report in reports] == [None] * len(PASSING)

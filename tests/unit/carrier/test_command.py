@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.carrier import command, sound
+from bridge.carrier import command, script, sound, steps
 from bridge.carrier.carrier import Carrier
 
 pytestmark = pytest.mark.unit
@@ -88,3 +88,8 @@ async def test_answering_ends_after_so_many_calls() -> None:
     assert report.failed is None
     assert await serving == 0
     assert lines(out)[-1] == {"calls": 1, "failed": 0}
+
+
+def test_the_help_names_every_statement_expectation_and_body() -> None:
+    words = set(command.HELP.replace("|", " ").replace(",", " ").replace(".", " ").split())
+    assert set(script.STATEMENTS) | set(script.EXPECTATIONS) | set(steps.BODIES) <= words

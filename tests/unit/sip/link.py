@@ -48,6 +48,30 @@ def media(host: str, port: int = 20000, codecs: tuple[str, ...] = ("PCMA", "PCMU
     return OfferAnswer(local, destination_allowed=lambda _address, _port: True)
 
 
+def sdp(
+    host: str,
+    *lines: str,
+    port: int = 30000,
+    address: str | None = None,
+    version: int = 1,
+    session_lines: tuple[str, ...] = (),
+) -> bytes:
+    """An SDP body of a peer, PCMA and telephone-event."""
+    text = [
+        "v=0",
+        f"o=- 7 {version} IN IP4 {host}",
+        "s=-",
+        f"c=IN IP4 {address or host}",
+        "t=0 0",
+        *session_lines,
+        f"m=audio {port} RTP/AVP 8 101",
+        "a=rtpmap:8 PCMA/8000",
+        "a=rtpmap:101 telephone-event/8000",
+        *lines,
+    ]
+    return ("\r\n".join(text) + "\r\n").encode()
+
+
 @dataclass
 class Wire:
     """One message as it was sent."""
@@ -258,8 +282,7 @@ class Peer(Node):
         return flow
 
     def fresh_flow(self, agent: Agent) -> Flow:
-        flow = self.net.open(self, "tcp", agent)
-        return flow
+        return self.net.open(self, "tcp", agent)
 
     def say(self, message: Request | Response | bytes, flow: Flow) -> None:
         data = message if isinstance(message, bytes) else message.encode()
