@@ -1,7 +1,8 @@
 """The room lane: what is queued for one call's room, in order, one at a time.
 
 While the room is away the queue waits. A send that fails while the room is up
-is given up; one that fails because the room went away is tried again.
+is tried once more, then given up; one that fails because the room went away is
+tried again when it is back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 SEND_TIMEOUT: Final = 5.0  # seconds for one send
+ATTEMPTS: Final = 2
 QUEUE_LIMIT: Final = 1000  # sends; beyond it those that may be lost are not queued
 RETRY_PAUSE: Final = 0.2  # seconds for a notice that the room went away to arrive
 
@@ -33,6 +35,7 @@ class Entry:
     sent: Callable[[], None] = _ignore
     dropped: Callable[[], None] = _ignore
     level: bool = False
+    failures: int = 0  # while the room was there
 
 
 class RoomLane:
@@ -58,6 +61,10 @@ class RoomLane:
             return
         self._queue.append(entry)
         self._wake.set()
+
+    def __len__(self) -> int:
+        """Return how much is queued, what is being sent not counted."""
+        return len(self._queue)
 
     @property
     def is_full(self) -> bool:
@@ -107,10 +114,24 @@ class RoomLane:
                 raise
             if sent:
                 entry.sent()
-            elif self._stopped or (self._open and restores == self._restores):
-                entry.dropped()
             else:
-                self._again(entry)
+                self._failed(entry, came_back=restores != self._restores)
+
+    def _failed(self, entry: Entry, *, came_back: bool) -> None:
+        if self._stopped:
+            entry.dropped()
+        elif came_back or not self._open:
+            self._again(entry)
+        else:
+            self._once_more(entry)
+
+    def _once_more(self, entry: Entry) -> None:
+        """Try again at once what failed though the room is there, `ATTEMPTS` times in all."""
+        entry.failures += 1
+        if entry.failures < ATTEMPTS:
+            self._queue.appendleft(entry)
+        else:
+            entry.dropped()
 
     def _again(self, entry: Entry) -> None:
         """Queue what failed because the room went away: next, or after the restore."""
