@@ -110,14 +110,48 @@ async def test_suspended_lane_sends_nothing() -> None:
         await log.until("sent 1")
 
 
-async def test_failed_send_is_tried_once_more_while_the_room_is_there() -> None:
+async def test_send_that_fails_while_the_room_is_there_is_given_up() -> None:
     lane, log = RoomLane("c"), Log()
     async with running(lane):
         lane.restore(log.entry("levels", level=True))
         lane.put(log.hopeless("1"))
         lane.put(log.entry("2"))
         await log.until("sent 2")
-    assert log.lines[2:] == ["send 1", "send 1", "dropped 1", "send 2", "sent 2"]
+    assert log.lines[2:] == ["send 1", "dropped 1", "send 2", "sent 2"]
+
+
+async def test_send_that_times_out_is_never_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "SEND_TIMEOUT", 0.01)
+    lane, log = RoomLane("c"), Log()
+    started = asyncio.Event()
+    async with running(lane):
+        lane.restore(log.entry("levels", level=True))
+        lane.put(log.failing("1", started, asyncio.Event()))
+        await started.wait()
+        lane.suspend()
+        await log.until("dropped 1")
+        lane.restore(log.entry("again", level=True))
+        await log.until("sent again")
+    assert log.lines.count("send 1") == 1
+
+
+async def test_send_in_hand_is_left_to_the_session_while_the_room_is_away() -> None:
+    lane, log = RoomLane("c"), Log()
+    started, back = asyncio.Event(), asyncio.Event()
+
+    async def send() -> None:
+        started.set()
+        await back.wait()
+
+    async with running(lane):
+        lane.restore(log.entry("levels", level=True))
+        lane.put(Entry(send=send, sent=lambda: log.note("sent 1")))
+        await started.wait()
+        lane.suspend()
+        lane.restore(log.entry("again", level=True))
+        back.set()
+        await log.until("sent again")
+    assert log.lines.index("sent 1") < log.lines.index("send again")
 
 
 async def test_send_that_fails_because_the_room_went_is_sent_first_when_it_is_back() -> None:
