@@ -531,8 +531,9 @@ class Leg:
     def _confirmed(self) -> None:
         self.report.answered = True
         self.report.setup_seconds = time.monotonic() - self._started
-        if self.session.theirs and self.invited is not None and self.invited.late_body is None:
-            for fault in bodies.answer_faults(self.session.theirs[-1]):
+        if self.session.theirs and self.session.body in bodies.ANSWERS:
+            wanted = bodies.ANSWERS[self.session.body]
+            for fault in bodies.answer_faults(self.session.theirs[-1], wanted):
                 self.violate(f"the answer to our INVITE {fault}")
         self._no_early_rtp()
 
