@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final, assert_never
 
@@ -60,6 +60,7 @@ from bridge.call.inputs import (
     RoomPrepared,
 )
 from bridge.call.lane import Entry, RoomLane
+from bridge.call.levels import attributes
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalPort, JournalRecord, OpenMedia, RoomPort, SipPort
@@ -74,6 +75,7 @@ _log = structlog.get_logger(__name__)
 TOPIC: Final = "sip_bridge_events"
 DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
+ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
@@ -124,6 +126,7 @@ class Call:
         self._lane = RoomLane(plan.call_id)
         self._tellings: asyncio.Queue[_Telling | None] = asyncio.Queue()
         self._spec: JoinSpec | None = None
+        self._attribute_losses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._finished = asyncio.Event()
@@ -352,8 +355,7 @@ class Call:
             case RestoreRoom():
                 self._restore(command)
             case SetAttributes():
-                attributes = command.attributes
-                self._enqueue(lambda: room.set_attributes(attributes), level=True)
+                self._lane.put(self._attributes_entry(command.attributes))
             case SetMute():
                 self._guard(lambda: room.mute(command.muted))
             case SetSubscribed():
@@ -379,13 +381,28 @@ class Call:
     def _restore(self, command: RestoreRoom) -> None:
         """Mute and attributes come before anything queued (contract 4)."""
         room = self.media.room
-        attributes = command.attributes
         self._guard(lambda: room.mute(command.muted))
         self._guard(lambda: room.subscribe(command.subscribed))
-        self._lane.restore(Entry(send=lambda: room.set_attributes(attributes), level=True))
+        self._lane.restore(self._attributes_entry(command.attributes))
 
-    def _enqueue(self, send: Callable[[], Awaitable[object]], *, level: bool = False) -> None:
-        self._lane.put(Entry(send=send, level=level))
+    def _attributes_entry(self, values: Mapping[str, str]) -> Entry:
+        """Attributes are a level: those that got lost are sent again, whole."""
+
+        def sent() -> None:
+            self._attribute_losses = 0
+
+        def dropped() -> None:
+            self._attribute_losses += 1
+            if self._lane.is_open and self._attribute_losses < ATTRIBUTE_LOSSES:
+                self._lane.put(self._attributes_entry(attributes(self._state)))
+
+        room = self.media.room
+        return Entry(
+            send=lambda: room.set_attributes(values), sent=sent, dropped=dropped, level=True
+        )
+
+    def _enqueue(self, send: Callable[[], Awaitable[object]]) -> None:
+        self._lane.put(Entry(send=send))
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:

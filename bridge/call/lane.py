@@ -1,7 +1,10 @@
 """The room lane: what is queued for one call's room, in order, one at a time.
 
-While the room is away the queue waits. A send that fails while the room is up
-is given up; one that fails because the room went away is tried again.
+While the room is away the queue waits. A send that the room session still has in
+hand is left to it, however long the room is away: sent again by us it would
+arrive twice. One that fails while the room is there is given up (the session has
+tried again by then); one that fails because the room went away comes first when
+it is back.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 import structlog
 
 _log = structlog.get_logger(__name__)
 
-SEND_TIMEOUT: Final = 5.0  # seconds for one send
+SEND_TIMEOUT: Final = 60.0  # seconds; longer than a room may stay away
 QUEUE_LIMIT: Final = 1000  # sends; beyond it those that may be lost are not queued
 RETRY_PAUSE: Final = 0.2  # seconds for a notice that the room went away to arrive
 
@@ -33,6 +37,12 @@ class Entry:
     sent: Callable[[], None] = _ignore
     dropped: Callable[[], None] = _ignore
     level: bool = False
+
+
+class _Ending(Enum):
+    SENT = "sent"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
 
 
 class RoomLane:
@@ -58,6 +68,10 @@ class RoomLane:
             return
         self._queue.append(entry)
         self._wake.set()
+
+    def __len__(self) -> int:
+        """Return how much is queued, what is being sent not counted."""
+        return len(self._queue)
 
     @property
     def is_full(self) -> bool:
@@ -101,16 +115,20 @@ class RoomLane:
             entry = self._queue.popleft()
             restores = self._restores
             try:
-                sent = await self._send(entry)
+                ending = await self._send(entry)
             except BaseException:
                 entry.dropped()
                 raise
-            if sent:
+            if ending is _Ending.SENT:
                 entry.sent()
-            elif self._stopped or (self._open and restores == self._restores):
+            elif ending is _Ending.TIMED_OUT or not self._went_away(restores):
                 entry.dropped()
             else:
                 self._again(entry)
+
+    def _went_away(self, restores: int) -> bool:
+        """Tell whether the room is away, or was since *restores* was read."""
+        return not self._stopped and (not self._open or restores != self._restores)
 
     def _again(self, entry: Entry) -> None:
         """Queue what failed because the room went away: next, or after the restore."""
@@ -121,12 +139,14 @@ class RoomLane:
         else:
             entry.dropped()
 
-    async def _send(self, entry: Entry) -> bool:
+    async def _send(self, entry: Entry) -> _Ending:
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await entry.send()
         except Exception as error:  # the lane survives whatever an SDK raises
             _log.warning("call.room_send_failed", call_id=self._call_id, error=type(error).__name__)
+            if isinstance(error, TimeoutError):
+                return _Ending.TIMED_OUT  # it may yet arrive: never twice
             await asyncio.sleep(RETRY_PAUSE)
-            return False
-        return True
+            return _Ending.FAILED
+        return _Ending.SENT

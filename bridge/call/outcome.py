@@ -333,7 +333,7 @@ def far_end_outcome(
 ) -> Outcome:
     """Return the outcome of an established session that ended without our asking."""
     if cause is not EndCause.BYE:
-        found = _ENDINGS[cause]
+        found = _ENDINGS.get(cause) or _by_carrier(Result.DROPPED, cause.value)
         if found.outcome is Result.DROPPED and not answered:
             return Outcome(outcome=_FAILED, reason=found.reason, ended_by=found.ended_by)
         return found

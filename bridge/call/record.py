@@ -167,9 +167,18 @@ def live_record(record: CallRecord, state: CallState) -> CallRecord:
 
 
 def ended_event(
-    plan: CallPlan, verdict: Outcome, *, wall: float, sip_status: int | None = None, seq: int = 1
+    plan: CallPlan,
+    verdict: Outcome,
+    *,
+    wall: float,
+    sip_status: int | None = None,
+    seq: int = 1,
+    duration_ms: int = 0,
 ) -> CallEnded:
-    """Return the call_ended of a call that no machine ends: refused, queued too long, crashed."""
+    """Return the call_ended of a call that no machine ends: refused, queued too long, crashed.
+
+    *seq* is one more than that of the call's last event.
+    """
     return CallEnded(
         call_id=plan.call_id,
         seq=seq,
@@ -179,5 +188,5 @@ def ended_event(
         ended_by=verdict.ended_by.value,
         sip_status=sip_status,
         q850=None,
-        duration_ms=0,
+        duration_ms=duration_ms,
     )

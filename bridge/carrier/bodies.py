@@ -138,14 +138,18 @@ def read(raw: bytes) -> Body:
     )
 
 
-def answer_faults(answer: Body) -> list[str]:
-    """Return what is wrong with an answer that takes the audio (contract 4, RTP)."""
+def answer_faults(answer: Body, wanted: str) -> list[str]:
+    """Return what is wrong with *answer* when *wanted* is its right direction (contract 4)."""
+    if answer.wording != wanted:
+        return [f"says {answer.wording}, {wanted} expected"]
+    if wanted == "port0":
+        return []
     found = []
+    if answer.zero_address or answer.address is None:
+        found.append(f"has the address {answer.address}, a real one expected")
     g711 = [number for number in answer.formats if number in CODECS.values()]
     if len(g711) != 1:
         found.append(f"has {len(g711)} G.711 codecs, one expected")
-    if answer.port in (0, None):
-        found.append("refuses the audio")
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bridge.carrier import bodies
-from bridge.carrier.dialog import Dialog, ack_for, cancel_for
+from bridge.carrier.dialog import Dialog, ack_for, cancel_for, info_digit
 from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
 from bridge.carrier.report import LegReport, Seen
@@ -213,10 +213,11 @@ class Leg:
         exchange.timer = asyncio.get_running_loop().call_later(interval, again)
 
     def _transmit(self, message: Request | Response, data: bytes, peer: Peer) -> None:
-        self._see(message, "sent")
+        self.see(message, "sent")
         peer.send(data)
 
-    def _see(self, message: Request | Response, direction: str) -> None:
+    def see(self, message: Request | Response, direction: str) -> None:
+        """Put a message on the ladder; *direction* is ``sent`` or ``received``."""
         sdp = message.sdp
         if isinstance(message, Request):
             line = f"{message.method} {message.uri} SIP/2.0"
@@ -237,7 +238,7 @@ class Leg:
 
     def receive_response(self, response: Response) -> None:
         """Take a response to a request of ours."""
-        self._see(response, "received")
+        self.see(response, "received")
         key = (response.top_via.branch or "", response.cseq.method)
         exchange = self._exchanges.get(key)
         if exchange is None:
@@ -267,7 +268,7 @@ class Leg:
         if response.status >= 300:
             self._acknowledge_failure(exchange, response)
             if first:
-                self._end("us" if self.report.cancelled else "them")
+                self.end("us" if self.report.cancelled else "them")
             return
         self.dialog.answered(response)
         self.session.described(response.sdp)
@@ -301,7 +302,7 @@ class Leg:
 
     def receive_request(self, request: Request, peer: Peer) -> None:
         """Take a request of the far end and answer what has only one answer."""
-        self._see(request, "received")
+        self.see(request, "received")
         key = (request.top_via.branch or "", request.method)
         if request.method == "ACK":
             self._acked(request)
@@ -328,12 +329,12 @@ class Leg:
         match request.method:
             case "BYE":
                 self.respond(request, peer, 200)
-                self._end("them")
+                self.end("them")
                 self.report.cause = q850_cause(request.headers)
             case "INVITE" | "UPDATE":
                 self._reoffered(request, peer)
             case "INFO":
-                self._info(request)
+                self.report.info_digits += info_digit(request)
                 self.respond(request, peer, 200)
             case "REFER":
                 self.respond(request, peer, 202)
@@ -366,13 +367,6 @@ class Leg:
             for exchange in self._exchanges.values()
         )
 
-    def _info(self, request: Request) -> None:
-        kind = (request.headers.get("Content-Type") or "").lower()
-        if kind.startswith("application/dtmf"):
-            text = request.body.decode("ascii", "replace")
-            _, _, signal = text.partition("Signal=")
-            self.report.info_digits += (signal or text).strip()[:1]
-
     async def _notify_refer(self) -> None:
         """Tell the far end that its transfer went well. RFC 3515 2.4.4."""
         for line, state in (
@@ -395,12 +389,12 @@ class Leg:
         """
         known = self._answered.get((invite.top_via.branch or "", "INVITE"))
         if known is not None:
-            self._see(invite, "received")
+            self.see(invite, "received")
             peer.send(known[0])
             return True
         if self.invite is None or invite.cseq.number <= self.invite.cseq.number:
             return False
-        self._see(invite, "received")
+        self.see(invite, "received")
         self.accept(invite, peer)
         self._notify()
         return True
@@ -414,10 +408,6 @@ class Leg:
         if invite.sdp is not None:
             self.session.described(invite.sdp)
         self.respond(invite, peer, 100)
-
-    def seen_invite(self, invite: Request) -> None:
-        """Put the initial INVITE on the ladder."""
-        self._see(invite, "received")
 
     def respond(
         self,
@@ -450,6 +440,19 @@ class Leg:
         self._remember((request.top_via.branch or "", request.method), data, peer)
         if request.method == "INVITE" and status >= 200:
             self._await_ack(request, data, peer, status)
+        if peer.closed:
+            self._spawn(self._respond_elsewhere(request, response, data))
+        else:
+            self._transmit(response, data, peer)
+
+    async def _respond_elsewhere(self, request: Request, response: Response, data: bytes) -> None:
+        """RFC 3261 18.2.2: the connection is closed, so open one to the sent-by of the Via."""
+        via = request.top_via
+        peer = await self.carrier.connect(via.host, via.port or 5060, "TCP")
+        self.peer = peer
+        unacked = self._unacked.get(request.cseq.number)
+        if unacked is not None and request.method == "INVITE":
+            unacked.peer = peer
         self._transmit(response, data, peer)
 
     def respond_invite(
@@ -468,7 +471,7 @@ class Leg:
             self.report.answered = True
             self.report.setup_seconds = time.monotonic() - self._started
         elif status >= 300 and status not in (401, 407):
-            self._end("us")
+            self.end("us")
 
     def _remember(self, key: tuple[str, str], data: bytes, peer: Peer) -> None:
         self._answered[key] = (data, peer)
@@ -531,8 +534,9 @@ class Leg:
     def _confirmed(self) -> None:
         self.report.answered = True
         self.report.setup_seconds = time.monotonic() - self._started
-        if self.session.theirs and self.invited is not None and self.invited.late_body is None:
-            for fault in bodies.answer_faults(self.session.theirs[-1]):
+        if self.session.theirs and self.session.body in bodies.ANSWERS:
+            wanted = bodies.ANSWERS[self.session.body]
+            for fault in bodies.answer_faults(self.session.theirs[-1], wanted):
                 self.violate(f"the answer to our INVITE {fault}")
         self._no_early_rtp()
 
@@ -553,16 +557,13 @@ class Leg:
 
     # the end
 
-    def _end(self, by: str) -> None:
+    def end(self, by: str) -> None:
+        """Note that the call is over, ended by ``us`` or ``them``."""
         if self.report.ended_by is None:
             self.report.ended_by = by
         self.over = True
         self.media.stop()
         self._notify()
-
-    def hung_up(self) -> None:
-        """Note that we ended the call."""
-        self._end("us")
 
     def close(self) -> None:
         """Release everything; the report is complete then."""

@@ -336,7 +336,7 @@ class Carrier:
             record_route=self._route(peer.transport_name),
         )
         leg = Leg(self, dialog, number=number, behaviour=self.behaviour, invite=invite)
-        leg.seen_invite(invite)
+        leg.see(invite, "received")
         try:
             leg.accept(invite, peer)
         except ParseError as error:

@@ -155,6 +155,15 @@ def ack_for(invite: Request, refusal: Response) -> Request:
     return ack
 
 
+def info_digit(info: Request) -> str:
+    """Return the key in an INFO (application/dtmf-relay or application/dtmf), or nothing."""
+    kind = (info.headers.get("Content-Type") or "").lower()
+    if not kind.startswith("application/dtmf"):
+        return ""
+    text = info.body.decode("ascii", "replace")
+    return (text.partition("Signal=")[2] or text).strip()[:1]
+
+
 def _same_place(route: NameAddr, ours: str) -> bool:
     uri, own = route.uri, parse_route(ours).uri
     return isinstance(uri, SipUri) and isinstance(own, SipUri) and uri.hostport == own.hostport

@@ -15,6 +15,7 @@ from livekit import rtc
 
 from bridge.errors import MisuseError
 from bridge.room import convention
+from bridge.room.attributes import AttributeWriter
 from bridge.room.outbox import Outbox
 from bridge.room.sdk_link import Link
 from bridge.room.sdk_quiet import quiet_native_logs
@@ -36,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 """Seconds per signalling attempt; the SDK makes up to four."""
+
+GOODBYE = 0.3
+"""Seconds a leave waits for the last attributes to go out."""
 
 INTRODUCTION = 0.1
 """Seconds between our join and our first message."""
@@ -59,7 +63,7 @@ class SdkRoom(RoomSession, RoomAudio):
         self._link: Link | None = None
         self._joining: _Joining | None = None
         self._outbox: Outbox[rtc.LocalParticipant] = Outbox()
-        self._attributes: dict[str, str] = {}
+        self._attributes = AttributeWriter()
         self._muted = False
         self._wanted = False
 
@@ -116,14 +120,11 @@ class SdkRoom(RoomSession, RoomAudio):
         await self._outbox.send(effect)
 
     async def set_attributes(self, attributes: Mapping[str, str]) -> None:
-        """Merge *attributes* into our participant's; kept over reconnects and rejoins."""
-        merged = dict(attributes)
-        self._attributes.update(merged)
+        """Merge *attributes* into our participant's; kept over reconnects and rejoins.
 
-        async def effect(local: rtc.LocalParticipant) -> None:
-            await local.set_attributes(merged)
-
-        await self._outbox.send(effect)
+        Returns at once: a confirmation that is late must not delay an event.
+        """
+        self._attributes.put(attributes)
 
     def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
         """Mute or unmute our track; a level, kept over a rejoin."""
@@ -152,6 +153,8 @@ class SdkRoom(RoomSession, RoomAudio):
         self._outbox.close(RoomError("the room was left"))
         link, self._link = self._link, None
         if link is not None:
+            await self._attributes.settled(GOODBYE)
+            self._attributes.pause()
             await asyncio.wait({_keep(link.close(reason))})
 
     # RoomAudio.
@@ -185,10 +188,12 @@ class SdkRoom(RoomSession, RoomAudio):
         match notice:
             case RoomReconnecting():
                 self._outbox.pause()
+                self._attributes.pause()
             case RoomReconnected():
                 self._outbox.open(link.local, self._restore)
             case RoomClosed(why=RoomGone.LOST):
                 self._outbox.pause()
+                self._attributes.pause()
                 self._forget(link)
             case RoomClosed():
                 self._outbox.close(RoomError("the room is gone"))
@@ -230,8 +235,7 @@ class SdkRoom(RoomSession, RoomAudio):
 
     async def _restore(self, local: rtc.LocalParticipant) -> None:
         """Contract 4: after a rejoin the attributes come before anything else."""
-        if self._attributes:
-            await local.set_attributes(dict(self._attributes))
+        await self._attributes.restore(local)
 
 
 class _Joining:

@@ -57,6 +57,8 @@ class World:
         self.may_publish.set()
         self.journal_fails = False
         self.join_failures = 0
+        self.publish_failures = 0
+        self.attribute_failures = 0
         self.dial_fails = False
         self.listener_fails = False
         self.levels: MediaLevels | None = None
@@ -160,6 +162,10 @@ class Room:
 
     async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
         await self.world.may_publish.wait()
+        if self.world.publish_failures:
+            self.world.publish_failures -= 1
+            self.world.note("room refuses")
+            raise RoomError("gone")
         name = payload.decode().split('"')[3]
         self.world.note(f"room {name}{' to ' + to[0] if to else ''}")
 
@@ -167,6 +173,9 @@ class Room:
         self.world.note(f"room key {digit}")
 
     async def set_attributes(self, attributes: Mapping[str, str]) -> None:
+        if self.world.attribute_failures:
+            self.world.attribute_failures -= 1
+            raise RoomError("no")
         self.world.attributes.update(attributes)
         self.world.note(f"room status {self.world.attributes['sip.callStatus']}")
 
@@ -366,12 +375,24 @@ async def test_a_send_that_fails_while_the_room_goes_away_is_sent_after_the_rejo
         world.may_publish.clear()
         post(call, progressed())
         await world.until("listener call_ringing")
+        world.publish_failures = 1
         world.may_join.clear()
         post(call, RoomClosed(why=RoomGone.LOST))
         await world.until("rooms prepare sip-1")
         world.may_publish.set()
+        await world.until("room refuses")
         world.may_join.set()
         await world.until("room call_ringing")
+
+
+async def test_attributes_that_got_lost_are_sent_again() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        world.attribute_failures = 2
+        post(call, progressed())
+        await world.until("room status ringing")
+    assert call.record.outcome == "cancelled"
 
 
 async def rpc(world: World, method: str, payload: str = "", kind: str = "agent") -> str:

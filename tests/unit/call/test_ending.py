@@ -37,7 +37,7 @@ from bridge.call.inputs import (
     Shutdown,
 )
 from bridge.call.plan import AnswerMode
-from bridge.call.state import Phase, RoomPhase
+from bridge.call.state import Phase, RoomPhase, Timer
 from bridge.room.seam import (
     ParticipantJoined,
     ParticipantLeft,
@@ -197,6 +197,11 @@ def test_end_is_told_then_shown_then_flushed_then_left() -> None:
     assert bench.of(DeleteRoom)[0].delay == 5.0
 
 
+def test_no_timer_of_the_call_outlives_it() -> None:
+    bench = Bench().talking().feed(came("a"), left("a"), bye())
+    assert set(bench.state.deadlines) == {Timer.FLUSH}
+
+
 def test_flush_takes_half_a_second_at_most_and_leaving_five() -> None:
     bench = Bench().talking().feed(bye()).wait(0.51)
     assert bench.has(LeaveRoom)
@@ -329,7 +334,8 @@ def test_joiner_before_the_answer_is_sent_nothing_again() -> None:
 def test_those_found_at_the_first_join_hear_the_queued_events_only() -> None:
     bench = Bench(inbound(answer_mode=AnswerMode.NOW)).feed(Begun(), confirmed())
     bench.feed(came("x", at_join=True), Joined(others=frozenset({"x"})))
-    assert not repeats(bench)
+    bench.feed(came("x", at_join=True))
+    assert not repeats(bench), "the notice may come after the join"
 
 
 def test_those_who_came_while_we_were_away_are_told_what_had_been_sent() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.call.commands import PlayDigits, PublishKey
 from bridge.call.inputs import DigitsAsked, Input
+from bridge.call.machine import restore, snapshot
 from bridge.events import CallDtmf
 from bridge.media.seam import KeyPressed
 from bridge.room.seam import DtmfRequested
@@ -58,6 +59,23 @@ def test_flood_of_keys_is_bounded() -> None:
     assert len(bench.of(CallDtmf)) == 20
     bench.now += 1
     assert len(bench.feed(pressed("1")).of(CallDtmf)) == 21
+
+
+def test_bound_of_keys_survives_a_restart() -> None:
+    bench = Bench().talking()
+    for _ in range(20):
+        bench.feed(pressed("1"))
+    bench.state = restore(snapshot(bench.state, bench.now, bench.wall), bench.now, bench.wall)
+    assert len(bench.feed(pressed("1")).of(CallDtmf)) == 20
+
+
+def test_count_of_keys_follows_the_clock_over_a_restart() -> None:
+    bench = Bench().talking().feed(pressed("1"))
+    saved = snapshot(bench.state, bench.now, bench.wall)
+    state = restore(saved, 5.0, bench.wall)
+    assert state.keys_since == 5.0
+    assert state.last_key is not None
+    assert state.last_key.at == 5.0
 
 
 @pytest.mark.parametrize("asked", [DtmfRequested(digit="#"), DigitsAsked(digits="12w#")])

@@ -16,6 +16,7 @@ from bridge.call.commands import (
 from bridge.call.inputs import AgentReady, Begun, DialogFormed, Joined, Published
 from bridge.call.levels import VALUE_LIMIT, attributes, plan_attributes
 from bridge.call.plan import AnswerMode
+from bridge.call.state import CLOSED
 from bridge.events import CallAnswered, CallHold, CallResume
 from bridge.media.seam import MediaLevels, MediaTimedOut
 from bridge.room.seam import RoomReconnected, RoomReconnecting
@@ -99,6 +100,12 @@ def test_hold_closes_at_once_before_anything_else(hold: Hold) -> None:
     assert bench.of(CallHold)[0].direction == hold.value
     assert bench.of(SetMute)[-1].muted
     assert bench.of(SetAttributes)[-1].attributes["bridge.hold"] == "true"
+
+
+def test_hold_closes_whatever_the_directions_allow() -> None:
+    bench = Bench().talking().feed(changed(Hold.ZERO_ADDRESS, send=True, receive=True))
+    levels = now(bench)
+    assert levels == CLOSED
 
 
 def test_resume_opens_when_call_resume_has_reached_the_room() -> None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.call.outcome import (
+    BY_CAUSE,
+    UNSPECIFIC_CAUSES,
     EndedBy,
     LocalEnd,
     Outcome,
@@ -98,6 +100,11 @@ def test_specific_q850_cause_overrides_the_status(status: int, cause: int, expec
 @pytest.mark.parametrize("cause", [0, 16, 31, 127, 126, 9999, -1])
 def test_unspecific_or_unknown_cause_leaves_the_status(cause: int) -> None:
     assert words(refused_outcome(486, cause)) == "busy/busy"
+
+
+def test_unspecific_causes_have_no_outcome() -> None:
+    assert not UNSPECIFIC_CAUSES & set(BY_CAUSE)
+    assert {0, 16, 31, 127} == UNSPECIFIC_CAUSES
 
 
 @pytest.mark.parametrize("phrase", ["CPS limit exceeded", "Concurrent call limit exceeded"])

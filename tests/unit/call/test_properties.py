@@ -155,7 +155,7 @@ plans = st.builds(
     max_duration=st.sampled_from([60.0, 14400.0]),
     media_timeout=st.sampled_from([5.0, 30.0]),
 )
-bounded = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+bounded = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def opened(the_plan: CallPlan, *, far: bool) -> list[Input]:

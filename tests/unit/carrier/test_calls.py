@@ -194,6 +194,12 @@ async def test_a_delayed_offer_is_answered_in_the_ack(pair: Pair) -> None:
     assert ("ACK", "sendrecv") in lines
 
 
+@pytest.mark.parametrize(("body", "direction"), [("sendonly", "recvonly"), ("no-media", "port0")])
+async def test_a_call_may_begin_held(pair: Pair, body: str, direction: str) -> None:
+    script = f"invite {body}; talk 100ms; expect answer {direction}; expect silence 200ms; resume"
+    assert await pair.call(f"{script}; expect audio 1000 within 2s") is None
+
+
 async def test_loss_and_jitter_are_made_and_measured(pair: Pair) -> None:
     pair.callee._scripts.clear()
     call = asyncio.create_task(pair.call("loss 30%; jitter 10ms; talk 1s; hangup"))

@@ -33,6 +33,7 @@ class Hand:
     frames: list[str] = field(default_factory=list)
     tag: str = ""
     branches: int = 0
+    via: int = 9
 
     def send(
         self,
@@ -49,7 +50,7 @@ class Hand:
         kept = branch or f"z9hG4bK{self.branches}"
         lines = [
             f"{method} {'sip:100@127.0.0.1' if initial else uri} SIP/2.0",
-            f"Via: SIP/2.0/TCP 127.0.0.1:9;branch={kept}",
+            f"Via: SIP/2.0/TCP 127.0.0.1:{self.via};branch={kept}",
             "Max-Forwards: 70",
             "From: <sip:me@127.0.0.1>;tag=mine",
             f"To: <sip:100@127.0.0.1>{self.tag and ';tag=' + self.tag}",
@@ -223,3 +224,22 @@ async def test_a_call_is_challenged_and_its_digest_checked(
     else:
         hand.send("ACK", 2)
     assert await running == failed
+
+
+async def test_a_response_finds_its_way_when_the_connection_is_gone(
+    carrier: Carrier, hand: Hand
+) -> None:
+    """RFC 3261 18.2.2: to the address in the Via."""
+    arrived: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set_result(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    hand.via = server.sockets[0].getsockname()[1]
+    hand.send("INVITE", 1, body=SDP)
+    await run(carrier, "close connection; busy")
+    assert await asyncio.wait_for(arrived, 5) == b"SIP/2.0 486 Busy Here\r\n"
+    server.close()
+    await server.wait_closed()

@@ -26,7 +26,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.framing import StreamFramer
-from bridge.sip.message import Headers, Request, Response, parse, response_to
+from bridge.sip.message import Headers, Request, Response, parse, read, response_to
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite
 from sdp.negotiate import LocalMedia, OfferAnswer
 from sdp.negotiated import Negotiated
@@ -177,7 +177,8 @@ class Agent(Node):
                 else:
                     self.endpoint.connected(output.attempt, flow, self.net.now)
             case CloseFlow():
-                self.net.cut(output.flow, by=self)
+                flow = output.flow
+                self.net._later(2 * self.net.delay, lambda: self.net.cut(flow))
             case PassUp():
                 self.events.append(output.event)
                 self.on_event(output.event)
@@ -246,7 +247,7 @@ class Peer(Node):
             frames = list(self.framers.setdefault(flow.id, StreamFramer()).feed(data))
         for frame in frames:
             if isinstance(frame, bytes) and frame.strip():
-                message = parse(frame)
+                message = read(frame)
                 self.received.append(message)
                 self.arrivals.append((message, flow))
 
@@ -484,8 +485,8 @@ class Net:
         other.opened(theirs)
         return ours
 
-    def cut(self, flow: Flow, *, by: Node | None = None) -> None:
-        """Break a connection; both sides learn of it (the one that closed it does not)."""
+    def cut(self, flow: Flow) -> None:
+        """Break a connection; both sides learn of it."""
         end = self.ends.pop(flow.id, None)
         if end is None:
             return
@@ -495,8 +496,7 @@ class Net:
         other.lost(theirs)
         if here is not None:
             here[0].flows.pop(flow.id, None)
-            if here[0] is not by:
-                here[0].lost(flow)
+            here[0].lost(flow)
 
     def cut_all(self) -> None:
         """Break every connection."""

@@ -1,0 +1,188 @@
+"""Several early dialogs, several 2xx, and answers that come early."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.sip.events import (
+    Answered,
+    EndCause,
+    Ended,
+    Failed,
+    FailureCause,
+    KeyReported,
+    Progressed,
+    SessionId,
+)
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request
+from tests.unit.sip.link import Agent, Net, Peer, sdp
+
+pytestmark = pytest.mark.unit
+
+A, P = "192.0.2.1", "198.51.100.7"
+
+
+def dialled(net: Net, transport: str = "tcp") -> tuple[Agent, Peer, SessionId, Request, Flow]:
+    agent, peer = net.agent(A), net.peer(P)
+    session = agent.dial(P, transport=transport)
+    net.settle()
+    return agent, peer, session, peer.request("INVITE"), peer.arrivals[-1][1]
+
+
+def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
+    net = Net()
+    agent, peer, session, invite, flow = dialled(net)
+    for tag in ("one", "two", "three"):
+        peer.reply(invite, 180, flow, tag=tag)
+    peer.reply(invite, 200, flow, tag="two", body=sdp(P))
+    peer.reply(invite, 200, flow, tag="three", body=sdp(P, port=31000))
+    peer.reply(invite, 200, flow, tag="four", body=sdp(P, port=32000))
+
+    assert agent.only(Answered).negotiated.remote_port == 30000
+    acks = {str(r.to.tag): r for r in peer.requests("ACK")}
+    assert set(acks) == {"two", "three", "four"}
+    assert len({r.top_via.branch for r in acks.values()} | {invite.top_via.branch}) == 4
+    assert sorted(str(r.to.tag) for r in peer.requests("BYE")) == ["four", "three"]
+    for bye in peer.requests("BYE"):
+        peer.reply(bye, 200, flow)
+    assert agent.of(Failed) == []
+    details = agent.endpoint.details(session)
+    assert details is not None
+    assert details.remote_tag == "two"
+    assert len(agent.endpoint.core.sessions) == 1
+
+
+def test_a_copy_of_each_2xx_is_given_the_same_ack_bytes() -> None:
+    net = Net()
+    _, peer, _, invite, flow = dialled(net, "udp")
+    for _ in range(3):
+        peer.reply(invite, 200, flow, tag="one", body=sdp(P))
+        peer.reply(invite, 200, flow, tag="two", body=sdp(P))
+    acks = [w.data for w in net.wires if w.source == A and w.label == "ACK"]
+    assert len(acks) == 6
+    assert len(set(acks)) == 2
+    assert len(peer.requests("BYE")) >= 1
+    assert len({r.top_via.branch for r in peer.requests("BYE")}) == 1
+
+
+def test_a_late_2xx_is_ended_after_the_call_itself_is_over() -> None:
+    net = Net()
+    agent, peer, session, invite, flow = dialled(net)
+    peer.reply(invite, 200, flow, tag="one", body=sdp(P))
+    agent.endpoint.bye(session, net.now)
+    net.settle()
+    peer.reply(peer.request("BYE"), 200, flow)
+    peer.reply(invite, 200, flow, tag="two", body=sdp(P))
+    assert [str(r.to.tag) for r in peer.requests("BYE")] == ["one", "two"]
+    net.run(40)
+    assert agent.endpoint.core.sessions == {}
+    assert agent.endpoint.layer.clients == {}
+
+
+def test_early_answers_are_passed_up_and_the_last_of_the_confirmed_dialog_wins() -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
+    peer.reply(invite, 180, flow, tag="one")
+    peer.reply(invite, 183, flow, tag="two", body=sdp(P, port=32000))
+    progress = [(e.status, e.early and e.early.remote_port) for e in agent.of(Progressed)]
+    assert progress == [(183, 31000), (180, None), (183, 32000)]
+    peer.reply(invite, 200, flow, tag="one", body=sdp(P, port=33000))
+    assert agent.only(Answered).negotiated.remote_port == 33000
+
+
+def test_a_2xx_without_sdp_takes_the_early_answer_of_its_own_dialog() -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
+    peer.reply(invite, 183, flow, tag="two", body=sdp(P, port=32000))
+    peer.reply(invite, 200, flow, tag="one")
+    assert agent.only(Answered).negotiated.remote_port == 31000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nonsense", sdp(P).replace(b" 8 101", b" 18").replace(b"8 PCMA/8000", b"18 G729/8000")],
+    ids=["none", "nonsense", "no common codec"],
+)
+def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 200, flow, body=body)
+    assert peer.requests("ACK")
+    assert peer.requests("BYE")
+    failed = agent.only(Failed)
+    assert (failed.cause, failed.status) == (FailureCause.UNUSABLE_ANSWER, 200)
+    assert agent.of(Answered) == []
+
+
+def test_an_early_dialog_without_tags_is_tolerated() -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, tag=None, body=sdp(P, port=31000))
+    peer.reply(invite, 200, flow, tag=None)
+    assert agent.only(Answered).negotiated.remote_port == 31000
+    assert peer.request("ACK").to.tag is None
+    # Its own requests may carry a From tag all the same.
+    peer.say(peer.from_callee("BYE", invite, flow, tag="late", cseq=1), flow)
+    assert peer.statuses("BYE") == [200]
+    assert agent.only(Ended).cause is EndCause.BYE
+
+
+def test_requests_of_the_winning_dialog_are_known_and_those_of_losers_are_not() -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 180, flow, tag="one")
+    peer.reply(invite, 180, flow, tag="two")
+    peer.say(peer.from_callee("OPTIONS", invite, flow, tag="two", cseq=1), flow)
+    assert peer.statuses("OPTIONS") == [200]
+    peer.reply(invite, 200, flow, tag="one", body=sdp(P))
+    info = [("Content-Type", "application/dtmf")]
+    for tag in ("one", "two"):
+        peer.say(
+            peer.from_callee("INFO", invite, flow, tag=tag, cseq=2, body=b"5", headers=tuple(info)),
+            flow,
+        )
+    assert peer.statuses("INFO") == [200, 481]
+    assert len(agent.of(KeyReported)) == 1
+
+
+def test_an_update_of_the_callee_before_its_answer_meets_our_open_offer() -> None:
+    net = Net()
+    _, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, body=sdp(P))
+    update = peer.from_callee("UPDATE", invite, flow, tag="bobtag", cseq=1, body=sdp(P, version=2))
+    peer.say(update, flow)
+    peer.say(peer.from_callee("UPDATE", invite, flow, tag="bobtag", cseq=2), flow)
+    peer.say(
+        peer.from_callee("INVITE", invite, flow, tag="bobtag", cseq=3, body=sdp(P, version=2)),
+        flow,
+    )
+    assert peer.statuses("UPDATE") == [491, 200]
+    assert peer.statuses("INVITE") == [491]
+
+
+def test_the_route_set_of_the_2xx_replaces_that_of_its_18x_and_then_stays() -> None:
+    net = Net()
+    agent, peer, session, invite, flow = dialled(net)
+    peer.reply(invite, 180, flow, headers=(("Record-Route", f"<sip:{P};lr;n=1>"),))
+    peer.reply(invite, 200, flow, body=sdp(P), headers=(("Record-Route", f"<sip:{P};lr;n=2>"),))
+    assert peer.request("ACK").headers.all("Route") == [f"<sip:{P};lr;n=2>"]
+    peer.reply(invite, 200, flow, body=sdp(P), headers=(("Record-Route", f"<sip:{P};lr;n=3>"),))
+    agent.endpoint.bye(session, net.now)
+    net.settle()
+    assert peer.request("BYE").headers.all("Route") == [f"<sip:{P};lr;n=2>"]
+
+
+def test_a_flood_of_forks_is_bounded() -> None:
+    net = Net()
+    agent, peer, session, invite, flow = dialled(net)
+    for n in range(50):
+        peer.reply(invite, 183, flow, tag=f"t{n}", body=sdp(P, port=20000 + 2 * n))
+    known = agent.endpoint.core.sessions[session]
+    assert len(known.early) == 16
+    assert len(agent.endpoint.core.dialogs) == 16
+    peer.reply(invite, 200, flow, tag="t49", body=sdp(P, port=40000))
+    assert agent.only(Answered).negotiated.remote_port == 40000
+    assert len(agent.endpoint.core.dialogs) == 1
