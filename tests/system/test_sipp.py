@@ -241,7 +241,7 @@ async def test_sipp_from_an_unknown_source_gets_nothing_over_tcp(desk: Desk) -> 
 @pytest.mark.parametrize(
     ("scenario", "outcome", "reason", "sip_status"),
     [
-        ("uas-busy", "busy", "user_busy", 486),
+        ("uas-busy", "busy", "busy", 486),
         ("uas-decline", "rejected", "declined", 603),
         ("uas-moved", "failed", "redirected", 302),
         ("uas-unknown", "unreachable", "invalid_number", 404),
