@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import Any, Protocol, assert_never
 
 import structlog
@@ -30,7 +29,15 @@ from bridge.sip.events import (
     SipEvent,
 )
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, Bound, ListenError, SendError, canonical, route_address
+from bridge.transport.flow import (
+    Admitted,
+    Bound,
+    ListenError,
+    SendError,
+    canonical,
+    is_literal,
+    route_address,
+)
 from bridge.transport.resolver import Resolved, Resolver
 from bridge.transport.tcp import TcpLimits, TcpTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
@@ -179,11 +186,7 @@ class UserAgent:
 
         A name is allowed: its addresses are asked about one by one.
         """
-        try:
-            ip_address(host)
-        except ValueError:
-            return True
-        return self._admission.may_dial(host, self._clock())
+        return not is_literal(host) or self._admission.may_dial(host, self._clock())
 
     # Verbs: the endpoint's commands, carried out at once. A session that is gone is ignored.
 
@@ -357,7 +360,11 @@ class UserAgent:
             self._spawn(self._look_up(output))
 
     async def _look_up(self, output: Resolve) -> None:
-        found = await self._resolver.resolve(output.transport, output.host, output.port)
+        try:
+            found = await self._resolver.resolve(output.transport, output.host, output.port)
+        except Exception:  # the core waits for an answer, whatever went wrong
+            log.exception("ua.resolver_failed", host=output.host)
+            found = Resolved(addresses=(), ttl=0)
         self._resolved(output, found)
 
     def _resolved(self, output: Resolve, found: Resolved) -> None:
@@ -369,6 +376,9 @@ class UserAgent:
     def _connect(self, output: Connect) -> None:
         now = self._clock()
         address = canonical(output.address)
+        if not is_literal(address) or not 0 < output.port < 65536:
+            self._connected(output.attempt, None)
+            return
         self._admission.reached(address, now)
         match output.transport:
             case "udp":
