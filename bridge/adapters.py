@@ -126,6 +126,8 @@ class LegDesk:
     def facts(self, session: SessionId) -> SipFacts:
         """Return what the session's dialog is called."""
         details = self._agent.details(session)
+        if details is None:  # it ended at this very moment
+            return SipFacts(call_id="", remote_tag="", remote_headers=())
         return SipFacts(
             call_id=details.call_id,
             remote_tag=details.remote_tag,
