@@ -7,7 +7,6 @@ import io
 import math
 import shutil
 import subprocess
-import warnings
 import wave
 from array import array
 from pathlib import Path
