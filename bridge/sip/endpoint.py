@@ -288,7 +288,10 @@ class Endpoint:
         )
 
     def set_draining(self, draining: bool) -> None:  # noqa: FBT001 (a published verb)
-        """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
+        """Answer OPTIONS outside a dialog with 503, or no longer.
+
+        New calls are still passed up, for whoever drains to refuse and record.
+        """
         self.core.draining = draining
 
     @property

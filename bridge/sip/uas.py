@@ -83,8 +83,8 @@ class CalleeCore:
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
-        full = core.occupied >= core.config.max_sessions or not self.layer.has_room(flow)
-        if core.draining or full:
+        # While draining a call is passed up all the same: its refusal has a record.
+        if core.occupied >= core.config.max_sessions or not self.layer.has_room(flow):
             core.refuse(request, flow, 503, now, self._busy_fields())
             return
         tag = core.tokens()
