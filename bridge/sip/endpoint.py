@@ -19,12 +19,14 @@ from bridge.sip.flow import Flow
 from bridge.sip.framing import Broken, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
-from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.records import Client, Server
 from bridge.sip.reinvite import ReofferCore
+from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
-from bridge.sip.snapshot import EndpointSnapshot, Reader, RestoreOfferAnswer, put, take
+from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
 from bridge.sip.transaction import server_key
 from bridge.sip.uac import CallerCore

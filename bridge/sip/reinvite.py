@@ -9,8 +9,8 @@ from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import EndCause, Ended, Probed
 from bridge.sip.flow import Flow
-from bridge.sip.layer import Client
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from sdp.model import Direction
 
