@@ -14,9 +14,9 @@ from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
-from bridge.sip.layer import Server
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
+from bridge.sip.records import Server
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.transaction import TransactionKey, cancelled_key

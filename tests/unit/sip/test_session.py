@@ -676,3 +676,15 @@ def test_the_agenda_does_not_grow_with_moves() -> None:
     assert len(agenda._heap) < 100
     assert agenda.pop_due(1e9) == "a"
     assert agenda.next() is None
+
+
+def test_a_stranger_that_repeats_a_known_invite_is_told_nothing() -> None:
+    net = Net()
+    agent, peer, flow = pair(net, "udp")
+    invite = peer.invite(agent, flow, body=sdp(P))
+    peer.say(invite, flow)
+    stranger = net.peer(STRANGER)
+    agent.trunks = agent.new_call_trunks = frozenset()
+    stranger.say(invite, stranger.flow_to(agent, "udp"))
+    assert stranger.received == []
+    assert peer.statuses("INVITE") == [100]
