@@ -57,7 +57,7 @@ STAGES = (
 )
 TRANSPORTS = ("tcp", "udp")
 # Examples of each test; times BATCH inputs.
-PARSERS, FRAMERS, ENDPOINTS = 400, 250, 22
+PARSERS, FRAMERS, ENDPOINTS = 350, 250, 40
 DESCRIPTIONS, OFFERS = 200, 100
 DATAGRAMS, PIECES = 300, 200
 OFFER_STATES = ("stable", "agreed", "offered", "early", "reoffered", "held")
