@@ -75,6 +75,7 @@ def make_app(doors: Doors, gatekeeper: Gatekeeper, *, version: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
     )
     problems.install(app)
     app.add_middleware(Gate, gatekeeper=gatekeeper)

@@ -109,7 +109,7 @@ class Gate:
             return
         request = Request(scope)
         try:
-            name = "" if request.url.path in OPEN else self._gatekeeper.admit(request)
+            name = "" if scope["path"] in OPEN else self._gatekeeper.admit(request)
             _check_length(request.headers.get("content-length", "0"))
         except HTTPException as failure:
             response = problem(failure.status_code, str(failure.detail), headers=failure.headers)

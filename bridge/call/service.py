@@ -567,6 +567,8 @@ class CallService:
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the last call to end; False when *timeout* seconds pass first."""
+        if self._idle.is_set():
+            return True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
