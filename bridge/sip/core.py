@@ -13,9 +13,10 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import EndCause, Ended, PassUp, SessionChanged, SessionId, SipEvent
 from bridge.sip.flow import Flow
-from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
 from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
     FlowHop,
@@ -42,6 +43,7 @@ class UserAgentCore:
         *,
         tokens: Callable[[], str],
         next_hop_allowed: Callable[[str, str], bool],
+        secret: str,
     ) -> None:
         self.config = config
         self.layer = layer
@@ -49,7 +51,7 @@ class UserAgentCore:
         self.next_hop_allowed = next_hop_allowed
         self.sessions: dict[SessionId, Session] = {}
         self.dialogs: dict[DialogId, SessionId] = {}
-        self.secret = tokens()
+        self.secret = secret
         self.draining = False
 
     # Tables

@@ -9,8 +9,8 @@ from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import EndCause, Ended, Probed
 from bridge.sip.flow import Flow
-from bridge.sip.layer import Client
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from sdp.model import Direction
 
@@ -69,6 +69,7 @@ class ReofferCore:
         """Send the re-INVITE that waits, if no other INVITE is in progress (14.1)."""
         reoffer, offer_answer = session.reoffer, session.offer_answer
         if reoffer is None or offer_answer is None or session.phase is not Phase.CONFIRMED:
+            session.reoffer = None
             return
         if session.unacked is not None:
             self._later(session, reoffer, now)
@@ -128,11 +129,15 @@ class ReofferCore:
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
         else:
-            session.reoffer = None
+            self._next_wish(session, now)
 
     def _finish(self, session: Session, body: bytes | None, now: float) -> None:
-        reoffer, session.reoffer = session.reoffer, None
         self.core.take_answer(session, body)
+        self._next_wish(session, now)
+
+    def _next_wish(self, session: Session, now: float) -> None:
+        """The re-INVITE is done with; send the wish that came up meanwhile."""
+        reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
             self.reoffer(session, reoffer.direction, now)
 
