@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from enum import Enum
-from typing import Any
 
 import structlog
 
+from bridge.call import saved
 from bridge.call.idempotency import Claim
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
@@ -129,9 +127,11 @@ class LegDesk:
     def facts(self, session: SessionId) -> SipFacts:
         """Return what the session's dialog is called."""
         details = self._agent.details(session)
+        if details is None:  # it ended at this very moment
+            return SipFacts(call_id="", remote_tag="", remote_headers=())
         return SipFacts(
             call_id=details.call_id,
-            local_tag=details.local_tag,
+            remote_tag=details.remote_tag,
             remote_headers=tuple(details.remote_headers),
         )
 
@@ -299,7 +299,7 @@ class Ledger:
                     event=item.event.as_dict(),
                     record=item.record.as_dict(),
                     ended=item.record.ended_at is not None,
-                    snapshot=_plain(item.snapshot.state),
+                    snapshot=saved.dump(item.snapshot),
                 )
                 for item in records
             ]
@@ -321,16 +321,3 @@ class Ledger:
                 )
             ]
         )
-
-
-def _plain(value: Any) -> Any:
-    """Return *value* (frozen dataclasses, enums, mappings, tuples) as what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list, frozenset, set)):
-        return [_plain(item) for item in value]
-    return value

@@ -77,16 +77,14 @@ class Daemon:
         self._ports = Ports(config.media.ports, own=advertised)
         self._engine = SdkEngine(sdk.SdkRoom, self._ports)
         self._admission = Admission(config.trunk)
-        self._listen_ports: dict[str, int] = {}
         self._endpoint = Endpoint(
             EndpointConfig(
                 user_agent=config.sip.user_agent,
                 advertise=config.sip.advertise,
-                listen_ports=self._listen_ports,
                 max_sessions=config.sip.max_calls,
             ),
             tokens=lambda: secrets.token_hex(12),
-            next_hop_allowed=self._may_reach,
+            next_hop_allowed=lambda host, trunk: self._agent.next_hop_allowed(host, trunk),
             unknown_reject=self._answers_strangers,
         )
         self.ladder = Ladder()
@@ -109,10 +107,6 @@ class Daemon:
         self._lag = LoopLag()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _may_reach(self, host: str, trunk: str) -> bool:  # noqa: ARG002
-        """Whether a peer's Contact or Route may lead us to *host*."""
-        return self._admission.may_dial(host, time.monotonic())
-
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
         trunks = (self._config.trunk_named(name) for name in flow.trunks)
@@ -129,8 +123,6 @@ class Daemon:
             self.service.set_livekit_up(await self._server_api.alive())
             await self._engine.start()
             await self._agent.start()
-            for bound in self._agent.bound:
-                self._listen_ports.setdefault(bound.transport, bound.port)
             await self._end_crashed_calls()
             await self._serve_http()
         except BaseException:
@@ -172,7 +164,7 @@ class Daemon:
         """Take no new calls (503); running ones go on."""
         _log.info("daemon.draining", calls=len(self.service.running))
         self.service.drain()
-        self._agent.set_draining(True)
+        self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""

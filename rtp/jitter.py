@@ -102,6 +102,9 @@ class JitterBuffer:
         """Begin to play when the first packet has waited long enough."""
         if self._filling_since is None:
             return False
+        if not self._packets:  # what had come was dropped again
+            self._filling_since = None
+            return False
         if now - self._filling_since < self._patience and self._depth < 2 * self._target:
             return False
         first = min(self._packets)

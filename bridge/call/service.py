@@ -30,7 +30,7 @@ from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, Lease, MediaNotice
 from bridge.room.convention import room_name
 from bridge.room.seam import RoomHandlers
-from bridge.sip.events import IncomingInvite, SessionId, SipEvent
+from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
 from bridge.trunk.admission import Gcra, has_room
 from bridge.trunk.headers import copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
@@ -47,7 +47,7 @@ class SipFacts:
     """What a session's dialog is called."""
 
     call_id: str
-    local_tag: str
+    remote_tag: str
     remote_headers: tuple[tuple[str, str], ...]
 
 
@@ -294,8 +294,11 @@ class CallService:
 
     def _pass_on(self, session: SessionId, event: Input) -> None:
         call = self._calls.get(self._sessions.get(session, ""))
-        if call is not None:
-            call.post(event)
+        if call is None:
+            return
+        if isinstance(event, Answered):  # the far end's tag is known from here on
+            self._tell_dialog(call, session)
+        call.post(event)
 
     def _take(self, invite: IncomingInvite) -> None:
         chosen = choose_trunk(
@@ -391,7 +394,7 @@ class CallService:
             answer_mode=AnswerMode(route.answer),
             metadata=route.metadata,
             sip_call_id=facts.call_id,
-            sip_tag=facts.local_tag,
+            sip_tag=facts.remote_tag,
             hostname=invite.flow.remote[0],
             rule_id=route.number,
             headers=copied_headers(facts.remote_headers, trunk.header_attributes),
@@ -525,8 +528,11 @@ class CallService:
 
     def _on_dialled(self, call_id: str, session: SessionId) -> None:
         self._sessions[session] = call_id
+        self._tell_dialog(self._calls[call_id], session)
+
+    def _tell_dialog(self, call: Call, session: SessionId) -> None:
         facts = self._legs.facts(session)
-        self._calls[call_id].post(DialogFormed(sip_call_id=facts.call_id, sip_tag=facts.local_tag))
+        call.post(DialogFormed(sip_call_id=facts.call_id, sip_tag=facts.remote_tag))
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.plan.call_id, None)

@@ -1,8 +1,9 @@
-"""How late the loop's callbacks run."""
+"""How late the loop's callbacks run, and how much of that the machine owes us."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -11,20 +12,27 @@ _log = structlog.get_logger(__name__)
 
 PERIOD: Final = 0.1
 LATE: Final = 0.05
+_SCHEDULER: Final = Path("/proc/thread-self/schedstat")
 
 
 class LoopLag:
-    """Measures the lateness of a periodic callback, in seconds; logs above 50 ms."""
+    """Measures the lateness of a periodic callback, in seconds; logs above 50 ms.
+
+    ``waited_ms`` of the line is how long the thread was ready to run and had no
+    processor: what remains of ``ms`` is ours.
+    """
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.last = 0.0
         self.worst = 0.0
+        self._waited = 0.0
 
     def start(self) -> None:
         """Begin, on the running loop."""
         loop = asyncio.get_running_loop()
+        self._waited = _waited_for_processor()
         self._due = loop.time() + PERIOD
         self._handle = loop.call_at(self._due, self._measure)
 
@@ -32,8 +40,11 @@ class LoopLag:
         loop = asyncio.get_running_loop()
         self.last = loop.time() - self._due
         self.worst = max(self.worst, self.last)
+        waited = _waited_for_processor()
         if self.last > LATE:
-            _log.warning("loop.late", ms=round(self.last * 1000))
+            stolen = round((waited - self._waited) * 1000)
+            _log.warning("loop.late", ms=round(self.last * 1000), waited_ms=stolen)
+        self._waited = waited
         self._due = loop.time() + PERIOD
         self._handle = loop.call_at(self._due, self._measure)
 
@@ -41,3 +52,11 @@ class LoopLag:
         """End."""
         if self._handle is not None:
             self._handle.cancel()
+
+
+def _waited_for_processor() -> float:
+    """Return the seconds this thread has been runnable without running; 0 where unknown."""
+    try:
+        return int(_SCHEDULER.read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

@@ -59,6 +59,7 @@ def configure(level: str, style: str) -> None:
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
+            structlog.processors.format_exc_info,  # here: the listener's thread has no exception
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -42,6 +42,7 @@ class UserAgentCore:
         *,
         tokens: Callable[[], str],
         next_hop_allowed: Callable[[str, str], bool],
+        secret: str,
     ) -> None:
         self.config = config
         self.layer = layer
@@ -49,7 +50,7 @@ class UserAgentCore:
         self.next_hop_allowed = next_hop_allowed
         self.sessions: dict[SessionId, Session] = {}
         self.dialogs: dict[DialogId, SessionId] = {}
-        self.secret = tokens()
+        self.secret = secret
         self.draining = False
 
     # Tables

@@ -24,6 +24,7 @@ from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.session import Phase, Role, Session
+from bridge.sip.snapshot import EndpointSnapshot, Reader, RestoreOfferAnswer, put, take
 from bridge.sip.target import stamp_source
 from bridge.sip.transaction import server_key
 from bridge.sip.uac import CallerCore
@@ -32,7 +33,7 @@ from sdp.model import Direction
 from sdp.negotiate import OfferAnswer, Rejected
 from sdp.negotiated import Negotiated
 
-__all__ = ["Endpoint", "EndpointConfig", "OutgoingInvite", "SessionDetails"]
+__all__ = ["Endpoint", "EndpointConfig", "EndpointSnapshot", "OutgoingInvite", "SessionDetails"]
 
 
 class Endpoint:
@@ -51,18 +52,59 @@ class Endpoint:
         tokens: Callable[[], str],
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        secret: str | None = None,
     ) -> None:
         self.layer = TransactionLayer(
             config, self, tokens=tokens, next_hop_allowed=next_hop_allowed
         )
         self.core = UserAgentCore(
-            config, self.layer, tokens=tokens, next_hop_allowed=next_hop_allowed
+            config,
+            self.layer,
+            tokens=tokens,
+            next_hop_allowed=next_hop_allowed,
+            secret=tokens() if secret is None else secret,
         )
         self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
+
+    # Snapshots
+
+    def snapshot(self, now: float, wall: float) -> EndpointSnapshot:
+        """Write everything down; *wall* is the wall time of *now*, both in seconds."""
+        return take(self.core, self.callee.merges, now, wall)
+
+    @classmethod
+    def restore(
+        cls,
+        snapshot: EndpointSnapshot,
+        config: EndpointConfig,
+        *,
+        tokens: Callable[[], str],
+        offer_answer: RestoreOfferAnswer,
+        now: float,
+        wall: float,
+        next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
+        unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+    ) -> Endpoint:
+        """Return an endpoint that goes on where *snapshot* was taken.
+
+        Its connections count as alive: the driver reports `flow_lost` for each
+        that did not survive. What was resolved or connected when it was taken is
+        asked for again by nobody; those deliveries run into their deadline.
+        """
+        endpoint = cls(
+            config,
+            tokens=tokens,
+            next_hop_allowed=next_hop_allowed,
+            unknown_reject=unknown_reject,
+            secret=snapshot.secret,
+        )
+        put(snapshot, endpoint.core, Reader(now, wall, offer_answer))
+        endpoint.callee.merges.update(snapshot.merges)
+        return endpoint
 
     # Inputs from the driver
 

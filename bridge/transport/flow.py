@@ -7,7 +7,6 @@ the bytes mean. Every call here is synchronous and must not block.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
@@ -65,7 +64,6 @@ class Bound:
 
 
 _next_id = count(1).__next__
-FlowIds = Callable[[], int]
 
 
 def next_flow_id() -> int:
@@ -85,6 +83,15 @@ def canonical(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address)
+
+
+def is_literal(host: str) -> bool:
+    """Whether *host* is an address and not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def family_of(host: str) -> socket.AddressFamily:

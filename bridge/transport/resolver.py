@@ -229,7 +229,7 @@ class Resolver:
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, None, type=socket.SOCK_STREAM
             )
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):
             return []
         addresses = [canonical(str(entry[4][0])) for entry in found]
         wanted = [a for a in addresses if (6 if ":" in a else 4) in self.families]

@@ -63,8 +63,7 @@ class _Connection(asyncio.Protocol):
         self.active_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         if self.listener is not None:
             self._owner.accepted(self, self.listener)
         elif self.remote is not None:

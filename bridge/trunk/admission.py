@@ -225,6 +225,14 @@ class Gcra:
         return max(0.0, self._due.get(key, now) - now - self._tolerance)
 
 
+def call_rate(calls_per_second: float) -> Gcra:
+    """Return the limiter of a trunk's ``calls_per_second``; keys are trunk names.
+
+    One second's worth of calls may start at once.
+    """
+    return Gcra(rate=calls_per_second, burst=max(1, int(calls_per_second)))
+
+
 def has_room(running: int, max_calls: int) -> bool:
     """Whether one more call fits under ``max_calls``."""
     return running < max_calls

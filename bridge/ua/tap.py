@@ -14,7 +14,6 @@ from bridge.sip.flow import Flow
 _MAX_LINE = 160
 _MAX_CALL_ID = 256
 _DIGITS = re.compile(r"[0-9]{5,}")
-_USER = re.compile(r"\b(sips?|tel):([^@\s;>]*)(?=[@\s;>])", re.IGNORECASE)
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
 _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", re.MULTILINE)
 _ZERO = re.compile(rb"^c=IN (?:IP4 0\.0\.0\.0|IP6 ::)[ \t]*\r?$", re.MULTILINE)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from ipaddress import ip_address
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, assert_never
 
 import structlog
 
+from bridge.sip.endpoint import Endpoint, OutgoingInvite, SessionDetails
 from bridge.sip.events import (
     CloseFlow,
     Connect,
@@ -28,13 +29,24 @@ from bridge.sip.events import (
     SipEvent,
 )
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, Bound, ListenError, SendError, canonical, route_address
+from bridge.transport.flow import (
+    Admitted,
+    Bound,
+    ListenError,
+    SendError,
+    canonical,
+    is_literal,
+    route_address,
+)
 from bridge.transport.resolver import Resolved, Resolver
 from bridge.transport.tcp import TcpLimits, TcpTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
 from bridge.trunk.admission import Admission, Gcra
 from bridge.ua.tap import Tap
 from bridge.ua.watch import StreamWatch
+from sdp.model import Direction
+from sdp.negotiate import OfferAnswer, Rejected
+from sdp.negotiated import Negotiated
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +76,7 @@ class UserAgent:
 
     def __init__(
         self,
-        endpoint: Any,
+        endpoint: Endpoint,
         admission: Admission,
         *,
         listen: Sequence[ListenSetting],
@@ -174,64 +186,72 @@ class UserAgent:
 
         A name is allowed: its addresses are asked about one by one.
         """
-        try:
-            ip_address(host)
-        except ValueError:
-            return True
-        return self._admission.may_dial(host, self._clock())
+        return not is_literal(host) or self._admission.may_dial(host, self._clock())
 
-    # Verbs: the endpoint's commands, carried out at once. Each raises what the endpoint raises.
+    # Verbs: the endpoint's commands, carried out at once. A session that is gone is ignored.
 
-    def dial(self, invite: Any) -> SessionId:
-        """Send an INVITE."""
-        return self._command(self._endpoint.dial, invite)  # type: ignore[no-any-return]
+    def dial(self, invite: OutgoingInvite) -> SessionId:
+        """Send an INVITE. MisuseError or ParseError when it cannot be written."""
+        with self._command() as now:
+            return self._endpoint.dial(invite, now)
 
-    def adopt(self, session: SessionId, offer_answer: Any, trunk: Any) -> Any:
-        """Take an incoming INVITE on; returns what its offer negotiates."""
-        return self._command(self._endpoint.adopt, session, offer_answer, trunk)
+    def adopt(
+        self, session: SessionId, offer_answer: OfferAnswer, trunk: str
+    ) -> Negotiated | Rejected | None:
+        """Give an incoming call its media and trunk, and run its offer; see the endpoint."""
+        with self._command() as now:
+            return self._endpoint.adopt(session, offer_answer, trunk, now)
 
     def ring(self, session: SessionId) -> None:
-        """Send 180."""
-        self._command(self._endpoint.ring, session)
+        """Send 180 for an incoming call."""
+        with self._command() as now:
+            self._endpoint.ring(session, now)
 
     def answer(self, session: SessionId) -> None:
-        """Send 200."""
-        self._command(self._endpoint.answer, session)
+        """Send 200 for an adopted incoming call; `Confirmed` follows."""
+        with self._command() as now:
+            self._endpoint.answer(session, now)
 
     def reject(
         self, session: SessionId, status: int, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        """Refuse an incoming INVITE."""
-        self._command(self._endpoint.reject, session, status, headers=headers)
+        """Refuse an incoming call; no event follows."""
+        with self._command() as now:
+            self._endpoint.reject(session, status, now, headers)
 
-    def cancel(self, session: SessionId, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Give up an INVITE of ours."""
-        self._command(self._endpoint.cancel, session, headers=headers)
+    def cancel(self, session: SessionId) -> None:
+        """Give up a call of ours before its answer; `Failed` follows."""
+        with self._command() as now:
+            self._endpoint.cancel(session, now)
 
     def bye(self, session: SessionId, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """End an established session."""
-        self._command(self._endpoint.bye, session, headers=headers)
+        """End a call; no event follows once it was answered."""
+        with self._command() as now:
+            self._endpoint.bye(session, now, headers)
 
     def probe(self, session: SessionId) -> None:
-        """Send an in-dialog OPTIONS."""
-        self._command(self._endpoint.probe, session)
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        with self._command() as now:
+            self._endpoint.probe(session, now)
 
-    def reoffer(self, session: SessionId, *args: Any) -> Any:
-        """Send a re-INVITE."""
-        return self._command(self._endpoint.reoffer, session, *args)
+    def reoffer(self, session: SessionId, direction: Direction) -> None:
+        """Send a re-INVITE; `SessionChanged` follows when it changed something."""
+        with self._command() as now:
+            self._endpoint.reoffer(session, direction, now)
 
-    def details(self, session: SessionId) -> Any:
-        """Return what is known of a session."""
+    def details(self, session: SessionId) -> SessionDetails | None:
+        """Tell about a session; None when it is gone."""
         return self._endpoint.details(session)
 
-    def set_draining(self, draining: bool) -> None:  # noqa: FBT001 (mirrors the endpoint)
-        """Refuse new calls, or take them again."""
-        self._endpoint.set_draining(draining)
-        self._flush()
+    def set_draining(self, *, draining: bool) -> None:
+        """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
+        with self._command():
+            self._endpoint.set_draining(draining=draining)
 
-    def _command(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def _command(self) -> Iterator[float]:
         try:
-            return verb(*args, now=self._clock(), **kwargs)
+            yield self._clock()
         finally:
             self._flush()
 
@@ -340,7 +360,11 @@ class UserAgent:
             self._spawn(self._look_up(output))
 
     async def _look_up(self, output: Resolve) -> None:
-        found = await self._resolver.resolve(output.transport, output.host, output.port)
+        try:
+            found = await self._resolver.resolve(output.transport, output.host, output.port)
+        except Exception:  # the core waits for an answer, whatever went wrong
+            log.exception("ua.resolver_failed", host=output.host)
+            found = Resolved(addresses=(), ttl=0)
         self._resolved(output, found)
 
     def _resolved(self, output: Resolve, found: Resolved) -> None:
@@ -352,6 +376,9 @@ class UserAgent:
     def _connect(self, output: Connect) -> None:
         now = self._clock()
         address = canonical(output.address)
+        if not is_literal(address) or not 0 < output.port < 65536:
+            self._connected(output.attempt, None)
+            return
         self._admission.reached(address, now)
         match output.transport:
             case "udp":
@@ -430,7 +457,7 @@ class UserAgent:
 
     # The trunks' hosts.
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

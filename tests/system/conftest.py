@@ -10,12 +10,14 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.system.harness import AgentHost, Desk
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 30.0
@@ -163,3 +165,22 @@ def _free_port(kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def agent_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHost]:
+    """The process in which the stock participants of all tests live."""
+    host = AgentHost(tmp_path_factory.mktemp("agents") / "stderr.log")
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+@pytest.fixture
+async def desk(
+    livekit: LiveKitServer, agent_host: AgentHost, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    """Daemons, carriers, agents and SIPp for one test, all ended with it."""
+    async with Desk(livekit, agent_host, tmp_path) as made:
+        yield made

@@ -75,7 +75,14 @@ def peer() -> Iterator[socket.socket]:
 
 async def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
     loop = asyncio.get_running_loop()
-    return await asyncio.wait_for(loop.sock_recvfrom(sock, 65535), 5)
+    readable = asyncio.Event()
+    loop.add_reader(sock, readable.set)  # uvloop has no sock_recvfrom
+    try:
+        await asyncio.wait_for(readable.wait(), 5)
+    finally:
+        loop.remove_reader(sock)
+    data, peer = sock.recvfrom(65535)
+    return data, peer
 
 
 async def test_datagrams_of_one_peer_share_a_flow(

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config import TrunkConfig
-from bridge.trunk.admission import Admission, Gcra, has_room, signalling_hosts, split_proxy
+from bridge.trunk.admission import (
+    Admission,
+    Gcra,
+    call_rate,
+    has_room,
+    signalling_hosts,
+    split_proxy,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -184,6 +191,13 @@ def test_keys_are_bounded_and_the_quietest_is_forgotten() -> None:
     assert limiter.allow("c", 0)
     assert limiter.allow("a", 0)  # forgotten, so it starts anew
     assert not limiter.allow("c", 0)
+
+
+@pytest.mark.parametrize(("rate", "at_once"), [(3, 3), (0.5, 1), (2.9, 2)])
+def test_calls_per_second_let_one_second_of_calls_start_at_once(rate: float, at_once: int) -> None:
+    limiter = call_rate(rate)
+    assert sum(limiter.allow("t", 0) for _ in range(10)) == at_once
+    assert limiter.allow("t", 1 / rate)
 
 
 def test_max_calls() -> None:

@@ -276,10 +276,12 @@ async def test_what_cannot_be_reached_is_a_failed_attempt(core: Core) -> None:
             Connect(attempt=1, transport="tcp", address=HOST, port=port),
             Connect(attempt=2, transport="tls", address=HOST, port=port),
             Connect(attempt=3, transport="udp", address=HOST, port=port),
+            Connect(attempt=4, transport="tcp", address="a.name", port=port),
+            Connect(attempt=5, transport="tcp", address=HOST, port=70_000),
         ]
         agent._flush()
-        failed = {(await core.next("connect_failed"))[1] for _ in range(3)}
-        assert failed == {1, 2, 3}
+        failed = {(await core.next("connect_failed"))[1] for _ in range(5)}
+        assert failed == {1, 2, 3, 4, 5}
 
 
 async def test_names_and_literals_are_resolved(core: Core) -> None:

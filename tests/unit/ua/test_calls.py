@@ -1,0 +1,247 @@
+"""Two user agents with the real core make calls over loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import pytest
+
+from bridge.config import ListenAddress, TrunkConfig
+from bridge.sip.endpoint import Endpoint, EndpointConfig, OutgoingInvite
+from bridge.sip.events import (
+    Answered,
+    Cancelled,
+    Confirmed,
+    Ended,
+    Failed,
+    FailureCause,
+    IncomingInvite,
+    Probed,
+    Progressed,
+    SessionChanged,
+    SessionId,
+    SipEvent,
+)
+from bridge.sip.transaction import Timers
+from bridge.trunk.admission import Admission
+from bridge.ua.tap import Ladder
+from bridge.ua.user_agent import UserAgent
+from sdp.model import Direction
+from sdp.negotiate import LocalMedia, OfferAnswer
+
+pytestmark = pytest.mark.unit
+
+HOST = "127.0.0.1"
+E = TypeVar("E", bound=SipEvent)
+
+
+class Phone:
+    """A user agent whose events can be waited for."""
+
+    def __init__(self, transport: str, host: str = HOST, *, t1: float = 0.1) -> None:
+        self.host = host
+        self.transport = transport
+        self.events: asyncio.Queue[SipEvent] = asyncio.Queue()
+        self.ladder = Ladder()
+        admission = Admission([TrunkConfig(name="peer", host="127.0.0.1", allow=["127.0.0.0/8"])])
+        self.agent = UserAgent(
+            Endpoint(
+                EndpointConfig(timers=Timers(t1=t1)),
+                tokens=lambda: secrets.token_hex(8),
+                next_hop_allowed=lambda host, trunk: self.agent.next_hop_allowed(host, trunk),
+            ),
+            admission,
+            listen=[ListenAddress.parse(f"{transport}:{host}:0")],
+            on_event=self.events.put_nowait,
+            tap=self.ladder,
+        )
+
+    @property
+    def port(self) -> int:
+        return self.agent.bound[0].port
+
+    def media(self) -> OfferAnswer:
+        local = LocalMedia(address=HOST, port=20000, codecs=("PCMA", "PCMU"), session_id=1)
+        return OfferAnswer(local, destination_allowed=lambda _address, _port: True)
+
+    def dial(self, host: str, port: int, transport: str | None = None) -> SessionId:
+        return self.agent.dial(
+            OutgoingInvite(
+                trunk="peer",
+                next_hop=(transport or self.transport, host, port),
+                request_uri=f"sip:+919876543210@{host}:{port}",
+                from_=f"<sip:+912222222222@{HOST}>",
+                to=f"<sip:+919876543210@{host}>",
+                offer_answer=self.media(),
+            )
+        )
+
+    async def next(self, kind: type[E]) -> E:
+        """Return the next event, which must be of *kind*."""
+        event = await asyncio.wait_for(self.events.get(), 5)
+        assert isinstance(event, kind)
+        return event
+
+    def take(self, incoming: IncomingInvite) -> None:
+        """Ring and answer."""
+        self.agent.adopt(incoming.session, self.media(), "peer")
+        self.agent.ring(incoming.session)
+        self.agent.answer(incoming.session)
+
+
+@pytest.fixture
+async def started() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def phones(stack: AsyncExitStack, transport: str) -> tuple[Phone, Phone]:
+    pair = Phone(transport), Phone(transport, "127.0.0.2")
+    for phone in pair:
+        await phone.agent.start()
+        stack.push_async_callback(phone.agent.stop)
+    return pair
+
+
+async def connected(alice: Phone, bob: Phone) -> tuple[SessionId, SessionId]:
+    ours = alice.dial(bob.host, bob.port)
+    incoming = await bob.next(IncomingInvite)
+    bob.take(incoming)
+    assert (await alice.next(Progressed)).status == 180
+    assert (await alice.next(Answered)).negotiated.codec == "PCMA"
+    await bob.next(Confirmed)
+    return ours, incoming.session
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_a_call_is_answered_held_resumed_and_ended(
+    started: AsyncExitStack, transport: str
+) -> None:
+    alice, bob = await phones(started, transport)
+    ours, theirs = await connected(alice, bob)
+    details = alice.agent.details(ours)
+    assert details is not None
+
+    bob.agent.reoffer(theirs, Direction.SENDONLY)
+    assert (await alice.next(SessionChanged)).negotiated.hold is not None
+    await bob.next(SessionChanged)
+    bob.agent.reoffer(theirs, Direction.SENDRECV)
+    assert (await alice.next(SessionChanged)).negotiated.hold is None
+    await bob.next(SessionChanged)
+    alice.agent.probe(ours)
+    assert (await alice.next(Probed)).alive
+    bob.agent.bye(theirs)
+    await alice.next(Ended)
+    assert alice.agent.details(ours) is None
+
+    lines = [
+        (rung.direction, rung.first_line.split()[0:2], rung.sdp)
+        for rung in alice.ladder.of(details.call_id)
+    ]
+    seen = [(way, words[0] if words[0] != "SIP/2.0" else words[1]) for way, words, _ in lines]
+    for wanted in (
+        ("out", "INVITE"),
+        ("in", "200"),
+        ("out", "ACK"),
+        ("in", "INVITE"),
+        ("in", "BYE"),
+    ):
+        assert wanted in seen
+    assert ("in", "sendonly") in [(way, sdp) for way, _, sdp in lines]
+
+
+async def test_the_caller_gives_up_and_the_callee_hears_it(started: AsyncExitStack) -> None:
+    alice, bob = await phones(started, "tcp")
+    session = alice.dial(bob.host, bob.port)
+    incoming = await bob.next(IncomingInvite)
+    bob.agent.ring(incoming.session)
+    await alice.next(Progressed)
+    alice.agent.cancel(session)
+    await bob.next(Cancelled)
+    assert (await alice.next(Failed)).cause is FailureCause.CANCELLED
+
+
+async def test_a_closed_connection_ends_no_call_and_the_bye_dials_anew(
+    started: AsyncExitStack,
+) -> None:
+    alice, bob = await phones(started, "tcp")
+    ours, theirs = await connected(alice, bob)
+    for flow in list(bob.agent._tcp.flows):
+        bob.agent._tcp.abort(flow)
+    bob.agent.probe(theirs)  # by a connection of its own, to Contact
+    assert (await bob.next(Probed)).alive
+    alice.agent.bye(ours)
+    await bob.next(Ended)
+    assert alice.events.empty()
+
+
+async def test_one_connection_carries_many_calls(started: AsyncExitStack) -> None:
+    alice, bob = await phones(started, "tcp")
+    dialled = [alice.dial(bob.host, bob.port) for _ in range(20)]
+    incoming = [await bob.next(IncomingInvite) for _ in dialled]
+    assert len({invite.flow.id for invite in incoming}) == 1
+    assert {invite.flow.new_call_trunks for invite in incoming} == {frozenset({"peer"})}
+    for invite in incoming:
+        bob.agent.reject(invite.session, 486)
+    failed = [await alice.next(Failed) for _ in dialled]
+    assert {event.session for event in failed} == set(dialled)
+    assert {event.status for event in failed} == {486}
+
+
+async def test_a_peer_that_does_not_listen_is_unreachable(started: AsyncExitStack) -> None:
+    alice, _ = await phones(started, "tcp")
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        port = closed.getsockname()[1]
+    alice.dial(HOST, port)
+    assert (await alice.next(Failed)).cause is FailureCause.UNREACHABLE
+
+
+async def test_a_udp_peer_that_does_not_answer_is_given_up_by_the_timer(
+    started: AsyncExitStack,
+) -> None:
+    alice = Phone("udp", t1=0.005)
+    await alice.agent.start()
+    started.push_async_callback(alice.agent.stop)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((HOST, 0))
+        alice.dial(HOST, silent.getsockname()[1])
+        assert (await alice.next(Failed)).cause is FailureCause.NO_RESPONSE
+
+
+async def test_a_stream_that_is_no_sip_is_closed(started: AsyncExitStack) -> None:
+    _, bob = await phones(started, "tcp")
+    reader, writer = await asyncio.open_connection(bob.host, bob.port)
+    writer.write(b"GET / HTTP/1.1\r\nContent-Length: many\r\n\r\n")
+    try:
+        answer = await asyncio.wait_for(reader.read(), 5)
+    except ConnectionResetError:
+        answer = b""
+    assert b"HTTP" not in answer
+    writer.close()
+
+
+async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
+    _, bob = await phones(started, "tcp")
+    reader, writer = await asyncio.open_connection(bob.host, bob.port)
+    writer.write(b"\r\n\r\n")
+    assert await asyncio.wait_for(reader.readexactly(2), 5) == b"\r\n"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_draining_refuses_new_calls_and_keeps_running_ones(started: AsyncExitStack) -> None:
+    alice, bob = await phones(started, "tcp")
+    ours, theirs = await connected(alice, bob)
+    bob.agent.set_draining(draining=True)
+    alice.dial(bob.host, bob.port)
+    assert (await alice.next(Failed)).status == 503
+    bob.agent.probe(theirs)
+    assert (await bob.next(Probed)).alive
+    alice.agent.bye(ours)
+    await bob.next(Ended)
