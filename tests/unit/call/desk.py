@@ -184,7 +184,7 @@ class Desk:
         self.refused.append((status, retry_after))
 
     def facts(self, session: SessionId) -> SipFacts:
-        return SipFacts(call_id="abc", local_tag="t", remote_headers=(("X-A", "1"),))
+        return SipFacts(call_id="abc", remote_tag="t", remote_headers=(("X-A", "1"),))
 
     def open_media(
         self,
