@@ -81,7 +81,8 @@ class Daemon:
             EndpointConfig(
                 user_agent=config.sip.user_agent,
                 advertise=config.sip.advertise,
-                max_sessions=config.sip.max_calls,
+                # The service refuses at max_calls, with a record; this is for floods.
+                max_sessions=config.sip.max_calls + 1000,
             ),
             tokens=lambda: secrets.token_hex(12),
             next_hop_allowed=lambda host, trunk: self._agent.next_hop_allowed(host, trunk),

@@ -13,9 +13,10 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import EndCause, Ended, PassUp, SessionChanged, SessionId, SipEvent
 from bridge.sip.flow import Flow
-from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
 from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
     FlowHop,

@@ -13,9 +13,9 @@ from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
 from bridge.sip.keys import is_key_report, read_key
-from bridge.sip.layer import Server
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
+from bridge.sip.records import Server
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer

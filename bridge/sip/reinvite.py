@@ -9,8 +9,8 @@ from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
-from bridge.sip.layer import Client
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from sdp.model import Direction
 
@@ -72,6 +72,7 @@ class ReofferCore:
         """Send the re-INVITE that waits, if no other INVITE is in progress (14.1)."""
         reoffer, offer_answer = session.reoffer, session.offer_answer
         if reoffer is None or offer_answer is None or session.phase is not Phase.CONFIRMED:
+            session.reoffer = None
             return
         if session.unacked is not None:
             self._later(session, reoffer, now)
@@ -92,7 +93,8 @@ class ReofferCore:
         """
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
-            self._give_up(session)
+            session.reoffer = None
+            self.core.pass_up(session, Reoffered(session=session.id, ok=False))
         elif session.role is Role.CALLER:
             reoffer.again_at = now + 2.1 + self.core.draw(191) / 100
         else:
@@ -131,19 +133,19 @@ class ReofferCore:
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
         else:
-            self._give_up(session)
-
-    def _give_up(self, session: Session) -> None:
-        session.reoffer = None
-        self.core.pass_up(session, Reoffered(session=session.id, ok=False))
+            self._settled(session, now, ok=False)
 
     def _finish(self, session: Session, body: bytes | None, now: float) -> None:
-        reoffer, session.reoffer = session.reoffer, None
         taken = self.core.take_answer(session, body)
+        self._settled(session, now, ok=taken)
+
+    def _settled(self, session: Session, now: float, *, ok: bool) -> None:
+        """The re-INVITE is done with: tell, or send the wish that came up meanwhile."""
+        reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
             self.reoffer(session, reoffer.direction, now)
         else:
-            self.core.pass_up(session, Reoffered(session=session.id, ok=taken))
+            self.core.pass_up(session, Reoffered(session=session.id, ok=ok))
 
     def _acknowledge(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float

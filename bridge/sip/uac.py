@@ -11,9 +11,9 @@ from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_name_addr, q850_cause
-from bridge.sip.layer import Client
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.records import Client
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to

@@ -458,3 +458,80 @@ def test_two_endpoints_hold_and_resume_each_other(transport: str) -> None:
     assert bob.of(SessionChanged)[-1].negotiated.hold is not None
     assert alice.of(SessionChanged)[-1].negotiated.hold is not None
     assert (alice.of(Ended), bob.of(Ended)) == ([], [])
+
+
+def test_a_wish_that_changes_while_our_reinvite_is_out_is_sent_next() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.agent.endpoint.reoffer(call.session, Direction.SENDRECV, net.now)
+    net.settle()
+    first = call.peer.requests("INVITE")[-1]
+    assert b"a=sendonly" in first.body
+    call.peer.reply(first, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
+    second = call.peer.requests("INVITE")[-1]
+    assert second.cseq.number == first.cseq.number + 1
+    assert b"a=sendrecv" in second.body
+    call.peer.reply(second, 200, call.flow, tag=None, body=sdp(P, version=3))
+    assert [e.negotiated.receive for e in call.agent.of(SessionChanged)] == [False, True]
+
+
+def test_our_reinvite_waits_for_the_ack_of_theirs_and_gives_up_after_ten_tries() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.say("INVITE", sdp(P, version=2))
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.run(5)
+    assert len(call.peer.requests("INVITE")) == 1
+    call.say("ACK")
+    net.run(5)
+    for _ in range(12):
+        call.peer.reply(call.peer.requests("INVITE")[-1], 491, call.flow, tag=None)
+        net.run(5)
+    assert 9 <= len(call.peer.requests("INVITE")) <= 11
+    assert call.agent.of(Ended) == []
+
+
+def test_a_2xx_to_our_reinvite_is_acknowledged_after_the_call_is_over() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    ours = call.peer.request("INVITE")
+    call.say("BYE")
+    assert call.agent.only(Ended).cause is EndCause.BYE
+    for _ in range(2):
+        call.peer.reply(ours, 200, call.flow, tag=None, body=sdp(P, version=2))
+    first, second = call.peer.requests("ACK")
+    assert first.encode() == second.encode()
+    assert (first.cseq.number, first.to.tag) == (ours.cseq.number, "peertag")
+    assert call.agent.of(SessionChanged) == []
+
+
+def test_a_2xx_to_our_reinvite_without_usable_sdp_leaves_the_session() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.peer.reply(call.peer.request("INVITE"), 200, call.flow, tag=None)
+    assert call.peer.requests("ACK")
+    call.say("INVITE", sdp(P, "a=inactive", version=2))
+    assert call.holds == [Hold.INACTIVE]
+
+
+def test_the_target_is_refreshed_by_an_accepted_reinvite_only() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    for body, contact in ((b"nonsense", "192.0.2.98"), (sdp(P, version=2), "192.0.2.99")):
+        call.cseq += 1
+        request = call.peer.in_dialog(
+            "INVITE", call.accepted, call.flow, cseq=call.cseq, body=body, contact=False
+        )
+        request.headers.add("Contact", f"<sip:carol@{contact}>")
+        call.peer.say(request, call.flow)
+        call.agent.endpoint.probe(call.session, net.now)
+        net.settle()
+        expected = "sip:carol@192.0.2.99" if contact.endswith("99") else f"sip:carol@{P}:5060"
+        assert call.peer.request("OPTIONS").uri.startswith(expected)
+        call.peer.reply(call.peer.request("OPTIONS"), 200, call.flow, tag=None)
