@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from bridge.call import saved
+from bridge.call.idempotency import Claim
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
@@ -31,6 +32,7 @@ from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
 from sdp.destination import destination_policy
+from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
@@ -76,6 +78,14 @@ class Leg:
     def bye(self) -> None:
         """Send BYE."""
         self._agent.bye(self._known())
+
+    def reoffer(self, direction: Direction) -> None:
+        """Send a re-INVITE."""
+        self._agent.reoffer(self._known(), direction)
+
+    def probe(self) -> None:
+        """Send an OPTIONS in the dialog."""
+        self._agent.probe(self._known())
 
     def _known(self) -> SessionId:
         assert self.session is not None
@@ -304,8 +314,10 @@ class Ledger:
             ]
         )
 
-    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
-        """Write a record that no running call writes."""
+    def append_record(
+        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+    ) -> asyncio.Future[None]:
+        """Write a record that no running call writes, with the claim it was made by."""
         return self._journal.append(
             [
                 Entry(
@@ -314,6 +326,7 @@ class Ledger:
                     event=event.as_dict() if event is not None else None,
                     record=record.as_dict(),
                     ended=record.ended_at is not None,
+                    claim=claim,
                 )
             ]
         )

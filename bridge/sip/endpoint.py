@@ -275,7 +275,7 @@ class Endpoint:
             self.reoffers.probe(known, now)
 
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `SessionChanged` follows when it changed something."""
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now)
 
