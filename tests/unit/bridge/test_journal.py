@@ -102,7 +102,7 @@ async def test_a_disk_that_comes_back_is_noticed_without_a_call(tmp_path: Path) 
     blocker.execute("alter table gone rename to events")
     blocker.close()
     async with asyncio.timeout(10):
-        while not journal.writable:
+        while not journal.writable:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # polling another thread: there is nothing to wait on
     assert journal.open_calls() == []
     journal.close()
