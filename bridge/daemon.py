@@ -41,7 +41,6 @@ from bridge.ua.user_agent import UserAgent
 _log = structlog.get_logger(__name__)
 
 _HEALTH_INTERVAL = 5.0
-_SPARE_SESSIONS = 100
 _GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
 
 
@@ -87,8 +86,8 @@ class Daemon:
             EndpointConfig(
                 user_agent=config.sip.user_agent,
                 advertise=config.sip.advertise,
-                # The service refuses first, with a record (contract 4); this is the last resort.
-                max_sessions=config.sip.max_calls + _SPARE_SESSIONS,
+                # The service refuses at max_calls, with a record; this is for floods.
+                max_sessions=config.sip.max_calls + 1000,
             ),
             tokens=lambda: secrets.token_hex(12),
             next_hop_allowed=lambda host, trunk: self._agent.next_hop_allowed(host, trunk),

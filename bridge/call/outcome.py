@@ -1,6 +1,6 @@
 """How a call ended, in the product's words.
 
-Contract, section 5; carriers.md, section 4. Everything is a table: the SIP
+Contract, section 5; RFC 3398 for the causes. Everything is a table: the SIP
 status, the Q.850 cause, who ended it, and whether it had been answered.
 """
 
@@ -65,6 +65,7 @@ class LocalEnd(Enum):
     MAX_DURATION = "max_duration"
     MEDIA_TIMEOUT = "media_timeout"
     NO_MEDIA = "no_media"
+    PEER_GONE = "peer_gone"  # probes unanswered
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
 
@@ -149,6 +150,7 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
         LocalEnd.MAX_DURATION: _local("max_duration", EndedBy.TIMER, Result.COMPLETED),
         LocalEnd.MEDIA_TIMEOUT: _local("media_timeout", EndedBy.TIMER, Result.DROPPED),
         LocalEnd.NO_MEDIA: _local("no_media_after_answer", EndedBy.TIMER, _FAILED),
+        LocalEnd.PEER_GONE: _local("peer_gone", EndedBy.CARRIER, Result.DROPPED),
         LocalEnd.SHUTDOWN: _local(
             "shutdown", EndedBy.BRIDGE, Result.DROPPED, inbound=_FAILED, status=503
         ),

@@ -93,13 +93,20 @@ class NoPorts(Exception):
 
 
 class Archive(Protocol):
-    """What is read back of calls that are over."""
+    """What is read back of calls: events of all, records of those that are over."""
 
     @property
-    def writable(self) -> bool: ...
-    def record(self, call_id: str) -> dict[str, Any] | None: ...
-    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]: ...
-    def claim(self, key_digest: str, *, since: float) -> Claim | None: ...
+    def writable(self) -> bool:
+        """Whether the last write worked."""
+
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call, or None."""
+
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return the events of a call with a seq above *after*, in order."""
+
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return who used an idempotency key after *since* (wall seconds), or None."""
 
 
 class Rooms(RoomPort, Protocol):

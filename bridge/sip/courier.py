@@ -118,6 +118,15 @@ class Courier:
         if delivery is not None:
             self._give_up(delivery, now)
 
+    def ask_again(self, now: float) -> None:
+        """Begin the current hop of every delivery anew."""
+        for delivery in list(self.deliveries.values()):
+            self.waiting.pop(delivery.waiting, None)
+            if delivery.hop is not None:
+                delivery.hops.insert(0, delivery.hop)
+            delivery.addresses = []
+            self._advance(delivery, now)
+
     def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
         """Go on with the addresses of a host; a late answer is ignored."""
         delivery = self._awaited(query)

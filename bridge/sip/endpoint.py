@@ -19,12 +19,14 @@ from bridge.sip.flow import Flow
 from bridge.sip.framing import Broken, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
-from bridge.sip.layer import Client, Server, TransactionLayer
+from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.records import Client, Server
 from bridge.sip.reinvite import ReofferCore
+from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
-from bridge.sip.snapshot import EndpointSnapshot, Reader, RestoreOfferAnswer, put, take
+from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
 from bridge.sip.transaction import server_key
 from bridge.sip.uac import CallerCore
@@ -92,8 +94,7 @@ class Endpoint:
         """Return an endpoint that goes on where *snapshot* was taken.
 
         Its connections count as alive: the driver reports `flow_lost` for each
-        that did not survive. What was resolved or connected when it was taken is
-        asked for again by nobody; those deliveries run into their deadline.
+        that did not survive, then calls `ask_again`.
         """
         endpoint = cls(
             config,
@@ -105,6 +106,10 @@ class Endpoint:
         put(snapshot, endpoint.core, Reader(now, wall, offer_answer))
         endpoint.callee.merges.update(snapshot.merges)
         return endpoint
+
+    def ask_again(self, now: float) -> None:
+        """Repeat every `Resolve` and `Connect` that a process before this one has asked."""
+        self.layer.courier.ask_again(now)
 
     # Inputs from the driver
 
@@ -169,8 +174,9 @@ class Endpoint:
     def tick(self, now: float) -> None:
         """Do what is due."""
         while (due := self.layer.agenda.pop_due(now)) is not None:
-            if due[0] == "session":
-                self._session_due(due[1], now)
+            kind, key = due
+            if kind == "session" and isinstance(key, int):
+                self._session_due(SessionId(key), now)
             else:
                 self.layer.expire(due, now)
 
@@ -269,7 +275,7 @@ class Endpoint:
             self.reoffers.probe(known, now)
 
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `SessionChanged` follows when it changed something."""
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now)
 
@@ -288,7 +294,10 @@ class Endpoint:
         )
 
     def set_draining(self, draining: bool) -> None:  # noqa: FBT001 (a published verb)
-        """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
+        """Answer OPTIONS outside a dialog with 503, or no longer.
+
+        New calls are still passed up, for whoever drains to refuse and record.
+        """
         self.core.draining = draining
 
     @property
@@ -380,9 +389,9 @@ class Endpoint:
             case _:
                 pass
 
-    def on_timeout(self, client: Client, now: float) -> None:
+    def on_timeout(self, errand: Errand, now: float) -> None:
         """Nobody answered a request of ours."""
-        self._unanswered(client.letter.errand, now, timed_out=True)
+        self._unanswered(errand, now, timed_out=True)
 
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """A request of ours could not be sent."""
@@ -421,13 +430,15 @@ class Endpoint:
 
     # Time
 
-    def _session_due(self, key: object, now: float) -> None:
-        session = self.core.sessions.get(key) if isinstance(key, int) else None  # type: ignore[call-overload]
+    def _session_due(self, session_id: SessionId, now: float) -> None:
+        session = self.core.sessions.get(session_id)
         if session is None:
             return
         if session.cancel_by is not None and session.cancel_by <= now:
+            session.cancel_by = None
             self.caller.on_cancel_guard(session)
         if session.ring_again_at is not None and session.ring_again_at <= now:
+            session.ring_again_at = None
             self.callee.ring(session, now)
         unacked = session.unacked
         if unacked is not None and min(unacked.resend_at, unacked.give_up_at) <= now:

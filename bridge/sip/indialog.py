@@ -13,9 +13,9 @@ from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
 from bridge.sip.keys import is_key_report, read_key
-from bridge.sip.layer import Server
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
+from bridge.sip.records import Server
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
@@ -39,6 +39,7 @@ class DialogCore:
             self.core.refuse(request, flow, 503, now, [self.core.retry_after()])
             return
         session.touch(flow)
+        session.missed_probes = 0  # whoever asks is there
         server = self.layer.begin_server(request, flow, session.id, dialog.local_tag, now)
         if dialog.judge(request.cseq.number) is Sequence.LATE:
             self.core.respond(server, 500, now)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from bridge.sip.courier import AgendaKey, Courier
 from bridge.sip.delivery import (
     Acknowledgement,
     Delivery,
-    Errand,
     Letter,
     Packet,
     Repeat,
@@ -24,6 +22,7 @@ from bridge.sip.delivery import (
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
 from bridge.sip.parameters import EndpointConfig
+from bridge.sip.records import Client, SentAck, Server, TransactionUser
 from bridge.sip.target import (
     FlowHop,
     Hop,
@@ -49,88 +48,6 @@ from bridge.sip.transaction import (
     client_key,
     server_key,
 )
-
-
-@dataclass(slots=True, kw_only=True)
-class SentAck:
-    """The ACK of one 2xx: every copy of that 2xx is given the same bytes.
-
-    ``data`` is empty until it left; ``on_its_way`` while a flow is made for it.
-    """
-
-    letter: Letter
-    hops: list[Hop]
-    data: bytes = b""
-    flow: Flow | None = None
-    on_its_way: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Client:
-    """A request of ours and its transaction.
-
-    ``hops`` are those left when the flow fails. ``status`` is that of the last
-    response, 0 for none. ``acks`` by To tag: an INVITE may bring several 2xx.
-    """
-
-    key: TransactionKey
-    machine: InviteClient | NonInviteClient
-    letter: Letter
-    flow: Flow
-    hops: list[Hop]
-    status: int = 0
-    acks: dict[str, SentAck] = field(default_factory=dict)
-
-    @property
-    def awaits_first_answer(self) -> bool:
-        """Whether a dead flow means that the request has to be repeated.
-
-        An INVITE that rings is left alone: its responses come on a connection of
-        the peer's making (RFC 3261 18.2.2).
-        """
-        if isinstance(self.machine, InviteClient):
-            return self.status == 0
-        return self.status < 200
-
-
-@dataclass(slots=True, kw_only=True)
-class Server:
-    """A request of the peer and its transaction. ``to_tag``: of all our responses.
-
-    ``away``: the response must go to a flow that is being made.
-    """
-
-    key: TransactionKey
-    machine: InviteServer | NonInviteServer
-    request: Request
-    flow: Flow
-    session: int
-    to_tag: str
-    symmetric: bool
-    pending: bytes | None = None
-    away: bool = False
-
-
-class TransactionUser(Protocol):
-    """Who is told what transactions bring. Nothing here may raise."""
-
-    def on_sent(self, client: Client, now: float) -> None:
-        """A request of ours left by ``client.flow``."""
-
-    def on_response(self, client: Client, response: Response, flow: Flow, now: float) -> None:
-        """A response came by *flow*."""
-
-    def on_timeout(self, client: Client, now: float) -> None:
-        """Timer B or F: nobody answered."""
-
-    def on_unreachable(self, errand: Errand, now: float) -> None:
-        """The request could not be sent, anywhere."""
-
-    def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
-        """An ACK came for a 2xx."""
-
-    def on_server_done(self, server: Server) -> None:
-        """A server transaction is spent."""
 
 
 class TransactionLayer:
@@ -190,6 +107,9 @@ class TransactionLayer:
         if ack.on_its_way:
             return
         if ack.data and ack.flow is not None and self.courier.is_alive(ack.flow):
+            if flow.reliable and flow.remote[0] == ack.flow.remote[0]:
+                # The peer has moved: its old connection may be half dead.
+                ack.flow = flow
             self.courier.write(ack.flow, ack.data)
         elif ack.data:
             hops = (FlowHop(flow), *ack.hops)
@@ -208,7 +128,7 @@ class TransactionLayer:
         """Forget a transaction of ours."""
         if self.clients.get(client.key) is client:
             del self.clients[client.key]
-        self.agenda.set(("client", client.key), None)
+            self.agenda.set(("client", client.key), None)
 
     def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """Give a response to its transaction; a stray one is dropped."""
@@ -296,7 +216,7 @@ class TransactionLayer:
                 case TxPass(message) if isinstance(message, Response):
                     self.user.on_response(client, message, flow, now)
                 case TxTimeout():
-                    self.user.on_timeout(client, now)
+                    self._timed_out(client, now)
                 case TxTransportError():
                     self.user.on_unreachable(client.letter.errand, now)
                 case TxDone():
@@ -307,6 +227,16 @@ class TransactionLayer:
                     assert_never(output)
         if self.clients.get(client.key) is client:
             self.agenda.set(("client", client.key), client.machine.next_deadline())
+
+    def _timed_out(self, client: Client, now: float) -> None:
+        """Tell that nobody answered; in a dialog, after another connection was tried.
+
+        RFC 3263 4.3: a time-out is a failure, upon which the next element is tried.
+        """
+        if client.hops and client.may_be_half_dead:
+            self._repeat(client, now, spent=client.flow.id)
+        else:
+            self.user.on_timeout(client.letter.errand, now)
 
     def _send_by(self, client: Client, data: bytes, now: float) -> None:
         """Write what a client machine sends: a retransmission, or the ACK of a refusal."""
@@ -361,11 +291,11 @@ class TransactionLayer:
         if not self.servers_on[server.flow.id]:
             del self.servers_on[server.flow.id]
 
-    def _repeat(self, client: Client, now: float) -> None:
+    def _repeat(self, client: Client, now: float, *, spent: int = 0) -> None:
         """Send an unanswered request again by the hops that are left."""
         self.drop_client(client)
         peer = (client.flow.transport, client.flow.remote)
-        payload = Repeat(letter=client.letter, key=client.key, peer=peer)
+        payload = Repeat(letter=client.letter, key=client.key, peer=peer, spent=spent)
         self.courier.dispatch(payload, client.letter.trunk, client.hops, now)
 
     # What the courier tells (`Recipient`)
@@ -380,6 +310,8 @@ class TransactionLayer:
                 self._deliver_reply(key, flow)
             case Letter():
                 self._begin_client(payload, new_branch(self.tokens()), delivery, flow, now)
+            case Repeat() if payload.spent == flow.id:
+                self.user.on_timeout(payload.letter.errand, now)
             case Repeat():
                 same = (flow.transport, flow.remote) == payload.peer
                 branch = payload.key[0] if same else new_branch(self.tokens())
@@ -395,6 +327,8 @@ class TransactionLayer:
         match payload:
             case Letter(errand=errand):
                 self.user.on_unreachable(errand, now)
+            case Repeat(letter=letter) if payload.spent:
+                self.user.on_timeout(letter.errand, now)
             case Repeat(letter=letter):
                 self.user.on_unreachable(letter.errand, now)
             case Reply(key):
@@ -462,6 +396,7 @@ class TransactionLayer:
             letter=letter,
             flow=flow,
             hops=_hops_left(delivery, flow),
+            repeated=isinstance(delivery.payload, Repeat),
         )
         self.clients[client.key] = client
         self.user.on_sent(client, now)

@@ -11,9 +11,9 @@ from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_name_addr, q850_cause
-from bridge.sip.layer import Client
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.records import Client
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
@@ -213,6 +213,8 @@ class CallerCore:
             # RFC 3261 13.2.2.4: the ACK "MUST be passed to the client transport every time
             # a retransmission of the 2xx final response that triggered the ACK arrives."
             self.layer.acknowledge_again(client, tag, flow, now)
+        elif len(client.acks) >= MAX_EARLY:
+            return  # no proxy forks so wide: each would cost a session, an ACK and a BYE
         elif session is None or session.phase is not Phase.INVITED:
             self._end_fork(client, response, flow, now)
         else:

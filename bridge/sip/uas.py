@@ -14,9 +14,9 @@ from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
-from bridge.sip.layer import Server
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
+from bridge.sip.records import Server
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -83,8 +83,8 @@ class CalleeCore:
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
-        full = core.occupied >= core.config.max_sessions or not self.layer.has_room(flow)
-        if core.draining or full:
+        # While draining a call is passed up all the same: its refusal has a record.
+        if core.occupied >= core.config.max_sessions or not self.layer.has_room(flow):
             core.refuse(request, flow, 503, now, self._busy_fields())
             return
         tag = core.tokens()

@@ -244,7 +244,7 @@ class UserAgent:
         return self._endpoint.details(session)
 
     def set_draining(self, *, draining: bool) -> None:
-        """Refuse new calls and OPTIONS with 503, or no longer; running calls go on."""
+        """Answer OPTIONS with 503, or no longer; new calls are still passed up."""
         with self._command():
             self._endpoint.set_draining(draining=draining)
 

@@ -293,7 +293,9 @@ class Host:
             case "press":
                 await self._agents[name].press(given["digit"])
             case "send":
+                sent_at = time.monotonic()
                 await self._agents[name].send(given["text"], given["topic"])
+                return sent_at
             case "rpc":
                 return await self._agents[name].rpc(
                     given["identity"], given["method"], given["payload"]

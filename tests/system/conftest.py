@@ -104,7 +104,7 @@ class PrivateLiveKit:
 @pytest.fixture(scope="session")
 def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
     """Start a livekit-server, wait until it answers, and stop it at the end."""
-    private = _started(tmp_path_factory.mktemp("livekit"))
+    private = started_server(tmp_path_factory.mktemp("livekit"))
     try:
         yield private.server
     finally:
@@ -114,14 +114,14 @@ def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]
 @pytest.fixture
 def private_livekit(tmp_path: Path) -> Iterator[PrivateLiveKit]:
     """A server of the test's own, to kill and to start again."""
-    private = _started(tmp_path)
+    private = started_server(tmp_path)
     try:
         yield private
     finally:
         private.stop()
 
 
-def _started(folder: Path) -> PrivateLiveKit:
+def started_server(folder: Path) -> PrivateLiveKit:
     binary = livekit_server_binary()
     if binary is None:
         reason = "no livekit-server (make sets it up in .cache/bin)"

@@ -557,9 +557,9 @@ class RoomAgent:
         )
         return str(result)
 
-    async def send(self, text: str, topic: str) -> None:
-        """Send a reliable data message to everyone."""
-        await self._host.ask("send", self.name, text=text, topic=topic)
+    async def send(self, text: str, topic: str) -> float:
+        """Send a reliable data message to everyone; return when."""
+        return float(await self._host.ask("send", self.name, text=text, topic=topic))
 
     async def counts(self) -> dict[str, int]:
         """Return the frames heard so far and the interruptions of a tone."""

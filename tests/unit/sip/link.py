@@ -167,21 +167,29 @@ class Agent(Node):
             case Send():
                 self.net.send(self, output.flow, output.data)
             case Resolve():
-                found = self.net.names.get(output.host, [])
-                self.endpoint.resolved(output.query, found, self.net.now)
+                self.net.asked(lambda: self._resolve(output))
             case Connect():
-                target = (output.address, output.port)
-                flow = self.net.connect(self, output.transport, target)
-                if flow is None:
-                    self.endpoint.connect_failed(output.attempt, self.net.now)
-                else:
-                    self.endpoint.connected(output.attempt, flow, self.net.now)
+                self.net.asked(lambda: self._connect(output))
             case CloseFlow():
                 flow = output.flow
                 self.net._later(2 * self.net.delay, lambda: self.net.cut(flow))
             case PassUp():
                 self.events.append(output.event)
                 self.on_event(output.event)
+
+    def _resolve(self, output: Resolve) -> None:
+        found = self.net.names.get(output.host, [])
+        self.endpoint.resolved(output.query, found, self.net.now)
+        self.run()
+
+    def _connect(self, output: Connect) -> None:
+        target = (output.address, output.port)
+        flow = self.net.connect(self, output.transport, target)
+        if flow is None:
+            self.endpoint.connect_failed(output.attempt, self.net.now)
+        else:
+            self.endpoint.connected(output.attempt, flow, self.net.now)
+        self.run()
 
     # What a call layer would do
 
@@ -426,6 +434,7 @@ class Net:
         self.duplication = 0.0
         self.delay = 0.01
         self.jitter = 0.0
+        self.set_up = 0.0  # seconds that resolving or connecting takes
         self.drop: Callable[[Wire], bool] = lambda _wire: False
         self.down: set[str] = set()
         self.ephemeral = count(40000)
@@ -520,6 +529,13 @@ class Net:
             if self.random.random() >= self.loss:
                 late = self.delay + self.random.random() * self.jitter
                 self._later(late, lambda: self._arrive_datagram(node, flow, data))
+
+    def asked(self, action: Callable[[], None]) -> None:
+        """Resolve or connect: at once, or after `set_up` seconds."""
+        if self.set_up:
+            self._later(self.set_up, action)
+        else:
+            action()
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
         heappush(self.queue, (self.now + delay, next(self.order), action))

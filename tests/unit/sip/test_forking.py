@@ -186,3 +186,15 @@ def test_a_flood_of_forks_is_bounded() -> None:
     peer.reply(invite, 200, flow, tag="t49", body=sdp(P, port=40000))
     assert agent.only(Answered).negotiated.remote_port == 40000
     assert len(agent.endpoint.core.dialogs) == 1
+
+
+def test_the_sequence_of_an_early_dialog_goes_on_when_it_is_confirmed() -> None:
+    net = Net()
+    _, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 180, flow)
+    peer.say(peer.from_callee("UPDATE", invite, flow, tag="bobtag", cseq=10), flow)
+    peer.reply(invite, 200, flow, body=sdp(P))
+    for cseq in (9, 11):
+        peer.say(peer.from_callee("OPTIONS", invite, flow, tag="bobtag", cseq=cseq), flow)
+    assert peer.statuses("UPDATE") == [200]
+    assert peer.statuses("OPTIONS") == [500, 200]

@@ -12,6 +12,8 @@ from bridge.sip.events import (
     EndCause,
     Ended,
     IncomingInvite,
+    Probed,
+    Reoffered,
     SessionChanged,
     SessionId,
 )
@@ -316,6 +318,8 @@ def test_reinvite_and_update_during_our_reinvite_are_met_with_491() -> None:
     assert call.peer.request("ACK").cseq.number == ours.cseq.number
     changed = call.agent.only(SessionChanged).negotiated
     assert (changed.hold, changed.send, changed.receive) == (None, True, False)
+    assert call.agent.only(Reoffered).ok
+    assert isinstance(call.agent.events[-1], Reoffered), "after what it changed"
 
 
 @pytest.mark.parametrize(("inbound", "lowest", "highest"), [(True, 0.0, 2.0), (False, 2.1, 4.0)])
@@ -335,8 +339,76 @@ def test_our_reinvite_met_with_491_comes_again_after_the_wait_of_14_1(
         assert again.cseq.number == first.cseq.number + 1
         sent_at = [w.at for w in net.wires if w.source == A and w.label == "INVITE"][-1]
         assert lowest <= round(sent_at - refused_at, 3) <= highest
+    assert call.agent.of(Reoffered) == [], "not settled while it is tried again"
     call.peer.reply(again, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
     assert len(call.agent.of(SessionChanged)) == 1
+    assert call.agent.only(Reoffered).ok
+
+
+def test_our_reinvite_that_always_meets_491_is_given_up() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    for _ in range(11):
+        assert call.agent.of(Reoffered) == []
+        call.peer.reply(call.peer.requests("INVITE")[-1], 491, call.flow, tag=None)
+        net.run(4.5)
+    assert call.agent.only(Reoffered).ok is False
+    assert call.agent.of(SessionChanged) == []
+
+
+def test_our_reinvite_that_changes_nothing_is_settled_all_the_same() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDRECV, net.now)
+    net.settle()
+    call.peer.reply(call.peer.requests("INVITE")[-1], 200, call.flow, tag=None, body=sdp(P))
+    assert (call.agent.of(SessionChanged), call.agent.only(Reoffered).ok) == ([], True)
+
+
+def test_an_unusable_answer_to_our_reinvite_leaves_the_session() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.peer.reply(call.peer.requests("INVITE")[-1], 200, call.flow, tag=None, body=b"v=1")
+    assert call.peer.requests("ACK")
+    assert (call.agent.of(SessionChanged), call.agent.only(Reoffered).ok) == ([], False)
+    call.say("INVITE", sdp(P, "a=inactive", version=2))
+    assert call.holds == [Hold.INACTIVE]
+
+
+def test_a_wish_replaced_by_a_newer_one_is_not_settled_by_itself() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    for direction in (Direction.SENDONLY, Direction.SENDRECV):
+        call.agent.endpoint.reoffer(call.session, direction, net.now)
+    net.settle()
+    first = call.peer.requests("INVITE")[-1]
+    call.peer.reply(first, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.of(Reoffered) == []
+    second = call.peer.requests("INVITE")[-1]
+    assert second.cseq.number == first.cseq.number + 1
+    call.peer.reply(second, 200, call.flow, tag=None, body=sdp(P, version=3))
+    assert call.agent.only(Reoffered).ok
+
+
+def test_a_request_of_the_peer_between_two_missed_probes_keeps_the_call() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert call.agent.only(Probed).alive is False
+    call.say("INFO")
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert len(call.agent.of(Probed)) == 2
+    assert call.agent.of(Ended) == []
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert call.agent.only(Ended).cause is EndCause.PEER_GONE
+    assert call.peer.requests("BYE")
 
 
 @pytest.mark.parametrize("status", [488, 500, 415])
@@ -347,6 +419,7 @@ def test_a_refused_reinvite_of_ours_leaves_the_session(status: int) -> None:
     net.settle()
     call.peer.reply(call.peer.request("INVITE"), status, call.flow, tag=None)
     assert (call.agent.of(SessionChanged), call.agent.of(Ended)) == ([], [])
+    assert call.agent.only(Reoffered).ok is False
     call.say("INVITE", sdp(P, "a=inactive", version=2))
     assert call.holds == [Hold.INACTIVE]
 
@@ -360,6 +433,7 @@ def test_408_and_481_to_our_reinvite_end_the_call(status: int, byes: int) -> Non
     call.peer.reply(call.peer.request("INVITE"), status, call.flow, tag=None)
     ended = call.agent.only(Ended)
     assert (ended.cause, ended.status) == (EndCause.PEER_GONE, status)
+    assert call.agent.of(Reoffered) == []
     assert len(call.peer.requests("BYE")) == byes
 
 
@@ -384,3 +458,80 @@ def test_two_endpoints_hold_and_resume_each_other(transport: str) -> None:
     assert bob.of(SessionChanged)[-1].negotiated.hold is not None
     assert alice.of(SessionChanged)[-1].negotiated.hold is not None
     assert (alice.of(Ended), bob.of(Ended)) == ([], [])
+
+
+def test_a_wish_that_changes_while_our_reinvite_is_out_is_sent_next() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.agent.endpoint.reoffer(call.session, Direction.SENDRECV, net.now)
+    net.settle()
+    first = call.peer.requests("INVITE")[-1]
+    assert b"a=sendonly" in first.body
+    call.peer.reply(first, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
+    second = call.peer.requests("INVITE")[-1]
+    assert second.cseq.number == first.cseq.number + 1
+    assert b"a=sendrecv" in second.body
+    call.peer.reply(second, 200, call.flow, tag=None, body=sdp(P, version=3))
+    assert [e.negotiated.receive for e in call.agent.of(SessionChanged)] == [False, True]
+
+
+def test_our_reinvite_waits_for_the_ack_of_theirs_and_gives_up_after_ten_tries() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.say("INVITE", sdp(P, version=2))
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.run(5)
+    assert len(call.peer.requests("INVITE")) == 1
+    call.say("ACK")
+    net.run(5)
+    for _ in range(12):
+        call.peer.reply(call.peer.requests("INVITE")[-1], 491, call.flow, tag=None)
+        net.run(5)
+    assert 9 <= len(call.peer.requests("INVITE")) <= 11
+    assert call.agent.of(Ended) == []
+
+
+def test_a_2xx_to_our_reinvite_is_acknowledged_after_the_call_is_over() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    ours = call.peer.request("INVITE")
+    call.say("BYE")
+    assert call.agent.only(Ended).cause is EndCause.BYE
+    for _ in range(2):
+        call.peer.reply(ours, 200, call.flow, tag=None, body=sdp(P, version=2))
+    first, second = call.peer.requests("ACK")
+    assert first.encode() == second.encode()
+    assert (first.cseq.number, first.to.tag) == (ours.cseq.number, "peertag")
+    assert call.agent.of(SessionChanged) == []
+
+
+def test_a_2xx_to_our_reinvite_without_usable_sdp_leaves_the_session() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.peer.reply(call.peer.request("INVITE"), 200, call.flow, tag=None)
+    assert call.peer.requests("ACK")
+    call.say("INVITE", sdp(P, "a=inactive", version=2))
+    assert call.holds == [Hold.INACTIVE]
+
+
+def test_the_target_is_refreshed_by_an_accepted_reinvite_only() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    for body, contact in ((b"nonsense", "192.0.2.98"), (sdp(P, version=2), "192.0.2.99")):
+        call.cseq += 1
+        request = call.peer.in_dialog(
+            "INVITE", call.accepted, call.flow, cseq=call.cseq, body=body, contact=False
+        )
+        request.headers.add("Contact", f"<sip:carol@{contact}>")
+        call.peer.say(request, call.flow)
+        call.agent.endpoint.probe(call.session, net.now)
+        net.settle()
+        expected = "sip:carol@192.0.2.99" if contact.endswith("99") else f"sip:carol@{P}:5060"
+        assert call.peer.request("OPTIONS").uri.startswith(expected)
+        call.peer.reply(call.peer.request("OPTIONS"), 200, call.flow, tag=None)

@@ -211,12 +211,14 @@ def test_over_max_sessions_nothing_is_allocated() -> None:
     assert len(agent.of(IncomingInvite)) == 3
 
 
-def test_draining_refuses_new_calls_and_serves_running_ones() -> None:
+def test_draining_passes_new_calls_up_and_serves_running_ones() -> None:
     net = Net()
     agent, peer, flow = in_call(net)
     agent.endpoint.set_draining(True)
     peer.say(peer.invite(agent, flow, body=sdp(P), call_id="second"), flow)
-    assert peer.statuses("INVITE")[-1] == 503
+    second = agent.of(IncomingInvite)[-1]
+    assert second.request.call_id == "second"
+    agent.endpoint.reject(second.session, 503, net.now)
     accepted = peer.response("INVITE", 200)
     peer.say(peer.in_dialog("OPTIONS", accepted, flow, cseq=2), flow)
     assert peer.response("OPTIONS").status == 200
@@ -540,7 +542,7 @@ def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
         net.settle()
         if answered:
             peer.reply(peer.request("OPTIONS"), 200, flow, tag=None)
-        net.run(33)
+        net.run(66)  # Timer F twice: the first connection might have been half dead
     assert [e.alive for e in agent.of(Probed)] == [False, True, False, False]
     assert agent.only(Ended).cause is EndCause.PEER_GONE
     assert len(peer.requests("BYE")) == 1
@@ -674,3 +676,15 @@ def test_the_agenda_does_not_grow_with_moves() -> None:
     assert len(agenda._heap) < 100
     assert agenda.pop_due(1e9) == "a"
     assert agenda.next() is None
+
+
+def test_a_stranger_that_repeats_a_known_invite_is_told_nothing() -> None:
+    net = Net()
+    agent, peer, flow = pair(net, "udp")
+    invite = peer.invite(agent, flow, body=sdp(P))
+    peer.say(invite, flow)
+    stranger = net.peer(STRANGER)
+    agent.trunks = agent.new_call_trunks = frozenset()
+    stranger.say(invite, stranger.flow_to(agent, "udp"))
+    assert stranger.received == []
+    assert peer.statuses("INVITE") == [100]

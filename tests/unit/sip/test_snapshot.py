@@ -186,15 +186,23 @@ def _adopted(agent: Agent, session: SessionId) -> bool:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(before=ops, after=ops, seed=st.integers(0, 1000), answering=st.booleans())
+@given(
+    before=ops,
+    after=ops,
+    seed=st.integers(0, 1000),
+    answering=st.booleans(),
+    set_up=st.sampled_from([0.0, 0.03]),
+)
 def test_a_restored_endpoint_does_what_the_original_does(
     transport: str,
     before: list[tuple[str, bool, float]],
     after: list[tuple[str, bool, float]],
     seed: int,
     answering: bool,
+    set_up: float,
 ) -> None:
     net = Net(seed)
+    net.set_up = set_up
     agents = [twins(net, A), twins(net, B)]
     for agent in agents:
         if answering:
@@ -249,6 +257,30 @@ def test_a_call_goes_on_after_a_restart_that_lost_every_connection() -> None:
     net.run(1)
     assert alice.of(Ended)
     assert bob.endpoint.core.sessions == {}
+
+
+def test_what_was_asked_of_the_driver_is_asked_again_after_a_restart() -> None:
+    net = Net()
+    net.set_up = 0.05
+    alice, bob = net.agent(A), net.agent(B)
+    session, _ = established(net, alice, bob)
+    net.cut_all()
+    alice.endpoint.bye(session, net.now)
+    alice.run()
+    snapshot = alice.endpoint.snapshot(net.now, WALL)
+    net.queue.clear()
+    alice.endpoint = Endpoint.restore(
+        snapshot,
+        EndpointConfig(listen_ports={"tcp": 5060}),
+        tokens=Tokens("new"),
+        offer_answer=again,
+        now=net.now,
+        wall=WALL + 1,
+    )
+    alice.endpoint.ask_again(net.now)
+    net.run(1)
+    assert bob.of(Ended)
+    assert alice.endpoint.core.sessions == {}
 
 
 def test_a_snapshot_of_another_version_is_our_own_bug() -> None:

@@ -89,11 +89,13 @@ def test_calls_over_a_network_that_loses_duplicates_and_reorders(
     cuts=st.lists(st.sampled_from([0.003, 0.012, 0.018, 0.021, 0.035, 0.3, 2.0]), max_size=8),
     hold=st.booleans(),
     caller_ends=st.booleans(),
+    set_up=st.sampled_from([0.0, 0.015]),
 )
 def test_calls_over_connections_that_are_cut_at_any_moment(
-    cuts: list[float], hold: bool, caller_ends: bool
+    cuts: list[float], hold: bool, caller_ends: bool, set_up: float
 ) -> None:
     net = Net()
+    net.set_up = set_up
     alice, bob = net.agent(A), net.agent(B)
     bob.answers()
     session = alice.dial(B)

@@ -23,6 +23,7 @@ from bridge.sip.events import (
     IncomingInvite,
     Probed,
     Progressed,
+    Reoffered,
     SessionChanged,
     SessionId,
     SipEvent,
@@ -130,9 +131,11 @@ async def test_a_call_is_answered_held_resumed_and_ended(
     bob.agent.reoffer(theirs, Direction.SENDONLY)
     assert (await alice.next(SessionChanged)).negotiated.hold is not None
     await bob.next(SessionChanged)
+    assert (await bob.next(Reoffered)).ok
     bob.agent.reoffer(theirs, Direction.SENDRECV)
     assert (await alice.next(SessionChanged)).negotiated.hold is None
     await bob.next(SessionChanged)
+    assert (await bob.next(Reoffered)).ok
     alice.agent.probe(ours)
     assert (await alice.next(Probed)).alive
     bob.agent.bye(theirs)
@@ -235,11 +238,14 @@ async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
     await writer.wait_closed()
 
 
-async def test_draining_refuses_new_calls_and_keeps_running_ones(started: AsyncExitStack) -> None:
+async def test_draining_leaves_new_calls_to_the_listener_and_keeps_running_ones(
+    started: AsyncExitStack,
+) -> None:
     alice, bob = await phones(started, "tcp")
     ours, theirs = await connected(alice, bob)
     bob.agent.set_draining(draining=True)
     alice.dial(bob.host, bob.port)
+    bob.agent.reject((await bob.next(IncomingInvite)).session, 503)
     assert (await alice.next(Failed)).status == 503
     bob.agent.probe(theirs)
     assert (await bob.next(Probed)).alive

@@ -1,0 +1,447 @@
+"""Taking a snapshot of an endpoint, and putting it into a fresh one.
+
+`take` and `put` are a pair: what was taken from one endpoint and put into a fresh
+one goes on with the same outputs for the same inputs. Not taken: bytes of a
+message that has not come completely, and outputs that were not polled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import assert_never
+
+from bridge.errors import MisuseError
+from bridge.sip.core import UserAgentCore
+from bridge.sip.courier import AgendaKey, Courier
+from bridge.sip.delivery import (
+    Acknowledgement,
+    Delivery,
+    Letter,
+    Packet,
+    Payload,
+    Repeat,
+    Reply,
+)
+from bridge.sip.dialog import Dialog
+from bridge.sip.events import SessionId
+from bridge.sip.layer import TransactionLayer
+from bridge.sip.message import Request, Response, read
+from bridge.sip.records import Client, SentAck, Server
+from bridge.sip.session import Cancelling, Early, Phase, Reoffer, Role, Session, Unacked
+from bridge.sip.snapshot import (
+    VERSION,
+    AckSnapshot,
+    ClientSnapshot,
+    DeliverySnapshot,
+    DialogSnapshot,
+    EarlySnapshot,
+    EndpointSnapshot,
+    LetterSnapshot,
+    PayloadSnapshot,
+    ReofferSnapshot,
+    ServerSnapshot,
+    SessionSnapshot,
+    UnackedSnapshot,
+)
+from bridge.sip.transaction import (
+    InviteClient,
+    InviteServer,
+    NonInviteClient,
+    NonInviteServer,
+    TransactionKey,
+)
+from bridge.sip.transaction import restore as restore_transaction
+from sdp.model import Direction
+from sdp.negotiate import OfferAnswer, OfferAnswerSnapshot
+
+RestoreOfferAnswer = Callable[[str, OfferAnswerSnapshot], OfferAnswer]
+"""Makes the offer/answer machine of a session again, given its trunk: the policy about
+destinations is code and is not written down."""
+
+
+class Writer:
+    """Takes snapshots; *now* and *wall* are one moment on both clocks, in seconds."""
+
+    def __init__(self, now: float, wall: float) -> None:
+        self.now = now
+        self.wall = wall
+
+    def session(self, session: Session) -> SessionSnapshot:
+        """Write a session down."""
+        oa, invite, dialog = session.offer_answer, session.invite, session.dialog
+        return SessionSnapshot(
+            id=session.id,
+            role=session.role.value,
+            phase=session.phase.value,
+            call_id=session.call_id,
+            local_tag=session.local_tag,
+            trunk=session.trunk,
+            trunks=tuple(sorted(session.trunks)),
+            hosts=session.hosts,
+            flow=session.flow,
+            next_hop=session.next_hop,
+            contact_user=session.contact_user,
+            invite=None if invite is None else invite.encode(),
+            invite_key=session.invite_key,
+            offer_answer=None if oa is None else oa.snapshot(),
+            answer=session.answer,
+            dialog=None if dialog is None else _dialog(dialog),
+            early=tuple(
+                EarlySnapshot(tag=tag, dialog=_dialog(early.dialog), sdp=early.sdp)
+                for tag, early in session.early.items()
+            ),
+            remote_headers=session.remote_headers,
+            rang=session.rang,
+            provisional=session.provisional,
+            cancelling=session.cancelling.value,
+            cancel_by=self._wall(session.cancel_by),
+            ring_again_at=self._wall(session.ring_again_at),
+            unacked=self._unacked(session.unacked),
+            reoffer=self._reoffer(session.reoffer),
+            probing=session.probing,
+            missed_probes=session.missed_probes,
+            quiet=session.quiet,
+            farewell=session.farewell,
+        )
+
+    def client(self, client: Client) -> ClientSnapshot:
+        """Write a client transaction down."""
+        return ClientSnapshot(
+            key=client.key,
+            machine=client.machine.snapshot(self.now, self.wall),
+            letter=_letter(client.letter),
+            flow=client.flow,
+            hops=tuple(client.hops),
+            status=client.status,
+            acks=tuple(
+                AckSnapshot(
+                    tag=tag,
+                    letter=_letter(ack.letter),
+                    hops=tuple(ack.hops),
+                    data=ack.data,
+                    flow=ack.flow,
+                    on_its_way=ack.on_its_way,
+                )
+                for tag, ack in client.acks.items()
+            ),
+            repeated=client.repeated,
+        )
+
+    def server(self, server: Server) -> ServerSnapshot:
+        """Write a server transaction down."""
+        return ServerSnapshot(
+            key=server.key,
+            machine=server.machine.snapshot(self.now, self.wall),
+            flow=server.flow,
+            session=server.session,
+            to_tag=server.to_tag,
+            symmetric=server.symmetric,
+            pending=server.pending,
+            away=server.away,
+        )
+
+    def delivery(self, delivery: Delivery) -> DeliverySnapshot:
+        """Write a delivery down."""
+        return DeliverySnapshot(
+            id=delivery.id,
+            payload=_payload(delivery.payload),
+            trunk=delivery.trunk,
+            hops=tuple(delivery.hops),
+            until=self.wall + (delivery.until - self.now),
+            hop=delivery.hop,
+            addresses=tuple(delivery.addresses),
+            waiting=delivery.waiting,
+        )
+
+    def _wall(self, at: float | None) -> float | None:
+        return None if at is None else self.wall + (at - self.now)
+
+    def _unacked(self, unacked: Unacked | None) -> UnackedSnapshot | None:
+        if unacked is None:
+            return None
+        return UnackedSnapshot(
+            cseq=unacked.cseq,
+            server=unacked.server,
+            response=unacked.response.encode(),
+            offers=unacked.offers,
+            resend_at=self.wall + (unacked.resend_at - self.now),
+            interval=unacked.interval,
+            give_up_at=self.wall + (unacked.give_up_at - self.now),
+        )
+
+    def _reoffer(self, reoffer: Reoffer | None) -> ReofferSnapshot | None:
+        if reoffer is None:
+            return None
+        return ReofferSnapshot(
+            direction=reoffer.direction.value,
+            stale=reoffer.stale,
+            attempts=reoffer.attempts,
+            again_at=self._wall(reoffer.again_at),
+        )
+
+
+class Reader:
+    """Makes live state of snapshots; the counterpart of `Writer`.
+
+    Raises ParseError or MisuseError when a snapshot is not one of ours.
+    """
+
+    def __init__(self, now: float, wall: float, offer_answer: RestoreOfferAnswer) -> None:
+        self.now = now
+        self.wall = wall
+        self.offer_answer = offer_answer
+
+    def session(self, kept: SessionSnapshot) -> Session:
+        """Return the session that *kept* describes."""
+        oa = kept.offer_answer
+        return Session(
+            id=SessionId(kept.id),
+            role=Role(kept.role),
+            phase=Phase(kept.phase),
+            call_id=kept.call_id,
+            local_tag=kept.local_tag,
+            trunk=kept.trunk,
+            trunks=frozenset(kept.trunks),
+            hosts=kept.hosts,
+            flow=kept.flow,
+            next_hop=kept.next_hop,
+            contact_user=kept.contact_user,
+            invite=None if kept.invite is None else _request(kept.invite),
+            invite_key=kept.invite_key,
+            offer_answer=None if oa is None else self.offer_answer(kept.trunk, oa),
+            answer=kept.answer,
+            dialog=None if kept.dialog is None else _live_dialog(kept.dialog),
+            early={
+                early.tag: Early(dialog=_live_dialog(early.dialog), sdp=early.sdp)
+                for early in kept.early
+            },
+            remote_headers=kept.remote_headers,
+            rang=kept.rang,
+            provisional=kept.provisional,
+            cancelling=Cancelling(kept.cancelling),
+            cancel_by=self._now(kept.cancel_by),
+            ring_again_at=self._now(kept.ring_again_at),
+            unacked=self._unacked(kept.unacked),
+            reoffer=self._reoffer(kept.reoffer),
+            probing=kept.probing,
+            missed_probes=kept.missed_probes,
+            quiet=kept.quiet,
+            farewell=kept.farewell,
+        )
+
+    def client(self, kept: ClientSnapshot, layer: TransactionLayer) -> Client:
+        """Return the client transaction that *kept* describes."""
+        timers = layer.config.timers
+        machine = restore_transaction(kept.machine, kept.flow, self.now, self.wall, timers)
+        if not isinstance(machine, InviteClient | NonInviteClient):
+            raise MisuseError("Snapshot is of another kind of transaction")
+        return Client(
+            key=kept.key,
+            machine=machine,
+            letter=_live_letter(kept.letter),
+            flow=kept.flow,
+            hops=list(kept.hops),
+            status=kept.status,
+            acks={
+                ack.tag: SentAck(
+                    letter=_live_letter(ack.letter),
+                    hops=list(ack.hops),
+                    data=ack.data,
+                    flow=ack.flow,
+                    on_its_way=ack.on_its_way,
+                )
+                for ack in kept.acks
+            },
+            repeated=kept.repeated,
+        )
+
+    def server(self, kept: ServerSnapshot, layer: TransactionLayer) -> Server:
+        """Return the server transaction that *kept* describes."""
+        timers = layer.config.timers
+        machine = restore_transaction(kept.machine, kept.flow, self.now, self.wall, timers)
+        if not isinstance(machine, InviteServer | NonInviteServer):
+            raise MisuseError("Snapshot is of another kind of transaction")
+        return Server(
+            key=kept.key,
+            machine=machine,
+            request=machine.request,
+            flow=kept.flow,
+            session=kept.session,
+            to_tag=kept.to_tag,
+            symmetric=kept.symmetric,
+            pending=kept.pending,
+            away=kept.away,
+        )
+
+    def delivery(self, kept: DeliverySnapshot) -> Delivery:
+        """Return the delivery that *kept* describes."""
+        return Delivery(
+            id=kept.id,
+            payload=_live_payload(kept.payload),
+            trunk=kept.trunk,
+            hops=list(kept.hops),
+            until=self.now + (kept.until - self.wall),
+            hop=kept.hop,
+            addresses=list(kept.addresses),
+            waiting=kept.waiting,
+        )
+
+    def _now(self, at: float | None) -> float | None:
+        return None if at is None else self.now + (at - self.wall)
+
+    def _unacked(self, kept: UnackedSnapshot | None) -> Unacked | None:
+        if kept is None:
+            return None
+        response = read(kept.response)
+        if not isinstance(response, Response):
+            raise MisuseError("Snapshot of a response is a request")
+        response.headers.remove("Content-Length")
+        return Unacked(
+            cseq=kept.cseq,
+            server=kept.server,
+            response=response,
+            offers=kept.offers,
+            resend_at=self.now + (kept.resend_at - self.wall),
+            interval=kept.interval,
+            give_up_at=self.now + (kept.give_up_at - self.wall),
+        )
+
+    def _reoffer(self, kept: ReofferSnapshot | None) -> Reoffer | None:
+        if kept is None:
+            return None
+        return Reoffer(
+            direction=Direction(kept.direction),
+            stale=kept.stale,
+            attempts=kept.attempts,
+            again_at=self._now(kept.again_at),
+        )
+
+
+def take(
+    core: UserAgentCore,
+    merges: dict[tuple[str, str, int], TransactionKey],
+    now: float,
+    wall: float,
+) -> EndpointSnapshot:
+    """Write an endpoint down."""
+    layer, writer = core.layer, Writer(now, wall)
+    courier = layer.courier
+    return EndpointSnapshot(
+        version=VERSION,
+        secret=core.secret,
+        counter=courier.counter,
+        draining=core.draining,
+        flows=tuple(courier.flows.values()),
+        sessions=tuple(writer.session(s) for s in core.sessions.values()),
+        clients=tuple(writer.client(c) for c in layer.clients.values()),
+        servers=tuple(writer.server(s) for s in layer.servers.values()),
+        deliveries=tuple(writer.delivery(d) for d in courier.deliveries.values()),
+        merges=tuple(merges.items()),
+        agenda=tuple(courier.agenda.keys()),
+    )
+
+
+def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None:
+    """Fill a fresh endpoint; the flows of the snapshot count as alive until they are lost."""
+    if snapshot.version != VERSION:
+        raise MisuseError("Snapshot is of another version")
+    layer = core.layer
+    core.draining = snapshot.draining
+    layer.courier.counter = snapshot.counter
+    for flow in snapshot.flows:
+        layer.courier.opened(flow)
+    for session in snapshot.sessions:
+        core.add(reader.session(session))
+    for client in snapshot.clients:
+        layer.clients[client.key] = reader.client(client, layer)
+    for server in snapshot.servers:
+        layer.servers[server.key] = reader.server(server, layer)
+        layer.servers_on[server.flow.id] += 1
+    for delivery in snapshot.deliveries:
+        live = reader.delivery(delivery)
+        layer.courier.deliveries[live.id] = live
+        layer.courier.waiting[live.waiting] = live.id
+    for key in snapshot.agenda:
+        layer.agenda.set(key, _deadline(key, core, layer.courier))
+
+
+def _deadline(key: AgendaKey, core: UserAgentCore, courier: Courier) -> float | None:
+    kind, name = key
+    if isinstance(name, int):
+        if kind == "session":
+            return core.sessions[SessionId(name)].next_deadline()
+        return courier.deliveries[name].until
+    table = core.layer.clients if kind == "client" else core.layer.servers
+    return table[name].machine.next_deadline()
+
+
+def _dialog(dialog: Dialog) -> DialogSnapshot:
+    return DialogSnapshot(**{f.name: getattr(dialog, f.name) for f in fields(Dialog)})
+
+
+def _live_dialog(kept: DialogSnapshot) -> Dialog:
+    return Dialog(**{f.name: getattr(kept, f.name) for f in fields(Dialog)})
+
+
+def _letter(letter: Letter) -> LetterSnapshot:
+    return LetterSnapshot(
+        request=letter.request.encode(),
+        errand=letter.errand,
+        trunk=letter.trunk,
+        contact_user=letter.contact_user,
+        keeps_via=letter.keeps_via,
+    )
+
+
+def _live_letter(kept: LetterSnapshot) -> Letter:
+    return Letter(
+        request=_request(kept.request),
+        errand=kept.errand,
+        trunk=kept.trunk,
+        contact_user=kept.contact_user,
+        keeps_via=kept.keeps_via,
+    )
+
+
+def _request(data: bytes) -> Request:
+    request = read(data)
+    if not isinstance(request, Request):
+        raise MisuseError("Snapshot of a request is a response")
+    request.headers.remove("Content-Length")  # written anew, last, as the first time
+    return request
+
+
+def _payload(payload: Payload) -> PayloadSnapshot:
+    match payload:
+        case Letter():
+            return PayloadSnapshot(kind="letter", letter=_letter(payload))
+        case Repeat():
+            return PayloadSnapshot(
+                kind="repeat",
+                letter=_letter(payload.letter),
+                key=payload.key,
+                peer=payload.peer,
+                spent=payload.spent,
+            )
+        case Acknowledgement():
+            return PayloadSnapshot(
+                kind="ack", letter=_letter(payload.letter), key=payload.key, tag=payload.tag
+            )
+        case Reply(key):
+            return PayloadSnapshot(kind="reply", key=key)
+        case Packet(data):
+            return PayloadSnapshot(kind="packet", data=data)
+        case _:
+            assert_never(payload)
+
+
+def _live_payload(kept: PayloadSnapshot) -> Payload:
+    if kept.letter is None:
+        return Reply(kept.key) if kept.kind == "reply" else Packet(kept.data)
+    letter = _live_letter(kept.letter)
+    if kept.kind == "ack":
+        return Acknowledgement(letter=letter, key=kept.key, tag=kept.tag)
+    if kept.peer is not None:
+        return Repeat(letter=letter, key=kept.key, peer=kept.peer, spent=kept.spent)
+    return letter
