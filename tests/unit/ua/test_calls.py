@@ -235,7 +235,9 @@ async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
     await writer.wait_closed()
 
 
-async def test_draining_leaves_new_calls_to_the_listener_and_keeps_running_ones(started: AsyncExitStack) -> None:
+async def test_draining_leaves_new_calls_to_the_listener_and_keeps_running_ones(
+    started: AsyncExitStack,
+) -> None:
     alice, bob = await phones(started, "tcp")
     ours, theirs = await connected(alice, bob)
     bob.agent.set_draining(draining=True)
