@@ -32,6 +32,7 @@ from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
 from sdp.destination import destination_policy
+from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +78,14 @@ class Leg:
     def bye(self) -> None:
         """Send BYE."""
         self._agent.bye(self._known())
+
+    def reoffer(self, direction: Direction) -> None:
+        """Send a re-INVITE."""
+        self._agent.reoffer(self._known(), direction)
+
+    def probe(self) -> None:
+        """Send an OPTIONS in the dialog."""
+        self._agent.probe(self._known())
 
     def _known(self) -> SessionId:
         assert self.session is not None

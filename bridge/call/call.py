@@ -29,13 +29,17 @@ from bridge.call.commands import (
     DispatchAgent,
     Finish,
     FlushRoom,
+    HoldResult,
     JoinRoom,
     LeaveRoom,
     MediaCommand,
     PlayDigits,
+    Probe,
     PublishKey,
     Reject,
+    Reoffer,
     RepeatTo,
+    ReplyTo,
     RestoreRoom,
     Ring,
     RoomCommand,
@@ -79,7 +83,7 @@ ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
-_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye)
+_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe)
 _OPEN_OR_CLOSE: Final = (Dial, Reject, Cancel, Bye)
 _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 
@@ -164,6 +168,10 @@ class Call:
         self._inbox.append(event)
         self._wake.set()
 
+    async def set_hold(self, *, hold: bool) -> HoldResult:
+        """Hold the far end, or end our hold; return when that is settled, or failed."""
+        return await self._rpcs.set_hold(hold=hold)
+
     async def wait_ended(self) -> None:
         """Return when the call has finished and everyone has been told."""
         await self._finished.wait()
@@ -184,6 +192,7 @@ class Call:
             lane.cancel()
             teller.cancel()
             await asyncio.gather(lane, teller, return_exceptions=True)
+            self._rpcs.close()
             self._finished.set()
             self._on_end(self)
 
@@ -220,7 +229,7 @@ class Call:
         self._do_at_once(taken.commands)
         self._record_events(taken.events, now, wall)
         for command in taken.commands:
-            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, Finish)):
+            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, ReplyTo, Finish)):
                 self._do_in_room(command)
 
     def _give_up(self, event: Input) -> None:
@@ -241,6 +250,8 @@ class Call:
                     self._do_sip(command)
                 elif isinstance(command, _MEDIA_COMMANDS):
                     self._do_media(command)
+                elif isinstance(command, ReplyTo):
+                    self._rpcs.settle(command.ticket, command.result)
             except Exception:  # whatever it is, it becomes the failure input
                 _log.exception(
                     "call.effect_failed", call_id=self.call_id, command=type(command).__name__
@@ -261,6 +272,10 @@ class Call:
                 self.sip.cancel()
             case Bye():
                 self.sip.bye()
+            case Reoffer():
+                self.sip.reoffer(command.direction)
+            case Probe():
+                self.sip.probe()
             case _:
                 assert_never(command)
 

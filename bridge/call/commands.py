@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from bridge.events import CallEvent
 from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
+from sdp.model import Direction
 from sdp.negotiated import Negotiated
+
+
+class HoldResult(Enum):
+    """What became of a wish for our own hold, or for its end."""
+
+    DONE = "done"
+    NOT_ANSWERED = "not_answered"  # the call is not answered
+    ALREADY = "already"  # it is so already
+    UNDER_WAY = "under_way"  # an earlier wish is not settled
+    REFUSED = "refused"  # the far end did not agree; nothing changed
+    TIMED_OUT = "timed_out"  # no answer in time; a late one is undone
+    ENDED = "ended"  # the call ended over it
+
 
 # SIP: edges, done at once.
 
@@ -43,6 +58,18 @@ class Cancel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
     """Send BYE (the session waits for the ACK of our 2xx first, RFC 3261 15)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reoffer:
+    """Send a re-INVITE; `Reoffered` follows, or the end."""
+
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Ask whether the far end still knows the dialog; `Probed` follows, or the end."""
 
 
 # Media: done at once.
@@ -160,11 +187,19 @@ class DeleteRoom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyTo:
+    """Tell who asked with *ticket* what became of it."""
+
+    ticket: int
+    result: HoldResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """Nothing more will happen."""
 
 
-SipCommand = Dial | Ring | Answer | Reject | Cancel | Bye
+SipCommand = Dial | Ring | Answer | Reject | Cancel | Bye | Reoffer | Probe
 MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
@@ -180,4 +215,4 @@ RoomCommand = (
     | LeaveRoom
     | DeleteRoom
 )
-Command = SipCommand | MediaCommand | RoomCommand | Finish
+Command = SipCommand | MediaCommand | RoomCommand | ReplyTo | Finish

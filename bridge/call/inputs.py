@@ -29,6 +29,7 @@ from bridge.sip.events import (
     KeyReported,
     Probed,
     Progressed,
+    Reoffered,
     SessionChanged,
 )
 
@@ -115,6 +116,17 @@ class DigitsAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldAsked:
+    """Somebody on our side wants our own hold, or its end.
+
+    A ``ticket`` is answered by exactly one `ReplyTo`; None: nobody waits.
+    """
+
+    hold: bool
+    ticket: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HangUp:
     """Somebody on our side ends the call."""
 
@@ -149,6 +161,7 @@ SipInput = (
     | Failed
     | Cancelled
     | SessionChanged
+    | Reoffered
     | Ended
     | KeyReported
     | Probed
@@ -173,6 +186,13 @@ RoomInput = (
     | AgentReady
 )
 ControlInput = (
-    Begun | DialogFormed | DigitsAsked | HangUp | Shutdown | EffectFailed | DeadlineReached
+    Begun
+    | DialogFormed
+    | DigitsAsked
+    | HoldAsked
+    | HangUp
+    | Shutdown
+    | EffectFailed
+    | DeadlineReached
 )
 Input = SipInput | MediaInput | RoomInput | ControlInput

@@ -32,11 +32,13 @@ def media_levels(state: CallState) -> MediaLevels:
         )
     transmit = not state.held and negotiated.send
     pausing = state.held or state.resuming is not None
+    listening = (state.gate_open or state.early) and (state.plan.hold_music or not pausing)
+    watched = negotiated.receive and not state.held and not state.own_hold
     return MediaLevels(
         transmit=transmit,
-        agent_audio=transmit and state.gate_open and not pausing,
-        caller_audio=(state.gate_open or state.early) and (state.plan.hold_music or not pausing),
-        watchdog=_watchdog(state) if negotiated.receive and not state.held else None,
+        agent_audio=transmit and state.gate_open and not pausing and not state.own_hold,
+        caller_audio=listening and not state.own_hold,
+        watchdog=_watchdog(state) if watched else None,
     )
 
 

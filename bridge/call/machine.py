@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call import phone, presence
+from bridge.call import own_hold, peer, phone, presence
 from bridge.call.commands import (
     ApplyLevels,
     Command,
@@ -34,6 +34,7 @@ from bridge.call.inputs import (
     EffectFailed,
     Flushed,
     HangUp,
+    HoldAsked,
     Input,
     Joined,
     JoinFailed,
@@ -74,7 +75,9 @@ from bridge.sip.events import (
     Ended,
     Failed,
     KeyReported,
+    Probed,
     Progressed,
+    Reoffered,
     SessionChanged,
 )
 
@@ -138,6 +141,8 @@ TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
         Timer.AGENT_GONE: _hang_up_at(LocalEnd.AGENT_GONE),
         Timer.GATE: phone.open_gate,
         Timer.RESUME: phone.open_after_resume,
+        Timer.REOFFER: own_hold.expired,
+        Timer.PROBE: peer.probe,
         Timer.MEDIA_SEEN: phone.media_seen,
         Timer.MAX_DURATION: _hang_up_at(LocalEnd.MAX_DURATION),
         Timer.CANCEL: phone.cancel_unanswered,
@@ -187,6 +192,7 @@ _EVERYWHERE: Final[Mapping[tuple[Phase, ...], Mapping[type, Handler]]] = {
     },
     _LIVE_OR_LEAVING: {
         DeadlineReached: _deadline_reached,
+        HoldAsked: own_hold.asked_unanswered,
         RoomPrepared: presence.prepared,
         Joined: presence.joined,
         JoinFailed: presence.join_failed,
@@ -219,6 +225,9 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
     },
     Phase.ANSWERED: {
         SessionChanged: phone.changed,
+        Reoffered: own_hold.reoffered,
+        Probed: peer.probed,
+        HoldAsked: own_hold.asked,
         Ended: phone.ended,
         MediaTimedOut: phone.media_timed_out,
         KeyPressed: phone.key_pressed,
@@ -270,6 +279,7 @@ def step(state: CallState, event: Input, now: float, wall: float) -> Step:
         return Step(state=state, commands=(), events=())
     turn = Turn(state, now, wall)
     handler(turn, event)
+    peer.watch(turn)
     _emit_media_levels(turn)
     _emit_room_levels(turn)
     return Step(state=turn.state, commands=tuple(turn.commands), events=tuple(turn.events))

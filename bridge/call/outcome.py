@@ -65,6 +65,7 @@ class LocalEnd(Enum):
     MAX_DURATION = "max_duration"
     MEDIA_TIMEOUT = "media_timeout"
     NO_MEDIA = "no_media"
+    PEER_GONE = "peer_gone"  # probes unanswered
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
 
@@ -149,6 +150,7 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
         LocalEnd.MAX_DURATION: _local("max_duration", EndedBy.TIMER, Result.COMPLETED),
         LocalEnd.MEDIA_TIMEOUT: _local("media_timeout", EndedBy.TIMER, Result.DROPPED),
         LocalEnd.NO_MEDIA: _local("no_media_after_answer", EndedBy.TIMER, _FAILED),
+        LocalEnd.PEER_GONE: _local("peer_gone", EndedBy.CARRIER, Result.DROPPED),
         LocalEnd.SHUTDOWN: _local(
             "shutdown", EndedBy.BRIDGE, Result.DROPPED, inbound=_FAILED, status=503
         ),

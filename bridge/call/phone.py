@@ -285,7 +285,7 @@ def play_digits(turn: Turn, event: DigitsAsked) -> None:
 
 
 def _play(turn: Turn, digits: str) -> None:
-    if digits and not turn.state.held and is_playable(digits):
+    if digits and turn.state.media_levels.transmit and is_playable(digits):
         turn.do(PlayDigits(digits=digits))
 
 

@@ -13,6 +13,7 @@ from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, MediaNotice
 from bridge.room.seam import JoinSpec, RoomHandlers
 from bridge.sip.events import SessionId
+from sdp.model import Direction
 
 OpenMedia = Callable[[RoomHandlers, Callable[[MediaNotice], None]], CallMedia]
 """Opens the media of one call; what it reports goes to the two arguments."""
@@ -44,6 +45,12 @@ class SipPort(Protocol):
 
     def bye(self) -> None:
         """End the session, after the ACK when one is still to come."""
+
+    def reoffer(self, direction: Direction) -> None:
+        """Send a re-INVITE; `Reoffered` follows."""
+
+    def probe(self) -> None:
+        """Send an OPTIONS in the dialog; `Probed` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call.inputs import AgentReady, By, DigitsAsked, HangUp, Input
+from bridge.call.commands import HoldResult
+from bridge.call.inputs import AgentReady, By, DigitsAsked, HangUp, HoldAsked, Input
 from bridge.call.phone import is_playable
 from bridge.call.plan import CallPlan, Control
 from bridge.call.state import CallState, Phase
 from bridge.room.seam import RpcHandler, RpcRefused
 
-# Codes of LiveKit's RPC: 1400 unsupported method; 1500 and above are the application's.
+# 1001 to 1999 are LiveKit's own (1400: unsupported method); the others mean what HTTP says.
 UNSUPPORTED: Final = 1400
-NOT_ALLOWED: Final = 1503
-BAD_PAYLOAD: Final = 1504
-WRONG_STATE: Final = 1509
+BAD_PAYLOAD: Final = 400
+NOT_ALLOWED: Final = 403
+WRONG_STATE: Final = 409
+NOT_DONE: Final = 502
 
 _PAYLOAD_LIMIT: Final = 16_384
+_LAST_RESORT: Final = 12.0  # seconds; the machine answers before
+
+_REFUSALS: Final[Mapping[HoldResult, tuple[int, str]]] = MappingProxyType(
+    {
+        HoldResult.NOT_ANSWERED: (WRONG_STATE, "the call is not answered"),
+        HoldResult.UNDER_WAY: (WRONG_STATE, "a re-INVITE is under way"),
+        HoldResult.ENDED: (WRONG_STATE, "the call has ended"),
+        HoldResult.REFUSED: (NOT_DONE, "the far end did not agree, nothing changed"),
+        HoldResult.TIMED_OUT: (NOT_DONE, "the far end did not answer in time"),
+    }
+)
 
 
 class CallRpcs:
-    """The handlers of one call; they post inputs and never wait for what follows."""
+    """The handlers of one call: they post inputs. Only a hold waits, for its `ReplyTo`."""
 
     def __init__(
         self, plan: CallPlan, state: Callable[[], CallState], post: Callable[[Input], None]
@@ -30,6 +46,8 @@ class CallRpcs:
         self._plan = plan
         self._state = state
         self._post = post
+        self._tickets = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[HoldResult]] = {}
 
     def handlers(self) -> Mapping[str, RpcHandler]:
         """Return the handlers by method."""
@@ -38,8 +56,8 @@ class CallRpcs:
             "lk.sip.GetRemoteHeaders": self._remote_headers,
             "bridge.Ready": self._ready,
             "bridge.SendDTMF": self._send_dtmf,
-            "bridge.Hold": self._not_yet,
-            "bridge.Resume": self._not_yet,
+            "bridge.Hold": self._hold,
+            "bridge.Resume": self._resume,
             "bridge.Transfer": self._not_yet,
         }
 
@@ -68,10 +86,45 @@ class CallRpcs:
         if not isinstance(digits, str) or not is_playable(digits):
             raise RpcRefused(BAD_PAYLOAD, "digits must be 1 to 64 of 0-9 * # A-D w")
         state = self._state()
-        if state.phase is not Phase.ANSWERED or state.held:
+        if not state.media_levels.transmit:
             raise RpcRefused(WRONG_STATE, "the call is not answered, or on hold")
         self._post(DigitsAsked(digits=digits))
         return "{}"
+
+    async def _hold(self, identity: str, kind: str, _payload: str) -> str:
+        self._allow(identity, kind)
+        return _reply(await self.set_hold(hold=True), "the call is on our hold already")
+
+    async def _resume(self, identity: str, kind: str, _payload: str) -> str:
+        self._allow(identity, kind)
+        return _reply(await self.set_hold(hold=False), "the call is not on our hold")
+
+    async def set_hold(self, *, hold: bool) -> HoldResult:
+        """Hold the far end, or end our hold; return when that is settled, or failed."""
+        if self._state().phase is Phase.DONE:
+            return HoldResult.ENDED
+        ticket = next(self._tickets)
+        settled: asyncio.Future[HoldResult] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = settled
+        try:
+            self._post(HoldAsked(hold=hold, ticket=ticket))
+            async with asyncio.timeout(_LAST_RESORT):
+                return await settled
+        except TimeoutError:
+            return HoldResult.TIMED_OUT
+        finally:
+            del self._waiting[ticket]
+
+    def settle(self, ticket: int, result: HoldResult) -> None:
+        """Answer who waits with *ticket*; after a restart that is nobody."""
+        waiting = self._waiting.get(ticket)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
+
+    def close(self) -> None:
+        """Answer whoever still waits: the call is over."""
+        for ticket in list(self._waiting):
+            self.settle(ticket, HoldResult.ENDED)
 
     async def _not_yet(self, identity: str, kind: str, _payload: str) -> str:
         self._allow(identity, kind)
@@ -82,6 +135,16 @@ class CallRpcs:
         if plan.control is Control.ANYONE or kind == "agent" or identity in plan.controllers:
             return
         raise RpcRefused(NOT_ALLOWED, "only agents and configured controllers may do this")
+
+
+def _reply(result: HoldResult, already: str) -> str:
+    match result:
+        case HoldResult.DONE:
+            return "{}"
+        case HoldResult.ALREADY:
+            raise RpcRefused(WRONG_STATE, already)
+        case _:
+            raise RpcRefused(*_REFUSALS[result])
 
 
 def _document(payload: str) -> dict[str, Any]:

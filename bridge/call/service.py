@@ -106,7 +106,7 @@ class Archive(Protocol):
         """Return the events of a call with a seq above *after*, in order."""
 
     def claim(self, key_digest: str, *, since: float) -> Claim | None:
-        """Return what an Idempotency-Key stands for, if it was used after *since*."""
+        """Return who used an idempotency key after *since* (wall seconds), or None."""
 
 
 class Rooms(RoomPort, Protocol):

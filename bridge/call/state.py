@@ -16,7 +16,7 @@ from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 
 class Phase(StrEnum):
@@ -57,6 +57,8 @@ class Timer(StrEnum):
     AGENT_GONE = "agent_gone"
     GATE = "gate"
     RESUME = "resume"
+    REOFFER = "reoffer"
+    PROBE = "probe"
     MEDIA_SEEN = "media_seen"
     MAX_DURATION = "max_duration"
     CANCEL = "cancel"
@@ -89,6 +91,18 @@ class LastKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnReoffer:
+    """Our re-INVITE that is not settled: ``hold``, else the end of our hold.
+
+    ``expired``: who asked was told that it failed, so a late success is undone.
+    """
+
+    hold: bool
+    ticket: int | None
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallState:
     """Everything a call knows. Times ending in ``_at`` are of the given clock;
     those ending in ``_wall`` are seconds since the epoch."""
@@ -111,6 +125,9 @@ class CallState:
     rang_at: float | None = None
     answered_at: float | None = None
     held_at: float | None = None
+    own_hold: bool = False  # we hold the far end; apart from its own hold
+    reoffer: OwnReoffer | None = None
+    missed_probes: int = 0  # in a row
     media_seen: bool = False
     last_key: LastKey | None = None
     keys_since: float = 0.0  # start of the second in which keys are counted

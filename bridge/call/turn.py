@@ -17,8 +17,10 @@ from bridge.call.commands import (
     Command,
     DeleteRoom,
     Finish,
+    HoldResult,
     LeaveRoom,
     Reject,
+    ReplyTo,
 )
 from bridge.call.outcome import LocalEnd, Outcome, Result, local_outcome, reject_status
 from bridge.call.state import CallState, Phase, RoomPhase, Timer
@@ -124,10 +126,19 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
             pass  # who came first decides
 
 
+def reply(turn: Turn, ticket: int | None, result: HoldResult) -> None:
+    """Answer *ticket*, if anybody waits."""
+    if ticket is not None:
+        turn.do(ReplyTo(ticket=ticket, result=result))
+
+
 def end(turn: Turn, verdict: Outcome) -> None:
     """Emit call_ended, close everything, and start to leave the room."""
     state = turn.state
     answered_at = state.answered_at
+    if state.reoffer is not None:
+        reply(turn, state.reoffer.ticket, HoldResult.ENDED)
+        turn.set(reoffer=None)
     turn.set(
         phase=Phase.ENDED,
         verdict=verdict,

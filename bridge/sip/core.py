@@ -123,20 +123,22 @@ class UserAgentCore:
         self.pass_up(session, event)
         self.leave(session, now)
 
-    def take_answer(self, session: Session, body: bytes | None) -> None:
-        """Apply the answer to an offer of ours in a confirmed dialog.
+    def take_answer(self, session: Session, body: bytes | None) -> bool:
+        """Apply the answer to an offer of ours in a confirmed dialog; tell whether it holds.
 
         None or an unusable one leaves the session as it was before the offer.
         """
         offer_answer = session.offer_answer
         if offer_answer is None:
-            return
+            return False
         before = offer_answer.active
         result = None if body is None else offer_answer.receive_answer(body)
         if result is None or isinstance(result, Rejected):
             offer_answer.rollback()
-        elif result != before:
+            return False
+        if result != before:
             self.pass_up(session, SessionChanged(session=session.id, negotiated=result))
+        return True
 
     # Requests in a dialog
 

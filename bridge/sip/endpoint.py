@@ -275,7 +275,7 @@ class Endpoint:
             self.reoffers.probe(known, now)
 
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `SessionChanged` follows when it changed something."""
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now)
 
@@ -389,9 +389,9 @@ class Endpoint:
             case _:
                 pass
 
-    def on_timeout(self, client: Client, now: float) -> None:
+    def on_timeout(self, errand: Errand, now: float) -> None:
         """Nobody answered a request of ours."""
-        self._unanswered(client.letter.errand, now, timed_out=True)
+        self._unanswered(errand, now, timed_out=True)
 
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """A request of ours could not be sent."""

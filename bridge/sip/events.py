@@ -106,6 +106,18 @@ class SessionChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reoffered:
+    """A re-INVITE of ours is settled; what it changed came before, as `SessionChanged`.
+
+    ``ok``: its answer is in force; else the session is as it was. One for each wish
+    that no newer one replaced; none when the session ends over it (408, 481).
+    """
+
+    session: SessionId
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """An established session ended; the last event of the session."""
 
@@ -140,6 +152,7 @@ SipEvent = (
     | Failed
     | Cancelled
     | SessionChanged
+    | Reoffered
     | Ended
     | KeyReported
     | Probed

@@ -39,6 +39,7 @@ class DialogCore:
             self.core.refuse(request, flow, 503, now, [self.core.retry_after()])
             return
         session.touch(flow)
+        session.missed_probes = 0  # whoever asks is there
         server = self.layer.begin_server(request, flow, session.id, dialog.local_tag, now)
         if dialog.judge(request.cseq.number) is Sequence.LATE:
             self.core.respond(server, 500, now)

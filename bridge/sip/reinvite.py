@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
-from bridge.sip.events import EndCause, Ended, Probed
+from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.records import Client
@@ -55,8 +55,11 @@ class ReofferCore:
     # re-INVITE
 
     def reoffer(self, session: Session, direction: Direction, now: float) -> None:
-        """Offer *direction*; a newer wish replaces one that waits."""
-        if session.phase is not Phase.CONFIRMED or session.quiet:
+        """Offer *direction*; a newer wish replaces one that waits. `Reoffered` follows."""
+        if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
+            self.core.pass_up(session, Reoffered(session=session.id, ok=False))
+            return
+        if session.quiet:
             return
         if session.reoffer is not None and session.reoffer.again_at is None:
             session.reoffer.direction = direction
@@ -91,6 +94,7 @@ class ReofferCore:
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
             session.reoffer = None
+            self.core.pass_up(session, Reoffered(session=session.id, ok=False))
         elif session.role is Role.CALLER:
             reoffer.again_at = now + 2.1 + self.core.draw(191) / 100
         else:
@@ -129,17 +133,19 @@ class ReofferCore:
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
         else:
-            self._next_wish(session, now)
+            self._settled(session, now, ok=False)
 
     def _finish(self, session: Session, body: bytes | None, now: float) -> None:
-        self.core.take_answer(session, body)
-        self._next_wish(session, now)
+        taken = self.core.take_answer(session, body)
+        self._settled(session, now, ok=taken)
 
-    def _next_wish(self, session: Session, now: float) -> None:
-        """The re-INVITE is done with; send the wish that came up meanwhile."""
+    def _settled(self, session: Session, now: float, *, ok: bool) -> None:
+        """The re-INVITE is done with: tell, or send the wish that came up meanwhile."""
         reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
             self.reoffer(session, reoffer.direction, now)
+        else:
+            self.core.pass_up(session, Reoffered(session=session.id, ok=ok))
 
     def _acknowledge(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
@@ -150,6 +156,8 @@ class ReofferCore:
         if tag in client.acks:
             self.layer.acknowledge_again(client, tag, flow, now)
             return True
+        if client.acks:
+            return True  # a request in a dialog has one answer; another tag is no fork of it
         if session is None or session.dialog is None:
             letter = Letter(
                 request=_ack_of(client.letter.request, cseq),
@@ -159,6 +167,7 @@ class ReofferCore:
             self.layer.acknowledge(client, tag, letter, self.layer.ways_of(client), now)
             return True
         session.touch(flow)
+        session.missed_probes = 0
         session.dialog.refresh(response)
         self.core.acknowledge(client, session, session.dialog, tag, cseq, now)
         return False

@@ -27,7 +27,8 @@ from bridge.room.seam import (
     RoomHandlers,
     RpcRefused,
 )
-from bridge.sip.events import FailureCause, SessionId
+from bridge.sip.events import FailureCause, Reoffered, SessionId
+from sdp.model import Direction
 from sdp.negotiated import Hold, Negotiated
 from tests.unit.call.kit import (
     SID,
@@ -101,6 +102,12 @@ class World:
 
     def bye(self) -> None:
         self.note("sip bye")
+
+    def reoffer(self, direction: Direction) -> None:
+        self.note(f"sip reoffer {direction.value}")
+
+    def probe(self) -> None:
+        self.note("sip probe")
 
     # CarrierMedia
     def connect(self, negotiated: Negotiated) -> None:
@@ -433,9 +440,50 @@ async def test_control_rpcs_are_for_agents_and_controllers() -> None:
         with pytest.raises(RpcRefused, match="only agents"):
             await rpc(world, "bridge.SendDTMF", '{"digits": "1"}', kind="standard")
         assert world.handlers is not None
-        hold: Any = world.handlers.rpc["bridge.Hold"]
+        for method in ("bridge.Hold", "bridge.Resume", "bridge.Transfer"):
+            with pytest.raises(RpcRefused, match="only agents"):
+                await rpc(world, method, kind="standard")
+        transfer: Any = world.handlers.rpc["bridge.Transfer"]
         with pytest.raises(RpcRefused, match="not available yet"):
-            await hold("boss", "standard", "")
+            await transfer("boss", "standard", "")
+
+
+async def test_hold_rpc_is_answered_when_the_reinvite_is() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        with pytest.raises(RpcRefused, match="not answered") as refusal:
+            await rpc(world, "bridge.Hold")
+        assert refusal.value.code == 409
+        post(call, answered())
+        await world.until("room call_answered")
+        with pytest.raises(RpcRefused, match="not on our hold"):
+            await rpc(world, "bridge.Resume")
+        holding = asyncio.create_task(rpc(world, "bridge.Hold"))
+        await world.until("sip reoffer sendonly")
+        assert not holding.done()
+        with pytest.raises(RpcRefused, match="under way"):
+            await rpc(world, "bridge.Hold")
+        post(call, changed(receive=False), Reoffered(session=SID, ok=True))
+        assert await holding == "{}"
+        assert world.levels is not None
+        assert not world.levels.agent_audio
+        with pytest.raises(RpcRefused, match="on our hold already"):
+            await rpc(world, "bridge.Hold")
+        resuming = asyncio.create_task(rpc(world, "bridge.Resume"))
+        await world.until("sip reoffer sendrecv")
+        post(call, Reoffered(session=SID, ok=False))
+        with pytest.raises(RpcRefused, match="nothing changed") as refusal:
+            await resuming
+        assert refusal.value.code == 502
+        last = asyncio.create_task(rpc(world, "bridge.Resume"))
+        await asyncio.sleep(0)
+        post(call, bye())
+        with pytest.raises(RpcRefused, match="has ended"):
+            await last
+    with pytest.raises(RpcRefused, match="has ended"):
+        await rpc(world, "bridge.Hold")
+    assert not {"room call_hold", "room call_resume"} & set(world.log)
 
 
 async def test_inputs_after_the_end_are_ignored() -> None:

@@ -13,12 +13,16 @@ from bridge.call.commands import (
     Bye,
     Cancel,
     CloseMedia,
+    ConnectMedia,
     Dial,
     Finish,
     LeaveRoom,
+    Probe,
     PublishKey,
     Reject,
+    Reoffer,
     RepeatTo,
+    ReplyTo,
     RestoreRoom,
     SetAttributes,
     SetMute,
@@ -35,6 +39,7 @@ from bridge.call.inputs import (
     EffectFailed,
     Flushed,
     HangUp,
+    HoldAsked,
     Input,
     Joined,
     JoinFailed,
@@ -62,7 +67,16 @@ from bridge.room.seam import (
     RoomReconnected,
     RoomReconnecting,
 )
-from bridge.sip.events import Cancelled, EndCause, Ended, FailureCause, KeyReported, Probed
+from bridge.sip.events import (
+    Cancelled,
+    EndCause,
+    Ended,
+    FailureCause,
+    KeyReported,
+    Probed,
+    Reoffered,
+)
+from sdp.model import Direction as Wanted
 from sdp.negotiated import Hold
 from tests.unit.call.kit import (
     SID,
@@ -110,6 +124,8 @@ peaceful: st.SearchStrategy[Input] = st.one_of(
         KeyReported, session=st.just(SID), digit=st.sampled_from("1#"), duration_ms=st.just(9)
     ),
     st.builds(Probed, session=st.just(SID), alive=st.booleans()),
+    st.builds(HoldAsked, hold=st.booleans(), ticket=st.sampled_from([None, 1, 2])),
+    st.builds(Reoffered, session=st.just(SID), ok=st.booleans()),
     st.just(RoomReconnecting()),
     st.just(RoomReconnected()),
     st.just(RoomClosed(why=RoomGone.LOST)),
@@ -174,6 +190,15 @@ def check_state(bench: Bench) -> None:
     flowing = state.phase is Phase.ANSWERED and not state.held
     assert flowing or not (levels.transmit or levels.agent_audio)
     assert flowing or levels.watchdog is None
+    if state.own_hold:
+        assert (levels.agent_audio, levels.caller_audio) == (False, False)
+        assert levels.watchdog is None
+    quiet = state.phase is Phase.ANSWERED and (state.held or state.own_hold)
+    assert (Timer.PROBE in state.deadlines) is quiet
+    assert state.missed_probes < 2 or state.over
+    if Timer.REOFFER in state.deadlines:
+        assert state.reoffer is not None
+        assert state.reoffer.ticket is not None
     if levels.caller_audio and not flowing:
         music = state.phase is Phase.ANSWERED and state.plan.hold_music
         assert music or (state.plan.early_media and state.early)
@@ -202,6 +227,13 @@ def check_story(bench: Bench) -> None:
         assert name not in names or names.index("call_answered") < names.index(name)
     for once in (Dial, Cancel, Bye, Reject, LeaveRoom, CloseMedia, Finish):
         assert len(bench.of(once)) <= 1, once
+    if bench.has(Reoffer) or bench.has(Probe):
+        kinds = [type(command) for command in bench.commands]
+        answered_at = kinds.index(ConnectMedia)
+        for kind in (Reoffer, Probe):
+            assert kind not in kinds[:answered_at]
+    directions = [command.direction for command in bench.of(Reoffer)]
+    assert not directions or directions[0] is Wanted.SENDONLY
     if bench.has(LeaveRoom):
         kinds = [type(command) for command in bench.commands]
         after = kinds[kinds.index(LeaveRoom) + 1 :]
@@ -214,7 +246,10 @@ def test_every_call_keeps_its_promises_and_ends_once(
     the_plan: CallPlan, far: bool, steps: list[tuple[Input, float]]
 ) -> None:
     bench = Bench(the_plan).feed(*opened(the_plan, far=far))
+    asked: list[int] = []
     for item, pause in steps:
+        if isinstance(item, HoldAsked) and item.ticket and not bench.done:
+            asked.append(item.ticket)
         bench.feed(item)
         check_state(bench)
         bench.wait(pause)
@@ -222,6 +257,7 @@ def test_every_call_keeps_its_promises_and_ends_once(
     bench.feed(HangUp(by=By.API)).wait(200)
     check_state(bench)
     check_story(bench)
+    assert sorted(reply.ticket for reply in bench.of(ReplyTo)) == sorted(asked)
     assert bench.done
     assert bench.has(Finish)
     assert next_deadline(bench.state) is None

@@ -12,6 +12,8 @@ from bridge.sip.events import (
     EndCause,
     Ended,
     IncomingInvite,
+    Probed,
+    Reoffered,
     SessionChanged,
     SessionId,
 )
@@ -316,6 +318,8 @@ def test_reinvite_and_update_during_our_reinvite_are_met_with_491() -> None:
     assert call.peer.request("ACK").cseq.number == ours.cseq.number
     changed = call.agent.only(SessionChanged).negotiated
     assert (changed.hold, changed.send, changed.receive) == (None, True, False)
+    assert call.agent.only(Reoffered).ok
+    assert isinstance(call.agent.events[-1], Reoffered), "after what it changed"
 
 
 @pytest.mark.parametrize(("inbound", "lowest", "highest"), [(True, 0.0, 2.0), (False, 2.1, 4.0)])
@@ -335,8 +339,76 @@ def test_our_reinvite_met_with_491_comes_again_after_the_wait_of_14_1(
         assert again.cseq.number == first.cseq.number + 1
         sent_at = [w.at for w in net.wires if w.source == A and w.label == "INVITE"][-1]
         assert lowest <= round(sent_at - refused_at, 3) <= highest
+    assert call.agent.of(Reoffered) == [], "not settled while it is tried again"
     call.peer.reply(again, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
     assert len(call.agent.of(SessionChanged)) == 1
+    assert call.agent.only(Reoffered).ok
+
+
+def test_our_reinvite_that_always_meets_491_is_given_up() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    for _ in range(11):
+        assert call.agent.of(Reoffered) == []
+        call.peer.reply(call.peer.requests("INVITE")[-1], 491, call.flow, tag=None)
+        net.run(4.5)
+    assert call.agent.only(Reoffered).ok is False
+    assert call.agent.of(SessionChanged) == []
+
+
+def test_our_reinvite_that_changes_nothing_is_settled_all_the_same() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDRECV, net.now)
+    net.settle()
+    call.peer.reply(call.peer.requests("INVITE")[-1], 200, call.flow, tag=None, body=sdp(P))
+    assert (call.agent.of(SessionChanged), call.agent.only(Reoffered).ok) == ([], True)
+
+
+def test_an_unusable_answer_to_our_reinvite_leaves_the_session() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    call.peer.reply(call.peer.requests("INVITE")[-1], 200, call.flow, tag=None, body=b"v=1")
+    assert call.peer.requests("ACK")
+    assert (call.agent.of(SessionChanged), call.agent.only(Reoffered).ok) == ([], False)
+    call.say("INVITE", sdp(P, "a=inactive", version=2))
+    assert call.holds == [Hold.INACTIVE]
+
+
+def test_a_wish_replaced_by_a_newer_one_is_not_settled_by_itself() -> None:
+    net = Net()
+    call = Call(net, inbound=False)
+    for direction in (Direction.SENDONLY, Direction.SENDRECV):
+        call.agent.endpoint.reoffer(call.session, direction, net.now)
+    net.settle()
+    first = call.peer.requests("INVITE")[-1]
+    call.peer.reply(first, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.of(Reoffered) == []
+    second = call.peer.requests("INVITE")[-1]
+    assert second.cseq.number == first.cseq.number + 1
+    call.peer.reply(second, 200, call.flow, tag=None, body=sdp(P, version=3))
+    assert call.agent.only(Reoffered).ok
+
+
+def test_a_request_of_the_peer_between_two_missed_probes_keeps_the_call() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert call.agent.only(Probed).alive is False
+    call.say("INFO")
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert len(call.agent.of(Probed)) == 2
+    assert call.agent.of(Ended) == []
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert call.agent.only(Ended).cause is EndCause.PEER_GONE
+    assert call.peer.requests("BYE")
 
 
 @pytest.mark.parametrize("status", [488, 500, 415])
@@ -347,6 +419,7 @@ def test_a_refused_reinvite_of_ours_leaves_the_session(status: int) -> None:
     net.settle()
     call.peer.reply(call.peer.request("INVITE"), status, call.flow, tag=None)
     assert (call.agent.of(SessionChanged), call.agent.of(Ended)) == ([], [])
+    assert call.agent.only(Reoffered).ok is False
     call.say("INVITE", sdp(P, "a=inactive", version=2))
     assert call.holds == [Hold.INACTIVE]
 
@@ -360,6 +433,7 @@ def test_408_and_481_to_our_reinvite_end_the_call(status: int, byes: int) -> Non
     call.peer.reply(call.peer.request("INVITE"), status, call.flow, tag=None)
     ended = call.agent.only(Ended)
     assert (ended.cause, ended.status) == (EndCause.PEER_GONE, status)
+    assert call.agent.of(Reoffered) == []
     assert len(call.peer.requests("BYE")) == byes
 
 

@@ -23,6 +23,7 @@ from bridge.sip.events import (
     IncomingInvite,
     Probed,
     Progressed,
+    Reoffered,
     SessionChanged,
     SessionId,
     SipEvent,
@@ -130,9 +131,11 @@ async def test_a_call_is_answered_held_resumed_and_ended(
     bob.agent.reoffer(theirs, Direction.SENDONLY)
     assert (await alice.next(SessionChanged)).negotiated.hold is not None
     await bob.next(SessionChanged)
+    assert (await bob.next(Reoffered)).ok
     bob.agent.reoffer(theirs, Direction.SENDRECV)
     assert (await alice.next(SessionChanged)).negotiated.hold is None
     await bob.next(SessionChanged)
+    assert (await bob.next(Reoffered)).ok
     alice.agent.probe(ours)
     assert (await alice.next(Probed)).alive
     bob.agent.bye(theirs)
