@@ -32,6 +32,7 @@ pytestmark = pytest.mark.system
 MEDIA_TIMEOUT = 2  # seconds; our hold lasts longer
 HELD_FOR = 4
 REPLY_WITHIN = (5, 8.5)  # seconds an RPC waits for an answer that does not come
+PROBE_WITHIN = (57, 65)  # seconds of a hold until the first OPTIONS
 PAUSE = 0.5  # seconds, of one w
 
 
@@ -166,6 +167,38 @@ async def test_a_hold_answered_too_late_has_failed_and_is_undone(
     await leg.run("expect reinvite sendonly within 1s; expect quiet 1s; hangup")
     fine(leg)
     await agent.event("call_ended")
+
+
+@pytest.mark.timeout(150)
+async def test_held_calls_are_probed_every_minute_and_a_481_ends_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    theirs, there = await connected(desk, bridge, carrier, "inbound")
+    ours, gone = await connected(desk, bridge, carrier, "outbound")
+    await theirs.run("hold sendonly without rtp")
+    fine(theirs)
+    await gone.rpc("bridge.Hold")
+    answer = ours._respond_in_dialog
+
+    def forgets(request: Request, peer: Any) -> None:
+        if request.method == "OPTIONS":
+            ours.respond(request, peer, 481)
+        else:
+            answer(request, peer)
+
+    monkeypatch.setattr(ours, "_respond_in_dialog", forgets)
+    held_at = time.monotonic()
+    await theirs.run(f"expect options within {PROBE_WITHIN[1]}s")
+    fine(theirs)
+    assert time.monotonic() - held_at > PROBE_WITHIN[0]
+    ended = await gone.event("call_ended")
+    assert (ended["outcome"], ended["reason"], ended["sip_status"]) == ("dropped", "peer_gone", 481)
+    assert "BYE" not in ours.requests_seen
+    await theirs.run(f"resume; expect audio {AGENT_HERTZ} within 2s; hangup")
+    fine(theirs)
+    assert (await there.event("call_ended"))["outcome"] == "completed"
 
 
 async def test_keys_of_the_agent_reach_the_carrier_as_telephone_events(desk: Desk) -> None:
