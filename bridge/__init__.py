@@ -1,1 +1,1 @@
-
+"""The daemon. `bridge.daemon` builds it; docs/design.md has a line for each package."""

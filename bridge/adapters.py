@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from bridge.call import saved
+from bridge.call.idempotency import Claim
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
@@ -313,8 +314,10 @@ class Ledger:
             ]
         )
 
-    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
-        """Write a record that no running call writes."""
+    def append_record(
+        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+    ) -> asyncio.Future[None]:
+        """Write a record that no running call writes, with the claim it was made by."""
         return self._journal.append(
             [
                 Entry(
@@ -323,6 +326,7 @@ class Ledger:
                     event=event.as_dict() if event is not None else None,
                     record=record.as_dict(),
                     ended=record.ended_at is not None,
+                    claim=claim,
                 )
             ]
         )

@@ -16,13 +16,14 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from bridge.call.idempotency import LIFETIME, Claim
 from bridge.errors import BridgeError
 
 _log = structlog.get_logger(__name__)
@@ -44,8 +45,16 @@ create table if not exists events (
     body text not null,
     unique (call_id, seq)
 );
+create table if not exists claims (
+    key_digest text primary key,
+    body_digest text not null,
+    at real not null,
+    answer text not null
+);
+create index if not exists claims_at on claims (at);
 """
 _BATCH: Final = 512
+_RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 
 
 class JournalError(BridgeError):
@@ -58,7 +67,7 @@ class Entry:
 
     ``event`` is the published event's JSON object (contract 4), None when only the
     record changed; ``record`` the call's resource after it; ``snapshot`` what a
-    restart needs (design, seam 6).
+    restart needs (design, seam 6); ``claim`` the Idempotency-Key the call was made by.
     """
 
     call_id: str
@@ -67,6 +76,7 @@ class Entry:
     record: dict[str, Any]
     ended: bool = False
     snapshot: dict[str, Any] | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +90,21 @@ class OpenCall:
     last_seq: int
 
 
-_Job = tuple[Sequence[Entry], "asyncio.Future[None]", asyncio.AbstractEventLoop]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """An entry as text."""
+
+    call_id: str
+    created_at: float
+    seq: int | None
+    event: str | None
+    record: str
+    ended: bool
+    snapshot: str | None
+    claim: Claim | None
+
+
+_Job = tuple[Sequence[_Row], "asyncio.Future[None]", asyncio.AbstractEventLoop]
 
 
 class Journal:
@@ -118,11 +142,18 @@ class Journal:
     def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Write *entries* in order; the future is done when they are durable.
 
-        Call it on the loop's thread. The future raises `JournalError` when the disk refuses.
+        Call it on the loop's thread. The future raises `JournalError` when the disk refuses
+        or an entry is no JSON; that costs no other entry.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._jobs.put((entries, done, loop))
+        try:
+            rows = [_row(entry) for entry in entries]
+        except (TypeError, ValueError, RecursionError) as failure:
+            _log.error("journal.entry_refused", error=type(failure).__name__)
+            done.set_exception(JournalError(f"no JSON: {failure}"))
+        else:
+            self._jobs.put((rows, done, loop))
         return done
 
     def close(self) -> None:
@@ -145,6 +176,19 @@ class Journal:
             "select body from events where call_id = ? and seq > ? order by seq", (call_id, after)
         )
         return [json.loads(row[0]) for row in rows]
+
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return the claim made at *since* or later, or None."""
+        rows = self._read(
+            "select body_digest, at, answer from claims where key_digest = ? and at >= ?",
+            (key_digest, since),
+        )
+        if not rows:
+            return None
+        body_digest, at, answer = rows[0]
+        return Claim(
+            key_digest=key_digest, body_digest=body_digest, at=at, answer=json.loads(answer)
+        )
 
     def open_calls(self) -> list[OpenCall]:
         """Return this instance's calls without an end, oldest first."""
@@ -180,7 +224,11 @@ class Journal:
         stopping = False
         while not stopping:
             jobs: list[_Job] = []
-            job = self._jobs.get()
+            try:
+                job = self._jobs.get(timeout=None if self._writable else _RETRY)
+            except queue.Empty:
+                self._commit(connection, [])  # nobody writes while it fails: try again
+                continue
             while True:
                 if job is None:
                     stopping = True
@@ -196,38 +244,60 @@ class Journal:
     def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> JournalError | None:
         try:
             connection.execute("begin immediate")
-            for entries, _, _ in jobs:
-                for entry in entries:
-                    self._insert(connection, entry)
+            for rows, _, _ in jobs:
+                for row in rows:
+                    self._insert(connection, row)
+            if not self._writable:
+                self._touch(connection)
             connection.execute("commit")
-        except (sqlite3.Error, OSError, ValueError, TypeError) as failure:
-            if connection.in_transaction:
-                connection.execute("rollback")
+        except Exception as failure:  # whatever it is, the writer goes on
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("rollback")
+            if self._writable or jobs:
+                _log.error("journal.write_failed", error=type(failure).__name__, entries=len(jobs))
             self._writable = False
-            _log.error("journal.write_failed", error=type(failure).__name__, entries=len(jobs))
             return JournalError(f"{self.path}: {failure}")
         self._writable = True
         return None
 
-    def _insert(self, connection: sqlite3.Connection, entry: Entry) -> None:
-        if entry.event is not None:
+    def _touch(self, connection: sqlite3.Connection) -> None:
+        """Write to both tables and change nothing: whether the disk takes it again."""
+        connection.execute("savepoint touch")
+        row = _Row(
+            call_id="", created_at=0.0, seq=0, event="{}", record="{}",
+            ended=True, snapshot=None, claim=None,
+        )  # fmt: skip
+        self._insert(connection, row)
+        connection.execute("rollback to touch")
+
+    def _insert(self, connection: sqlite3.Connection, row: _Row) -> None:
+        if row.event is not None:
             connection.execute(
                 "insert into events (call_id, seq, body) values (?, ?, ?) on conflict do nothing",
-                (entry.call_id, entry.event["seq"], _dump(entry.event)),
+                (row.call_id, row.seq, row.event),
             )
         connection.execute(
             "insert into calls (call_id, instance, created_at, ended, record, snapshot) "
             "values (?, ?, ?, ?, ?, ?) on conflict (call_id) do update set "
             "ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot",
             (
-                entry.call_id,
+                row.call_id,
                 self._instance,
-                entry.created_at,
-                int(entry.ended),
-                _dump(entry.record),
-                _dump(entry.snapshot) if entry.snapshot is not None else None,
+                row.created_at,
+                int(row.ended),
+                row.record,
+                row.snapshot,
             ),
         )
+        if row.claim is not None:
+            claim = row.claim
+            connection.execute("delete from claims where at < ?", (claim.at - LIFETIME,))
+            connection.execute(
+                "insert or replace into claims (key_digest, body_digest, at, answer) "
+                "values (?, ?, ?, ?)",
+                (claim.key_digest, claim.body_digest, claim.at, _dump(claim.answer)),
+            )
 
     def _settle(self, jobs: Sequence[_Job], failure: JournalError | None) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
@@ -250,5 +320,20 @@ def _finish(futures: Sequence[asyncio.Future[None]], failure: JournalError | Non
             future.set_exception(failure)
 
 
+def _row(entry: Entry) -> _Row:
+    return _Row(
+        call_id=entry.call_id,
+        created_at=entry.created_at,
+        seq=None if entry.event is None else entry.event["seq"],
+        event=None if entry.event is None else _dump(entry.event),
+        record=_dump(entry.record),
+        ended=entry.ended,
+        snapshot=None if entry.snapshot is None else _dump(entry.snapshot),
+        claim=entry.claim,
+    )
+
+
 def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text.encode()  # half a surrogate pair fails here, not in the middle of a transaction
+    return text

@@ -197,9 +197,15 @@ class JitterBuffer:
         return bytes(out)
 
     def _shed_to(self, samples: int) -> None:
-        """Throw away the oldest packets until *samples* are left."""
+        """Throw away the oldest packets until *samples* are left, but never the newest.
+
+        One packet may be longer than the target (ptime 60 ms): without it the buffer would
+        begin to fill again, overflow again, and never play.
+        """
         self._rest = b""
-        while self._packets and (self._depth > samples or len(self._packets) > MAX_PACKETS // 2):
+        while len(self._packets) > 1 and (
+            self._depth > samples or len(self._packets) > MAX_PACKETS // 2
+        ):
             oldest = min(self._packets)
             _, pcm = self._packets.pop(oldest)
             self._depth -= len(pcm) // 2

@@ -100,6 +100,7 @@ def _attribute(name: str, value: str) -> Attribute:
 
 
 def our_session(local: LocalMedia, media: tuple[MediaDescription, ...]) -> SessionDescription:
+    """Return a description of ours; its ``o=`` is numbered when it is known to be new."""
     return SessionDescription(origin=None, connection=local_connection(local.address), media=media)
 
 

@@ -27,10 +27,12 @@ class Direction(StrEnum):
 
     @property
     def sends(self) -> bool:
+        """Whether the writer sends."""
         return self in (Direction.SENDRECV, Direction.SENDONLY)
 
     @property
     def receives(self) -> bool:
+        """Whether the writer receives."""
         return self in (Direction.SENDRECV, Direction.RECVONLY)
 
 
@@ -88,14 +90,17 @@ class MediaDescription:
 
     @property
     def direction(self) -> Direction | None:
+        """The direction written in this section, None without one."""
         return last_direction(self.attributes)
 
     @property
     def ptime(self) -> int | None:
+        """``a=ptime`` in ms, None when absent or senseless."""
         return last_number(self.attributes, "ptime")
 
     @property
     def maxptime(self) -> int | None:
+        """``a=maxptime`` in ms, None when absent or senseless."""
         return last_number(self.attributes, "maxptime")
 
     @property
@@ -128,6 +133,7 @@ class SessionDescription:
 
     @property
     def direction(self) -> Direction | None:
+        """The direction written at session level, None without one."""
         return last_direction(self.attributes)
 
 

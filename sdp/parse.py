@@ -69,6 +69,7 @@ class Section:
     attributes: list[Attribute] = field(default_factory=list)
 
     def media(self, m_line: MediaDescription) -> MediaDescription:
+        """Return *m_line* with what followed it."""
         return MediaDescription(
             media=m_line.media,
             port=m_line.port,

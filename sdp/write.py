@@ -20,6 +20,7 @@ def write(description: SessionDescription) -> bytes:
 
 
 def session_lines(description: SessionDescription) -> Iterator[str]:
+    """Yield every line of a body. Raises `SdpError` when ``o=`` is missing."""
     origin = description.origin
     if origin is None:
         raise SdpError("no origin")
@@ -38,6 +39,7 @@ def session_lines(description: SessionDescription) -> Iterator[str]:
 
 
 def media_lines(media: MediaDescription) -> Iterator[str]:
+    """Yield the lines of one media section."""
     port = f"{media.port}" if media.port_count == 1 else f"{media.port}/{media.port_count}"
     yield " ".join((f"m={media.media} {port} {media.protocol}", *media.formats))
     if media.connection is not None:
@@ -46,6 +48,7 @@ def media_lines(media: MediaDescription) -> Iterator[str]:
 
 
 def connection_line(connection: Connection) -> str:
+    """Return a ``c=`` line."""
     return (
         f"c={connection.network_type} {connection.address_type}"
         f" {connection.address}{connection.suffix}"
@@ -53,6 +56,7 @@ def connection_line(connection: Connection) -> str:
 
 
 def attribute_line(attribute: Attribute) -> str:
+    """Return an ``a=`` line."""
     return (
         f"a={attribute.name}"
         if attribute.value is None

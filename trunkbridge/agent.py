@@ -26,8 +26,32 @@ __all__ = ["CallEnded", "PhoneCall"]
 TOPIC: Final = "sip_bridge_events"
 _SIP: Final = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
 _AGENT: Final = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
-# How long an attribute waits for the event that belongs to it and says more.
+# Seconds that an attribute waits for the event that belongs to it and says more.
 _GRACE: Final = 0.3
+# Seconds in which a phone whose connection broke may be back; the bridge tries for 30.
+_REJOIN: Final = 35.0
+# Seconds to wait for the job's own phone, or for any, while others are in the room.
+_PATIENCE: Final = 2.0
+# Leaves that are meant; whoever goes for another reason may come back.
+_FINAL: Final = frozenset(
+    (
+        rtc.DisconnectReason.CLIENT_INITIATED,
+        rtc.DisconnectReason.PARTICIPANT_REMOVED,
+        rtc.DisconnectReason.ROOM_DELETED,
+        rtc.DisconnectReason.ROOM_CLOSED,
+        rtc.DisconnectReason.USER_REJECTED,
+        rtc.DisconnectReason.USER_UNAVAILABLE,
+        rtc.DisconnectReason.SIP_TRUNK_FAILURE,
+    )
+)
+_READY_TRIES: Final = 3
+_PASSING: Final = frozenset(
+    (
+        rtc.RpcError.ErrorCode.CONNECTION_TIMEOUT,
+        rtc.RpcError.ErrorCode.RESPONSE_TIMEOUT,
+        rtc.RpcError.ErrorCode.SEND_FAILED,
+    )
+)
 _NAMES: Final = ("answered", "hold", "resume", "dtmf", "ended")
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[None] | None]
@@ -37,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class CallEnded(Exception):
-    """The call ended before it was answered; ``outcome`` as in the bridge's records.
+    """The call is over: nobody is there to speak to. ``outcome`` as in the bridge's records.
 
     Empty when nobody said why (livekit/sip).
     """
@@ -63,11 +87,13 @@ class PhoneCall:
         self._ended: asyncio.Event = asyncio.Event()
         self._outcome = ""
         self._held = False
-        self._seq = 0
+        self._seq = 0  # of the last event
+        self._hold_seq = 0  # of what ``held`` was taken from, event or attribute
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         room.on("data_received", self._on_data)
         room.on("participant_attributes_changed", self._on_attributes)
+        room.on("participant_connected", self._on_joined)
         room.on("participant_disconnected", self._on_left)
         room.on("disconnected", self._on_disconnected)
         self._apply_attributes()
@@ -77,18 +103,23 @@ class PhoneCall:
         """Find the phone in *ctx*'s room and tell the bridge that the agent is ready.
 
         *ctx* is a JobContext of livekit-agents (connected here if it is not yet) or an
-        ``rtc.Room`` that is connected. Returns None when there is no phone: no participant
-        of kind SIP within *timeout* seconds, or somebody else is there alone, as in a web
-        call.
+        ``rtc.Room`` that is connected. In a room with several phones it is the one of the
+        job. Returns None when there is no phone: no participant of kind SIP within *timeout*
+        seconds, or somebody else is there alone, as in a web call. Handlers of `on` hear
+        what happens from now on; what was before is in `held` and `answered`.
         """
         room: rtc.Room = getattr(ctx, "room", ctx)
         if not room.isconnected():
             await ctx.connect()
-        participant = await _find_phone(room, timeout)
+        participant = await _find_phone(room, timeout, _job_call_id(ctx))
         if participant is None:
             return None
         phone = cls(room, participant)
-        await phone._say_ready()
+        try:
+            await phone._say_ready()
+        except BaseException:
+            await phone.aclose()
+            raise
         return phone
 
     # What is known.
@@ -125,10 +156,8 @@ class PhoneCall:
     async def answered(self, timeout: float | None = None) -> None:
         """Return when the far end has answered; at once when it has already.
 
-        Raises `CallEnded` when the call ends first, and ``TimeoutError``.
+        Raises `CallEnded` when the call is over, and ``TimeoutError``.
         """
-        if self._answered.is_set():
-            return
         waits = [asyncio.ensure_future(event.wait()) for event in (self._answered, self._ended)]
         try:
             done, _ = await asyncio.wait(
@@ -137,11 +166,10 @@ class PhoneCall:
         finally:
             for wait in waits:
                 wait.cancel()
-        if self._answered.is_set():
-            return
-        if done:
+        if self._ended.is_set():
             raise CallEnded(self._outcome)
-        raise TimeoutError
+        if not done:
+            raise TimeoutError
 
     @overload
     def on(self, name: str, handler: H) -> H: ...
@@ -169,8 +197,9 @@ class PhoneCall:
     # What can be done.
 
     async def hangup(self) -> None:
-        """End the call (BYE, or CANCEL before the answer)."""
-        await self._call("lk.sip.EndCall", {})
+        """End the call (BYE, or CANCEL before the answer); nothing to do when it is over."""
+        if not self._ended.is_set():
+            await self._call("lk.sip.EndCall", {})
 
     async def send_dtmf(self, digits: str) -> None:
         """Play *digits* (``0-9*#A-D``, ``w`` waits half a second) to the far end."""
@@ -184,10 +213,12 @@ class PhoneCall:
         """Stop listening to the room."""
         self._room.off("data_received", self._on_data)
         self._room.off("participant_attributes_changed", self._on_attributes)
+        self._room.off("participant_connected", self._on_joined)
         self._room.off("participant_disconnected", self._on_left)
         self._room.off("disconnected", self._on_disconnected)
         for timer in self._timers:
             timer.cancel()
+        self._timers.clear()
         for task in self._tasks:
             task.cancel()
 
@@ -197,10 +228,17 @@ class PhoneCall:
         )
 
     async def _say_ready(self) -> None:
-        try:
-            await self._call("bridge.Ready", {})
-        except rtc.RpcError as error:  # livekit/sip does not know it
-            _log.debug("bridge.Ready: %s", error.message)
+        if "bridge.seq" not in self._attributes:
+            return  # livekit/sip answers no RPC of ours; waiting for it would cost seconds
+        for _ in range(_READY_TRIES):
+            try:
+                await self._call("bridge.Ready", {})
+            except rtc.RpcError as error:
+                _log.warning("bridge.Ready: %s", error.message)
+                if error.code not in _PASSING or self._ended.is_set():
+                    return
+            else:
+                return
 
     # What the room tells.
 
@@ -226,14 +264,14 @@ class PhoneCall:
         match name:
             case "call_answered":
                 self._set_answered(event)
-            case "call_hold":
-                self._set_held(event, held=True)
-            case "call_resume":
-                self._set_held(event, held=False)
+            case "call_hold" | "call_resume":
+                if self._seq == 0 or self._seq > self._hold_seq:
+                    self._hold_seq = self._seq
+                    self._set_held(event, held=name == "call_hold")
             case "call_dtmf":
                 self._fire("dtmf", event)
             case "call_ended":
-                self._set_ended(str(event.get("outcome", "")), event)
+                self._set_ended(str(event.get("outcome") or ""), event)
 
     def _on_attributes(self, changed: dict[str, str], participant: rtc.Participant) -> None:
         if participant.identity != self._identity:
@@ -243,30 +281,56 @@ class PhoneCall:
             self._apply_attributes()
         elif "sip.callStatus" in changed or "bridge.hold" in changed:
             # The event that belongs to this change says more and is on its way.
-            loop = asyncio.get_running_loop()
-            self._timers.add(loop.call_later(_GRACE, self._apply_attributes))
+            self._after(_GRACE, self._apply_attributes)
 
     def _apply_attributes(self) -> None:
         attributes = self._attributes
         status = attributes.get("sip.callStatus")
         if status == "active":
             self._set_answered({"event": "call_answered", "call_id": self.call_id})
-        if "bridge.hold" in attributes and self._up_to_date():
+        text = attributes.get("bridge.seq", "")
+        seq = int(text) if text.isdecimal() else self._seq
+        # Attributes that are older than the last event of a hold say nothing new.
+        if "bridge.hold" in attributes and seq >= max(self._seq, self._hold_seq):
+            self._hold_seq = seq
             held = attributes["bridge.hold"] == "true"
             name = "call_hold" if held else "call_resume"
             self._set_held({"event": name, "call_id": self.call_id}, held=held)
         if status == "hangup":
-            self._set_ended("", {"event": "call_ended", "call_id": self.call_id})
+            # The event, or the reason of the leave, says how the call ended.
+            self._after(_GRACE, self._end_unexplained)
 
-    def _up_to_date(self) -> bool:
-        """Whether the attributes are not older than the last event."""
-        seq = self._attributes.get("bridge.seq", "")
-        return not seq.isdigit() or int(seq) >= self._seq
+    def _end_unexplained(self) -> None:
+        outcome = "completed" if self._answered.is_set() else ""
+        self._set_ended(outcome, {"event": "call_ended", "call_id": self.call_id})
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(timer)
+            act()
+
+        timer = asyncio.get_running_loop().call_later(seconds, run)
+        self._timers.add(timer)
+
+    def _on_joined(self, participant: rtc.RemoteParticipant) -> None:
+        """The phone is back: it has restored its attributes before anything else."""
+        if participant.identity == self._identity and _is_phone(participant):
+            self._attributes = dict(participant.attributes)
+            self._apply_attributes()
 
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.identity == self._identity:
-            outcome = _outcome_of_leaving(participant, answered=self._answered.is_set())
+        if participant.identity != self._identity:
+            return
+        outcome = _outcome_of_leaving(participant, answered=self._answered.is_set())
+
+        def end() -> None:
+            if self._identity not in self._room.remote_participants:
+                self._set_ended(outcome, {"event": "call_ended", "call_id": self.call_id})
+
+        if participant.disconnect_reason in _FINAL or "bridge.seq" not in self._attributes:
             self._set_ended(outcome, {"event": "call_ended", "call_id": self.call_id})
+        else:
+            self._after(_REJOIN, end)
 
     def _on_disconnected(self, *_: Any) -> None:
         self._set_ended("", {"event": "call_ended", "call_id": self.call_id})
@@ -321,8 +385,24 @@ def _is_phone(participant: rtc.RemoteParticipant) -> bool:
     return participant.kind == _SIP and "sip.callID" in participant.attributes
 
 
-async def _find_phone(room: rtc.Room, timeout: float) -> rtc.RemoteParticipant | None:
-    """Return the phone now or soon in *room*; None when somebody is there without one."""
+def _job_call_id(ctx: Any) -> str | None:
+    """Return the call that the job is for, when its metadata says so (contract 4)."""
+    job = getattr(ctx, "job", None)
+    try:
+        document = json.loads(getattr(job, "metadata", "") or "{}")
+    except (TypeError, ValueError):
+        return None
+    call_id = document.get("call_id") if isinstance(document, dict) else None
+    return call_id if isinstance(call_id, str) else None
+
+
+async def _find_phone(
+    room: rtc.Room, timeout: float, call_id: str | None
+) -> rtc.RemoteParticipant | None:
+    """Return the phone of *call_id* now or soon in *room*; any phone when it is None.
+
+    None when somebody is there without one.
+    """
     changed = asyncio.Event()
 
     def look(*_: Any) -> None:
@@ -331,26 +411,30 @@ async def _find_phone(room: rtc.Room, timeout: float) -> rtc.RemoteParticipant |
     room.on("participant_connected", look)
     room.on("participant_attributes_changed", look)
     room.on("participant_disconnected", look)
+    room.on("disconnected", look)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     try:
-        while True:
+        while room.isconnected():
             changed.clear()
             others = list(room.remote_participants.values())
-            for participant in others:
-                if _is_phone(participant):
-                    return participant
-            if any(participant.kind not in (_SIP, _AGENT) for participant in others):
+            phones = [participant for participant in others if _is_phone(participant)]
+            own = [phone for phone in phones if phone.attributes["sip.callID"] == call_id]
+            if call_id is not None:  # livekit/sip's ids are not those of any job's metadata
+                phones = [phone for phone in phones if "bridge.seq" not in phone.attributes]
+            if own or (phones and call_id is None):
+                return (own or phones)[0]
+            if phones or any(participant.kind not in (_SIP, _AGENT) for participant in others):
                 # Somebody without a phone: a web call, unless one is just about to join.
-                deadline = min(deadline, loop.time() + 1)
+                deadline = min(deadline, loop.time() + _PATIENCE)
             remaining = deadline - loop.time()
-            if remaining <= 0:
-                return None
             try:
-                await asyncio.wait_for(changed.wait(), remaining)
+                await asyncio.wait_for(changed.wait(), max(0.0, remaining))
             except TimeoutError:
-                return None
+                return phones[0] if phones else None
+        return None
     finally:
         room.off("participant_connected", look)
         room.off("participant_attributes_changed", look)
         room.off("participant_disconnected", look)
+        room.off("disconnected", look)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -22,13 +23,22 @@ _POLL = 0.25
 class ApiError(Exception):
     """The daemon refused: ``status`` is the HTTP status, ``problem`` its document.
 
-    ``status`` is 0 when the daemon could not be reached.
+    ``status`` is 0 when the daemon could not be reached, ``retry_after`` the seconds it
+    asks to wait, if it does.
     """
 
-    def __init__(self, status: int, detail: str, problem: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        problem: Mapping[str, Any] | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.problem = dict(problem or {})
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +51,10 @@ class Event:
 
 
 class Client:
-    """Speaks to one daemon. Use as ``async with``, or `aclose` it."""
+    """Speaks to one daemon. Use as ``async with``, or `aclose` it.
+
+    Raises ``ValueError`` for a *url* that is no HTTP address.
+    """
 
     def __init__(
         self,
@@ -51,7 +64,13 @@ class Client:
         timeout: float = 10,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL:
+            parsed = httpx.URL("")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise ValueError(f"{url!r} is no HTTP address, allowed: http://HOST:PORT")
+        headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(
             base_url=url, headers=headers, timeout=timeout, transport=transport
         )
@@ -71,13 +90,17 @@ class Client:
         """Close the connections."""
         await self._http.aclose()
 
-    async def dial(self, phone_number: str, **fields: Any) -> Call:
+    async def dial(
+        self, phone_number: str, *, idempotency_key: str | None = None, **fields: Any
+    ) -> Call:
         """Dial *phone_number*; *fields* are those of ``POST /api/v1/calls``.
 
-        Returns as soon as the daemon has accepted the call. Raises `ApiError`.
+        Returns as soon as the daemon has accepted the call. With an *idempotency_key*
+        a request may be sent again for 24 hours and is one call. Raises `ApiError`.
         """
         body = {"phone_number": phone_number, **{k: v for k, v in fields.items() if v is not None}}
-        accepted = await self._ask("POST", "/api/v1/calls", json=body)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        accepted = await self._ask("POST", "/api/v1/calls", json=body, headers=headers)
         return Call(self, accepted["call_id"], accepted)
 
     def call(self, call_id: str) -> Call:
@@ -95,13 +118,22 @@ class Client:
         except httpx.HTTPError as failure:
             text = str(failure) or type(failure).__name__
             raise ApiError(0, f"{self._http.base_url}: {text}") from failure
-        if response.is_success:
-            return response.json()
         try:
-            problem = response.json()
+            answer = response.json()
         except ValueError:
-            problem = {}
-        raise ApiError(response.status_code, problem.get("detail", response.reason_phrase), problem)
+            answer = None
+        if response.is_success and answer is not None:
+            return answer
+        if response.is_success:
+            raise ApiError(response.status_code, f"{self._http.base_url}: no JSON: no bridge there")
+        problem = answer if isinstance(answer, dict) else {}
+        wait = response.headers.get("Retry-After", "")
+        raise ApiError(
+            response.status_code,
+            str(problem.get("detail") or f"HTTP {response.status_code} {response.reason_phrase}"),
+            problem,
+            retry_after=int(wait) if wait.isdecimal() else None,
+        )
 
 
 class Call:
@@ -111,17 +143,18 @@ class Call:
         self._client = client
         self.id = call_id
         self.accepted = dict(accepted)
+        self._path = f"/api/v1/calls/{quote(call_id, safe='')}"
 
     async def status(self) -> dict[str, Any]:
         """Return the call's resource as it is now."""
-        resource: dict[str, Any] = await self._client._ask("GET", f"/api/v1/calls/{self.id}")
+        resource: dict[str, Any] = await self._client._ask("GET", self._path)
         return resource
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield every event from the first, as it happens; ends after ``call_ended``."""
         seen = 0
         while True:
-            for data in await self._client._ask("GET", f"/api/v1/calls/{self.id}/events"):
+            for data in await self._client._ask("GET", f"{self._path}/events"):
                 if data["seq"] <= seen:
                     continue
                 seen = data["seq"]
@@ -132,4 +165,4 @@ class Call:
 
     async def hangup(self) -> None:
         """End the call, also before its answer."""
-        await self._client._ask("DELETE", f"/api/v1/calls/{self.id}")
+        await self._client._ask("DELETE", self._path)

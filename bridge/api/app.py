@@ -11,12 +11,13 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, Protocol, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, Response
 
 from bridge.api import problems
-from bridge.api.auth import Gatekeeper
+from bridge.api.auth import Gate, Gatekeeper
 from bridge.api.models import CallAccepted, CreateCall
-from bridge.call.requests import Accepted, DialRequest
+from bridge.call.requests import Accepted, DialRequest, Unavailable
+from bridge.console import console
 
 T = TypeVar("T")
 
@@ -24,13 +25,16 @@ T = TypeVar("T")
 class CallDoor(Protocol):
     """What the API needs of the call service; coroutines run on the main loop."""
 
-    async def dial(self, request: DialRequest) -> Accepted:
-        """Accept an outbound call. Raises BadRequest, OverLimit, Unavailable."""
+    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+        """Accept an outbound call, once for each *key*.
+
+        Raises BadRequest, OverLimit, Unavailable.
+        """
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""
 
-    async def active(self, limit: int) -> list[dict[str, Any]]:
+    async def active(self, limit: int | None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
 
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
@@ -51,8 +55,16 @@ class Doors:
         self._loop = loop
 
     async def ask(self, question: Coroutine[Any, Any, T]) -> T:
-        """Run *question* on the main loop and return what it returns or raises."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(question, self._loop))
+        """Run *question* on the main loop and return what it returns or raises.
+
+        What has begun there is finished, also when the one who asked goes away.
+        """
+        try:
+            answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        except RuntimeError:  # the loop is closed
+            question.close()
+            raise Unavailable("the bridge has stopped") from None
+        return await asyncio.shield(asyncio.wrap_future(answer))
 
 
 def make_app(doors: Doors, gatekeeper: Gatekeeper, *, version: str) -> FastAPI:
@@ -63,11 +75,25 @@ def make_app(doors: Doors, gatekeeper: Gatekeeper, *, version: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
     )
     problems.install(app)
+    app.add_middleware(Gate, gatekeeper=gatekeeper)
+    app.include_router(_page())
     app.include_router(_health(doors))
-    app.include_router(_calls(doors), dependencies=[Depends(gatekeeper)])
+    app.include_router(_calls(doors))
     return app
+
+
+def _page() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page() -> Response:
+        """The console: one page that asks the API."""
+        return Response(console.page(), media_type="text/html", headers=console.headers())
+
+    return router
 
 
 def _health(doors: Doors) -> APIRouter:
@@ -94,9 +120,20 @@ def _calls(doors: Doors) -> APIRouter:
     service = doors.service
 
     @router.post("", status_code=201)
-    async def create(body: CreateCall) -> CallAccepted:
-        """Dial a phone number; answered at once, the call runs in the background."""
-        accepted = await doors.ask(service.dial(body.request()))
+    async def create(
+        body: CreateCall,
+        request: Request,
+        idempotency_key: Annotated[
+            str | None, Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")
+        ] = None,
+    ) -> CallAccepted:
+        """Dial a phone number; answered at once, the call runs in the background.
+
+        With ``Idempotency-Key`` the same request within 24 hours is one call.
+        """
+        # A key of the API never meets the requests of another.
+        key = None if idempotency_key is None else f"{request.state.key_name}\0{idempotency_key}"
+        accepted = await doors.ask(service.dial(body.request(), key=key))
         return CallAccepted(
             call_id=accepted.call_id,
             room_name=accepted.room_name,
@@ -107,29 +144,38 @@ def _calls(doors: Doors) -> APIRouter:
 
     @router.get("/active")
     async def active(
-        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        limit: Annotated[int | None, Query(ge=1)] = None,
     ) -> list[dict[str, Any]]:
-        """Every call without an end."""
+        """Every call without an end, oldest first; at most *limit*."""
         return await doors.ask(service.active(limit))
 
     @router.get("/{call_id}")
-    async def show(call_id: UUID) -> dict[str, Any]:
+    async def show(call_id: str) -> dict[str, Any]:
         """One call's status and details."""
-        return _known(await doors.ask(service.find(str(call_id))))
+        return _known(await doors.ask(service.find(_id(call_id))))
 
     @router.get("/{call_id}/events")
-    async def events(call_id: UUID) -> list[dict[str, Any]]:
+    async def events(call_id: str) -> list[dict[str, Any]]:
         """The journal of one call, in order."""
-        return _known(await doors.ask(service.events_of(str(call_id))))
+        return _known(await doors.ask(service.events_of(_id(call_id))))
 
     @router.delete("/{call_id}", status_code=202)
-    async def hang_up(call_id: UUID) -> dict[str, str]:
+    async def hang_up(call_id: str) -> dict[str, str]:
         """Hang up (CANCEL before the answer); 202 also when it has ended."""
-        if not await doors.ask(service.hang_up(str(call_id))):
+        known = _id(call_id)
+        if not await doors.ask(service.hang_up(known)):
             raise HTTPException(404, "no such call")
-        return {"call_id": str(call_id)}
+        return {"call_id": known}
 
     return router
+
+
+def _id(text: str) -> str:
+    """Return a call's id as we write it; what is no id is no call."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise HTTPException(404, "no such call") from None
 
 
 def _known(value: T | None) -> T:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
 
-from fastapi import HTTPException, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bridge.api.problems import problem
+
+OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
+"""What anybody may read; it says nothing about calls."""
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of a request's body; a call's own limits are far below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,45 +27,113 @@ class ApiKey:
     """A key that may call the API."""
 
     name: str
-    secret: str
+    secret: str = field(repr=False)
 
 
-def _host_of(header: str) -> str:
-    return header.rsplit("]", 1)[0].strip("[") if header.startswith("[") else header.split(":")[0]
+def _is_loopback(host: str | None) -> bool:
+    if host is None:
+        return False
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name such as 127.example.com
+
+
+def _host_of(authority: str) -> str | None:
+    try:
+        return urlsplit(f"//{authority}").hostname
+    except ValueError:
+        return None
 
 
 class Gatekeeper:
-    """Checks every request of the API (contract 6, last paragraph).
+    """Checks every request (contract 6, last paragraph).
 
-    With keys: ``Authorization: Bearer <key>``. Without: the ``Host`` must be loopback
-    and a body must be ``application/json``, so that no web page can dial through a
-    browser on this machine.
+    With keys: ``Authorization: Bearer <key>``. Without: the ``Host`` must be loopback, so
+    must be the ``Origin`` when there is one, and a body must be ``application/json``, so
+    that no web page can dial through a browser on this machine.
     """
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys = tuple(keys)
 
-    async def __call__(self, request: Request) -> str:
+    def replace_keys(self, keys: Sequence[ApiKey]) -> None:
+        """Take new keys; from any thread."""
+        self._keys = tuple(keys)
+
+    def admit(self, request: Request) -> str:
         """Return the name of the key, ``""`` without keys. Raises 401, 403 or 415."""
-        if not self._keys:
+        keys = self._keys
+        if not keys:
             self._check_local(request)
             return ""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            for key in self._keys:
-                if hmac.compare_digest(key.secret.encode(), given.strip().encode()):
+            for key in keys:
+                if hmac.compare_digest(key.secret.encode(), given.strip().encode("latin-1")):
                     return key.name
         raise HTTPException(
             401, "no or wrong key: Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"}
         )
 
     def _check_local(self, request: Request) -> None:
-        host = _host_of(request.headers.get("host", ""))
-        if not (host in ("localhost", "::1") or host.startswith("127.")):
+        if not _is_loopback(_host_of(request.headers.get("host", ""))):
             raise HTTPException(403, "without keys the Host must be loopback")
+        origin = request.headers.get("origin")
+        if origin is not None and not _is_loopback(_host_of(origin.partition("://")[2])):
+            raise HTTPException(403, "without keys the Origin must be loopback")
         has_body = request.headers.get("content-length", "0") != "0" or (
             "transfer-encoding" in request.headers
         )
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if has_body and media_type != "application/json":
             raise HTTPException(415, "without keys a body must be application/json")
+
+
+class Gate:
+    """Lets a request in, or answers it, before anything of its body is read.
+
+    ``request.state.key_name`` is the key's name afterwards.
+    """
+
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
+        self._app = app
+        self._gatekeeper = gatekeeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            name = "" if scope["path"] in OPEN else self._gatekeeper.admit(request)
+            _check_length(request.headers.get("content-length", "0"))
+        except HTTPException as failure:
+            response = problem(failure.status_code, str(failure.detail), headers=failure.headers)
+            await response(scope, receive, send)
+            return
+        request.state.key_name = name
+        await self._app(scope, _bounded(receive), send)
+
+
+def _check_length(text: str) -> None:
+    if not text.isdecimal() or int(text) > MAX_BODY:
+        raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return *receive* for a body of unknown length."""
+    got = 0
+
+    async def counted() -> Message:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        if got > MAX_BODY:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+        return message
+
+    return counted

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from bridge.call.requests import DialRequest
 
-_NUMBER = re.compile(r"^\+?[0-9*#]{1,32}$")
-_ROOM = re.compile(r"^[A-Za-z0-9_.:@+-]{1,128}$")
+_NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
+_ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
+_MAX_DEPTH = 32
 
-Text = Annotated[str, Field(max_length=256)]
+
+def _check_text(value: str) -> str:
+    if not value.isprintable():  # also lone surrogates, which are no UTF-8
+        raise ValueError("has characters that cannot be printed")
+    return value
+
+
+def _check_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what Python's JSON reader takes and nobody else could read back."""
+    for item in _leaves(value, 0):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("has a number that is not JSON")
+        if isinstance(item, str) and any("\ud800" <= char <= "\udfff" for char in item):
+            raise ValueError("has half a surrogate pair, which is no Unicode text")
+    return value
+
+
+def _leaves(value: Any, depth: int) -> Iterator[Any]:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, depth + 1)
+    else:
+        yield value
+
+
+Text = Annotated[str, Field(max_length=256), AfterValidator(_check_text)]
 Timeout = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 
 
 class CreateCall(BaseModel):
@@ -25,12 +61,12 @@ class CreateCall(BaseModel):
     user_id: Text | None = None
     call_type: Literal["voip", "sip"] | None = None
     phone_number: str | None = None
-    user_context: dict[str, Any] | None = None
-    metadata: dict[str, Any] = {}
+    user_context: JsonObject | None = None
+    metadata: JsonObject | None = None
     trunk: Text | None = None
     agent: Text | None = None
-    room: Text | None = None
-    caller_id: Text | None = None
+    room: str | None = None
+    caller_id: str | None = None
     ring_timeout: Timeout | None = None
     max_duration: Timeout | None = None
     early_media: bool = False
@@ -38,32 +74,35 @@ class CreateCall(BaseModel):
     @field_validator("phone_number", "caller_id")
     @classmethod
     def _check_number(cls, value: str | None) -> str | None:
-        if value is not None and not _NUMBER.match(value):
+        if value is not None and not _NUMBER.fullmatch(value):
             raise ValueError("not a phone number, allowed: E.164 such as +919876543210")
         return value
 
     @field_validator("room")
     @classmethod
     def _check_room(cls, value: str | None) -> str | None:
-        if value is not None and not _ROOM.match(value):
+        if value is not None and not _ROOM.fullmatch(value):
             raise ValueError("not a room name, allowed: 1 to 128 of A-Z a-z 0-9 _ . : @ + -")
         return value
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:
         kind = self.call_type or ("sip" if self.phone_number else "voip")
-        if kind == "voip":
-            raise ValueError(
-                "call_type voip (web calls) is not served yet, allowed: sip with phone_number"
-            )
+        if kind == "voip" and self.call_type is not None:
+            raise _wrong("call_type", "voip (web calls) is not served yet, allowed: sip")
         if self.phone_number is None:
-            raise ValueError("phone_number is missing, call_type sip needs it (E.164)")
+            raise _wrong("phone_number", "missing, call_type sip needs it (E.164)")
         return self
 
     def request(self) -> DialRequest:
         """Return what the call service is asked."""
         values = self.model_dump(exclude={"call_type"})
+        values["metadata"] = values["metadata"] or {}
         return DialRequest(**values)
+
+
+def _wrong(field: str, text: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{text}", {"field": field, "text": text})
 
 
 class CallAccepted(BaseModel):

@@ -41,11 +41,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, failure: RequestValidationError) -> JSONResponse:
         errors = [
-            {
-                "field": ".".join(str(part) for part in error["loc"] if part != "body") or "body",
-                "message": _message(error),
-            }
-            for error in failure.errors()
+            {"field": _field(error), "message": _message(error)} for error in failure.errors()
         ]
         detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
         return problem(422, detail, errors=errors)
@@ -61,7 +57,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Unavailable)
     async def unavailable(_: Request, failure: Unavailable) -> JSONResponse:
-        return problem(503, str(failure), headers={"Retry-After": "5"})
+        return problem(503, str(failure), headers={"Retry-After": str(failure.retry_after)})
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, failure: HTTPException) -> JSONResponse:
@@ -72,10 +68,25 @@ def install(app: FastAPI) -> None:
         return problem(500, "an error of the bridge; its log has the details")
 
 
+def _field(error: Mapping[str, Any]) -> str:
+    """Return the field's path as the caller wrote it; ``body`` for the whole body."""
+    named = (error.get("ctx") or {}).get("field")
+    if named is not None:
+        return str(named)
+    if error["type"] == "json_invalid":
+        return "body"
+    where, *path = error["loc"]
+    return ".".join(str(part) for part in path) or str(where)
+
+
 def _message(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "extra_forbidden":
             return "unknown field"
+        case "missing":
+            return "missing, this field is required"
+        case "json_invalid":
+            return "not JSON"
         case "value_error":
             return str((error.get("ctx") or {}).get("error", error["msg"]))
         case _:

@@ -34,14 +34,19 @@ class ApiServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._port))
+            listener.listen(128)
         except OSError as failure:
             listener.close()
-            raise BridgeError(
-                f"http.listen: {self._host}:{self._port}: {failure.strerror}"
-            ) from failure
+            why = failure.strerror or str(failure)
+            raise BridgeError(f"http.listen: {self._host}:{self._port}: {why}") from failure
         self._port = listener.getsockname()[1]
         settings = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", loop="asyncio"
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            loop="asyncio",
+            timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(settings)
         started = threading.Event()
@@ -56,7 +61,6 @@ class ApiServer:
         server = self._server
 
         async def serve() -> None:
-            listener.listen(128)
             started.set()
             await server.serve(sockets=[listener])
 

@@ -1,6 +1,6 @@
 """How a call ended, in the product's words.
 
-Contract, section 5; carriers.md, section 4. Everything is a table: the SIP
+Contract, section 5; RFC 3398 for the causes. Everything is a table: the SIP
 status, the Q.850 cause, who ended it, and whether it had been answered.
 """
 

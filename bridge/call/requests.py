@@ -59,4 +59,11 @@ class OverLimit(BridgeError):
 
 
 class Unavailable(BridgeError):
-    """No new calls now: draining, without LiveKit, or without a journal."""
+    """No new calls now: draining, full, or without a journal.
+
+    Try again after ``retry_after`` seconds.
+    """
+
+    def __init__(self, text: str, *, retry_after: int = 5) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after

@@ -7,22 +7,25 @@ outcome whatever happens afterwards. Lives on the main loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from bridge.call.call import Call
-from bridge.call.inputs import By, DialogFormed, HangUp, Shutdown
-from bridge.call.outcome import Refusal, refusal_outcome
+from bridge.call.idempotency import Claim, Once
+from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
+from bridge.call.outcome import LocalEnd, Refusal, local_outcome, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.ports import JournalPort, OpenMedia, RoomPort, SipPort
 from bridge.call.record import CallRecord, ended_event, fold, new_record
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
+from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, Lease, MediaNotice
 from bridge.room.convention import room_name
@@ -35,6 +38,8 @@ from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +93,20 @@ class NoPorts(Exception):
 
 
 class Archive(Protocol):
-    """What is read back of calls that are over."""
+    """What is read back of calls: events of all, records of those that are over."""
 
     @property
-    def writable(self) -> bool: ...
-    def record(self, call_id: str) -> dict[str, Any] | None: ...
-    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]: ...
+    def writable(self) -> bool:
+        """Whether the last write worked."""
+
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call, or None."""
+
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return the events of a call with a seq above *after*, in order."""
+
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return who used an idempotency key after *since* (wall seconds), or None."""
 
 
 class Rooms(RoomPort, Protocol):
@@ -112,8 +125,10 @@ class Rooms(RoomPort, Protocol):
 class Ledger(JournalPort, Protocol):
     """The journal, for calls and for what the service writes itself."""
 
-    def append_record(self, record: CallRecord, event: CallEvent | None) -> asyncio.Future[None]:
-        """Write a record that no running call writes."""
+    def append_record(
+        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+    ) -> asyncio.Future[None]:
+        """Write a record that no running call writes, with the claim it was made by."""
 
 
 class CallService:
@@ -143,39 +158,35 @@ class CallService:
         self._new_id = new_id
         self._calls: dict[str, Call] = {}
         self._sessions: dict[SessionId, str] = {}
-        self._rates: dict[str, Gcra] = {}
+        self._accepting: dict[str, str] = {}  # call -> trunk: accepted, not yet running
+        self._rates: dict[tuple[str, float], Gcra] = {}
+        self._once = Once(archive, wall)
         self._livekit_up = True
         self._draining = False
+        self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     # What the doors ask.
 
-    async def dial(self, request: DialRequest) -> Accepted:
-        """Accept an outbound call; it runs in the background.
+    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+        """Accept an outbound call; it runs in the background. Once for each *key*.
 
         Raises `BadRequest`, `OverLimit` and `Unavailable`; then nothing was begun.
         """
+        if key is None:
+            return await self._dial(request, None)
+        return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+
+    async def _dial(
+        self, request: DialRequest, claim: Callable[[Accepted], Claim] | None
+    ) -> Accepted:
         if self._draining:
             raise Unavailable("draining: no new calls")
         if not self._archive.writable:
             raise Unavailable("the journal cannot be written: no new calls")
         plan, trunk = self._outbound_plan(request)
-        self._check_limits(trunk)
-        try:
-            lease = self._legs.lease()
-        except NoPorts as failure:
-            raise OverLimit(str(failure), retry_after=5) from failure
-        try:
-            await self._ledger.append_record(new_record(plan), None)
-        except BaseException:
-            self._legs.release(lease)
-            raise
-        leg = self._legs.outgoing(
-            plan, trunk, lease, lambda session: self._on_dialled(plan.call_id, session)
-        )
-        self._run(plan, trunk, lease, leg, peer=trunk.host)
-        return Accepted(
+        accepted = Accepted(
             call_id=plan.call_id,
             room_name=plan.room,
             url=self._config.livekit.told_url,
@@ -184,25 +195,80 @@ class CallService:
             ),
             status="pending",
         )
+        self._check_limits(trunk)
+        try:
+            lease = self._legs.lease()
+        except NoPorts as failure:
+            raise Unavailable(str(failure)) from failure
+        # It counts from here on: what is asked while the journal writes sees it.
+        self._accepting[plan.call_id] = trunk.name
+        self._idle.clear()
+        try:
+            written = self._ledger.append_record(
+                new_record(plan), None, claim(accepted) if claim is not None else None
+            )
+            await self._begin(plan, trunk, lease, written)
+        finally:
+            self._accepting.pop(plan.call_id, None)
+            self._note_idle()
+        return accepted
+
+    async def _begin(
+        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, written: asyncio.Future[None]
+    ) -> None:
+        """Run an outbound call once its record is *written*."""
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:  # its record may be there already: it needs an end
+            self._legs.release(lease)
+            self._end_unrun(plan)
+            raise
+        except Exception as failure:
+            self._legs.release(lease)
+            raise Unavailable("the journal cannot be written: no new calls") from failure
+        try:
+            leg = self._legs.outgoing(
+                plan, trunk, lease, lambda session: self._on_dialled(plan.call_id, session)
+            )
+            self._run(plan, trunk, lease, leg, peer=trunk.host)
+        except Exception:
+            self._legs.release(lease)
+            self._end_unrun(plan)
+            raise
+
+    def _end_unrun(self, plan: CallPlan) -> None:
+        """End the record of a call that could not be run: a bug of ours, or the door is gone."""
+        verdict = local_outcome(LocalEnd.INTERNAL_ERROR, plan.direction, answered=False)
+        self._write_end(plan, ended_event(plan, verdict, wall=self._wall()))
+
+    def _write_end(self, plan: CallPlan, event: CallEvent) -> None:
+        _keep(self._ledger.append_record(fold(new_record(plan), event), event))
+        self._publish(event)
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""
         call = self._calls.get(call_id)
         if call is not None:
             return call.record.as_dict()
-        return await asyncio.to_thread(self._archive.record, call_id)
+        return await self._read(self._archive.record, call_id)
 
-    async def active(self, limit: int) -> list[dict[str, Any]]:
+    async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
         running = [call for call in self._calls.values() if call.record.ended_at is None]
         return [call.record.as_dict() for call in running[:limit]]
 
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return a call's events so far, or None for an unknown call."""
-        events = await asyncio.to_thread(self._archive.events, call_id)
+        events = await self._read(self._archive.events, call_id)
         if not events and await self.find(call_id) is None:
             return None
         return events
+
+    async def _read(self, read: Callable[[str], T], call_id: str) -> T:
+        try:
+            return await asyncio.to_thread(read, call_id)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be read") from failure
 
     async def hang_up(self, call_id: str) -> bool:
         """End a call; True also when it has ended, False for an unknown one."""
@@ -227,18 +293,23 @@ class CallService:
         if isinstance(event, IncomingInvite):
             self._take(event)
             return
-        call_id = self._sessions.get(event.session)
-        call = self._calls.get(call_id) if call_id is not None else None
+        if event.session in self._sessions:
+            self._pass_on(event.session, event)
+        else:
+            # A dial that fails at once tells so before it has returned its session.
+            asyncio.get_running_loop().call_soon(self._pass_on, event.session, event)
+
+    def _pass_on(self, session: SessionId, event: Input) -> None:
+        call = self._calls.get(self._sessions.get(session, ""))
         if call is None:
             return
         if isinstance(event, Answered):  # the far end's tag is known from here on
-            self._tell_dialog(call, event.session)
+            self._tell_dialog(call, session)
         call.post(event)
 
     def _take(self, invite: IncomingInvite) -> None:
-        trunks = self._config.trunk
         chosen = choose_trunk(
-            trunks, self._config.route, invite.flow.new_call_trunks, invite.request
+            self._config.trunk, self._config.route, invite.flow.new_call_trunks, invite.request
         )
         if chosen is None:  # reloaded between admission and here
             self._legs.refuse(invite.session, 403)
@@ -255,6 +326,18 @@ class CallService:
         except NoPorts:
             self._refuse(plan, invite.session, Refusal.CAPACITY)
             return
+        try:
+            self._take_on(invite, plan, trunk, lease)
+        except Exception:  # a bug of ours: the caller is told, the ports are free again
+            _log.exception("call.take_failed", call_id=plan.call_id)
+            self._sessions.pop(invite.session, None)
+            self._legs.release(lease)
+            self._end_unrun(plan)
+            self._legs.refuse(invite.session, 500)
+
+    def _take_on(
+        self, invite: IncomingInvite, plan: CallPlan, trunk: TrunkConfig, lease: Lease
+    ) -> None:
         leg = self._legs.incoming(invite, trunk, lease)
         if isinstance(leg, Rejected):
             self._legs.release(lease)
@@ -265,12 +348,12 @@ class CallService:
         self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
 
     def _refusal(self, trunk: TrunkConfig, route: RouteConfig | None) -> Refusal | None:
-        """Return why a new inbound call cannot be taken, in the contract's order."""
+        """Return why a new inbound call cannot be taken, whatever it offers."""
         if route is None:
             return Refusal.NO_ROUTE
         if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
             return Refusal.TRUNK_FULL
-        if not has_room(len(self._calls), self._config.sip.max_calls):
+        if not has_room(self._taken, self._config.sip.max_calls):
             return Refusal.CAPACITY
         if self._draining:
             return Refusal.DRAINING
@@ -286,8 +369,7 @@ class CallService:
         self._legs.refuse(session, sent, retry_after=10 if sent == 503 else None)
         event = ended_event(plan, verdict, wall=self._wall(), sip_status=sent)
         _log.info("call.refused", call_id=plan.call_id, trunk=plan.trunk, reason=verdict.reason)
-        _keep(self._ledger.append_record(fold(new_record(plan), event), event))
-        self._publish(event)
+        self._write_end(plan, event)
 
     # Plans.
 
@@ -393,25 +475,37 @@ class CallService:
 
     # Limits.
 
+    @property
+    def _taken(self) -> int:
+        return len(self._calls) + len(self._accepting)
+
     def _on_trunk(self, name: str) -> int:
-        return sum(1 for call in self._calls.values() if call.plan.trunk == name)
+        running = sum(1 for call in self._calls.values() if call.plan.trunk == name)
+        return running + sum(1 for trunk in self._accepting.values() if trunk == name)
 
     def _check_limits(self, trunk: TrunkConfig) -> None:
-        """Raise `OverLimit` until there is a queue to wait in (contract 6)."""
-        if not has_room(len(self._calls), self._config.sip.max_calls):
-            raise OverLimit("sip.max_calls is reached", retry_after=10)
+        """Raise `OverLimit` until there is a queue to wait in (contract 6).
+
+        `Unavailable` when the whole instance is full (contract 3: 503).
+        """
+        if not has_room(self._taken, self._config.sip.max_calls):
+            raise Unavailable("sip.max_calls is reached", retry_after=10)
         if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
             raise OverLimit(f"max_calls of trunk {trunk.name!r} is reached", retry_after=10)
-        rate = self._rates.get(trunk.name)
-        if rate is None:
-            burst = max(1, int(trunk.calls_per_second))
-            rate = self._rates[trunk.name] = Gcra(rate=trunk.calls_per_second, burst=burst, keys=1)
+        rate = self._rate_of(trunk)
         now = self._clock()
         if not rate.allow(trunk.name, now):
-            wait = max(1, round(rate.wait(trunk.name, now)))
             raise OverLimit(
-                f"calls_per_second of trunk {trunk.name!r} is reached", retry_after=wait
+                f"calls_per_second of trunk {trunk.name!r} is reached",
+                retry_after=max(1, math.ceil(rate.wait(trunk.name, now))),
             )
+
+    def _rate_of(self, trunk: TrunkConfig) -> Gcra:
+        wanted = trunk.name, trunk.calls_per_second
+        if wanted not in self._rates:
+            burst = max(1, int(trunk.calls_per_second))
+            self._rates[wanted] = Gcra(rate=trunk.calls_per_second, burst=burst, keys=1)
+        return self._rates[wanted]
 
     # Running.
 
@@ -436,6 +530,8 @@ class CallService:
         self._calls[plan.call_id] = call
         self._idle.clear()
         call.start()
+        if self._stopping:
+            call.post(Shutdown())
 
     def _on_dialled(self, call_id: str, session: SessionId) -> None:
         self._sessions[session] = call_id
@@ -449,7 +545,10 @@ class CallService:
         self._calls.pop(call.plan.call_id, None)
         for session in [s for s, call_id in self._sessions.items() if call_id == call.plan.call_id]:
             del self._sessions[session]
-        if not self._calls:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._calls and not self._accepting:
             self._idle.set()
 
     # The daemon's verbs.
@@ -457,7 +556,8 @@ class CallService:
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
-        self._rates.clear()
+        current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
+        self._rates = {key: rate for key, rate in self._rates.items() if key in current}
 
     @property
     def running(self) -> Collection[str]:
@@ -473,12 +573,15 @@ class CallService:
         self._draining = True
 
     def shut_down(self) -> None:
-        """End every call, with reason ``shutdown``."""
+        """End every call, with reason ``shutdown``; take no new ones."""
+        self._draining = self._stopping = True
         for call in list(self._calls.values()):
             call.post(Shutdown())
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the last call to end; False when *timeout* seconds pass first."""
+        if self._idle.is_set():
+            return True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:

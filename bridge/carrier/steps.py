@@ -46,6 +46,8 @@ class Invite(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring(Step):
+    """A 180 (or another 18x), then so long nothing."""
+
     seconds: float
     status: int = 180
 
@@ -75,6 +77,8 @@ class Talk(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tone(Step):
+    """A tone; ``seconds`` None: in the background, from here on."""
+
     hertz: int
     seconds: float | None
 
@@ -89,6 +93,8 @@ class Play(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Step):
+    """Do nothing; the call goes on."""
+
     seconds: float
 
 
@@ -113,6 +119,8 @@ class Hold(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Step):
+    """End a hold. ``late``: an offerless re-INVITE whose ACK carries the answer."""
+
     body: str = "offer"
     method: Method = "INVITE"
     late: bool = False
@@ -137,12 +145,16 @@ class Move(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dtmf(Step):
+    """Keys by RFC 4733, or by INFO."""
+
     digits: str
     info: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refuse(Step):
+    """A final refusal, with a Reason when ``cause`` (Q.850) is given."""
+
     status: int
     cause: int | None = None
 
@@ -156,27 +168,35 @@ class NoAnswer(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect(Step):
+    """A 3xx; ``to`` is a SIP URI, or a user at our own address."""
+
     status: int
     to: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(Step):
+    """401 or 407: go on when the next INVITE has the right credentials."""
+
     status: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseConnection(Step):
-    pass
+    """Close the call's connection; the call goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss(Step):
+    """Lose this share of what we send from here on."""
+
     percent: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jitter(Step):
+    """Delay each packet we send by chance, at most so long."""
+
     seconds: float
 
 
@@ -203,11 +223,15 @@ class Refer(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Step):
+    """Give up our unanswered call."""
+
     after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hangup(Step):
+    """BYE, with a Reason when ``cause`` (Q.850) is given."""
+
     new_connection: bool = False
     cause: int | None = None
 
@@ -250,11 +274,15 @@ class ExpectSilence(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectRtp(Step):
+    """Any RTP packet."""
+
     within: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectDtmf(Step):
+    """These keys next, each once, by RFC 4733 or INFO."""
+
     digits: str
     within: float
 

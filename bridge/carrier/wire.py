@@ -71,10 +71,12 @@ class Stream(asyncio.Protocol):
                 self.send(b"\r\n")
 
     def send(self, data: bytes) -> None:
+        """Write *data*; dropped when the connection is closed."""
         if self._transport is not None and not self.closed:
             self._transport.write(data)
 
     def close(self) -> None:
+        """Close after what was written."""
         self.closed = True
         if self._transport is not None:
             self._transport.close()

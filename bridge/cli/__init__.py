@@ -1,1 +1,1 @@
-
+"""The command line (contract 2): one module per verb."""

@@ -13,9 +13,12 @@ from bridge.cli.options import JsonOption
 HELP = """A carrier to develop against: answers or dials by a script, prints what it saw as
 JSON lines, exits 1 when an expectation fails.
 
+\b
 Script: answer after 2s; talk 5s; hold sendonly 3s; resume; dtmf 12#; hangup
 
-Example: trunkbridge carrier --dial sip:+918047361000@127.0.0.1:5070 --script "talk 5s; hangup"
+\b
+Example:
+  trunkbridge carrier --dial sip:+918047361000@127.0.0.1:5070 --script "talk 5s; hangup"
 """
 
 

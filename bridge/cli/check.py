@@ -6,13 +6,21 @@ from typing import Any
 
 import typer
 
-from bridge.cli.options import ConfigOption, JsonOption, complain, load_or_exit, show_json
-from bridge.config import not_yet
+from bridge.cli.options import (
+    WRONG_USAGE,
+    ConfigOption,
+    JsonOption,
+    complain,
+    load_or_exit,
+    show_json,
+)
+from bridge.config import cannot_start, not_yet
 
 HELP = """Validate the configuration and print the effective settings, secrets masked.
 
-Exits 2 with one line per error.
+Exits 2 with one line per error, also for what this version cannot start with.
 
+\b
 Example: trunkbridge check --config /etc/trunkbridge/trunkbridge.toml
 """
 
@@ -27,6 +35,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             typer.echo(line)
     for line in not_yet(settings):
         complain(f"{path or 'environment'}:{line}")
+    if cannot_start(settings):
+        raise typer.Exit(WRONG_USAGE)
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.options import fail
+from bridge.cli.options import JsonOption, fail
 from bridge.errors import BridgeError
 
 HELP = """Start a livekit-server, the bridge, a demo agent and the built-in carrier, place one
 inbound and one outbound call with a hold and a resume, print both timelines, and stay up.
 
+\b
 Example: trunkbridge demo --once
 """
 
@@ -25,11 +26,12 @@ def demo(
     folder: Annotated[
         Path, typer.Option(help="Where configuration, journal and logs of the demo go.")
     ] = Path(".cache/demo"),
+    as_json: JsonOption = False,
 ) -> None:
     from bridge.demo.play import Play, choose_addresses  # late: slow to import
 
     async def play() -> bool:
-        return await Play(choose_addresses(once=once), folder).run(once=once)
+        return await Play(choose_addresses(once=once), folder, as_json=as_json).run(once=once)
 
     try:
         worked = asyncio.run(play())

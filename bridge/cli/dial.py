@@ -15,7 +15,9 @@ HELP = """Dial a number through a running daemon.
 
 Exits 0 when the call was accepted (with --wait: when it was answered and completed).
 
-Example: trunkbridge dial --to +919876543210 --trunk exotel-mumbai --agent support --wait
+\b
+Example:
+  trunkbridge dial --to +919876543210 --trunk exotel-mumbai --agent support --wait
 """
 
 

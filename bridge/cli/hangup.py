@@ -12,6 +12,7 @@ from trunkbridge.client import ApiError, Client
 
 HELP = """Hang up a call of a running daemon (CANCEL before its answer).
 
+\b
 Example: trunkbridge hangup 5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11
 """
 

@@ -6,10 +6,11 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
-from bridge.config import Config, ConfigError, find_config, load
+from bridge.config import Config, ConfigError, HttpConfig, find_config, is_loopback, load
 from trunkbridge.client import Client
 
 FAILED = 1
@@ -60,16 +61,28 @@ def load_or_exit(config: str | None) -> tuple[Config, Path | None]:
 
 def client_of(url: str | None, config: str | None) -> Client:
     """Return a client of the daemon that --url, the environment or [http] names."""
-    url = url or os.environ.get("TRUNKBRIDGE_URL")
-    key = os.environ.get("TRUNKBRIDGE_API_KEY")
-    if url is None or key is None:
-        path = find_config(config)
-        settings = load_or_exit(config)[0] if path is not None and path.is_file() else Config()
-        if key is None and settings.http.key:
-            key = settings.http.key[0].key.get_secret_value()
-        host = settings.http.host
-        if host in ("0.0.0.0", "::"):  # noqa: S104 (a comparison)
-            host = "127.0.0.1"
-        host = f"[{host}]" if ":" in host else host
-        url = url or f"http://{host}:{settings.http.port}"
-    return Client(url, key)
+    url = url or os.environ.get("TRUNKBRIDGE_URL") or None
+    key = os.environ.get("TRUNKBRIDGE_API_KEY") or None
+    if url is None or (key is None and (config is not None or _is_here(url))):
+        http = load_or_exit(config)[0].http
+        if key is None and http.key:
+            key = http.key[0].key.get_secret_value()
+        url = url or _url_of(http)
+    try:
+        return Client(url, key)
+    except ValueError as failure:
+        fail(f"--url: {failure}", WRONG_USAGE)
+
+
+def _is_here(url: str) -> bool:
+    """Whether the config of this machine may be meant: its key goes nowhere else unasked."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return is_loopback(host)
+
+
+def _url_of(http: HttpConfig) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{http.port}"

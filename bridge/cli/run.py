@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from bridge.cli.options import WRONG_USAGE, ConfigOption, fail, load_or_exit
+from bridge.cli.options import WRONG_USAGE, ConfigOption, JsonOption, fail, load_or_exit
 from bridge.config import Config, ConfigError, cannot_start
 from bridge.daemon import Daemon
 from bridge.errors import BridgeError
@@ -18,20 +18,22 @@ from bridge.observe import logs
 HELP = """Run the daemon.
 
 SIGTERM drains (no new calls, running ones go on up to drain_timeout), then hangs up; a
-second signal hangs up at once. SIGHUP re-reads the configuration.
+second signal hangs up at once. SIGHUP re-reads the configuration. --json logs JSON lines,
+whatever [log] says.
 
+\b
 Example: trunkbridge run --config /etc/trunkbridge/trunkbridge.toml
 """
 
 _log = structlog.get_logger(__name__)
 
 
-def run(config: ConfigOption = None) -> None:
+def run(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     settings, path = load_or_exit(config)
     blockers = cannot_start(settings)
     if blockers:
         fail("\n".join(f"{path or 'environment'}:{line}" for line in blockers), WRONG_USAGE)
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, "json" if as_json else settings.log.format)
     uvloop.install()
     try:
         asyncio.run(_run(settings, path))
@@ -42,8 +44,8 @@ def run(config: ConfigOption = None) -> None:
 async def _run(settings: Config, path: Path | None) -> None:
     daemon = Daemon(settings, path=path)
     signals = Signals(daemon)
+    signals.install()  # before the start, so that a signal during it stops in order
     await daemon.start()
-    signals.install()
     await signals.until_told_to_stop()
     daemon.drain()
     await signals.until_drained(settings.daemon.drain_timeout)
@@ -88,3 +90,4 @@ class Signals:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -149,7 +150,14 @@ async def entrypoint(ctx: JobContext) -> None:
 
 async def serve(name: str) -> None:
     """Run the worker until it is told to stop."""
-    server = AgentServer(num_idle_processes=2, host="127.0.0.1", port=0, log_level="WARN")
+    server = AgentServer(
+        num_idle_processes=2,
+        host="127.0.0.1",
+        port=0,
+        log_level="WARN",
+        # A worker on a busy machine takes no jobs; this one is the only one there is.
+        load_threshold=math.inf,
+    )
     server.rtc_session(entrypoint, agent_name=name)
     server.on("worker_registered", lambda *_: note("ready"))
     await server.run()

@@ -125,11 +125,15 @@ trunk = "carrier"
 
 
 class Play:
-    """Runs the demo in *folder*; `run` returns whether both calls did what they should."""
+    """Runs the demo in *folder*; `run` returns whether both calls did what they should.
 
-    def __init__(self, at: Addresses, folder: Path) -> None:
+    With *as_json* the timelines are JSON lines on standard output.
+    """
+
+    def __init__(self, at: Addresses, folder: Path, *, as_json: bool = False) -> None:
         self._at = at
         self._folder = folder
+        self._as_json = as_json
         self._programs = Programs(folder)
         self._agent_ready = asyncio.Event()
         self._calls: dict[str, Seen] = {}
@@ -152,11 +156,15 @@ class Play:
         finally:
             await self._programs.stop()
 
+    def _say(self, text: str) -> None:
+        """Print *text* for a person; with JSON on standard output, beside it."""
+        typer.echo(text, err=self._as_json)
+
     async def _start_programs(self) -> None:
         at = self._at
         greeting = self._folder / "greeting.wav"
         await asyncio.to_thread(make_greeting, greeting, GREETING)
-        typer.echo(f"livekit-server on {at.livekit_url}")
+        self._say(f"livekit-server on {at.livekit_url}")
         config = livekit_config(at.livekit, at.livekit_tcp, at.livekit_udp)
         await self._programs.start("livekit", [livekit_server(), "--config-body", config])
         await answers(f"http://127.0.0.1:{at.livekit}/", self._programs)
@@ -175,12 +183,12 @@ class Play:
             on_line=self._on_agent_line,
         )
         await answers(f"{at.http_url}/readyz", self._programs)
-        typer.echo(f"bridge on {at.http_url}, SIP on 127.0.0.1:{at.sip} (TCP and UDP)")
+        self._say(f"bridge on {at.http_url}, SIP on 127.0.0.1:{at.sip} (TCP and UDP)")
         try:
             await asyncio.wait_for(self._agent_ready.wait(), 40)
         except TimeoutError:
             raise BridgeError(f"the agent did not register, see {self._folder}/agent.log") from None
-        typer.echo(f"agent {AGENT!r} registered; carrier on 127.0.0.1:{at.carrier}")
+        self._say(f"agent {AGENT!r} registered; carrier on 127.0.0.1:{at.carrier}")
 
     def _on_agent_line(self, line: str) -> None:
         try:
@@ -199,20 +207,20 @@ class Play:
             self._early.setdefault(call_id, []).append(note)
 
     async def _both_calls(self, carrier: Carrier, client: Client) -> bool:
-        typer.echo("\nInbound: the carrier calls the bridge.")
+        self._say("\nInbound: the carrier calls the bridge.")
         inbound = await self._inbound(carrier, client)
-        typer.echo("\nOutbound: the API dials, the carrier answers.")
+        self._say("\nOutbound: the API dials, the carrier answers.")
         outbound = await self._outbound(carrier, client)
-        typer.echo("")
+        self._say("")
         worked = True
         for seen in (inbound, outbound):
             faults = seen.faults()
             worked = worked and not faults
-            typer.echo(f"{seen.label}: {'; '.join(faults) if faults else 'as it should be'}")
+            seen.conclude()
         return worked
 
     async def _inbound(self, carrier: Carrier, client: Client) -> Seen:
-        seen = Seen(label="inbound")
+        seen = Seen(label="inbound", as_json=self._as_json)
         known = set(self._calls)
         target = f"sip:{NUMBER}@127.0.0.1:{self._at.sip};transport=tcp"
         call = asyncio.create_task(carrier.call(target, INBOUND, from_=CALLER))
@@ -223,7 +231,7 @@ class Play:
         return seen
 
     async def _outbound(self, carrier: Carrier, client: Client) -> Seen:
-        seen = Seen(label="outbound")
+        seen = Seen(label="outbound", as_json=self._as_json)
         before = len(carrier.reports)
         call = await client.dial(CALLEE, workflow_slug="demo")
         follow = asyncio.create_task(self._follow(client, call.id, seen))
@@ -253,7 +261,7 @@ class Play:
     async def _stay(self, client: Client) -> None:
         """Stay up until Ctrl-C; show calls that come in."""
         at = self._at
-        typer.echo(
+        self._say(
             f"\nStaying up. Page: {at.http_url}/\n"
             f"Call the agent from a softphone: sip:{NUMBER}@127.0.0.1:{at.sip} (TCP or UDP)\n"
             f"Dial through the API: trunkbridge dial --url {at.http_url} --to {CALLEE} "
@@ -269,7 +277,7 @@ class Play:
             with contextlib.suppress(ApiError):
                 for call in await client.active():
                     if call["id"] not in self._calls:
-                        seen = Seen(label=call["direction"])
+                        seen = Seen(label=call["direction"], as_json=self._as_json)
                         watching.add(asyncio.create_task(self._follow(client, call["id"], seen)))
                         await asyncio.sleep(0)
             with contextlib.suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Seen:
     """What was seen of one call."""
 
     label: str
+    as_json: bool = False
     events: list[Mapping[str, Any]] = field(default_factory=list)
     agent: list[str] = field(default_factory=list)
     carrier: str | None = None  # what the carrier says went wrong
@@ -28,16 +30,33 @@ class Seen:
     def bridge_says(self, event: Mapping[str, Any]) -> None:
         """Note and print an event of the bridge."""
         self.events.append(event)
+        if self.as_json:
+            self._show_json(**event)
+            return
         typer.echo(f"  {self.label:<9}{'bridge':<8}{line_of(event)}")
 
     def agent_says(self, note: Mapping[str, Any]) -> None:
         """Note and print what the agent did."""
         self.agent.append(str(note["agent"]))
+        if self.as_json:
+            self._show_json(**note)
+            return
         stamp = datetime.fromtimestamp(float(note.get("at", time.time())), UTC)
         typer.echo(
             f"  {self.label:<9}{'agent':<8}{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d}"
             f"      {note['agent']}"
         )
+
+    def conclude(self) -> None:
+        """Print whether the call did what it should."""
+        faults = self.faults()
+        if self.as_json:
+            self._show_json(faults=faults)
+        else:
+            typer.echo(f"{self.label}: {'; '.join(faults) if faults else 'as it should be'}")
+
+    def _show_json(self, **fields: Any) -> None:
+        typer.echo(json.dumps({"call": self.label, **fields}, ensure_ascii=False))
 
     def faults(self) -> list[str]:
         """Return what is not as it should be: empty when the call did what it should."""

@@ -1,1 +1,1 @@
-
+"""What the daemon says about itself: logs, and the loop's lateness."""

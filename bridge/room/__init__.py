@@ -1,1 +1,1 @@
-
+"""The LiveKit room: the seam, the convention (contract 4), and the SDK behind them."""

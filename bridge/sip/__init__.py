@@ -1,1 +1,1 @@
-
+"""The SIP core, pure: bytes and `now` in, outputs out. `endpoint` is its front door."""

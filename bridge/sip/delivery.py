@@ -53,12 +53,14 @@ class Repeat:
     """A request whose flow died before it was answered.
 
     The same peer is sent the same branch, which a retransmission would have;
-    another one a new branch (RFC 3263 4.3).
+    another one a new branch (RFC 3263 4.3). ``spent`` is the flow on which nothing
+    came back in time; 0 when it died.
     """
 
     letter: Letter
     key: TransactionKey
     peer: tuple[str, tuple[str, int]]
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -389,9 +389,9 @@ class Endpoint:
             case _:
                 pass
 
-    def on_timeout(self, client: Client, now: float) -> None:
+    def on_timeout(self, errand: Errand, now: float) -> None:
         """Nobody answered a request of ours."""
-        self._unanswered(client.letter.errand, now, timed_out=True)
+        self._unanswered(errand, now, timed_out=True)
 
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """A request of ours could not be sent."""

@@ -107,6 +107,9 @@ class TransactionLayer:
         if ack.on_its_way:
             return
         if ack.data and ack.flow is not None and self.courier.is_alive(ack.flow):
+            if flow.reliable and flow.remote[0] == ack.flow.remote[0]:
+                # The peer has moved: its old connection may be half dead.
+                ack.flow = flow
             self.courier.write(ack.flow, ack.data)
         elif ack.data:
             hops = (FlowHop(flow), *ack.hops)
@@ -125,7 +128,7 @@ class TransactionLayer:
         """Forget a transaction of ours."""
         if self.clients.get(client.key) is client:
             del self.clients[client.key]
-        self.agenda.set(("client", client.key), None)
+            self.agenda.set(("client", client.key), None)
 
     def receive_response(self, response: Response, flow: Flow, now: float) -> None:
         """Give a response to its transaction; a stray one is dropped."""
@@ -213,7 +216,7 @@ class TransactionLayer:
                 case TxPass(message) if isinstance(message, Response):
                     self.user.on_response(client, message, flow, now)
                 case TxTimeout():
-                    self.user.on_timeout(client, now)
+                    self._timed_out(client, now)
                 case TxTransportError():
                     self.user.on_unreachable(client.letter.errand, now)
                 case TxDone():
@@ -224,6 +227,16 @@ class TransactionLayer:
                     assert_never(output)
         if self.clients.get(client.key) is client:
             self.agenda.set(("client", client.key), client.machine.next_deadline())
+
+    def _timed_out(self, client: Client, now: float) -> None:
+        """Tell that nobody answered; in a dialog, after another connection was tried.
+
+        RFC 3263 4.3: a time-out is a failure, upon which the next element is tried.
+        """
+        if client.hops and client.may_be_half_dead:
+            self._repeat(client, now, spent=client.flow.id)
+        else:
+            self.user.on_timeout(client.letter.errand, now)
 
     def _send_by(self, client: Client, data: bytes, now: float) -> None:
         """Write what a client machine sends: a retransmission, or the ACK of a refusal."""
@@ -278,11 +291,11 @@ class TransactionLayer:
         if not self.servers_on[server.flow.id]:
             del self.servers_on[server.flow.id]
 
-    def _repeat(self, client: Client, now: float) -> None:
+    def _repeat(self, client: Client, now: float, *, spent: int = 0) -> None:
         """Send an unanswered request again by the hops that are left."""
         self.drop_client(client)
         peer = (client.flow.transport, client.flow.remote)
-        payload = Repeat(letter=client.letter, key=client.key, peer=peer)
+        payload = Repeat(letter=client.letter, key=client.key, peer=peer, spent=spent)
         self.courier.dispatch(payload, client.letter.trunk, client.hops, now)
 
     # What the courier tells (`Recipient`)
@@ -297,6 +310,8 @@ class TransactionLayer:
                 self._deliver_reply(key, flow)
             case Letter():
                 self._begin_client(payload, new_branch(self.tokens()), delivery, flow, now)
+            case Repeat() if payload.spent == flow.id:
+                self.user.on_timeout(payload.letter.errand, now)
             case Repeat():
                 same = (flow.transport, flow.remote) == payload.peer
                 branch = payload.key[0] if same else new_branch(self.tokens())
@@ -312,6 +327,8 @@ class TransactionLayer:
         match payload:
             case Letter(errand=errand):
                 self.user.on_unreachable(errand, now)
+            case Repeat(letter=letter) if payload.spent:
+                self.user.on_timeout(letter.errand, now)
             case Repeat(letter=letter):
                 self.user.on_unreachable(letter.errand, now)
             case Reply(key):
@@ -379,6 +396,7 @@ class TransactionLayer:
             letter=letter,
             flow=flow,
             hops=_hops_left(delivery, flow),
+            repeated=isinstance(delivery.payload, Repeat),
         )
         self.clients[client.key] = client
         self.user.on_sent(client, now)

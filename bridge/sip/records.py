@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.sip.delivery import Errand, Letter
+from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
 from bridge.sip.target import Hop
 from bridge.sip.transaction import (
+    TIMER_C,
     InviteClient,
     InviteServer,
     NonInviteClient,
@@ -41,6 +42,7 @@ class Client:
 
     ``hops`` are those left when the flow fails. ``status`` is that of the last
     response, 0 for none. ``acks`` by To tag: an INVITE may bring several 2xx.
+    ``repeated``: it was sent before, by another flow.
     """
 
     key: TransactionKey
@@ -50,6 +52,22 @@ class Client:
     hops: list[Hop]
     status: int = 0
     acks: dict[str, SentAck] = field(default_factory=dict)
+    repeated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.letter.errand.purpose is Purpose.REINVITE and isinstance(
+            self.machine, InviteClient
+        ):
+            self.machine.proceeding_limit = TIMER_C
+
+    @property
+    def may_be_half_dead(self) -> bool:
+        """Whether no answer may mean that the connection, not the peer, is gone.
+
+        One that a NAT has forgotten takes bytes and says nothing.
+        """
+        in_dialog = self.letter.errand.purpose in (Purpose.REINVITE, Purpose.BYE, Purpose.PROBE)
+        return in_dialog and self.flow.reliable and self.status == 0 and not self.repeated
 
     @property
     def awaits_first_answer(self) -> bool:
@@ -90,8 +108,8 @@ class TransactionUser(Protocol):
     def on_response(self, client: Client, response: Response, flow: Flow, now: float) -> None:
         """A response came by *flow*."""
 
-    def on_timeout(self, client: Client, now: float) -> None:
-        """Timer B or F: nobody answered."""
+    def on_timeout(self, errand: Errand, now: float) -> None:
+        """Timer B, C or F: nobody answered."""
 
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """The request could not be sent, anywhere."""

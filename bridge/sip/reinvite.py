@@ -156,6 +156,8 @@ class ReofferCore:
         if tag in client.acks:
             self.layer.acknowledge_again(client, tag, flow, now)
             return True
+        if client.acks:
+            return True  # a request in a dialog has one answer; another tag is no fork of it
         if session is None or session.dialog is None:
             letter = Letter(
                 request=_ack_of(client.letter.request, cseq),

@@ -125,6 +125,7 @@ class Writer:
                 )
                 for tag, ack in client.acks.items()
             ),
+            repeated=client.repeated,
         )
 
     def server(self, server: Server) -> ServerSnapshot:
@@ -252,6 +253,7 @@ class Reader:
                 )
                 for ack in kept.acks
             },
+            repeated=kept.repeated,
         )
 
     def server(self, kept: ServerSnapshot, layer: TransactionLayer) -> Server:
@@ -420,6 +422,7 @@ def _payload(payload: Payload) -> PayloadSnapshot:
                 letter=_letter(payload.letter),
                 key=payload.key,
                 peer=payload.peer,
+                spent=payload.spent,
             )
         case Acknowledgement():
             return PayloadSnapshot(
@@ -440,5 +443,5 @@ def _live_payload(kept: PayloadSnapshot) -> Payload:
     if kept.kind == "ack":
         return Acknowledgement(letter=letter, key=kept.key, tag=kept.tag)
     if kept.peer is not None:
-        return Repeat(letter=letter, key=kept.key, peer=kept.peer)
+        return Repeat(letter=letter, key=kept.key, peer=kept.peer, spent=kept.spent)
     return letter

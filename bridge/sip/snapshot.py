@@ -133,6 +133,7 @@ class ClientSnapshot:
     hops: tuple[Hop, ...]
     status: int
     acks: tuple[AckSnapshot, ...]
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,7 @@ class PayloadSnapshot:
     letter: LetterSnapshot | None = None
     key: TransactionKey = ()
     peer: tuple[str, tuple[str, int]] | None = None
+    spent: int = 0
     tag: str = ""
     data: bytes = b""
 

@@ -24,6 +24,9 @@ MAX_FORWARDS = "70"
 # RFC 3261 17.1.1.2: "The client transaction SHOULD start timer D when it enters the
 # "Completed" state, with a value of at least 32 seconds for unreliable transports".
 TIMER_D = 32.0
+# RFC 3261 16.6: Timer C "MUST be larger than 3 minutes". Proxies keep it for every INVITE; we
+# for our re-INVITEs, whose answer nobody has to be called to the phone for.
+TIMER_C = 185.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Transaction(ABC):
 
     kind: ClassVar[str]
     retransmission: ClassVar[str]  # the letter of the timer that sends again
-    failure: ClassVar[str]  # the letter of the timer that gives up; the others just end
+    failure: ClassVar[str]  # the letters of timers that give up; the others just end
 
     __slots__ = ("_deadlines", "_interval", "flow", "request", "state", "timers")
 
@@ -151,7 +154,8 @@ class Transaction(ABC):
         due = [letter for letter, at in self._deadlines.items() if at <= now]
         ending = [letter for letter in due if letter != self.retransmission]
         if ending:
-            return self._terminate(*([TxTimeout()] if self.failure in ending else []))
+            gives_up = any(letter in self.failure for letter in ending)
+            return self._terminate(*([TxTimeout()] if gives_up else []))
         if not due:
             return []
         self._interval = self._longer()
@@ -256,11 +260,11 @@ class ClientTransaction(Transaction):
         if not isinstance(message, Response):
             return []
         if message.status < 200:
-            return self._provisional(message)
+            return self._provisional(message, now)
         return self._final(message, now)
 
     @abstractmethod
-    def _provisional(self, response: Response) -> list[TxOutput]: ...
+    def _provisional(self, response: Response, now: float) -> list[TxOutput]: ...
 
     @abstractmethod
     def _final(self, response: Response, now: float) -> list[TxOutput]: ...
@@ -277,9 +281,17 @@ class InviteClient(ClientTransaction):
 
     kind = "invite-client"
     retransmission = "A"
-    failure = "B"
+    failure = "BC"
 
-    __slots__ = ()
+    __slots__ = ("proceeding_limit",)
+
+    def __init__(
+        self, request: Request, flow: Flow, now: float, timers: Timers = DEFAULT_TIMERS
+    ) -> None:
+        super().__init__(request, flow, now, timers)
+        # Seconds from a provisional response to the next or the final one (Timer C). None for
+        # a phone that rings: how long it may is the session's to say.
+        self.proceeding_limit: float | None = None
 
     def _start(self, now: float) -> list[TxOutput]:
         self._enter(State.CALLING, b=now + self.timers.patience)
@@ -287,14 +299,16 @@ class InviteClient(ClientTransaction):
             self._deadlines["A"] = now + self._interval
         return [TxSend(self._wire)]
 
-    def _provisional(self, response: Response) -> list[TxOutput]:
+    def _provisional(self, response: Response, now: float) -> list[TxOutput]:
         if self.state not in (State.CALLING, State.PROCEEDING):
             return []
         # RFC 3261 17.1.1.2: "If the client transaction receives a provisional response while
         # in the "Calling" state, it transitions to the "Proceeding" state. In the
         # "Proceeding" state, the client transaction SHOULD NOT retransmit the request any
-        # longer." No timer runs there: how long it may ring is the session's to say.
+        # longer."
         self._enter(State.PROCEEDING)
+        if self.proceeding_limit is not None:
+            self._deadlines["C"] = now + self.proceeding_limit
         return [TxPass(response)]
 
     def _final(self, response: Response, now: float) -> list[TxOutput]:
@@ -342,7 +356,8 @@ class NonInviteClient(ClientTransaction):
             self._deadlines["E"] = now + self._interval
         return [TxSend(self._wire)]
 
-    def _provisional(self, response: Response) -> list[TxOutput]:
+    def _provisional(self, response: Response, now: float) -> list[TxOutput]:
+        del now
         if self.state not in (State.TRYING, State.PROCEEDING):
             return []
         self.state = State.PROCEEDING  # Timers E and F go on

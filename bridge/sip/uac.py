@@ -213,6 +213,8 @@ class CallerCore:
             # RFC 3261 13.2.2.4: the ACK "MUST be passed to the client transport every time
             # a retransmission of the 2xx final response that triggered the ACK arrives."
             self.layer.acknowledge_again(client, tag, flow, now)
+        elif len(client.acks) >= MAX_EARLY:
+            return  # no proxy forks so wide: each would cost a session, an ACK and a BYE
         elif session is None or session.phase is not Phase.INVITED:
             self._end_fork(client, response, flow, now)
         else:

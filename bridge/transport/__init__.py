@@ -1,1 +1,1 @@
-
+"""Sockets and DNS for SIP; no protocol decision is made here."""

@@ -1,1 +1,1 @@
-
+"""What differs between carriers, as data; numbers, routes and admission. Pure."""

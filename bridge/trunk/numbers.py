@@ -181,7 +181,11 @@ def _addresses(request: Request, name: str) -> list[NameAddr]:
 
 
 def _user(uri: SipUri | TelUri | OtherUri) -> str:
-    """The user part as text: unescaped, without telephone parameters, never with controls."""
+    """The user part as text: unescaped, without telephone parameters.
+
+    Never with what cannot be shown or written as UTF-8 (controls, lone surrogates): it
+    goes into events, attributes and identities.
+    """
     match uri:
         case SipUri():
             text = uri.user or ""
@@ -191,7 +195,7 @@ def _user(uri: SipUri | TelUri | OtherUri) -> str:
             return ""
     plain = unquote(text, errors="replace")
     if not plain.isprintable():
-        plain = text
+        plain = "".join(char for char in text if char.isprintable())
     # RFC 3261 19.1.6: a telephone-subscriber carries its parameters in the user part.
     number, semicolon, _ = plain.partition(";")
     if semicolon and _DIALABLE.fullmatch(number):

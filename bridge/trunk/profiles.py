@@ -1,7 +1,7 @@
 """What is known of each kind of carrier: defaults for a trunk, as data.
 
 A profile only sets defaults of contract section 3; whatever the file says wins.
-Sources: docs/reference of each carrier as collected in the project's carrier notes.
+The values are what each carrier documents for its trunks.
 """
 
 from __future__ import annotations

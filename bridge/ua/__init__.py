@@ -1,1 +1,1 @@
-
+"""The only driver of the SIP core, and the tap on its messages."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from bridge.carrier.carrier import Carrier
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
+    Bridge,
     Desk,
     agent_number,
     now_number,
     room_of,
+    until,
 )
 from tests.system.test_survival import fine, inbound, the_call
 
@@ -66,9 +71,14 @@ async def test_a_full_trunk_refuses_with_486_and_a_full_bridge_with_503(desk: De
         fine(refused)
         await leg.run("hangup")
         fine(leg)
-        again = await carrier.dial(bridge.sip_uri(now_number()), fresh=True)
-        await again.run("expect status 200 within 5s; hangup")
-        fine(again)
+        await until(partial(_accepted, carrier, bridge), "a call fits again", poll=0.2)
+
+
+async def _accepted(carrier: Carrier, bridge: Bridge) -> bool:
+    """Tell whether a call is answered now; a line is free a moment after its call's end."""
+    leg = await carrier.dial(bridge.sip_uri(now_number()), fresh=True)
+    await leg.run("expect status 200 within 5s; hangup")
+    return leg.report.failed is None
 
 
 async def test_a_call_over_udp_is_heard_both_ways_and_held(desk: Desk) -> None:
@@ -104,11 +114,7 @@ async def test_a_call_that_begins_held_says_so_right_after_the_answer(
     fine(leg)
     held = await agent.event("call_hold")
     assert held["direction"] == body
-    assert [event["event"] for event in agent.events] == [
-        "call_ringing",
-        "call_answered",
-        "call_hold",
-    ]
+    assert [event["event"] for event in agent.events] == ["call_answered", "call_hold"]
     await agent.is_muted(True)
     await leg.run(f"resume; expect audio {AGENT_HERTZ} within 2s")
     fine(leg)
@@ -147,7 +153,7 @@ async def test_what_changes_nothing_publishes_nothing_and_what_cannot_be_is_refu
 
 async def test_a_call_that_falls_silent_without_a_hold_is_dropped(desk: Desk) -> None:
     carrier = await desk.carrier()
-    bridge = await desk.bridge(carrier, trunk={"media_timeout": 2})
+    bridge = await desk.bridge(carrier, trunk={"media_timeout": 2, "media_timeout_initial": 2})
     leg, agent = await inbound(desk, bridge, carrier)
     call_id = await the_call(agent)
     await leg.run("rtp off; expect hangup within 8s")

@@ -99,7 +99,8 @@ async def test_every_hold_dialect_is_answered_published_once_and_resumed(
     desk: Desk, rows: list[Row]
 ) -> None:
     carrier = await desk.carrier()
-    bridge = await desk.bridge(carrier, trunk={"media_timeout": MEDIA_TIMEOUT})
+    timeouts = {"media_timeout": MEDIA_TIMEOUT, "media_timeout_initial": MEDIA_TIMEOUT}
+    bridge = await desk.bridge(carrier, trunk=timeouts)
     calls = [await _connected(desk, bridge, carrier, row) for row in rows]
     results = await asyncio.gather(
         *(_hold_and_resume(row, *call) for row, call in zip(rows, calls, strict=True)),

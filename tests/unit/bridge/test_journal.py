@@ -73,3 +73,40 @@ def test_a_folder_that_cannot_hold_a_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="file"):
         Journal(tmp_path / "file" / "j.db", instance="a")
+
+
+async def test_an_entry_that_is_no_json_costs_no_other_entry(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    futures = [
+        journal.append([entry("good", 1)]),
+        journal.append([entry("bad", 1, text="half a pair: \ud800")]),
+        journal.append([entry("worse", 1, text=object())]),
+        journal.append([entry("good", 2)]),
+    ]
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(result) for result in results] == [
+        type(None),
+        JournalError,
+        JournalError,
+        type(None),
+    ]
+    assert len(journal.events("good")) == 2
+    assert journal.record("bad") is None
+    assert journal.writable
+    journal.close()
+
+
+async def test_a_disk_that_comes_back_is_noticed_without_a_call(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    blocker = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    blocker.execute("alter table events rename to gone")
+    with pytest.raises(JournalError):
+        await journal.append([entry("c1", 1)])
+    assert not journal.writable
+    blocker.execute("alter table gone rename to events")
+    blocker.close()
+    async with asyncio.timeout(10):
+        while not journal.writable:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # polling another thread: there is nothing to wait on
+    assert journal.open_calls() == []
+    journal.close()

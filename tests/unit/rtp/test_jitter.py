@@ -146,3 +146,38 @@ def test_a_late_packet_into_a_hole_half_concealed_is_played_from_where_it_counts
     assert buffer.pull(SAMPLES, 0.09) == long[:320]
     assert buffer.pull(SAMPLES, 0.11) == long[:320]
     assert buffer.pull(SAMPLES, 0.13) == frame(3)
+
+
+def test_packets_longer_than_the_target_survive_an_overflow_while_filling() -> None:
+    # 60 ms packets while nobody pulls: over the limit, and no number of them is the target.
+    buffer = JitterBuffer(target_ms=40, limit_ms=200)
+    for number in range(4):
+        buffer.put(number, number * 480, b"\1\0" * 480, 0.06 * number)
+    assert buffer.shed == 3
+    assert buffer.pull(SAMPLES, 0.3) == b"\1\0" * SAMPLES
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-2, 6),  # step of the sequence number
+            st.sampled_from([0, 80, 160, 480, 1600]),  # samples
+            st.sampled_from([0.0, 0.02, 0.06, 0.5]),  # seconds
+            st.sampled_from([0, 0, 80, 160, 240]),  # samples pulled
+        ),
+        max_size=60,
+    )
+)
+def test_any_packets_give_whole_frames_and_a_bounded_buffer(
+    steps: list[tuple[int, int, float, int]],
+) -> None:
+    buffer = JitterBuffer()
+    sequence, now = 100, 0.0
+    for step, length, pause, pulled in steps:
+        sequence, now = sequence + step, now + pause
+        buffer.put(sequence, sequence * 160 & 0xFFFFFFFF, bytes(2 * length), now)
+        assert buffer.depth_ms <= 400
+        if pulled:
+            frame_ = buffer.pull(pulled, now)
+            assert frame_ is None or len(frame_) == 2 * pulled

@@ -179,6 +179,15 @@ def test_no_header_breaks_the_numbers(text: str) -> None:
     assert caller_number(request, plan()).number
 
 
+@pytest.mark.parametrize("user", ["wats\u2028n", "\udcff12", "%0A", "%FF", "a\x85b", "\u202e7"])
+def test_a_number_can_always_be_shown_and_written_as_utf8(user: str) -> None:
+    request = invite(f"sip:{user}@h", From=f"<sip:{user}@h>;tag=1", To=f"<sip:{user}@h>")
+    for found in (called_number(request, plan()), caller_number(request, plan())):
+        for text in (found.number, found.received):
+            text.encode("utf-8")
+            assert text.isprintable()
+
+
 NUMBER = Number(received="09876543210", number="+919876543210")
 
 

@@ -1,0 +1,105 @@
+"""The same request once: ``Idempotency-Key`` (contract 6).
+
+Keys and bodies are kept as digests, in the journal, in the same transaction as the
+call's first record: after a restart there is a call for every key, and no second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from bridge.call.requests import Accepted, BadRequest, DialRequest, Unavailable
+from bridge.errors import BridgeError
+
+LIFETIME: Final = 24 * 3600.0  # seconds a key counts
+FIELD: Final = "Idempotency-Key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A key, the body it came with and the answer it got. ``at`` is wall time."""
+
+    key_digest: str
+    body_digest: str
+    at: float
+    answer: dict[str, Any]
+
+
+class ClaimArchive(Protocol):
+    """The claims on disk."""
+
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return the claim made at *since* or later, or None."""
+
+
+Act = Callable[[Callable[[Accepted], Claim]], Awaitable[Accepted]]
+"""Does the request; makes the claim to be stored out of its answer."""
+
+
+class Once:
+    """Runs each keyed request once; those that come meanwhile get its answer or its failure."""
+
+    def __init__(self, archive: ClaimArchive, wall: Callable[[], float]) -> None:
+        self._archive = archive
+        self._wall = wall
+        self._running: dict[str, tuple[str, asyncio.Future[Accepted]]] = {}
+
+    async def run(self, key: str, request: DialRequest, act: Act) -> Accepted:
+        """Return the answer to *request*. Raises `BadRequest` for a key of another body."""
+        key_digest, body_digest = _digest(key), _body_digest(request)
+        running = self._running.get(key_digest)
+        if running is not None:
+            _check_same(running[0], body_digest)
+            return await asyncio.shield(running[1])
+        answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._running[key_digest] = body_digest, answer
+        try:
+            accepted = await self._first(key_digest, body_digest, act)
+        except BaseException as failure:
+            if isinstance(failure, Exception):
+                answer.set_exception(failure)
+                answer.exception()  # there may be nobody else who waits
+            else:
+                answer.cancel()
+            raise
+        else:
+            answer.set_result(accepted)
+            return accepted
+        finally:
+            del self._running[key_digest]
+
+    async def _first(self, key_digest: str, body_digest: str, act: Act) -> Accepted:
+        since = self._wall() - LIFETIME
+        try:
+            known = await asyncio.to_thread(self._archive.claim, key_digest, since=since)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be read: no new calls") from failure
+        if known is not None:
+            _check_same(known.body_digest, body_digest)
+            return Accepted(**known.answer)
+        return await act(
+            lambda accepted: Claim(
+                key_digest=key_digest,
+                body_digest=body_digest,
+                at=self._wall(),
+                answer=asdict(accepted),
+            )
+        )
+
+
+def _check_same(known: str, given: str) -> None:
+    if known != given:
+        raise BadRequest(FIELD, "was used for another body in the last 24 hours")
+
+
+def _body_digest(request: DialRequest) -> str:
+    return _digest(json.dumps(asdict(request), sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
