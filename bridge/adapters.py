@@ -154,9 +154,11 @@ class LegDesk:
         notify: Callable[[MediaNotice], None],
     ) -> CallMedia:
         """Open both sides of a call's media."""
+        # Of a name the address it has: its network may send media (contract 4, RTP).
+        known = self._agent.known_address(peer, trunk.port, trunk.transport)
         spec = MediaSpec(
             call_id=plan.call_id,
-            signalling_address=peer,
+            signalling_address=known or peer,
             media_allow=tuple(trunk.media_allow),
             hold_music=trunk.hold_music,
         )

@@ -718,7 +718,9 @@ def _sentence(error: Any) -> str:
         case "value_error":
             return str(context["error"])
         case _:
-            shown = "" if isinstance(error["input"], dict) else f"{error['input']!r}: "
+            secret = any(error["loc"] and error["loc"][-1] == key for _, key in _SECRETS)
+            hidden = secret or isinstance(error["input"], dict)
+            shown = "" if hidden else f"{error['input']!r}: "
             return f"{shown}{error['msg'][:1].lower()}{error['msg'][1:]}"
 
 

@@ -166,8 +166,9 @@ class Daemon:
     def drain(self) -> None:
         """Take no new calls (503); running ones go on."""
         _log.info("daemon.draining", calls=len(self.service.running))
-        # The service refuses new calls, each with a record; the SIP core would leave none.
+        # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
+        self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""

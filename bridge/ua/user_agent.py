@@ -164,7 +164,7 @@ class UserAgent:
         *host* is a literal or a name; of a name the last known address counts, else
         the default route. Never a wildcard.
         """
-        address = self._known_address(host, port, transport)
+        address = self.known_address(host, port, transport)
         chosen = self._udp if transport == "udp" else self._tcp
         candidates = [address] if address is not None else list(_SOMEWHERE)
         for candidate in candidates:
@@ -174,7 +174,8 @@ class UserAgent:
         named = [b.host for b in self.bound if not b.wildcard]
         return named[0] if named else route_address("127.0.0.1", port) or "127.0.0.1"
 
-    def _known_address(self, host: str, port: int, transport: str) -> str | None:
+    def known_address(self, host: str, port: int, transport: str) -> str | None:
+        """Return the last known address of *host*, itself when it is a literal; None: unknown."""
         for wanted in (port, None):
             known = self._resolver.cached(transport, host, wanted)
             if known is not None and known.addresses:

@@ -210,6 +210,13 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     assert "hunter2" not in repr(config.trunk)
 
 
+def test_a_wrongly_written_secret_is_not_shown_in_its_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "[livekit]\napi_secret = 31337\n"), {})
+    assert "31337" not in caught.value.lines[0]
+    assert "livekit.api_secret: " in caught.value.lines[0]
+
+
 def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
     text = "[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'airtel'\n"
     trunk = load(write(tmp_path, text), {}).trunk[0]
