@@ -236,7 +236,10 @@ class Rig:
 
     def via(self) -> str:
         self.numbers += 1
-        return f"SIP/2.0/{self.transport.upper()} {PEER}:5060;branch=z9hG4bKfar{self.numbers};rport"
+        # Now and then one whose responses do not go back to where the request came from.
+        port, rport = (5062, "") if self.numbers % 4 == 3 else (5060, ";rport")
+        sent_by = f"{self.transport.upper()} {PEER}:{port}"
+        return f"SIP/2.0/{sent_by};branch=z9hG4bKfar{self.numbers}{rport}"
 
     def invite(self, body: bytes = EXOTEL_OFFER) -> Request:
         fields = [
