@@ -7,6 +7,7 @@ same packets from a plain asyncio loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from itertools import pairwise
@@ -49,9 +50,13 @@ async def measure(desk: Desk, _other: AgentHost) -> list[Row]:
     peers = [await desk.sip_peer() for _ in range(CALLS)]
     floor = await _floor(peers)
     before = [await agent.counts() for _, agent in calls]
+    used = cpu_seconds(bridge.pid)
     since = time.time()
     await asyncio.sleep(SECONDS)
     until = time.time()
+    used = cpu_seconds(bridge.pid) - used
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"the daemon used {100 * used / (until - since):.0f} % of a core; {load}")
     after = [await agent.counts() for _, agent in calls]
     floor.kill()
     await floor.wait()
@@ -73,6 +78,12 @@ async def measure(desk: Desk, _other: AgentHost) -> list[Row]:
             beside=beside,
         ),
     ]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def deviations(streams: list[Heard], since: float, until: float) -> list[float]:

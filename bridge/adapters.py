@@ -199,9 +199,20 @@ class LegDesk:
 
 
 class RoomDesk:
-    """LiveKit's server API as calls and the service need it."""
+    """LiveKit's server API as calls and the service need it.
 
-    def __init__(self, service: RoomService, url: str, keys: LiveKitKeys) -> None:
+    *in_use* tells whether a running call is in a room, which is then not deleted yet.
+    """
+
+    def __init__(
+        self,
+        service: RoomService,
+        url: str,
+        keys: LiveKitKeys,
+        *,
+        in_use: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._in_use = in_use
         self._service = service
         self._url = url
         self._keys = keys
@@ -240,6 +251,8 @@ class RoomDesk:
     async def _delete(self, room: str, delay: float) -> None:
         try:
             await asyncio.sleep(delay)
+            while self._in_use(room):  # noqa: ASYNC110 (another call went into it meanwhile)
+                await asyncio.sleep(delay)
         finally:
             # Also when the daemon stops meanwhile: the room was ours.
             try:

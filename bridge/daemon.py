@@ -20,7 +20,7 @@ from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
-from bridge.config import Config, cannot_start, load, not_yet
+from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.journal import Entry, Journal
@@ -72,7 +72,12 @@ class Daemon:
             _beside(config.store.journal, path), instance=config.store.instance_name
         )
         self._server_api = RoomService(config.livekit.url, keys)
-        self._rooms = RoomDesk(self._server_api, config.livekit.url, keys)
+        self._rooms = RoomDesk(
+            self._server_api,
+            config.livekit.url,
+            keys,
+            in_use=lambda room: self.service.uses_room(room),
+        )
         advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
         self._ports = Ports(config.media.ports, own=advertised)
         self._engine = SdkEngine(sdk.SdkRoom, self._ports)
@@ -104,6 +109,7 @@ class Daemon:
             archive=self._journal,
             publish=self._on_event,
         )
+        self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._lag = LoopLag()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,13 +142,9 @@ class Daemon:
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
 
     async def _serve_http(self) -> None:
-        keys = [
-            ApiKey(name=key.name, secret=key.key.get_secret_value())
-            for key in self._config.http.key
-        ]
         app = make_app(
             Doors(self.service, asyncio.get_running_loop()),
-            Gatekeeper(keys),
+            self._gatekeeper,
             version=version("trunkbridge"),
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
@@ -164,8 +166,8 @@ class Daemon:
     def drain(self) -> None:
         """Take no new calls (503); running ones go on."""
         _log.info("daemon.draining", calls=len(self.service.running))
+        # The service refuses new calls, each with a record; the SIP core would leave none.
         self.service.drain()
-        self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""
@@ -178,9 +180,18 @@ class Daemon:
             _log.warning("daemon.calls_left", calls=len(self.service.running))
 
     def reload(self) -> None:
-        """Re-read trunks, routes and workflows. Raises `ConfigError`; then nothing changed."""
+        """Re-read trunks, routes, workflows and keys.
+
+        Raises `ConfigError`; then nothing changed.
+        """
         config = load(self._path)
+        blockers = cannot_start(config)
+        if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
+            blockers.append("http.key: none, but the API listens beyond loopback until a restart")
+        if blockers:
+            raise ConfigError(blockers)
         self._config = config
+        self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
         self.service.reload(config)
@@ -240,6 +251,10 @@ class Daemon:
             if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
                 with contextlib.suppress(BridgeError):
                     await self._server_api.delete_room(room)
+
+
+def _keys_of(config: Config) -> list[ApiKey]:
+    return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
 
 
 def _beside(journal: str, path: Path | None) -> Path:

@@ -88,6 +88,8 @@ class CallRpcs:
         state = self._state()
         if not state.media_levels.transmit:
             raise RpcRefused(WRONG_STATE, "the call is not answered, or on hold")
+        if state.negotiated is None or state.negotiated.dtmf_payload_type is None:
+            raise RpcRefused(WRONG_STATE, "the far end takes no telephone-events")
         self._post(DigitsAsked(digits=digits))
         return "{}"
 

@@ -564,6 +564,10 @@ class CallService:
         """The ids of the calls that run."""
         return tuple(self._calls)
 
+    def uses_room(self, room: str) -> bool:
+        """Whether a call that runs is in *room*, or on its way there."""
+        return any(call.plan.room == room for call in self._calls.values())
+
     def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
         """Note whether LiveKit answers."""
         self._livekit_up = up

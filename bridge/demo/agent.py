@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import sys
 import time
@@ -155,8 +154,8 @@ async def serve(name: str) -> None:
         host="127.0.0.1",
         port=0,
         log_level="WARN",
-        # A worker on a busy machine takes no jobs; this one is the only one there is.
-        load_threshold=math.inf,
+        # The server gives no job to a worker on a busy machine; this one is the only one there is.
+        load_fnc=lambda: 0.0,
     )
     server.rtc_session(entrypoint, agent_name=name)
     server.on("worker_registered", lambda *_: note("ready"))

@@ -6,13 +6,16 @@ calls the RPCs, another of kind STANDARD is refused.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
+from bridge.sip.message import Request
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -28,6 +31,8 @@ pytestmark = pytest.mark.system
 
 MEDIA_TIMEOUT = 2  # seconds; our hold lasts longer
 HELD_FOR = 4
+REPLY_WITHIN = (5, 8.5)  # seconds an RPC waits for an answer that does not come
+PROBE_WITHIN = (57, 65)  # seconds of a hold until the first OPTIONS
 PAUSE = 0.5  # seconds, of one w
 
 
@@ -105,11 +110,13 @@ async def test_a_hold_of_the_carrier_on_top_of_ours_is_told_and_both_end_apart(d
     bridge = await desk.bridge(carrier)
     leg, agent = await connected(desk, bridge, carrier, "inbound")
     await agent.rpc("bridge.Hold")
-    await leg.run("reinvite sendonly; expect answer inactive; expect silence 1s")
+    await leg.run("hold inactive without rtp; expect silence 1s")
     fine(leg)
-    assert (await agent.event("call_hold"))["direction"] == "sendonly"
+    assert (await agent.event("call_hold"))["direction"] == "inactive"
     await agent.is_muted(True)
-    await leg.run("reinvite offer; expect answer sendonly; expect rtp within 1s; expect quiet 1s")
+    await leg.run(
+        "reinvite recvonly; expect answer sendonly; expect rtp within 1s; expect quiet 1s"
+    )
     fine(leg)
     await agent.event("call_resume")
     await agent.is_muted(False)
@@ -134,6 +141,64 @@ async def test_a_hold_that_the_carrier_refuses_changes_nothing(
     await leg.run("expect reinvite sendonly within 1s; expect quiet 1s; hangup")
     fine(leg)
     await agent.event("call_ended")
+
+
+async def test_a_hold_answered_too_late_has_failed_and_is_undone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    leg, agent = await connected(desk, bridge, carrier, "inbound")
+    unanswered: list[tuple[Request, Any]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(leg, "_reoffered", lambda invite, peer: unanswered.append((invite, peer)))
+        asked_at = time.monotonic()
+        holding = asyncio.create_task(refused(agent, "bridge.Hold"))
+        await leg.run("expect reinvite sendonly within 2s")
+        fine(leg)
+        assert "under way" in await refused(agent, "bridge.Resume")
+        assert "in time" in await holding
+        assert REPLY_WITHIN[0] <= time.monotonic() - asked_at <= REPLY_WITHIN[1]
+    await leg.run(f"expect audio {AGENT_HERTZ} within 1s")
+    leg._reoffered(*unanswered[0])
+    await leg.run(f"expect reinvite sendrecv within 2s; expect audio {AGENT_HERTZ} within 1s")
+    fine(leg)
+    assert await agent.rpc("bridge.Hold") == "{}"
+    await leg.run("expect reinvite sendonly within 1s; expect quiet 1s; hangup")
+    fine(leg)
+    await agent.event("call_ended")
+
+
+@pytest.mark.timeout(150)
+async def test_held_calls_are_probed_every_minute_and_a_481_ends_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    theirs, there = await connected(desk, bridge, carrier, "inbound")
+    ours, gone = await connected(desk, bridge, carrier, "outbound")
+    await theirs.run("hold sendonly without rtp")
+    fine(theirs)
+    await gone.rpc("bridge.Hold")
+    answer = ours._respond_in_dialog
+
+    def forgets(request: Request, peer: Any) -> None:
+        if request.method == "OPTIONS":
+            ours.respond(request, peer, 481)
+        else:
+            answer(request, peer)
+
+    monkeypatch.setattr(ours, "_respond_in_dialog", forgets)
+    held_at = time.monotonic()
+    await theirs.run(f"expect options within {PROBE_WITHIN[1]}s")
+    fine(theirs)
+    assert time.monotonic() - held_at > PROBE_WITHIN[0]
+    ended = await gone.event("call_ended")
+    assert (ended["outcome"], ended["reason"], ended["sip_status"]) == ("dropped", "peer_gone", 481)
+    assert "BYE" not in ours.requests_seen
+    await theirs.run(f"resume; expect audio {AGENT_HERTZ} within 2s; hangup")
+    fine(theirs)
+    assert (await there.event("call_ended"))["outcome"] == "completed"
 
 
 async def test_keys_of_the_agent_reach_the_carrier_as_telephone_events(desk: Desk) -> None:

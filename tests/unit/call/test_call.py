@@ -419,6 +419,14 @@ async def test_rpcs_do_what_they_say() -> None:
         await world.until("room call_answered")
         assert await rpc(world, "bridge.SendDTMF", '{"digits": "12w#"}') == "{}"
         await world.until("media dtmf 12w#")
+        post(call, changed(Hold.SENDONLY))
+        await world.until("room call_hold")
+        with pytest.raises(RpcRefused, match="on hold"):
+            await rpc(world, "bridge.SendDTMF", '{"digits": "1"}')
+        post(call, changed(dtmf_payload_type=None))
+        await world.until("room call_resume")
+        with pytest.raises(RpcRefused, match="no telephone-events"):
+            await rpc(world, "bridge.SendDTMF", '{"digits": "1"}')
         reply = await rpc(world, "lk.sip.GetRemoteHeaders", '{"include": ["x-other"]}')
         assert reply == '{"headers": {"X-Other": "y"}}'
         assert await rpc(world, "lk.sip.EndCall") == "{}"

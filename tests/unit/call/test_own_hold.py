@@ -272,6 +272,9 @@ def test_two_missed_probes_in_a_row_end_the_call() -> None:
     bench.wait(60).feed(MISSED)
     assert bench.has(Bye)
     assert bench.verdict() == ("dropped", "peer_gone", "carrier")
+    bench.feed(Ended(session=SID, cause=EndCause.PEER_GONE, status=None, q850=None))
+    assert bench.verdict() == ("dropped", "peer_gone", "carrier"), "the endpoint says so, too"
+    assert bench.leave().done
 
 
 def test_missed_probes_count_only_in_a_row_and_in_one_hold() -> None:

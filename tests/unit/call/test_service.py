@@ -376,3 +376,13 @@ async def test_a_key_is_forgotten_after_a_day(path: Path) -> None:
         written.execute("update claims set at = at - 86401")
         written.close()
         assert await desk.service.dial(request(agent="other"), key="k") != first
+
+
+async def test_a_room_is_in_use_while_a_call_of_it_runs(path: Path) -> None:
+    async with a_desk(path) as desk:
+        accepted = await desk.service.dial(request(room="shared"))
+        assert desk.service.uses_room("shared")
+        assert not desk.service.uses_room("other")
+        await desk.service.hang_up(accepted.call_id)
+        await desk.idle()
+        assert not desk.service.uses_room("shared")

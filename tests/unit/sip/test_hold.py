@@ -394,6 +394,21 @@ def test_a_wish_replaced_by_a_newer_one_is_not_settled_by_itself() -> None:
     assert call.agent.only(Reoffered).ok
 
 
+def test_an_answer_to_our_reinvite_between_two_missed_probes_keeps_the_call() -> None:
+    net = Net()
+    call = Call(net, inbound=True)
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
+    net.settle()
+    ours = call.peer.request("INVITE")
+    call.peer.reply(ours, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
+    call.agent.endpoint.probe(call.session, net.now)
+    net.run(33)
+    assert [probed.alive for probed in call.agent.of(Probed)] == [False, False]
+    assert call.agent.of(Ended) == []
+
+
 def test_a_request_of_the_peer_between_two_missed_probes_keeps_the_call() -> None:
     net = Net()
     call = Call(net, inbound=True)
