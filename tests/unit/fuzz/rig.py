@@ -57,9 +57,11 @@ class Rig:
             max_sessions=MAX_SESSIONS,
             max_flow_transactions=MAX_ON_FLOW,
         )
+        self.config = config
+        self.tokens = counter_tokens("t")
         self.endpoint = Endpoint(
             config,
-            tokens=counter_tokens("t"),
+            tokens=self.tokens,
             next_hop_allowed=lambda host, _trunk: host != "10.0.0.1",
             unknown_reject=lambda flow: flow.remote[1] % 2 == 0,
         )
@@ -168,7 +170,7 @@ class Rig:
         session = self.script.one_of(self.sessions) if self.sessions else SessionId(1)
         details = endpoint.core.sessions.get(session)
         adopted = details is not None and details.offer_answer is not None
-        match self.script.below(8):
+        match self.script.below(9):
             case 0 if adopted:
                 endpoint.answer(session, now)
             case 1:
@@ -183,9 +185,32 @@ class Rig:
                 endpoint.cancel(session, now)
             case 6:
                 self.dial()
+            case 7:
+                self.restart()
             case _:
                 endpoint.details(session)
         self.run()
+
+    def restart(self) -> None:
+        """Go on in another process: half of the time without the old connections."""
+        wall = 1.7e9
+        old, self.now = self.endpoint.snapshot(self.now, wall), 50.0  # another steady clock
+        self.endpoint = Endpoint.restore(
+            old,
+            self.config,
+            tokens=self.tokens,
+            offer_answer=lambda _trunk, kept: OfferAnswer.restore(
+                kept, destination_allowed=lambda address, _port: address != "10.0.0.1"
+            ),
+            now=self.now,
+            wall=wall + self.script.one_of((0.1, 2.0, 40.0)),
+            next_hop_allowed=lambda host, _trunk: host != "10.0.0.1",
+            unknown_reject=lambda flow: flow.remote[1] % 2 == 0,
+        )
+        lost = list(self.living.values()) if self.script.below(2) else []
+        for flow in lost:
+            self.lose(flow)
+        self.endpoint.ask_again(self.now)
 
     def dial(self) -> SessionId:
         invite = OutgoingInvite(
@@ -211,7 +236,10 @@ class Rig:
 
     def via(self) -> str:
         self.numbers += 1
-        return f"SIP/2.0/{self.transport.upper()} {PEER}:5060;branch=z9hG4bKfar{self.numbers};rport"
+        # Now and then one whose responses do not go back to where the request came from.
+        port, rport = (5062, "") if self.numbers % 4 == 3 else (5060, ";rport")
+        sent_by = f"{self.transport.upper()} {PEER}:{port}"
+        return f"SIP/2.0/{sent_by};branch=z9hG4bKfar{self.numbers}{rport}"
 
     def invite(self, body: bytes = EXOTEL_OFFER) -> Request:
         fields = [

@@ -146,3 +146,52 @@ def test_a_request_unanswered_on_a_half_dead_connection_is_sent_on_a_new_one(
         assert empty(agent)
     else:
         assert peer.requests("ACK")
+
+
+def test_the_ack_of_a_copy_follows_the_peer_to_its_new_connection() -> None:
+    net = Net()
+    agent, peer, _ = answered(net)
+    invite, old = peer.arrivals[0]
+    dead = next(iter(agent.flows))
+    net.drop = lambda wire: wire.flow in (dead, old.id)
+    fresh = peer.fresh_flow(agent)
+    before = len(peer.requests("ACK"))
+    for copies in (1, 2):
+        peer.reply(invite, 200, fresh, body=sdp(THEM))  # type: ignore[arg-type]
+        assert len(peer.requests("ACK")) == before + copies
+        assert peer.arrivals[-1][1] == fresh
+
+
+def test_a_lost_dialog_is_not_taken_over_by_a_fork_that_answers_late() -> None:
+    # The first 2xx was ended by their BYE; the second one's dialog gets ACK and BYE, no event.
+    net = Net()
+    agent, peer, _ = answered(net)
+    invite, flow = peer.arrivals[0]
+    peer.say(peer.from_callee("BYE", invite, flow, tag="bobtag", cseq=1), flow)  # type: ignore[arg-type]
+    events = len(agent.events)
+    peer.reply(invite, 200, flow, tag="late", body=sdp(THEM))  # type: ignore[arg-type]
+    assert [m.to.tag for m in peer.received[-2:]] == ["late", "late"]
+    assert len(agent.events) == events
+    net.run(100)
+    assert empty(agent)
+
+
+@pytest.mark.parametrize("tag", ["bobtag", ""])
+def test_a_bye_that_crosses_our_reinvite_ends_both(tag: str) -> None:
+    net = Net()
+    agent, peer = net.agent(US), net.peer(THEM)
+    session = agent.dial(THEM)
+    net.settle()
+    invite, flow = peer.arrivals[-1]
+    peer.reply(invite, 200, flow, tag=tag or None, body=sdp(THEM))  # type: ignore[arg-type]
+    agent.endpoint.reoffer(session, Direction.SENDONLY, net.now)
+    net.settle()
+    reinvite = peer.request("INVITE")
+    peer.say(peer.from_callee("BYE", invite, flow, tag=tag, cseq=7), flow)  # type: ignore[arg-type]
+    assert peer.response("BYE").status == 200
+    peer.reply(reinvite, 487, flow, tag=None)
+    assert peer.request("ACK").cseq == type(reinvite.cseq)(reinvite.cseq.number, "ACK")
+    # Or a 2xx of a peer that saw no harm in it: acknowledged, by the dialog that was.
+    agent.only(Ended)
+    net.run(100)
+    assert empty(agent)
