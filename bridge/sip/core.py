@@ -150,7 +150,7 @@ class UserAgentCore:
         """
         hops: list[Hop] = []
         flow = session.flow
-        if flow is not None and flow.reliable:
+        if flow is not None and flow.reliable and flow.id != session.suspect:
             hops.append(FlowHop(flow))
         learnt = uri_hop(dialog.next_hop, self._transport(session))
         if learnt is not None:

@@ -419,6 +419,8 @@ class Endpoint:
             case Purpose.BYE:
                 self.core.free(session)
             case Purpose.PROBE:
+                if session.flow is not None:
+                    session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
             case Purpose.CANCEL | Purpose.ACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it

@@ -64,9 +64,10 @@ class Client:
     def may_be_half_dead(self) -> bool:
         """Whether no answer may mean that the connection, not the peer, is gone.
 
-        One that a NAT has forgotten takes bytes and says nothing.
+        One that a NAT has forgotten takes bytes and says nothing. (A probe is not sent
+        again: the next one avoids the connection.)
         """
-        in_dialog = self.letter.errand.purpose in (Purpose.REINVITE, Purpose.BYE, Purpose.PROBE)
+        in_dialog = self.letter.errand.purpose in (Purpose.REINVITE, Purpose.BYE)
         return in_dialog and self.flow.reliable and self.status == 0 and not self.repeated
 
     @property

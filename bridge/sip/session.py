@@ -123,6 +123,7 @@ class Session:
     reoffer: Reoffer | None = None
     probing: bool = False
     missed_probes: int = 0
+    suspect: int = 0  # the connection on which a probe was not answered
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
 

@@ -542,7 +542,7 @@ def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
         net.settle()
         if answered:
             peer.reply(peer.request("OPTIONS"), 200, flow, tag=None)
-        net.run(66)  # Timer F twice: the first connection might have been half dead
+        net.run(33)
     assert [e.alive for e in agent.of(Probed)] == [False, True, False, False]
     assert agent.only(Ended).cause is EndCause.PEER_GONE
     assert len(peer.requests("BYE")) == 1

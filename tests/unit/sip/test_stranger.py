@@ -130,6 +130,10 @@ def test_a_request_unanswered_on_a_half_dead_connection_is_sent_on_a_new_one(
         case _:
             agent.endpoint.reoffer(session, Direction.SENDONLY, net.now)
     net.run(31)
+    if request_ == "probe":
+        net.run(2)
+        assert not agent.only(Probed).alive
+        agent.endpoint.probe(session, net.now)
     method = {"probe": "OPTIONS", "bye": "BYE"}.get(request_, "INVITE")
     assert peer.requests(method) == []
     net.run(2)
@@ -140,7 +144,7 @@ def test_a_request_unanswered_on_a_half_dead_connection_is_sent_on_a_new_one(
     body = sdp(THEM, "a=recvonly") if method == "INVITE" else b""
     peer.reply(request, 200, flow, body=body)  # type: ignore[arg-type]
     if request_ == "probe":
-        assert agent.only(Probed).alive
+        assert [probed.alive for probed in agent.of(Probed)] == [False, True]
     elif request_ == "bye":
         net.run(100)
         assert empty(agent)
