@@ -88,5 +88,6 @@ def configure(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Lossy(lines)]
     root.setLevel(level.upper())
-    for noisy in ("livekit", "httpx", "asyncio"):
+    logging.captureWarnings(capture=True)  # such as PyJWT's about a short secret
+    for noisy in ("livekit", "httpx", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -219,7 +219,7 @@ class Resolver:
                 name, kind, raise_on_no_answer=False, search=False, lifetime=self._timeout
             )
         except (dns.exception.DNSException, OSError, ValueError) as failure:
-            log.debug("dns.query_failed", name=name, error=type(failure).__name__)
+            log.debug("dns.query_failed", host=name, error=type(failure).__name__)
             return None
         return None if answer.rrset is None else answer.rrset
 

@@ -398,13 +398,13 @@ def test_an_answer_to_our_reinvite_between_two_missed_probes_keeps_the_call() ->
     net = Net()
     call = Call(net, inbound=True)
     call.agent.endpoint.probe(call.session, net.now)
-    net.run(70)  # two connections are tried
+    net.run(66)  # 32 s on its connection, 32 s on a new one
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
     net.settle()
     ours = call.peer.request("INVITE")
     call.peer.reply(ours, 200, call.flow, tag=None, body=sdp(P, "a=recvonly", version=2))
     call.agent.endpoint.probe(call.session, net.now)
-    net.run(70)  # two connections are tried
+    net.run(66)  # 32 s on its connection, 32 s on a new one
     assert [probed.alive for probed in call.agent.of(Probed)] == [False, False]
     assert call.agent.of(Ended) == []
 
@@ -413,15 +413,15 @@ def test_a_request_of_the_peer_between_two_missed_probes_keeps_the_call() -> Non
     net = Net()
     call = Call(net, inbound=True)
     call.agent.endpoint.probe(call.session, net.now)
-    net.run(70)  # two connections are tried
+    net.run(66)  # 32 s on its connection, 32 s on a new one
     assert call.agent.only(Probed).alive is False
     call.say("INFO")
     call.agent.endpoint.probe(call.session, net.now)
-    net.run(70)  # two connections are tried
+    net.run(66)  # 32 s on its connection, 32 s on a new one
     assert len(call.agent.of(Probed)) == 2
     assert call.agent.of(Ended) == []
     call.agent.endpoint.probe(call.session, net.now)
-    net.run(70)  # two connections are tried
+    net.run(66)  # 32 s on its connection, 32 s on a new one
     assert call.agent.only(Ended).cause is EndCause.PEER_GONE
     assert call.peer.requests("BYE")
 
