@@ -52,6 +52,17 @@ create table if not exists claims (
     answer text not null
 );
 create index if not exists claims_at on claims (at);
+create view if not exists entries as
+    select call_id, instance, created_at, ended, record, snapshot, 0 as seq, '' as event from calls;
+create trigger if not exists entry_written instead of insert on entries begin
+    insert into events (call_id, seq, body)
+        select new.call_id, new.seq, new.event where new.event is not null
+        on conflict do nothing;
+    insert into calls (call_id, instance, created_at, ended, record, snapshot)
+        values (new.call_id, new.instance, new.created_at, new.ended, new.record, new.snapshot)
+        on conflict (call_id) do update set
+        ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot;
+end;
 """
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
@@ -243,6 +254,10 @@ class Journal:
 
     def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> JournalError | None:
         try:
+            alone = _alone(jobs)
+            if alone is not None and self._writable:
+                self._insert(connection, alone)  # a transaction by itself
+                return None
             connection.execute("begin immediate")
             for rows, _, _ in jobs:
                 for row in rows:
@@ -272,15 +287,10 @@ class Journal:
         connection.execute("rollback to touch")
 
     def _insert(self, connection: sqlite3.Connection, row: _Row) -> None:
-        if row.event is not None:
-            connection.execute(
-                "insert into events (call_id, seq, body) values (?, ?, ?) on conflict do nothing",
-                (row.call_id, row.seq, row.event),
-            )
+        # One statement: the writer's thread needs the GIL before and after each.
         connection.execute(
-            "insert into calls (call_id, instance, created_at, ended, record, snapshot) "
-            "values (?, ?, ?, ?, ?, ?) on conflict (call_id) do update set "
-            "ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot",
+            "insert into entries (call_id, instance, created_at, ended, record, snapshot, seq, "
+            "event) values (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.call_id,
                 self._instance,
@@ -288,6 +298,8 @@ class Journal:
                 int(row.ended),
                 row.record,
                 row.snapshot,
+                row.seq,
+                row.event,
             ),
         )
         if row.claim is not None:
@@ -308,6 +320,14 @@ class Journal:
                 loop.call_soon_threadsafe(_finish, futures, failure)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 _log.debug("journal.nobody_waits", entries=len(futures))
+
+
+def _alone(jobs: Sequence[_Job]) -> _Row | None:
+    """Return the only row of *jobs* when one statement writes it."""
+    if len(jobs) != 1 or len(jobs[0][0]) != 1:
+        return None
+    row = jobs[0][0][0]
+    return row if row.claim is None else None
 
 
 def _finish(futures: Sequence[asyncio.Future[None]], failure: JournalError | None) -> None:

@@ -372,7 +372,10 @@ class Call:
             case SetAttributes():
                 self._lane.put(self._attributes_entry(command.attributes))
             case SetMute():
-                self._guard(lambda: room.mute(command.muted))
+                # After the event that goes with it: the SDK takes a millisecond for it, and
+                # what the room hears was closed in the same turn (`ApplyLevels`).
+                muted = command.muted
+                self._lane.put(Entry(send=lambda: _at_once(lambda: room.mute(muted)), level=True))
             case SetSubscribed():
                 self._guard(lambda: room.subscribe(command.subscribed))
             case RepeatTo():
@@ -469,6 +472,10 @@ class Call:
 
 async def _nothing() -> None:
     return
+
+
+async def _at_once(act: Callable[[], None]) -> None:
+    act()
 
 
 def _note_exception(future: asyncio.Future[object]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from bridge.call.state import MachineSnapshot
 
@@ -33,8 +33,12 @@ def load(document: Mapping[str, Any]) -> MachineSnapshot:
 
 
 def _dump(value: Any) -> Any:
-    if is_dataclass(value):
-        return {item.name: _dump(getattr(value, item.name)) for item in fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    names = _field_names(kind)  # type: ignore[arg-type]  # a type is hashable
+    if names is not None:
+        return {name: _dump(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -44,6 +48,15 @@ def _dump(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_dump(item) for item in value]
     return value
+
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Return the names of a dataclass's fields, None for any other type."""
+    return tuple(item.name for item in fields(kind)) if is_dataclass(kind) else None
 
 
 @cache

@@ -99,11 +99,13 @@ async def test_an_entry_that_is_no_json_costs_no_other_entry(tmp_path: Path) -> 
 async def test_a_disk_that_comes_back_is_noticed_without_a_call(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.db", instance="a")
     blocker = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
-    blocker.execute("alter table events rename to gone")
+    blocker.execute(
+        "create trigger broken before insert on events begin select raise(abort, 'no disk'); end"
+    )
     with pytest.raises(JournalError):
         await journal.append([entry("c1", 1)])
     assert not journal.writable
-    blocker.execute("alter table gone rename to events")
+    blocker.execute("drop trigger broken")
     blocker.close()
     async with asyncio.timeout(10):
         while not journal.writable:  # noqa: ASYNC110
