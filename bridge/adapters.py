@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 import structlog
 
@@ -18,7 +19,7 @@ from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
 from bridge.call.service import NoPorts, SipFacts
 from bridge.config import Config, TrunkConfig
-from bridge.events import CallEvent
+from bridge.events import CallDtmf, CallEvent, CallHold, CallResume
 from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports, PortsExhausted
 from bridge.media.seam import CallMedia, Engine, Lease, MediaNotice, MediaSpec
@@ -307,6 +308,10 @@ def _job(plan: CallPlan) -> convention.Job:
     )
 
 
+# Events within a call, which the next answer or end makes lasting: a hold is told at once.
+_PASSING: Final = (CallHold, CallResume, CallDtmf)
+
+
 class Ledger:
     """The journal as calls write it."""
 
@@ -324,6 +329,7 @@ class Ledger:
                     record=item.record.as_dict(),
                     ended=item.record.ended_at is not None,
                     snapshot=saved.dump(item.snapshot),
+                    lasting=not isinstance(item.event, _PASSING),
                 )
                 for item in records
             ]

@@ -79,6 +79,8 @@ class Entry:
     ``event`` is the published event's JSON object (contract 4), None when only the
     record changed; ``record`` the call's resource after it; ``snapshot`` what a
     restart needs (design, seam 6); ``claim`` the Idempotency-Key the call was made by.
+    What is not ``lasting`` survives a crash of the process at once, like everything, but a
+    power cut only once something lasting was written after it: it waits for no disk.
     """
 
     call_id: str
@@ -88,6 +90,7 @@ class Entry:
     ended: bool = False
     snapshot: dict[str, Any] | None = None
     claim: Claim | None = None
+    lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,7 @@ class _Row:
     ended: bool
     snapshot: str | None
     claim: Claim | None
+    lasting: bool = True
 
 
 _Job = tuple[Sequence[_Row], "asyncio.Future[None]", asyncio.AbstractEventLoop]
@@ -137,12 +141,12 @@ class Journal:
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, synchronous: str = "full") -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=5
         )
         connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma synchronous = {synchronous}")
         return connection
 
     @property
@@ -231,14 +235,14 @@ class Journal:
     # Writing, on the writer's thread.
 
     def _write_all(self) -> None:
-        connection = self._connect()
+        connection, quick = self._connect(), self._connect("normal")
         stopping = False
         while not stopping:
             jobs: list[_Job] = []
             try:
                 job = self._jobs.get(timeout=None if self._writable else _RETRY)
             except queue.Empty:
-                self._commit(connection, [])  # nobody writes while it fails: try again
+                self._commit(connection, quick, [])  # nobody writes while it fails: try again
                 continue
             while True:
                 if job is None:
@@ -249,14 +253,18 @@ class Journal:
                     break
                 job = self._jobs.get()
             if jobs:
-                self._settle(jobs, self._commit(connection, jobs))
+                self._settle(jobs, self._commit(connection, quick, jobs))
         connection.close()
+        quick.close()
 
-    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> JournalError | None:
+    def _commit(
+        self, connection: sqlite3.Connection, quick: sqlite3.Connection, jobs: Sequence[_Job]
+    ) -> JournalError | None:
         try:
             alone = _alone(jobs)
             if alone is not None and self._writable:
-                self._insert(connection, alone)  # a transaction by itself
+                # One statement is a transaction by itself.
+                self._insert(connection if alone.lasting else quick, alone)
                 return None
             connection.execute("begin immediate")
             for rows, _, _ in jobs:
@@ -350,6 +358,7 @@ def _row(entry: Entry) -> _Row:
         ended=entry.ended,
         snapshot=None if entry.snapshot is None else _dump(entry.snapshot),
         claim=entry.claim,
+        lasting=entry.lasting,
     )
 
 

@@ -126,6 +126,8 @@ class Call:
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
+        self._running = False
+        self._stepping = False
         self._wake = asyncio.Event()
         self._lane = RoomLane(plan.call_id)
         self._tellings: asyncio.Queue[_Telling | None] = asyncio.Queue()
@@ -162,10 +164,16 @@ class Call:
             self._task = asyncio.create_task(self._run(), name=f"call-{self.call_id}")
 
     def post(self, event: Input) -> None:
-        """Take *event*; returns at once. After the end it is ignored."""
+        """Take *event*; returns at once. After the end it is ignored.
+
+        A call that runs and is not within a step takes it in this very turn of the loop:
+        a hold shuts the gate before the peer's answer is written.
+        """
         if self._state.phase is Phase.DONE:
             return
         self._inbox.append(event)
+        if self._running:
+            self._take_inputs()
         self._wake.set()
 
     async def set_hold(self, *, hold: bool) -> HoldResult:
@@ -181,6 +189,7 @@ class Call:
     async def _run(self) -> None:
         lane = asyncio.create_task(self._lane.run(), name=f"room-lane-{self.call_id}")
         teller = asyncio.create_task(self._tell_all(), name=f"events-{self.call_id}")
+        self._running = True
         try:
             while self._state.phase is not Phase.DONE:
                 await self._next()
@@ -198,8 +207,7 @@ class Call:
 
     async def _next(self) -> None:
         """Take all inputs that are there, fire what is due, wait for the next."""
-        while self._inbox:
-            self._step(self._inbox.popleft())
+        self._take_inputs()
         deadline = next_deadline(self._state)
         delay = None if deadline is None else deadline - self._clock()
         if delay is not None and delay <= 0:
@@ -216,6 +224,17 @@ class Call:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _take_inputs(self) -> None:
+        """Step through all inputs that are there; what a step itself posts comes after."""
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._inbox:
+                self._step(self._inbox.popleft())
+        finally:
+            self._stepping = False
 
     def _step(self, event: Input) -> None:
         now, wall = self._clock(), self._wall()

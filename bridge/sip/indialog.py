@@ -122,8 +122,8 @@ class DialogCore:
             answer = self._answer(offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
-                self.callee.accept(session, server, answer.body, now, offers=False)
                 self._changed(session, answer)
+                self.callee.accept(session, server, answer.body, now, offers=False)
 
     def _update(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
         core = self.core
@@ -147,8 +147,8 @@ class DialogCore:
             answer = self._answer(offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
-                core.respond(server, 200, now, headers=[*fields, SDP], body=answer.body)
                 self._changed(session, answer)
+                core.respond(server, 200, now, headers=[*fields, SDP], body=answer.body)
 
     @staticmethod
     def _is_inviting(session: Session) -> bool:
@@ -175,6 +175,7 @@ class DialogCore:
         return None
 
     def _changed(self, session: Session, answer: Answer) -> None:
+        """Pass up what is agreed, before the answer is written: a hold shuts the gate first."""
         # Before the ACK of the first INVITE nobody has heard of a session; `Confirmed`
         # will carry what is in force then.
         if answer.changed and session.phase is Phase.CONFIRMED:
