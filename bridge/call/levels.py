@@ -38,12 +38,9 @@ def media_levels(state: CallState) -> MediaLevels:
         transmit=transmit,
         agent_audio=transmit and state.gate_open and not pausing and not state.own_hold,
         caller_audio=listening and not state.own_hold,
-        watchdog=_watchdog(state) if watched else None,
+        watchdog=state.plan.media_timeout if watched else None,
+        watchdog_initial=state.plan.media_timeout_initial if watched else None,
     )
-
-
-def _watchdog(state: CallState) -> float:
-    return state.plan.media_timeout if state.media_seen else state.plan.media_timeout_initial
 
 
 def room_levels(state: CallState) -> RoomLevels:

@@ -143,7 +143,6 @@ TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
         Timer.RESUME: phone.open_after_resume,
         Timer.REOFFER: own_hold.expired,
         Timer.PROBE: peer.probe,
-        Timer.MEDIA_SEEN: phone.media_seen,
         Timer.MAX_DURATION: _hang_up_at(LocalEnd.MAX_DURATION),
         Timer.CANCEL: phone.cancel_unanswered,
         Timer.REJOIN: presence.rejoin,
@@ -296,11 +295,6 @@ def _emit_media_levels(turn: Turn) -> None:
     else:
         turn.commands.insert(0, command)  # closing comes before everything else
     turn.set(media_levels=new)
-    if new.watchdog is None:
-        turn.disarm(Timer.MEDIA_SEEN)
-    elif old.watchdog is None and not state.media_seen:
-        # One second more than the engine waits, so that its word comes first.
-        turn.arm(Timer.MEDIA_SEEN, state.plan.media_timeout_initial + 1.0)
 
 
 def _opens(old: MediaLevels, new: MediaLevels) -> bool:

@@ -234,11 +234,6 @@ def media_timed_out(turn: Turn, event: MediaTimedOut) -> None:
     hang_up(turn, LocalEnd.MEDIA_TIMEOUT if event.ever else LocalEnd.NO_MEDIA)
 
 
-def media_seen(turn: Turn) -> None:
-    """No `MediaTimedOut` within the initial time: RTP has come."""
-    turn.set(media_seen=True)
-
-
 def key_pressed(turn: Turn, event: KeyPressed) -> None:
     """A key by RFC 4733."""
     _key(turn, LastKey(digit=event.digit.upper(), in_band=True, at=turn.now), event.duration_ms)

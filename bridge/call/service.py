@@ -26,7 +26,7 @@ from bridge.call.record import CallRecord, ended_event, fold, new_record
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
-from bridge.events import CallEvent
+from bridge.events import CallAnswered, CallEnded, CallEvent, CallHold, CallResume
 from bridge.media.seam import CallMedia, Lease, MediaNotice
 from bridge.room.convention import room_name
 from bridge.room.seam import RoomHandlers
@@ -522,13 +522,19 @@ class CallService:
             open_media=opener,
             rooms=self._rooms,
             journal=self._ledger,
-            publish=self._publish,
+            publish=self._tell,
             on_end=self._forget,
             clock=self._clock,
             wall=self._wall,
         )
         self._calls[plan.call_id] = call
         self._idle.clear()
+        _log.info(
+            "call.accepted",
+            call_id=plan.call_id,
+            trunk=plan.trunk,
+            direction=plan.direction.value,
+        )
         call.start()
         if self._stopping:
             call.post(Shutdown())
@@ -536,6 +542,27 @@ class CallService:
     def _on_dialled(self, call_id: str, session: SessionId) -> None:
         self._sessions[session] = call_id
         self._tell_dialog(self._calls[call_id], session)
+
+    def _tell(self, event: CallEvent) -> None:
+        """Log what an operator follows a call by, then tell every listener."""
+        match event:
+            case CallAnswered():
+                _log.info("call.answered", call_id=event.call_id, ring_ms=event.ring_ms)
+            case CallHold():
+                _log.info("call.held", call_id=event.call_id, direction=event.direction)
+            case CallResume():
+                _log.info("call.resumed", call_id=event.call_id, held_ms=event.held_ms)
+            case CallEnded():
+                _log.info(
+                    "call.ended",
+                    call_id=event.call_id,
+                    outcome=event.outcome,
+                    reason=event.reason,
+                    duration_ms=event.duration_ms,
+                )
+            case _:
+                pass
+        self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:
         facts = self._legs.facts(session)

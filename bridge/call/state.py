@@ -16,7 +16,7 @@ from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
 
 
 class Phase(StrEnum):
@@ -59,7 +59,6 @@ class Timer(StrEnum):
     RESUME = "resume"
     REOFFER = "reoffer"
     PROBE = "probe"
-    MEDIA_SEEN = "media_seen"
     MAX_DURATION = "max_duration"
     CANCEL = "cancel"
     REJOIN = "rejoin"
@@ -128,7 +127,6 @@ class CallState:
     own_hold: bool = False  # we hold the far end; apart from its own hold
     reoffer: OwnReoffer | None = None
     missed_probes: int = 0  # in a row
-    media_seen: bool = False
     last_key: LastKey | None = None
     keys_since: float = 0.0  # start of the second in which keys are counted
     keys: int = 0

@@ -226,10 +226,12 @@ class SdkCarrier:
             self._report(now)
 
     def _watch(self, now: float) -> None:
+        heard_at = self._receiver.last_at
         limit = self._levels.watchdog
+        if heard_at is None and limit is not None:
+            limit = self._levels.watchdog_initial or limit
         if limit is None or self._timed_out:
             return
-        heard_at = self._receiver.last_at
         since = self._watched_from if heard_at is None else max(heard_at, self._watched_from)
         if now - since >= limit:
             self._timed_out = True

@@ -43,13 +43,15 @@ class MediaLevels:
     ``transmit``: RTP leaves us (silence when there is nothing to say).
     ``agent_audio``: the room's audio goes out; else it is discarded, never kept.
     ``caller_audio``: the carrier's audio enters the room.
-    ``watchdog``: seconds without RTP before `MediaTimedOut`, None: suspended.
+    ``watchdog``: seconds without RTP before `MediaTimedOut`, None: suspended;
+    ``watchdog_initial`` the same while none has come yet.
     """
 
     transmit: bool
     agent_audio: bool
     caller_audio: bool
     watchdog: float | None
+    watchdog_initial: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

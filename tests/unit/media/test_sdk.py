@@ -432,6 +432,20 @@ async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line
     assert line.notices == [MediaTimedOut(ever=False)]
 
 
+async def test_the_initial_limit_holds_until_the_first_rtp_and_the_other_after_it(
+    line: Line,
+) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(replace(TALKING, watchdog=1.0, watchdog_initial=4.0))
+    line.run(3.5)
+    assert line.notices == []
+    await line.say(b"\xd5" * 160)
+    line.run(0.9)
+    assert line.notices == []
+    line.run(0.2)
+    assert line.notices == [MediaTimedOut(ever=True)]
+
+
 async def test_another_limit_counts_from_the_last_rtp_too(line: Line) -> None:
     line.carrier.connect(line.negotiated)
     line.carrier.apply(replace(TALKING, watchdog=5.0))
