@@ -32,6 +32,8 @@ def dial(
     as_json: JsonOption = False,
 ) -> None:
     client = client_of(url, config)
+    if trunk is None and agent is None:
+        agent = ""  # none is dispatched; the API wants one of the two said
     fields = {"trunk": trunk, "room": room, "agent": agent}
     try:
         completed = asyncio.run(_dial(client, to, fields, wait=wait, as_json=as_json))

@@ -240,6 +240,12 @@ def test_dial_accepts_and_says_so(daemon: str) -> None:
     ]
 
 
+def test_a_number_is_enough_to_dial(daemon: str) -> None:
+    """The API wants a trunk or an agent said; here neither means no agent, the only trunk."""
+    assert trunkbridge("dial", "--to", "+919876543210")[0] == 0
+    assert Daemon.asked[0][3] == {"phone_number": "+919876543210", "agent": ""}
+
+
 @pytest.mark.parametrize(("outcome", "expected"), [("completed", 0), ("busy", 1)])
 def test_dial_and_wait_shows_the_call_and_how_it_ended(
     daemon: str, outcome: str, expected: int
