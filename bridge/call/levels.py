@@ -86,7 +86,7 @@ def plan_attributes(plan: CallPlan) -> dict[str, str]:
         "sip.callID": plan.call_id,
         "sip.callIDFull": plan.sip_call_id,
         "sip.callTag": plan.sip_tag,
-        "sip.phoneNumber": plan.phone_number,
+        "sip.phoneNumber": plan.phone_number or ("anonymous" if plan.withheld else ""),
         "sip.trunkPhoneNumber": plan.trunk_number,
         "sip.trunkID": plan.trunk,
         "sip.hostname": plan.hostname,
