@@ -2,8 +2,8 @@
 .PHONY: help setup run test check lint types arrows unit system bench clean
 
 PY := .venv/bin/python
-# Whatever keeps real time runs alone on the machine.
-ALONE := flock $(if $(TMPDIR),$(TMPDIR),/tmp)/trunkbridge.lock
+# Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
+ALONE := bash scripts/alone.sh
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
