@@ -72,11 +72,11 @@ from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
 from bridge.events import CallEvent
+from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 
 _log = structlog.get_logger(__name__)
 
-TOPIC: Final = "sip_bridge_events"
 DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
 ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change

@@ -14,6 +14,7 @@ from bridge.call.inputs import AgentReady, By, DigitsAsked, HangUp, HoldAsked, I
 from bridge.call.phone import is_playable
 from bridge.call.plan import CallPlan, Control
 from bridge.call.state import CallState, Phase
+from bridge.room import convention
 from bridge.room.seam import RpcHandler, RpcRefused
 
 # 1001 to 1999 are LiveKit's own (1400: unsupported method); the others mean what HTTP says.
@@ -52,13 +53,13 @@ class CallRpcs:
     def handlers(self) -> Mapping[str, RpcHandler]:
         """Return the handlers by method."""
         return {
-            "lk.sip.EndCall": self._end_call,
-            "lk.sip.GetRemoteHeaders": self._remote_headers,
-            "bridge.Ready": self._ready,
-            "bridge.SendDTMF": self._send_dtmf,
-            "bridge.Hold": self._hold,
-            "bridge.Resume": self._resume,
-            "bridge.Transfer": self._not_yet,
+            convention.RPC_END_CALL: self._end_call,
+            convention.RPC_REMOTE_HEADERS: self._remote_headers,
+            convention.RPC_READY: self._ready,
+            convention.RPC_SEND_DTMF: self._send_dtmf,
+            convention.RPC_HOLD: self._hold,
+            convention.RPC_RESUME: self._resume,
+            convention.RPC_TRANSFER: self._not_yet,
         }
 
     async def _end_call(self, _identity: str, _kind: str, _payload: str) -> str:

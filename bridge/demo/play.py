@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from bridge.carrier.carrier import Carrier
-from bridge.demo.greeting import make_greeting
+from bridge.carrier.speech import write_greeting
 from bridge.demo.processes import (
     API_KEY,
     API_SECRET,
@@ -163,7 +163,7 @@ class Play:
     async def _start_programs(self) -> None:
         at = self._at
         greeting = self._folder / "greeting.wav"
-        await asyncio.to_thread(make_greeting, greeting, GREETING)
+        await asyncio.to_thread(write_greeting, greeting, GREETING)
         self._say(f"livekit-server on {at.livekit_url}")
         config = livekit_config(at.livekit, at.livekit_tcp, at.livekit_udp)
         await self._programs.start("livekit", [livekit_server(), "--config-body", config])
