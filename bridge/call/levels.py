@@ -6,19 +6,13 @@ computed anew after each step and emitted when it differs from what was applied.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
 
 from bridge.call.plan import CallPlan
 from bridge.call.state import CLOSED, CallState, Phase, RoomLevels
 from bridge.media.seam import MediaLevels
-
-VALUE_LIMIT: Final = 1024
-HEADERS_LIMIT: Final = 32
-RULE_UNNAMED: Final = "trunkbridge"
-"""``sip.ruleID`` of an inbound call without a rule: agents tell inbound by its presence."""
+from bridge.room import convention
 
 
 def media_levels(state: CallState) -> MediaLevels:
@@ -67,42 +61,33 @@ def attributes(state: CallState) -> Mapping[str, str]:
     return MappingProxyType(
         {
             **plan_attributes(state.plan),
-            **_dialog_attributes(state),
-            "sip.callStatus": call_status(state),
-            "bridge.hold": "true" if state.held and not state.over else "false",
-            "bridge.seq": str(state.seq),
+            **convention.dialog_attributes(state.sip_call_id, state.sip_tag),
+            convention.ATTR_CALL_STATUS: call_status(state),
+            **convention.hold_attribute(held=state.held and not state.over),
+            **convention.seq_attribute(state.seq),
         }
     )
-
-
-def _dialog_attributes(state: CallState) -> dict[str, str]:
-    values = {"sip.callIDFull": _clean(state.sip_call_id), "sip.callTag": _clean(state.sip_tag)}
-    return {name: value for name, value in values.items() if value}
 
 
 def plan_attributes(plan: CallPlan) -> dict[str, str]:
     """Return the attributes that never change; one without a value is left out."""
     values = {
-        "sip.callID": plan.call_id,
-        "sip.callIDFull": plan.sip_call_id,
-        "sip.callTag": plan.sip_tag,
-        "sip.phoneNumber": plan.phone_number or ("anonymous" if plan.withheld else ""),
-        "sip.trunkPhoneNumber": plan.trunk_number,
-        "sip.trunkID": plan.trunk,
-        "sip.hostname": plan.hostname,
+        convention.ATTR_CALL_ID: plan.call_id,
+        convention.ATTR_CALL_ID_FULL: plan.sip_call_id,
+        convention.ATTR_CALL_TAG: plan.sip_tag,
+        convention.ATTR_PHONE_NUMBER: plan.phone_number
+        or (convention.WITHHELD if plan.withheld else ""),
+        convention.ATTR_TRUNK_PHONE_NUMBER: plan.trunk_number,
+        convention.ATTR_TRUNK_ID: plan.trunk,
+        convention.ATTR_HOSTNAME: plan.hostname,
     }
     if plan.inbound:
-        values["sip.ruleID"] = plan.rule_id or RULE_UNNAMED
-    for name, value in list(plan.headers.items())[:HEADERS_LIMIT]:
-        values[f"sip.h.{name.lower()}"] = value
-    cleaned = {name: _clean(value) for name, value in values.items()}
+        # Agents tell inbound by its presence.
+        values[convention.ATTR_RULE_ID] = plan.rule_id or convention.SOURCE
+    for name, value in list(plan.headers.items())[: convention.HEADERS_LIMIT]:
+        values[convention.ATTR_HEADER_PREFIX + name.lower()] = value
+    cleaned = {name: convention.clean(value) for name, value in values.items()}
     return {name: value for name, value in cleaned.items() if value}
-
-
-def _clean(text: str) -> str:
-    """Return *text* without control characters, bounded: peers wrote parts of it."""
-    kept = "".join(c for c in text[:VALUE_LIMIT] if unicodedata.category(c)[0] != "C")
-    return kept.encode()[:VALUE_LIMIT].decode(errors="ignore").strip()
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

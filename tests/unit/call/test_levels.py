@@ -14,11 +14,12 @@ from bridge.call.commands import (
     SetSubscribed,
 )
 from bridge.call.inputs import AgentReady, Begun, DialogFormed, Joined, Published
-from bridge.call.levels import VALUE_LIMIT, attributes, plan_attributes
+from bridge.call.levels import attributes, plan_attributes
 from bridge.call.plan import AnswerMode
 from bridge.call.state import CLOSED
 from bridge.events import CallAnswered, CallHold, CallResume
 from bridge.media.seam import MediaLevels, MediaTimedOut
+from bridge.room.convention import VALUE_LIMIT
 from bridge.room.seam import RoomReconnected, RoomReconnecting
 from sdp.negotiated import Hold
 from tests.unit.call.kit import (
