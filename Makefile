@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types arrows unit system bench clean
+.PHONY: help setup run test check lint types arrows unit system bench fuzz soak install clean
 
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
@@ -36,6 +36,15 @@ system:  ## the real livekit-server and real SIP peers, one after another
 
 bench: setup  ## the figures of the closing notes, interleaved with a peer
 	@$(ALONE) $(PY) -m bench
+
+fuzz: setup  ## coverage-guided fuzzing of framing, headers, SDP and RTP (MINUTES=1 for each core)
+	@nice $(PY) -m tests.fuzz --minutes $(or $(MINUTES),1)
+
+soak: setup  ## calls, holds and room changes for HOURS=0.17, then everything back where it began
+	@$(ALONE) $(PY) -m tests.soak --hours $(or $(HOURS),0.17)
+
+install:  ## install as a service: user, /opt/trunkbridge, /etc/trunkbridge, systemd unit (as root)
+	@bash scripts/install.sh
 
 clean:  ## remove what was set up
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
