@@ -29,6 +29,7 @@ from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
+from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
@@ -77,9 +78,10 @@ class Leg:
         """Send CANCEL."""
         self._agent.cancel(self._known())
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
         """Send BYE."""
-        self._agent.bye(self._known())
+        headers = () if reason is None else (("Reason", str(reason)),)
+        self._agent.bye(self._known(), headers)
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE."""

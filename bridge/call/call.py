@@ -290,7 +290,7 @@ class Call:
             case Cancel():
                 self.sip.cancel()
             case Bye():
-                self.sip.bye()
+                self.sip.bye(command.reason)
             case Reoffer():
                 self.sip.reoffer(command.direction)
             case Probe():

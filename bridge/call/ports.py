@@ -13,6 +13,7 @@ from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, MediaNotice
 from bridge.room.seam import JoinSpec, RoomHandlers
 from bridge.sip.events import SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 
 OpenMedia = Callable[[RoomHandlers, Callable[[MediaNotice], None]], CallMedia]
@@ -43,8 +44,8 @@ class SipPort(Protocol):
     def cancel(self) -> None:
         """Send CANCEL; the final event still comes."""
 
-    def bye(self) -> None:
-        """End the session, after the ACK when one is still to come."""
+    def bye(self, reason: Reason | None = None) -> None:
+        """End the session, after the ACK when one is still to come; *reason* goes into the BYE."""
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE; `Reoffered` follows."""

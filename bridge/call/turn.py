@@ -22,7 +22,7 @@ from bridge.call.commands import (
     Reject,
     ReplyTo,
 )
-from bridge.call.outcome import LocalEnd, Outcome, Result, local_outcome, reject_status
+from bridge.call.outcome import LocalEnd, Outcome, Result, bye_reason, local_outcome, reject_status
 from bridge.call.state import CallState, Phase, RoomPhase, Timer
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import LeaveReason
@@ -119,7 +119,7 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
             turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE)
             turn.arm(Timer.CANCEL, CANCEL_PATIENCE)
         case Phase.ANSWERING | Phase.ANSWERED:
-            turn.do(Bye())
+            turn.do(Bye(reason=bye_reason(why)))
             turn.set(settled=True)
             end(turn, verdict)
         case Phase.CANCELLING | Phase.ENDED | Phase.DONE:

@@ -28,6 +28,7 @@ from bridge.room.seam import (
     RpcRefused,
 )
 from bridge.sip.events import FailureCause, Reoffered, SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Hold, Negotiated
 from tests.unit.call.kit import (
@@ -100,7 +101,8 @@ class World:
         notify: Any = self.handlers.notify
         notify(refused(487, cause=FailureCause.CANCELLED))
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
+        del reason
         self.note("sip bye")
 
     def reoffer(self, direction: Direction) -> None:

@@ -87,7 +87,11 @@ ENDINGS: list[tuple[Input, str, str]] = [
 @pytest.mark.parametrize(("ending", "reason", "by"), ENDINGS)
 def test_our_end_of_an_answered_call_is_a_bye(ending: Input, reason: str, by: str) -> None:
     bench = Bench().talking().feed(ending)
-    assert len(bench.of(Bye)) == 1
+    (goodbye,) = bench.of(Bye)
+    assert goodbye.reason is not None
+    cause = {"shutdown": 41, "internal_error": 41}.get(reason, 16)
+    assert (goodbye.reason.protocol, goodbye.reason.cause) == ("Q.850", cause)
+    assert goodbye.reason.text == reason
     assert (bench.end.reason, bench.end.ended_by) == (reason, by)
     expected = {"shutdown": "dropped", "internal_error": "failed"}.get(reason, "completed")
     assert bench.end.outcome == expected
