@@ -159,6 +159,11 @@ class UserAgent:
         """The listeners, with the ports the kernel gave."""
         return [*self._tcp.bound, *self._udp.bound]
 
+    @property
+    def listening(self) -> bool:
+        """Whether it runs and every listener is open."""
+        return self._running and self._tcp.listening and self._udp.listening
+
     def local_address_for(self, host: str, port: int, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
