@@ -17,6 +17,7 @@ from bridge.errors import MisuseError
 from bridge.room import convention
 from bridge.room.attributes import AttributeWriter
 from bridge.room.outbox import Outbox
+from bridge.room.sdk_dispatch import send_data
 from bridge.room.sdk_link import Link
 from bridge.room.sdk_quiet import quiet_native_logs
 from bridge.room.seam import (
@@ -101,9 +102,7 @@ class SdkRoom(RoomSession, RoomAudio):
         """
 
         async def effect(local: rtc.LocalParticipant) -> None:
-            await local.publish_data(
-                payload, reliable=True, destination_identities=list(to), topic=topic
-            )
+            await send_data(local, payload, topic=topic, to=to)
 
         await self._outbox.send(effect)
 
