@@ -7,7 +7,7 @@ and the order of what is sent. Each join makes a `Link`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -94,17 +94,13 @@ class SdkRoom(RoomSession, RoomAudio):
             raise joining.error
         self._adopt(joining)
 
-    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+    def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message, to all or to the identities in *to*.
 
-        Returns when the SDK has sent it. Waits, in order, while the room is
-        away. Raises `RoomError`.
+        Begins at once when nothing else waits, and waits, in order, while the
+        room is away. Done when the SDK has sent it; raises `RoomError`.
         """
-
-        async def effect(local: rtc.LocalParticipant) -> None:
-            await send_data(local, payload, topic=topic, to=to)
-
-        await self._outbox.send(effect)
+        return self._outbox.send(lambda local: send_data(local, payload, topic=topic, to=to))
 
     async def publish_dtmf(self, digit: str) -> None:
         """Send one LiveKit SipDTMF; a key that is none is a `RoomError`."""

@@ -68,7 +68,7 @@ class TrackFeeder:
             if self._direct is None:
                 self._frames.append(frame)
             else:
-                self._push_direct(self._direct, frame)
+                self._direct.push(frame)
         self._wake.set()
 
     async def close(self) -> None:
@@ -77,13 +77,9 @@ class TrackFeeder:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        if self._direct is not None:
+            self._direct.close()
         await self._source.aclose()
-
-    def _push_direct(self, source: sdk_dispatch.Source, frame: bytes) -> None:
-        try:
-            source.push(frame)
-        except Exception as error:
-            log.debug("room.frame_refused", error=type(error).__name__)
 
     async def _feed(self) -> None:
         while True:
@@ -184,7 +180,7 @@ def _direct_source(source: rtc.AudioSource) -> sdk_dispatch.Source | None:
     dispatcher = None if handle is None else sdk_dispatch.dispatcher()
     if dispatcher is None or handle is None:
         return None
-    return dispatcher.source(handle, SAMPLE_RATE)
+    return dispatcher.source(handle, rate=SAMPLE_RATE, frame_bytes=FRAME_BYTES)
 
 
 def _direct_stream(track: rtc.Track, arrived: deque[bytes]) -> sdk_dispatch.Stream | None:

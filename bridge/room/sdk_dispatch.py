@@ -17,7 +17,7 @@ import asyncio
 import ctypes
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -34,8 +34,11 @@ STREAM_QUEUE: Final = 10
 THREADS_LIMIT: Final = 32
 """Native threads whose Python state is kept; there are a handful that carry audio."""
 
+LOCK_KEPT: Final = frozenset({"1.1.21"})
+"""Versions whose native half was read and found never to wait for Python while it takes a
+frame or a message, or frees a buffer (livekit-ffi 0.12.74: requests.rs, audio_source.rs)."""
+
 _PROBE_RATE: Final = 8000
-_PROBE_PCM: Final = bytes(160)  # 10 ms
 
 
 class PublishRefused(Exception):
@@ -46,22 +49,66 @@ class Unusable(Exception):
     """This version of the SDK is not shaped as this module expects."""
 
 
+class Native:
+    """The native half's two C functions.
+
+    *held* calls it with the interpreter lock in hand: a call of some microseconds that gives
+    the lock away gets it back only after the callbacks that wait for it, each a change of
+    threads. That is sound only where the native half is known never to wait for the lock.
+    """
+
+    def __init__(self, library: Any, *, held: bool) -> None:
+        if held:
+            library = ctypes.PyDLL(library._name, handle=library._handle)
+        else:
+            library = ctypes.CDLL(library._name, handle=library._handle)
+        self._request = library.livekit_ffi_request
+        self._request.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_void_p),
+            ctypes.POINTER(ctypes.c_size_t),
+        ]
+        self._request.restype = ctypes.c_uint64
+        self.drop: Callable[[int], bool] = library.livekit_ffi_drop_handle
+        library.livekit_ffi_drop_handle.argtypes = [ctypes.c_uint64]
+        library.livekit_ffi_drop_handle.restype = ctypes.c_bool
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send a request; return the response. Raises `Unusable` when it is refused."""
+        place, length = ctypes.c_void_p(), ctypes.c_size_t()
+        handle = self._request(request, len(request), ctypes.byref(place), ctypes.byref(length))
+        if not handle:
+            raise Unusable("no response")
+        response = ctypes.string_at(place.value or 0, length.value)
+        self.drop(handle)
+        return response
+
+    def tell(self, request: bytes) -> None:
+        """Send a request whose response says nothing. Raises `Unusable` when it is refused."""
+        handle = self._request(request, len(request), ctypes.c_void_p(), ctypes.c_size_t())
+        if not handle:
+            raise Unusable("no response")
+        self.drop(handle)
+
+
 class Dispatcher:
     """Stands before the SDK's queue of events; made once per process by `dispatcher`.
 
-    *client* is the SDK's ``FfiClient``, *messages* its protobuf module.
+    *queue* is that queue, *messages* the SDK's protobuf module; *quick* is for requests and
+    frames that take microseconds, *native* for all others.
     """
 
-    def __init__(self, client: Any, messages: Any) -> None:
-        self._client = client
+    def __init__(self, queue: Any, messages: Any, *, native: Any, quick: Any) -> None:
         self._request_type = messages.FfiRequest
         self._response_type = messages.FfiResponse
-        self._request = client._ffi_lib.livekit_ffi_request
-        self._drop = client._ffi_lib.livekit_ffi_drop_handle
-        self._queue = client.queue
-        self._stock_put: Callable[[Any], None] = client.queue.put
+        self._native = native
+        self._quick = quick
+        self._queue = queue
+        self._stock_put: Callable[[Any], None] = queue.put
         self._ids = itertools.count(FIRST_ID)
-        self._sources: dict[int, Source] = {}  # by the number of a capture
+        self._sources: dict[int, Source] = {}  # by the number of their captures
+        self._pushed: list[tuple[Source, bytes]] = []
         self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = {}
         self._streams: dict[int, Stream] = {}  # by handle
         self._opening = 0
@@ -73,41 +120,47 @@ class Dispatcher:
         """Stand before the SDK's queue from now on."""
         self._queue.put = self._put
 
+    def remove(self) -> None:
+        """Leave the SDK's queue as it was."""
+        del self._queue.put  # the class's own is there again
+
     def request(self, request: Any) -> Any:
         """Send a request to the native half; return its response. Raises `Unusable`."""
-        return self._response_type.FromString(self._exchange(request.SerializeToString()))
-
-    def _exchange(self, data: bytes) -> bytes:
-        pointer = ctypes.POINTER(ctypes.c_ubyte)()
-        length = ctypes.c_size_t()
-        handle = self._request(
-            ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_ubyte)),
-            len(data),
-            ctypes.byref(pointer),
-            ctypes.byref(length),
-        )
-        if not handle:
-            raise Unusable("no response")
-        response = ctypes.string_at(pointer, length.value)
-        self._drop(handle)
-        return response
+        return self._response_type.FromString(self._native.exchange(request.SerializeToString()))
 
     # What we ask for.
 
-    def source(self, handle: int, rate: int) -> Source:
-        """Return a way to push PCM into the native source *handle*."""
-        return Source(self, handle, rate)
-
-    def capture(self, source: Source, request: Any) -> None:
-        """Send a capture whose outcome only `Source.settled` hears."""
+    def source(self, handle: int, *, rate: int, frame_bytes: int) -> Source:
+        """Return a way to push frames of PCM into the native source *handle*."""
         number = next(self._ids)
-        request.capture_audio_frame.request_async_id = number
+        place = ctypes.create_string_buffer(frame_bytes)
+        request = self._request_type()
+        wanted = request.capture_audio_frame
+        wanted.source_handle = handle
+        wanted.request_async_id = number
+        wanted.buffer.data_ptr = ctypes.addressof(place)
+        wanted.buffer.sample_rate = rate
+        wanted.buffer.num_channels = 1
+        wanted.buffer.samples_per_channel = frame_bytes // 2
+        source = Source(self, number, place, request.SerializeToString())
         self._sources[number] = source
-        try:
-            self._exchange(request.SerializeToString())
-        except BaseException:
-            self._sources.pop(number, None)
-            raise
+        return source
+
+    def forget_source(self, number: int) -> None:
+        """Expect nothing more of a source."""
+        self._sources.pop(number, None)
+
+    def capture(self, source: Source, pcm: bytes) -> None:
+        """Send a frame at the end of this turn of the loop, after what must not wait for it."""
+        if not self._pushed:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._pushed.append((source, pcm))
+
+    def flush(self) -> None:
+        """Send what was pushed."""
+        pushed, self._pushed = self._pushed, []
+        for source, pcm in pushed:
+            source.send(pcm, self._quick)
 
     def publish(
         self, participant: int, payload: bytes, *, topic: str, to: Sequence[str]
@@ -131,7 +184,7 @@ class Dispatcher:
         self._waiting[number] = (loop, done)
         done.add_done_callback(lambda _: self._waiting.pop(number, None))
         try:
-            self.request(request)  # copies the payload before it returns
+            self._quick.tell(request.SerializeToString())  # the payload is copied
         except BaseException:
             self._waiting.pop(number, None)
             raise
@@ -186,7 +239,11 @@ class Dispatcher:
 
     def drop(self, handle: int) -> None:
         """Free a native object."""
-        self._drop(handle)
+        self._native.drop(handle)
+
+    def drop_frame(self, handle: int) -> None:
+        """Free a native frame."""
+        self._quick.drop(handle)
 
     # What the native half tells, on its threads.
 
@@ -198,9 +255,7 @@ class Dispatcher:
                     return
             case "capture_audio_frame":
                 self._settle_in()
-                source = self._sources.pop(event.capture_audio_frame.async_id, None)
-                if source is not None:
-                    source.settled(event.capture_audio_frame.error)
+                if self._captured(event.capture_audio_frame):
                     return
             case "publish_data":
                 if self._published(event.publish_data):
@@ -235,6 +290,12 @@ class Dispatcher:
             self._streams.pop(told.stream_handle, None)
         return True
 
+    def _captured(self, told: Any) -> bool:
+        source = self._sources.get(told.async_id)
+        if source is not None:
+            source.settled(told.error)
+        return bool(told.async_id >= FIRST_ID)
+
     def _published(self, told: Any) -> bool:
         waiting = self._waiting.pop(told.async_id, None)
         if waiting is None:
@@ -248,18 +309,22 @@ class Dispatcher:
 
 
 class Source:
-    """Pushes 10 ms frames into one native source and waits for none of them."""
+    """Pushes 10 ms frames into one native source and waits for none of them.
 
-    def __init__(self, dispatcher: Dispatcher, handle: int, rate: int) -> None:
+    The frame and the request have a place of their own: what is sent is the same each time.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, number: int, place: ctypes.Array[ctypes.c_char], wire: bytes
+    ) -> None:
         self._dispatcher = dispatcher
+        self._number = number
+        self._place = place
+        self._wire = wire
         self._sent = 0  # counted on the loop's thread
         self._done = 0  # counted on the native half's
         self._refused = 0
-        self._request = dispatcher._request_type()
-        wanted = self._request.capture_audio_frame
-        wanted.source_handle = handle
-        wanted.buffer.sample_rate = rate
-        wanted.buffer.num_channels = 1
+        self._closed = False
 
     @property
     def outstanding(self) -> int:
@@ -268,22 +333,26 @@ class Source:
 
     def push(self, pcm: bytes) -> bool:
         """Send one frame; False when too many are on their way, and this one is dropped."""
-        if self.outstanding >= CAPTURES_LIMIT:
+        if self._closed or self.outstanding >= CAPTURES_LIMIT or len(pcm) != len(self._place):
             return False
         self._sent += 1
-        try:
-            self._dispatcher.capture(self, self.frame(pcm))  # copies the PCM before it returns
-        except BaseException:
-            self._sent -= 1
-            raise
+        self._dispatcher.capture(self, pcm)
         return True
 
-    def frame(self, pcm: bytes) -> Any:
-        """Return the request that sends *pcm*, which must outlive it."""
-        buffer = self._request.capture_audio_frame.buffer
-        buffer.data_ptr = address(pcm)
-        buffer.samples_per_channel = len(pcm) // 2
-        return self._request
+    def send(self, pcm: bytes, native: Any) -> None:
+        """Give the native half a frame that was pushed; it copies it."""
+        if self._closed:
+            return
+        ctypes.memmove(self._place, pcm, len(pcm))
+        try:
+            native.tell(self._wire)
+        except Unusable:
+            self.settled("the source is gone")
+
+    def close(self) -> None:
+        """Send nothing more; what was pushed and not sent is dropped."""
+        self._closed = True
+        self._dispatcher.forget_source(self._number)
 
     def settled(self, error: str) -> None:
         """A frame was taken, or refused with *error*."""
@@ -309,7 +378,7 @@ class Stream:
             info = frame.info
             size = info.num_channels * info.samples_per_channel * 2
             sink(ctypes.string_at(info.data_ptr, size))
-        self._dispatcher.drop(frame.handle.id)
+        self._dispatcher.drop_frame(frame.handle.id)
 
     def close(self) -> None:
         """Listen no more; the end that the native half tells forgets the stream."""
@@ -363,18 +432,20 @@ def own_events(room: rtc.Room) -> None:
         log.warning("room.sdk_room_shared")
 
 
-async def send_data(
+def send_data(
     local: rtc.LocalParticipant, payload: bytes, *, topic: str, to: Sequence[str] = ()
-) -> None:
-    """Send a reliable data message; return when the SDK has sent it."""
+) -> Awaitable[None]:
+    """Send a reliable data message, where it can be in this very turn of the loop.
+
+    The result is done when the SDK has sent it.
+    """
     handle = getattr(getattr(local, "_ffi_handle", None), "handle", None)
     found = None if handle is None else dispatcher()
     if found is None or handle is None:
-        await local.publish_data(
+        return local.publish_data(
             payload, reliable=True, destination_identities=list(to), topic=topic
         )
-    else:
-        await found.publish(handle, payload, topic=topic, to=to)
+    return found.publish(handle, payload, topic=topic, to=to)
 
 
 # Whether this SDK can be used that way.
@@ -398,13 +469,19 @@ def _look() -> Dispatcher | None:
         from livekit.rtc._proto import ffi_pb2
 
         check(ffi_pb2)
-        made = Dispatcher(_ffi_client.FfiClient.instance, ffi_pb2)
-        check_queue(made._queue)
+        client = _ffi_client.FfiClient.instance
+        check_queue(client.queue)
+        made = Dispatcher(
+            client.queue,
+            ffi_pb2,
+            native=Native(client._ffi_lib, held=False),
+            quick=Native(client._ffi_lib, held=rtc.__version__ in LOCK_KEPT),
+        )
         made.install()
         try:
             _probe(made)
         except BaseException:
-            del made._queue.put  # the class's own is there again
+            made.remove()
             raise
     except Exception as error:  # whatever a strange version does, calls go the public way
         log.warning("room.sdk_dispatch_off", sdk=rtc.__version__, error=f"{error!r:.200}")
@@ -465,13 +542,11 @@ def _probe(made: Dispatcher) -> None:
     wanted.num_channels = 1
     wanted.queue_size_ms = 0
     handle = made.request(request).new_audio_source.source.handle.id
-    number = 2 * FIRST_ID - 1
     try:
-        source = made.source(handle, _PROBE_RATE)
-        made._sources[number] = source
-        capture = source.frame(_PROBE_PCM)
-        capture.capture_audio_frame.request_async_id = number
-        if made.request(capture).capture_audio_frame.async_id != number:
+        request = made._request_type()
+        request.ParseFromString(made.source(handle, rate=_PROBE_RATE, frame_bytes=160)._wire)
+        number = request.capture_audio_frame.request_async_id
+        if made.request(request).capture_audio_frame.async_id != number:
             raise Unusable("requests are not numbered by us")
     finally:
         made.drop(handle)
