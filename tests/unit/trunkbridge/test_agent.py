@@ -19,7 +19,7 @@ from tests.unit.trunkbridge.fake_room import (
     FakeRoom,
     phone,
 )
-from trunkbridge.agent import CallEnded, PhoneCall, Refused, find
+from trunkbridge.agent import CallEnded, PhoneCall, find
 from trunkbridge.agent import phone as phone_module
 
 pytestmark = pytest.mark.unit
