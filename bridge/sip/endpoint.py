@@ -22,6 +22,7 @@ from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
@@ -69,6 +70,7 @@ class Endpoint:
         self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
+        self.probes = ProbeCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
 
@@ -274,6 +276,10 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.reoffers.probe(known, now)
 
+    def ask_trunk(self, question: TrunkQuestion, now: float) -> None:
+        """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
+        self.probes.ask(question, now)
+
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
         """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
@@ -383,6 +389,8 @@ class Endpoint:
                 self.reoffers.on_response(session, client, response, flow, now)
             case Purpose.BYE if session is not None and response.status >= 200:
                 self.core.free(session)
+            case Purpose.OPTIONS if response.status >= 200:
+                self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
                 session.touch(flow)
                 self.reoffers.on_probed(session, response.status, now)
@@ -406,6 +414,9 @@ class Endpoint:
         self.callee.on_server_done(server)
 
     def _unanswered(self, errand: Errand, now: float, *, timed_out: bool) -> None:
+        if errand.purpose is Purpose.OPTIONS:
+            self.probes.settled(errand, None, now)
+            return
         session = self._owner(errand)
         if session is None:
             return

@@ -27,8 +27,10 @@ from bridge.sip.events import (
     Send,
     SessionId,
     SipEvent,
+    TrunkProbed,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.probe import TrunkQuestion
 from bridge.transport.flow import (
     Admitted,
     Bound,
@@ -81,6 +83,7 @@ class UserAgent:
         *,
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
+        on_probed: Callable[[TrunkProbed], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         invites: Gcra | None = None,
@@ -93,6 +96,7 @@ class UserAgent:
         self._admission = admission
         self._listen = listen
         self._on_event = on_event
+        self._on_probed = on_probed
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._invites = invites or Gcra(rate=100, burst=1000)
@@ -234,6 +238,11 @@ class UserAgent:
         """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
         with self._command() as now:
             self._endpoint.probe(session, now)
+
+    def ask_trunk(self, question: TrunkQuestion) -> None:
+        """Send an OPTIONS outside any dialog; *on_probed* is told the answer."""
+        with self._command() as now:
+            self._endpoint.ask_trunk(question, now)
 
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
@@ -399,11 +408,14 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent) -> None:
+    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
         if isinstance(event, IncomingInvite) and not self._may_call(event):
             return
         try:
-            self._on_event(event)
+            if isinstance(event, TrunkProbed):
+                self._on_probed(event)
+            else:
+                self._on_event(event)
         except Exception:
             log.exception("ua.listener_failed", sip_event=type(event).__name__)
 
