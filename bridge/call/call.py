@@ -67,7 +67,15 @@ from bridge.call.lane import Entry, RoomLane
 from bridge.call.levels import attributes
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
-from bridge.call.ports import JournalPort, JournalRecord, OpenMedia, RoomPort, SipPort
+from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
+    JournalPort,
+    JournalRecord,
+    OpenMedia,
+    RoomPort,
+    SipPort,
+)
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
@@ -91,10 +99,11 @@ _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 class _Telling:
     """One event on its way: journalled, then sent to the room, then told."""
 
-    __slots__ = ("event", "settled", "stored")
+    __slots__ = ("at", "event", "settled", "stored")
 
-    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None) -> None:
+    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None, at: float) -> None:
         self.event = event
+        self.at = at  # when the call took what caused it
         self.stored = stored
         self.settled = asyncio.Event()  # sent to the room, or given up
 
@@ -114,6 +123,7 @@ class Call:
         clock: Callable[[], float],
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
+        observer: CallObserver = UNOBSERVED,
     ) -> None:
         self.plan = plan
         self.sip = sip
@@ -123,6 +133,7 @@ class Call:
         self._clock = clock
         self._wall = wall
         self._on_end = on_end
+        self._observer = observer
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
@@ -330,7 +341,7 @@ class Call:
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
         for event in events:
-            telling = _Telling(event, stored)
+            telling = _Telling(event, stored, now)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
 
@@ -350,6 +361,7 @@ class Call:
 
         def sent() -> None:
             telling.settled.set()
+            self._observer.published(telling.event, self._clock() - telling.at)
             self.post(Published(seq=telling.event.seq))
 
         return Entry(send=send, sent=sent, dropped=telling.settled.set)
@@ -449,6 +461,7 @@ class Call:
 
     async def _join(self, command: JoinRoom) -> None:
         """Join; never cancelled, because a cancelled SDK connect kills the process."""
+        since, again = self._clock(), command.again
         try:
             identity = self._spec.identity if command.again and self._spec else None
             prepared = await self._rooms.prepare(self.plan, command.attributes, identity)
@@ -457,8 +470,10 @@ class Call:
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
+            self._observer.joined(seconds=self._clock() - since, again=again, ok=False)
             self.post(JoinFailed())
             return
+        self._observer.joined(seconds=self._clock() - since, again=again, ok=True)
         if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return
