@@ -97,7 +97,12 @@ class Daemon:
             unknown_reject=self._answers_strangers,
         )
         self.ladder = Ladder()
-        self.metrics = Metrics(config.trunk, version=version("trunkbridge"), gauges=self._gauges)
+        self.metrics = Metrics(
+            config.trunk,
+            version=version("trunkbridge"),
+            gauges=self._gauges,
+            heard_at=lambda: self._agent.heard_at,
+        )
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
