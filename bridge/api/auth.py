@@ -21,7 +21,7 @@ OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 HERE: Final = frozenset(("/metrics",))
 """What programs of this machine may read without a key (contract 6)."""
 
-_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request's body; a call's own limits are far below."""

@@ -103,7 +103,7 @@ class _Telling:
 
     def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None, at: float) -> None:
         self.event = event
-        self.at = at  # when the call took what caused it
+        self.at = at  # when what caused it arrived
         self.stored = stored
         self.settled = asyncio.Event()  # sent to the room, or given up
 
@@ -340,8 +340,9 @@ class Call:
             self._record = fold(self._record, event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        at = self._observer.cause_at(now)
         for event in events:
-            telling = _Telling(event, stored, now)
+            telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
 

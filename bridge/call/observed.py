@@ -32,6 +32,14 @@ class Guarded(CallObserver):
         """Journal and room have the event."""
         self._attempt(self._observer.told, plan, event)
 
+    def cause_at(self, now: float) -> float:
+        """Return when that arrived which a call takes now."""
+        try:
+            return self._observer.cause_at(now)
+        except Exception:
+            _log.exception("call.observer_failed", heard="cause_at")
+            return now
+
     def published(self, event: CallEvent, seconds: float) -> None:
         """The room has the event."""
         self._attempt(self._observer.published, event, seconds)

@@ -129,8 +129,12 @@ class CallObserver:
     def told(self, plan: CallPlan, event: CallEvent) -> None:
         """Journal and room have *event*; also of a call that was refused."""
 
+    def cause_at(self, now: float) -> float:
+        """Return when that arrived which a call takes *now*; *now* when it came from nowhere."""
+        return now
+
     def published(self, event: CallEvent, seconds: float) -> None:
-        """The room has *event*, *seconds* after the call took what caused it."""
+        """The room has *event*, *seconds* after what caused it arrived."""
 
     def joined(self, *, seconds: float, again: bool, ok: bool) -> None:
         """An attempt to get into the room ended."""

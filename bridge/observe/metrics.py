@@ -81,7 +81,8 @@ class _Live:
 class Metrics(CallObserver):
     """Counts for one daemon. Built on the loop's thread and used there, but for `Page`.
 
-    *gauges* is asked at each scrape. *wall* is in seconds since the epoch.
+    *gauges* is asked at each scrape; *heard_at* says when the SIP message came that is
+    being handled, in seconds of the calls' clock. *wall* is in seconds since the epoch.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Metrics(CallObserver):
         *,
         version: str,
         gauges: Callable[[], Awaitable[Gauges]],
+        heard_at: Callable[[], float | None] = lambda: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._version = version
         self._gauges = gauges
+        self._heard_at = heard_at
         self._wall = wall
         self._registry = CollectorRegistry()
         self._live: dict[str, _Live] = {}
@@ -242,6 +245,11 @@ class Metrics(CallObserver):
         self._events.labels(*where, event.name).inc()
         self._ended.labels(*where, event.outcome).inc()
         self._reasons.labels(*where, event.reason).inc()
+
+    def cause_at(self, now: float) -> float:
+        """Return when the SIP message came that a call takes *now*."""
+        heard_at = self._heard_at()
+        return now if heard_at is None else heard_at
 
     def published(self, event: CallEvent, seconds: float) -> None:
         """The room has *event*."""

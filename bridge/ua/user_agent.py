@@ -111,6 +111,7 @@ class UserAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing = False
         self._running = False
+        self.heard_at: float | None = None  # when the bytes came that are being handled
 
     # Life.
 
@@ -282,7 +283,7 @@ class UserAgent:
 
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
-        now = self._clock()
+        now = self.heard_at = self._clock()
         watched = self._watches.get(flow.id)
         if watched is not None:
             for frame in watched[1].feed(data, now):
@@ -291,6 +292,7 @@ class UserAgent:
         elif not flow.reliable:
             self._show(data, flow, came=True)
         self._feed(self._endpoint.receive, data, flow, now)
+        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
