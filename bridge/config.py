@@ -759,7 +759,6 @@ def not_yet(config: Config) -> Iterator[str]:
         for key, used in (
             ("register", trunk.register_),
             ("username", bool(trunk.username)),
-            ("options_interval", trunk.options_interval > 0),
             ("keepalive", trunk.keepalive != "off"),
             ("refer_in", trunk.refer_in),
             ("transfer_allow", bool(trunk.transfer_allow)),

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk
+from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -27,6 +27,9 @@ from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
 from bridge.observe.lag import LoopLag
+from bridge.observe.metrics import Gauges, Metrics
+from bridge.observe.probing import Probing
+from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
@@ -98,25 +101,36 @@ class Daemon:
             unknown_reject=self._answers_strangers,
         )
         self.ladder = Ladder()
+        self.metrics = Metrics(
+            config.trunk,
+            version=version("trunkbridge"),
+            gauges=self._gauges,
+            heard_at=lambda: self._agent.heard_at,
+        )
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
             listen=config.sip.addresses,
             on_event=self._on_sip,
-            tap=self.ladder,
+            on_probed=lambda probed: self.metrics.probed(
+                probed.trunk, probed.status, probed.seconds
+            ),
+            tap=Taps(self.ladder, self.metrics.sip),
         )
+        self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal),
+            ledger=Ledger(self._journal, self.metrics.journalled),
             archive=self._journal,
             publish=self._on_event,
+            observer=self.metrics,
         )
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
-        self._lag = LoopLag()
         self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
+        self._lag = LoopLag(self.metrics.lagged)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _answers_strangers(self, flow: Flow) -> bool:
@@ -142,6 +156,8 @@ class Daemon:
             raise
         self._lag.start()
         self._spawn(self._watch_livekit())
+        self._spawn(self.metrics.watch())
+        self._probing.start(self._config.trunk)
         gc.collect()
         gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
@@ -152,6 +168,8 @@ class Daemon:
             Doors(self.service, asyncio.get_running_loop()),
             self._gatekeeper,
             version=version("trunkbridge"),
+            metrics=self.metrics,
+            trunks=self.metrics,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
@@ -192,8 +210,13 @@ class Daemon:
 
         Raises `ConfigError`; then nothing changed.
         """
-        with self._unit.reload():
-            self._reload()
+        try:
+            with self._unit.reload():
+                self._reload()
+        except ConfigError:
+            self.metrics.reloaded(ok=False)
+            raise
+        self.metrics.reloaded(ok=True)
 
     def _reload(self) -> None:
         config = load(self._path)
@@ -203,6 +226,8 @@ class Daemon:
         if blockers:
             raise ConfigError(blockers)
         self._config = config
+        self.metrics.reload(config.trunk)
+        self._probing.start(config.trunk)
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
@@ -215,6 +240,7 @@ class Daemon:
         await self.hang_up_all()
         if self._api is not None:
             await self._api.stop()
+        self._probing.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -242,6 +268,25 @@ class Daemon:
     def _status(self) -> str:
         calls = f"calls: {len(self.service.running)}"
         return f"takes no new calls; {calls}" if self._drained else calls
+
+    async def _gauges(self) -> Gauges:
+        """Return what the metrics look up."""
+        ready = await self.service.readiness()
+        return Gauges(
+            livekit_up=ready["livekit"],
+            draining=not ready["accepting"],
+            journal_writable=ready["journal"],
+            journal_waiting=self._journal.waiting,
+            ports_free=self._ports.available,
+            ports_used=self._ports.used,
+            ports_resting=self._ports.resting,
+            media_calls=self._engine.calls,
+            media_turns=self._engine.turns,
+            media_missed=self._engine.turns_missed,
+            media_late=self._engine.turns_late,
+            sip_sessions=self._endpoint.occupied,
+            max_calls=self._config.sip.max_calls,
+        )
 
     # In the background.
 
@@ -274,6 +319,7 @@ class Daemon:
                 ended=True,
             )
             await self._journal.append([entry])
+            self.metrics.ended_after_crash(record, event)
             self._on_event(event)
             _log.warning("call.ended_after_crash", call_id=call.call_id)
             room = str(call.record.get("room_name", ""))

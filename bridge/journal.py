@@ -169,6 +169,11 @@ class Journal:
         """Whether the last write worked; new calls are refused while it is not."""
         return self._writable
 
+    @property
+    def waiting(self) -> int:
+        """Writes that the writer has not taken yet."""
+        return self._jobs.qsize()
+
     def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Write *entries* in order; the future is done when they are durable.
 

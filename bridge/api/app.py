@@ -15,7 +15,9 @@ from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, R
 
 from bridge.api import problems
 from bridge.api.auth import Gate, Gatekeeper
+from bridge.api.metrics import MetricsDoor, metrics_router
 from bridge.api.models import CallAccepted, CreateCall
+from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.call.requests import Accepted, DialRequest, Unavailable
 from bridge.console import console
 
@@ -67,7 +69,14 @@ class Doors:
         return await asyncio.shield(asyncio.wrap_future(answer))
 
 
-def make_app(doors: Doors, gatekeeper: Gatekeeper, *, version: str) -> FastAPI:
+def make_app(
+    doors: Doors,
+    gatekeeper: Gatekeeper,
+    *,
+    version: str,
+    metrics: MetricsDoor | None = None,
+    trunks: TrunkDoor | None = None,
+) -> FastAPI:
     """Return the app with every route of this version."""
     app = FastAPI(
         title="trunkbridge",
@@ -82,6 +91,10 @@ def make_app(doors: Doors, gatekeeper: Gatekeeper, *, version: str) -> FastAPI:
     app.include_router(_page())
     app.include_router(_health(doors))
     app.include_router(_calls(doors))
+    if metrics is not None:
+        app.include_router(metrics_router(doors, metrics))
+    if trunks is not None:
+        app.include_router(trunks_router(doors, trunks))
     return app
 
 

@@ -69,6 +69,8 @@ from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
 from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
     JournalPort,
     JournalRecord,
     OpenMedia,
@@ -100,10 +102,11 @@ _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 class _Telling:
     """One event on its way: journalled, then sent to the room, then told."""
 
-    __slots__ = ("event", "settled", "stored")
+    __slots__ = ("at", "event", "settled", "stored")
 
-    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None) -> None:
+    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None, at: float) -> None:
         self.event = event
+        self.at = at  # when what caused it arrived
         self.stored = stored
         self.settled = asyncio.Event()  # sent to the room, or given up
 
@@ -123,6 +126,7 @@ class Call:
         clock: Callable[[], float],
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
+        observer: CallObserver = UNOBSERVED,
     ) -> None:
         self.plan = plan
         self.sip = sip
@@ -132,6 +136,7 @@ class Call:
         self._clock = clock
         self._wall = wall
         self._on_end = on_end
+        self._observer = observer
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
@@ -340,8 +345,9 @@ class Call:
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        at = self._observer.cause_at(now)
         for event in events:
-            telling = _Telling(event, stored)
+            telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
 
@@ -369,6 +375,7 @@ class Call:
 
         def sent() -> None:
             telling.settled.set()
+            self._observer.published(telling.event, self._clock() - telling.at)
             self.post(Published(seq=telling.event.seq))
 
         return Entry(send=send, begin=begin, sent=sent, dropped=telling.settled.set)
@@ -483,6 +490,7 @@ class Call:
 
     async def _join(self, command: JoinRoom) -> None:
         """Join; never cancelled, because a cancelled SDK connect kills the process."""
+        since, again = self._clock(), command.again
         try:
             prepared = await self._prepare(command)
             self._spec = prepared.spec
@@ -493,8 +501,10 @@ class Call:
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
+            self._observer.joined(seconds=self._clock() - since, again=again, ok=False)
             self.post(JoinFailed())
             return
+        self._observer.joined(seconds=self._clock() - since, again=again, ok=True)
         if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return
