@@ -149,7 +149,12 @@ class Client:
         """
         last = "latest" if after is None else str(after)
         async for message in self._messages("/api/v1/events", last, patience):
-            yield _event(message)
+            yield _event(json.loads(message.data), int(message.id))
+
+    async def position(self) -> int:
+        """Return the `Event.id` of the last event so far, to give to `events` later."""
+        response = await self._send("GET", "/api/v1/events", params={"last_event_id": "latest"})
+        return int(response.headers["Last-Event-ID"])
 
     async def drain(self) -> int:
         """Have the daemon take no new calls; return how many still run.
@@ -175,19 +180,20 @@ class Client:
             return False
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        response = await self._send(method, path, **options)
+        try:
+            return response.json()
+        except ValueError:
+            raise self._no_bridge(response) from None
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = await self._http.request(method, path, **options)
         except httpx.HTTPError as failure:
             raise self._unreachable(failure) from failure
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if response.is_success and answer is not None:
-            return answer
-        if response.is_success:
-            raise ApiError(response.status_code, f"{self._http.base_url}: no JSON: no bridge there")
-        raise self._refusal(response)
+        if not response.is_success:
+            raise self._refusal(response)
+        return response
 
     async def _messages(self, path: str, last: str, patience: float) -> AsyncIterator[Message]:
         """Yield a stream's messages; connect again, where it was, when it is lost."""
@@ -226,19 +232,22 @@ class Client:
             ) as response:
                 if response.status_code == 204:
                     raise _Finished
-                if response.is_error:
+                if not response.is_success:
                     await response.aread()
                     raise self._refusal(response)
                 if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
-                    raise ApiError(
-                        response.status_code, f"{self._http.base_url}: no events: no bridge there"
-                    )
+                    raise self._no_bridge(response)
                 reader = Reader()
                 async for data in response.aiter_bytes():
                     for message in reader.feed(data):
                         yield message
         except (httpx.HTTPError, ValueError) as failure:
             raise self._unreachable(failure) from failure
+
+    def _no_bridge(self, response: httpx.Response) -> ApiError:
+        return ApiError(
+            response.status_code, f"{self._http.base_url}: that is no answer of a bridge"
+        )
 
     def _unreachable(self, failure: Exception) -> ApiError:
         return ApiError(0, f"{self._http.base_url}: {str(failure) or type(failure).__name__}")
@@ -272,13 +281,18 @@ class Call:
         resource: dict[str, Any] = await self._client._ask("GET", self._path)
         return resource
 
+    async def history(self) -> list[Event]:
+        """Return the events so far, and do not wait for more."""
+        documents = await self._client._ask("GET", f"{self._path}/events")
+        return [_event(data, data["seq"]) for data in documents]
+
     async def events(self, *, after: int = 0, patience: float = PATIENCE) -> AsyncIterator[Event]:
         """Yield every event after the seq *after*, as it happens; ends after ``call_ended``.
 
         Goes on after a lost connection and a restart of the daemon as `Client.events` does.
         """
         async for message in self._client._messages(f"{self._path}/events", str(after), patience):
-            event = _event(message)
+            event = _event(json.loads(message.data), int(message.id))
             if event.seq <= after:
                 continue
             after = event.seq
@@ -336,12 +350,5 @@ class _Lost:
         self._pause = min(self._pause * 2, _BACKOFF[1])
 
 
-def _event(message: Message) -> Event:
-    data = json.loads(message.data)
-    return Event(
-        name=data["event"],
-        call_id=data["call_id"],
-        seq=data["seq"],
-        id=int(message.id),
-        data=data,
-    )
+def _event(data: Mapping[str, Any], id_: int) -> Event:
+    return Event(name=data["event"], call_id=data["call_id"], seq=data["seq"], id=id_, data=data)
