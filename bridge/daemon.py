@@ -67,7 +67,7 @@ class Daemon:
             raise BridgeError("\n".join(blockers))
         self._config = config
         self._path = path
-        self._serves_http = serve_http
+        self.serves_http = serve_http
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
@@ -113,8 +113,8 @@ class Daemon:
             archive=self._journal,
             publish=self._tell,
         )
-        self.feed = Feed(self._journal)
-        self._listeners = [self.feed.tell, on_event]
+        self._feeds: list[Feed] = []
+        self._listeners = [on_event]
         self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config))
@@ -131,6 +131,7 @@ class Daemon:
     def follow(self) -> Feed:
         """Return one more feed of all events, for readers on another loop than the API's."""
         feed = Feed(self._journal)
+        self._feeds.append(feed)
         self._listeners.append(feed.tell)
         return feed
 
@@ -153,7 +154,7 @@ class Daemon:
             await self._engine.start()
             await self._agent.start()
             await self._end_crashed_calls()
-            if self._serves_http:
+            if self.serves_http:
                 await self._serve_http()
         except BaseException:
             await self.stop()
@@ -168,7 +169,7 @@ class Daemon:
         app = make_app(
             Doors(self.switchboard, asyncio.get_running_loop()),
             self._gatekeeper,
-            self.feed,
+            self.follow(),
             version=version("trunkbridge"),
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
@@ -238,7 +239,8 @@ class Daemon:
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         await self.hang_up_all()
-        self.feed.close()  # its readers have what there is, and let the server stop
+        for feed in self._feeds:
+            feed.close()  # its readers are told what there is, and let the server stop
         if self._api is not None:
             await self._api.stop()
         for task in self._tasks:

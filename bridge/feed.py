@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import json
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -162,7 +162,7 @@ class Feed:
         """Return events of all calls after the position *after*. Raises `Unavailable`."""
         return await self._read(lambda: _logged(self._journal.events_since(after, limit=limit)))
 
-    async def everything(self, after: int) -> AsyncIterator[Sequence[Logged]]:
+    async def everything(self, after: int) -> AsyncGenerator[Sequence[Logged], None]:
         """Yield the events of all calls after the position *after*, then what happens.
 
         Batches; an empty one when nothing happened for a while. Ends with the feed. A
@@ -184,7 +184,7 @@ class Feed:
             elif not await self._heard(news):
                 yield ()
 
-    async def of_call(self, call_id: str, after: int) -> AsyncIterator[Sequence[Logged]]:
+    async def of_call(self, call_id: str, after: int) -> AsyncGenerator[Sequence[Logged], None]:
         """Yield the events of a call after the seq *after*, then what happens to it.
 
         As `everything`; ends after ``call_ended``, too.

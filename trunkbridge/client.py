@@ -12,7 +12,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -140,7 +140,7 @@ class Client:
 
     async def events(
         self, *, after: int | None = None, patience: float = PATIENCE
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the events of all calls from now on, or after an `Event.id`; never ends.
 
         ``after=0`` begins at the first event of the daemon's journal. A lost connection,
@@ -286,7 +286,9 @@ class Call:
         documents = await self._client._ask("GET", f"{self._path}/events")
         return [_event(data, data["seq"]) for data in documents]
 
-    async def events(self, *, after: int = 0, patience: float = PATIENCE) -> AsyncIterator[Event]:
+    async def events(
+        self, *, after: int = 0, patience: float = PATIENCE
+    ) -> AsyncGenerator[Event, None]:
         """Yield every event after the seq *after*, as it happens; ends after ``call_ended``.
 
         Goes on after a lost connection and a restart of the daemon as `Client.events` does.

@@ -47,11 +47,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, failure: RequestValidationError) -> JSONResponse:
-        errors = [
-            {"field": _field(error), "message": _message(error)} for error in failure.errors()
-        ]
-        detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
-        return problem(422, detail, errors=errors)
+        errors = named(failure.errors())
+        return problem(422, sentence(errors), errors=errors)
 
     @app.exception_handler(BadRequest)
     async def bad(_: Request, failure: BadRequest) -> JSONResponse:
@@ -86,6 +83,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> JSONResponse:
         return problem(500, "an error of the bridge; its log has the details")
+
+
+def named(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return pydantic's errors as a problem document names them."""
+    return [{"field": _field(error), "message": _message(error)} for error in errors]
+
+
+def sentence(errors: Sequence[Mapping[str, str]]) -> str:
+    """Return a problem's ``detail``."""
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
 
 
 def setting_of(line: str) -> str:

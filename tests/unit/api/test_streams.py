@@ -225,7 +225,7 @@ async def test_an_event_that_is_told_before_it_is_written_comes_all_the_same() -
         began = asyncio.get_running_loop().time()
         assert (await anext(stream)).id == 2
         assert asyncio.get_running_loop().time() - began < 0.9, "waited for the next poll"
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_an_event_that_nobody_told_of_comes_by_itself() -> None:
@@ -236,7 +236,7 @@ async def test_an_event_that_nobody_told_of_comes_by_itself() -> None:
         bridge.log.write(key(2).as_dict())
         async with asyncio.timeout(3):
             assert (await anext(stream)).id == 2
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_a_quiet_stream_says_that_it_is_alive() -> None:
@@ -320,7 +320,7 @@ async def test_an_id_of_another_journal_begins_at_the_first() -> None:
         bridge.happen(key(1))
         stream = client.events(after=1000)
         assert (await anext(stream)).id == 1
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 @pytest.mark.parametrize("given", ["-1", "x", "1.5", "9" * 30, "١", "now"])
