@@ -67,6 +67,7 @@ class Daemon:
         self._path = path
         self._on_event = on_event
         self._unit = unit or Unit.nobodys()
+        self._drained = False
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
@@ -175,7 +176,7 @@ class Daemon:
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
         self._agent.set_draining(draining=True)
-        self._unit.draining()
+        self._drained = True
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""
@@ -240,7 +241,8 @@ class Daemon:
         return [part for part, lives in alive.items() if not lives]
 
     def _status(self) -> str:
-        return f"calls: {len(self.service.running)}"
+        calls = f"calls: {len(self.service.running)}"
+        return f"takes no new calls; {calls}" if self._drained else calls
 
     # In the background.
 

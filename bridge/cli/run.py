@@ -45,12 +45,14 @@ def run(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 async def _run(settings: Config, path: Path | None) -> None:
-    daemon = Daemon(settings, path=path, unit=Unit.from_environment())
+    unit = Unit.from_environment()
+    daemon = Daemon(settings, path=path, unit=unit)
     signals = Signals(daemon)
     signals.install()  # before the start, so that a signal during it stops in order
     await daemon.start()
     await signals.until_told_to_stop()
     daemon.drain()
+    unit.draining()  # a drain by the API is no stop: systemd hears of this one only
     await signals.until_drained(settings.daemon.drain_timeout)
     await daemon.stop()
 
