@@ -79,7 +79,8 @@ class Daemon:
             api_secret=config.livekit.api_secret.get_secret_value(),
         )
         self._journal = Journal(
-            _beside(config.store.journal, path), instance=config.store.instance_name
+            _beside(config.store.journal, path, self._unit.state),
+            instance=config.store.instance_name,
         )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
@@ -374,6 +375,8 @@ def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
 
 
-def _beside(journal: str, path: Path | None) -> Path:
-    """A relative journal lies beside the configuration file."""
+def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
+    """A relative journal lies in the unit's state folder, else beside the configuration file."""
+    if state is not None:
+        return state / journal
     return path.parent / journal if path is not None else Path(journal)
