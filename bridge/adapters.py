@@ -27,6 +27,7 @@ from bridge.room import convention
 from bridge.room.dispatch import RoomService
 from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.room.watch import watch_of
 from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.parameters import OutgoingInvite
 from bridge.trunk.admission import split_proxy
@@ -37,6 +38,9 @@ from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
+
+RETURN_PATIENCE: Final = 35.0
+"""Seconds a rejoin waits for the server to answer; longer than any call waits for its room."""
 
 
 class Leg:
@@ -225,7 +229,10 @@ class RoomDesk:
         self, plan: CallPlan, attributes: Mapping[str, str], identity: str | None
     ) -> PreparedRoom:
         """Create the room, choose an identity, make a token. Raises `RoomError`."""
-        made = await self._service.create_room(plan.room)
+        if identity is not None and not await watch_of(self._url).answering(RETURN_PATIENCE):
+            msg = "the server does not answer"
+            raise RoomError(msg)
+        room = await self._service.ensure_room(plan.room)
         facts = self._facts(plan)
         if identity is None:
             identity = convention.identity(facts, await self._service.participants(plan.room))
@@ -238,7 +245,7 @@ class RoomDesk:
             attributes=attributes,
         )
         spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
-        return PreparedRoom(spec=spec, made=made)
+        return PreparedRoom(spec=spec, made=room.made, sid=room.sid)
 
     async def dispatch(self, plan: CallPlan) -> None:
         """Ask for the plan's agent. Raises `RoomError`."""

@@ -64,16 +64,23 @@ from bridge.call.inputs import (
     RoomPrepared,
 )
 from bridge.call.lane import Entry, RoomLane
-from bridge.call.levels import attributes
+from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
-from bridge.call.ports import JournalPort, JournalRecord, OpenMedia, RoomPort, SipPort
+from bridge.call.ports import (
+    JournalPort,
+    JournalRecord,
+    OpenMedia,
+    PreparedRoom,
+    RoomPort,
+    SipPort,
+)
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
 from bridge.events import CallEvent
 from bridge.room.convention import TOPIC
-from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
+from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
 _log = structlog.get_logger(__name__)
 
@@ -398,8 +405,7 @@ class Call:
             case SetSubscribed():
                 self._guard(lambda: room.subscribe(command.subscribed))
             case RepeatTo():
-                payload, identity = command.event.encode(), command.identity
-                self._enqueue(lambda: room.publish(payload, TOPIC, [identity]))
+                self._lane.put(self._repeat_entry(command))
             case PublishKey():
                 digit = command.digit
                 if not self._lane.is_full:
@@ -420,7 +426,9 @@ class Call:
         room = self.media.room
         self._guard(lambda: room.mute(command.muted))
         self._guard(lambda: room.subscribe(command.subscribed))
-        self._lane.restore(self._attributes_entry(command.attributes))
+        self._lane.restore(
+            self._attributes_entry(command.attributes), *map(self._repeat_entry, command.repeats)
+        )
 
     def _attributes_entry(self, values: Mapping[str, str]) -> Entry:
         """Attributes are a level: those that got lost are sent again, whole."""
@@ -438,6 +446,10 @@ class Call:
             send=lambda: room.set_attributes(values), sent=sent, dropped=dropped, level=True
         )
 
+    def _repeat_entry(self, command: RepeatTo) -> Entry:
+        room, payload, identity = self.media.room, command.event.encode(), command.identity
+        return Entry(send=lambda: room.publish(payload, TOPIC, [identity]))
+
     def _enqueue(self, send: Callable[[], Awaitable[object]]) -> None:
         self._lane.put(Entry(send=send))
 
@@ -450,10 +462,12 @@ class Call:
     async def _join(self, command: JoinRoom) -> None:
         """Join; never cancelled, because a cancelled SDK connect kills the process."""
         try:
-            identity = self._spec.identity if command.again and self._spec else None
-            prepared = await self._rooms.prepare(self.plan, command.attributes, identity)
+            prepared = await self._prepare(command)
             self._spec = prepared.spec
-            self.post(RoomPrepared(identity=prepared.spec.identity, made=prepared.made))
+            self.post(
+                RoomPrepared(identity=prepared.spec.identity, made=prepared.made, sid=prepared.sid)
+            )
+            self.media.room.mute(room_levels(self._state).muted)
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
@@ -463,6 +477,23 @@ class Call:
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return
         self.post(Joined(others=frozenset(self.media.room.others())))
+
+    async def _prepare(self, command: JoinRoom) -> PreparedRoom:
+        """Prepare the room; nobody waits for it longer than for the call."""
+        identity = self._spec.identity if command.again and self._spec else None
+        preparing = asyncio.ensure_future(
+            self._rooms.prepare(self.plan, command.attributes, identity)
+        )
+        finished = asyncio.ensure_future(self._finished.wait())
+        try:
+            await asyncio.wait({preparing, finished}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                msg = "the call is over"
+                raise RoomError(msg)
+            return preparing.result()
+        finally:
+            preparing.cancel()
+            finished.cancel()
 
     async def _dispatch(self) -> None:
         try:

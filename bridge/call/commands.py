@@ -123,12 +123,21 @@ class SuspendRoom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatTo:
+    """Send an earlier event again, unchanged, to one participant."""
+
+    identity: str
+    event: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRoom:
-    """The room is (again) there: apply all levels before anything queued."""
+    """The room is (again) there: apply all levels, then send ``repeats``, before what waits."""
 
     attributes: Mapping[str, str]
     muted: bool
     subscribed: bool
+    repeats: tuple[RepeatTo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +159,6 @@ class SetSubscribed:
     """Subscribe to the others' audio or stop; a level, at once."""
 
     subscribed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatTo:
-    """Send an earlier event again, unchanged, to one participant."""
-
-    identity: str
-    event: CallEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
