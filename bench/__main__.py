@@ -8,12 +8,13 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import hold_latency, pacing
+from bench import hold_latency, pacing, room_return
 from bench.table import Row, print_table
 from tests.system.conftest import started_server
 from tests.system.harness import AgentHost, Desk
 
 BENCHES = {"hold_latency": hold_latency.measure, "pacing": pacing.measure}
+BENCHES["room_return"] = room_return.measure
 
 
 async def run(names: list[str], folder: Path) -> list[Row]:

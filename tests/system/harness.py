@@ -519,8 +519,12 @@ class RoomAgent:
         rate: int = 48000,
         kind: str = "standard",
         listen: Iterable[int] = (CALLER_HERTZ, AGENT_HERTZ),
+        when_up: bool = False,
     ) -> None:
-        """Join the room; publish a tone of *hertz* unless that is None."""
+        """Join the room; publish a tone of *hertz* unless that is None.
+
+        *when_up*: the server is away, and is watched until it answers.
+        """
         token = (
             api.AccessToken(self._server.api_key, self._server.api_secret)
             .with_identity(self.identity)
@@ -533,6 +537,8 @@ class RoomAgent:
         await self._host.ask(
             "join",
             self.name,
+            within=60.0 if when_up else DEADLINE,
+            when_up=self._server.http_url if when_up else "",
             url=self._server.url,
             token=token,
             listen=list(listen),
@@ -940,6 +946,19 @@ async def room_service(server: Server) -> AsyncIterator[api.LiveKitAPI]:
         yield service
     finally:
         await service.aclose()
+
+
+async def answers(http_url: str) -> bool:
+    """Tell whether the server answers by HTTP now."""
+    port = int(http_url.rpartition(":")[2])
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    with contextlib.closing(writer), contextlib.suppress(OSError):
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        return b" 200 " in await reader.readline()
+    return False
 
 
 async def room_exists(server: Server, room: str) -> bool:
