@@ -21,6 +21,7 @@ from bridge.call.commands import (
     ApplyLevels,
     Bye,
     Cancel,
+    CatchUp,
     CloseMedia,
     Command,
     ConnectMedia,
@@ -88,6 +89,7 @@ DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
 ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
+RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
 _SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe)
@@ -133,6 +135,7 @@ class Call:
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
+        self._recent: deque[CallEvent] = deque(maxlen=RECENT)
         self._running = False
         self._stepping = False
         self._wake = asyncio.Event()
@@ -334,6 +337,7 @@ class Call:
         records = []
         for event in events:
             self._record = fold(self._record, event)
+            self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
         for event in events:
@@ -404,8 +408,9 @@ class Call:
                 self._lane.put(Entry(send=lambda: _at_once(lambda: room.mute(muted)), level=True))
             case SetSubscribed():
                 self._guard(lambda: room.subscribe(command.subscribed))
-            case RepeatTo():
-                self._lane.put(self._repeat_entry(command))
+            case RepeatTo() | CatchUp():
+                for entry in self._repeat_entries(command):
+                    self._lane.put(entry)
             case PublishKey():
                 digit = command.digit
                 if not self._lane.is_full:
@@ -427,7 +432,8 @@ class Call:
         self._guard(lambda: room.mute(command.muted))
         self._guard(lambda: room.subscribe(command.subscribed))
         self._lane.restore(
-            self._attributes_entry(command.attributes), *map(self._repeat_entry, command.repeats)
+            self._attributes_entry(command.attributes),
+            *(entry for one in command.repeats for entry in self._repeat_entries(one)),
         )
 
     def _attributes_entry(self, values: Mapping[str, str]) -> Entry:
@@ -446,8 +452,16 @@ class Call:
             send=lambda: room.set_attributes(values), sent=sent, dropped=dropped, level=True
         )
 
-    def _repeat_entry(self, command: RepeatTo) -> Entry:
-        room, payload, identity = self.media.room, command.event.encode(), command.identity
+    def _repeat_entries(self, command: RepeatTo | CatchUp) -> list[Entry]:
+        """Return the sends of earlier events, unchanged, to one participant."""
+        if isinstance(command, RepeatTo):
+            events = [command.event]
+        else:
+            events = [e for e in self._recent if command.after < e.seq <= command.upto]
+        return [self._repeat_entry(command.identity, event.encode()) for event in events]
+
+    def _repeat_entry(self, identity: str, payload: bytes) -> Entry:
+        room = self.media.room
         return Entry(send=lambda: room.publish(payload, TOPIC, [identity]))
 
     def _enqueue(self, send: Callable[[], Awaitable[object]]) -> None:

@@ -131,13 +131,22 @@ class RepeatTo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUp:
+    """Send the events with a seq above *after*, up to *upto*, to one participant."""
+
+    identity: str
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRoom:
     """The room is (again) there: apply all levels, then send ``repeats``, before what waits."""
 
     attributes: Mapping[str, str]
     muted: bool
     subscribed: bool
-    repeats: tuple[RepeatTo, ...] = ()
+    repeats: tuple[RepeatTo | CatchUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +220,7 @@ RoomCommand = (
     | SetMute
     | SetSubscribed
     | RepeatTo
+    | CatchUp
     | PublishKey
     | FlushRoom
     | LeaveRoom

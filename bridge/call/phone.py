@@ -211,7 +211,7 @@ def _hold(turn: Turn, hold: Hold) -> None:
 def _resume(turn: Turn) -> None:
     held_at = turn.now if turn.state.held_at is None else turn.state.held_at
     event = turn.tell(CallResume, held_ms=ms(turn.now - held_at))
-    turn.set(held_at=None, hold_event=None, resume_event=event, resuming=event.seq)
+    turn.set(held_at=None, hold_event=None, resuming=event.seq)
     turn.arm(Timer.RESUME, GATE_PATIENCE)
 
 

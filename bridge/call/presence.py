@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
-from bridge.call.commands import Answer, DispatchAgent, JoinRoom, RepeatTo, Ring, SuspendRoom
+from bridge.call.commands import (
+    Answer,
+    CatchUp,
+    DispatchAgent,
+    JoinRoom,
+    RepeatTo,
+    Ring,
+    SuspendRoom,
+)
 from bridge.call.inputs import (
     AgentReady,
     Begun,
@@ -25,7 +33,7 @@ from bridge.call.phone import dial, open_after_resume, open_gate
 from bridge.call.plan import AnswerMode
 from bridge.call.state import CallState, Phase, RoomPhase, Timer
 from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
-from bridge.events import CallEvent, CallRinging
+from bridge.events import CallRinging
 from bridge.room.seam import (
     AudioPublished,
     ParticipantJoined,
@@ -206,22 +214,20 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
         _agent_seen(turn)
 
 
-def _missed(state: CallState, identity: str, *, upto: int) -> list[RepeatTo]:
+def _missed(state: CallState, identity: str, *, upto: int) -> list[RepeatTo | CatchUp]:
     """Return what *identity*, who is there now, has to be told of the events up to *upto*.
 
     Contract 4: a late joiner is sent call_answered, and call_hold while held, again. One
-    that was there before the room was lost and comes back later than we did is sent what
-    it missed of those, and the end of a hold that it may have been told of.
+    that was there before the room was lost, and comes back later than we did, has no gap:
+    it is sent what it missed, and nothing twice.
     """
-    known = state.told.get(identity)
-    since = 0 if known is None else known
-    events: list[CallEvent | None] = [state.answered_event, state.hold_event]
-    if known is not None and state.hold_event is None:
-        events.append(state.resume_event)
+    after = state.told.get(identity)
+    if after is not None:
+        return [CatchUp(identity=identity, after=after, upto=upto)] if after < upto else []
     return [
         RepeatTo(identity=identity, event=event)
-        for event in events
-        if event is not None and since < event.seq <= upto
+        for event in (state.answered_event, state.hold_event)
+        if event is not None and event.seq <= upto
     ]
 
 

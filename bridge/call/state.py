@@ -11,7 +11,7 @@ from typing import Any, Final
 from bridge.call.outcome import Outcome
 from bridge.call.plan import CallPlan
 from bridge.errors import MisuseError
-from bridge.events import CallAnswered, CallHold, CallResume
+from bridge.events import CallAnswered, CallHold
 from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
@@ -138,7 +138,6 @@ class CallState:
     resuming: int | None = None  # seq of the call_resume that must reach the room first
     answered_event: CallAnswered | None = None
     hold_event: CallHold | None = None
-    resume_event: CallResume | None = None  # the last one
     sent_seq: int = 0  # the last event that is known to have reached the room
 
     # Room.

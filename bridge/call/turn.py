@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from bridge.call.commands import (
     Bye,
     Cancel,
+    CatchUp,
     CloseMedia,
     Command,
     DeleteRoom,
@@ -63,7 +64,7 @@ class Turn:
         self.wall = wall
         self.commands: list[Command] = []
         self.events: list[CallEvent] = []
-        self.repeats: list[RepeatTo] = []  # to send first in a room that is there again
+        self.repeats: list[RepeatTo | CatchUp] = []  # to send first in a room that is there again
         self.restored = False  # the room is (again) there: apply its levels whole
         self.flush = False  # ask for `Flushed` after everything of this turn
 
