@@ -28,6 +28,7 @@ from bridge.room.dispatch import RoomService
 from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 from bridge.room.watch import watch_of
+from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.parameters import OutgoingInvite
 from bridge.trunk.admission import split_proxy
@@ -122,7 +123,7 @@ class LegDesk:
     ) -> SipPort | Rejected:
         """Run the INVITE's offer."""
         offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
-        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name)
+        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
         if isinstance(adopted, Rejected):
             return adopted
         return Leg(self._agent, invite.session)
@@ -202,7 +203,15 @@ class LegDesk:
             headers=tuple(trunk.headers.items()),
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
+            credentials=credentials_of(trunk),
         )
+
+
+def credentials_of(trunk: TrunkConfig) -> Credentials | None:
+    """Return what the carrier's challenges are answered with; None: they are not."""
+    if not trunk.username:
+        return None
+    return Credentials(username=trunk.username, password=trunk.password.get_secret_value())
 
 
 class RoomDesk:

@@ -27,6 +27,7 @@ from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
 from bridge.observe.lag import LoopLag
+from bridge.observe.systemd import ClockSign, Unit
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -48,7 +49,7 @@ class Daemon:
     """One bridge. Build it in a running loop, `start` it, and `stop` it in the end.
 
     *path* is the configuration's file, for `reload`; *on_event* hears every published
-    event after the journal and the room.
+    event after the journal and the room; *unit* is told how the process is (systemd).
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Daemon:
         *,
         path: Path | None = None,
         on_event: Callable[[CallEvent], None] = lambda _: None,
+        unit: Unit | None = None,
     ) -> None:
         blockers = cannot_start(config)
         if blockers:
@@ -64,6 +66,8 @@ class Daemon:
         self._config = config
         self._path = path
         self._on_event = on_event
+        self._unit = unit or Unit.nobodys()
+        self._drained = False
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
@@ -112,6 +116,7 @@ class Daemon:
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._lag = LoopLag()
+        self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _answers_strangers(self, flow: Flow) -> bool:
@@ -140,6 +145,7 @@ class Daemon:
         gc.collect()
         gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
+        self._unit.start(dead=self._dead_parts, status=self._status)
 
     async def _serve_http(self) -> None:
         app = make_app(
@@ -169,6 +175,7 @@ class Daemon:
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
         self._agent.set_draining(draining=True)
+        self._drained = True
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""
@@ -185,6 +192,10 @@ class Daemon:
 
         Raises `ConfigError`; then nothing changed.
         """
+        with self._unit.reload():
+            self._reload()
+
+    def _reload(self) -> None:
         config = load(self._path)
         blockers = cannot_start(config)
         if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
@@ -200,6 +211,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
+        self._unit.ending()
         await self.hang_up_all()
         if self._api is not None:
             await self._api.stop()
@@ -214,6 +226,22 @@ class Daemon:
         await self._server_api.close()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
+        await self._unit.stop()
+
+    # What systemd hears of.
+
+    async def _dead_parts(self) -> list[str]:
+        """Return what does not live of all that a call needs; the loop lives, it asks."""
+        alive = {
+            "media clock": self._clock_sign.alive(),
+            "sip listeners": self._agent.listening,
+            "http listener": self._api is not None and await self._api.answers(),
+        }
+        return [part for part, lives in alive.items() if not lives]
+
+    def _status(self) -> str:
+        calls = f"calls: {len(self.service.running)}"
+        return f"takes no new calls; {calls}" if self._drained else calls
 
     # In the background.
 

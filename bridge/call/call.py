@@ -355,24 +355,32 @@ class Call:
         return stored
 
     def _event_entry(self, telling: _Telling) -> Entry:
+        payload = telling.event.encode()
+
         async def send() -> None:
             await self._wait_stored(telling)
-            await self.media.room.publish(telling.event.encode(), TOPIC)
+            await self.media.room.publish(payload, TOPIC)
+
+        def begin() -> Awaitable[object] | None:
+            """Send in this turn what is in the journal already."""
+            stored = telling.stored
+            safe = stored is not None and _safe(stored)
+            return self.media.room.publish(payload, TOPIC) if safe else None
 
         def sent() -> None:
             telling.settled.set()
             self.post(Published(seq=telling.event.seq))
 
-        return Entry(send=send, sent=sent, dropped=telling.settled.set)
+        return Entry(send=send, begin=begin, sent=sent, dropped=telling.settled.set)
 
     async def _wait_stored(self, telling: _Telling) -> None:
         """Wait until the event is in the journal, or the journal had its time."""
         stored = telling.stored
         if stored is None:
             return
-        await asyncio.wait({stored}, timeout=JOURNAL_TIMEOUT)
-        safe = stored.done() and not stored.cancelled() and stored.exception() is None
-        if not safe and telling.stored is not None:
+        if not stored.done():
+            await asyncio.wait({stored}, timeout=JOURNAL_TIMEOUT)
+        if not _safe(stored) and telling.stored is not None:
             telling.stored = None  # logged once; nobody waits again
             _log.error("call.event_not_journalled", call_id=self.call_id, seq=telling.event.seq)
 
@@ -540,6 +548,11 @@ async def _nothing() -> None:
 
 async def _at_once(act: Callable[[], None]) -> None:
     act()
+
+
+def _safe(stored: asyncio.Future[object]) -> bool:
+    """Whether what was to be stored is."""
+    return stored.done() and not stored.cancelled() and stored.exception() is None
 
 
 def _note_exception(future: asyncio.Future[object]) -> None:

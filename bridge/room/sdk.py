@@ -9,7 +9,7 @@ too, but seconds later, because its pauses grow to 7 s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from bridge.errors import MisuseError
 from bridge.room import convention
 from bridge.room.attributes import AttributeWriter
 from bridge.room.outbox import Outbox
+from bridge.room.sdk_dispatch import send_data
 from bridge.room.sdk_link import Link
 from bridge.room.sdk_quiet import quiet_native_logs
 from bridge.room.seam import (
@@ -105,19 +106,13 @@ class SdkRoom(RoomSession, RoomAudio):
             raise joining.error
         self._adopt(joining)
 
-    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+    def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message, to all or to the identities in *to*.
 
-        Returns when the SDK has sent it. Waits, in order, while the room is
-        away. Raises `RoomError`.
+        Begins at once when nothing else waits, and waits, in order, while the
+        room is away. Done when the SDK has sent it; raises `RoomError`.
         """
-
-        async def effect(local: rtc.LocalParticipant) -> None:
-            await local.publish_data(
-                payload, reliable=True, destination_identities=list(to), topic=topic
-            )
-
-        await self._outbox.send(effect)
+        return self._outbox.send(lambda local: send_data(local, payload, topic=topic, to=to))
 
     async def publish_dtmf(self, digit: str) -> None:
         """Send one LiveKit SipDTMF; a key that is none is a `RoomError`."""

@@ -18,6 +18,7 @@ from livekit.rtc.participant import PublishTrackError
 from bridge.room import convention
 from bridge.room.mix import SAMPLE_WIDTH, mix
 from bridge.room.sdk_audio import TrackFeeder, TrackListener
+from bridge.room.sdk_dispatch import own_events
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -112,6 +113,7 @@ class Link:
         except rtc.ConnectError as error:
             msg = "the room could not be joined"
             raise RoomError(msg) from error
+        own_events(self._room)
         self._walk()
         for method, handler in self._rpc.items():
             self.local.register_rpc_method(method, self._answerer(method, handler))

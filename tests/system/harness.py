@@ -142,6 +142,8 @@ class Bridge:
     an error or a blocked loop that the test did not expect (`expect_log`).
     """
 
+    program: tuple[str, ...] = ("-m", "bridge")
+
     def __init__(
         self,
         folder: Path,
@@ -219,7 +221,7 @@ class Bridge:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TRUNKBRIDGE_")}
         environment["PYTHONPATH"] = str(ROOT)
         environment["PYTHONUNBUFFERED"] = "1"
-        command = [sys.executable, "-m", "bridge", "run", "--config", str(self.config)]
+        command = [sys.executable, *self.program, "run", "--config", str(self.config)]
         with (self.folder / "stdout.log").open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: ASYNC220 (a fork, no wait)
                 command,
