@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import hold_latency, pacing
+from bench import hold_latency, pacing, room_return
 from bench.hold_latency import Scale
 from bench.table import Row, print_table
 from tests.system.conftest import PrivateLiveKit, started_server
@@ -27,7 +27,15 @@ async def _pacing(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[R
     return await pacing.measure(desk)
 
 
-BENCHES: dict[str, Bench] = {"hold_latency": _hold_latency, "pacing": _pacing}
+async def _room_return(_desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    return await room_return.measure()
+
+
+BENCHES: dict[str, Bench] = {
+    "hold_latency": _hold_latency,
+    "pacing": _pacing,
+    "room_return": _room_return,
+}
 
 
 async def run(names: list[str], scale: Scale, folder: Path) -> list[Row]:

@@ -101,16 +101,17 @@ class RoomLane:
         """Keep everything queued: the room is away."""
         self._open = False
 
-    def restore(self, first: Entry) -> None:
-        """Go on, with *first* in the place of all levels queued before."""
+    def restore(self, first: Entry, *then: Entry) -> None:
+        """Go on, with *first* in the place of all levels queued before, and *then* after it."""
         stale = [entry for entry in self._queue if entry.level]
         self._queue = deque(entry for entry in self._queue if not entry.level)
         for entry in stale:
             _drop(entry)
         if self._stopped:
-            first.dropped()
+            for entry in (first, *then):
+                entry.dropped()
             return
-        self._queue.appendleft(first)
+        self._queue.extendleft(reversed((first, *then)))
         self._restores += 1
         self._open = True
         self._wake.set()
