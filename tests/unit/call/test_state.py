@@ -16,7 +16,11 @@ PLAN: Any = object()  # a state only carries it
 
 def test_a_renewed_state_is_what_replace_makes() -> None:
     state = CallState(plan=PLAN, seq=3)
-    changes: dict[str, Any] = {"phase": Phase.ANSWERED, "answered_at": 4.0, "others": frozenset({"agent"})}
+    changes: dict[str, Any] = {
+        "phase": Phase.ANSWERED,
+        "answered_at": 4.0,
+        "others": frozenset({"agent"}),
+    }
     new = renewed(state, changes)
     assert new == replace(state, **changes)
     assert all(hasattr(new, item.name) for item in fields(CallState))
