@@ -68,8 +68,10 @@ async def test_figures_and_agents_of_a_session_are_posted_whole(mode: str) -> No
         await on.converse()
         on.session.update_agent(Talker(name="second"))
         async with asyncio.timeout(3):
-            while not any(one["current_agent"] == "second" for one in bridge.documents):
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 (nobody tells of it)
+            while not any(  # noqa: ASYNC110 (nobody tells of it)
+                one["current_agent"] == "second" for one in bridge.documents
+            ):
+                await asyncio.sleep(0.01)
         await on.session.aclose()
         await sending.aclose()
     request, last = bridge.requests[-1], bridge.documents[-1]
