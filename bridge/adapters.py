@@ -28,6 +28,8 @@ from bridge.room import convention
 from bridge.room.dispatch import RoomService
 from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.room.watch import watch_of
+from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
@@ -40,6 +42,9 @@ from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
+
+RETURN_PATIENCE: Final = 35.0
+"""Seconds a rejoin waits for the server to answer; longer than any call waits for its room."""
 
 
 class Leg:
@@ -121,7 +126,7 @@ class LegDesk:
     ) -> SipPort | Rejected:
         """Run the INVITE's offer."""
         offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
-        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name)
+        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
         if isinstance(adopted, Rejected):
             return adopted
         return Leg(self._agent, invite.session)
@@ -198,7 +203,15 @@ class LegDesk:
             headers=tuple(trunk.headers.items()),
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
+            credentials=credentials_of(trunk),
         )
+
+
+def credentials_of(trunk: TrunkConfig) -> Credentials | None:
+    """Return what the carrier's challenges are answered with; None: they are not."""
+    if not trunk.username:
+        return None
+    return Credentials(username=trunk.username, password=trunk.password.get_secret_value())
 
 
 class RoomDesk:
@@ -225,7 +238,10 @@ class RoomDesk:
         self, plan: CallPlan, attributes: Mapping[str, str], identity: str | None
     ) -> PreparedRoom:
         """Create the room, choose an identity, make a token. Raises `RoomError`."""
-        made = await self._service.create_room(plan.room)
+        if identity is not None and not await watch_of(self._url).answering(RETURN_PATIENCE):
+            msg = "the server does not answer"
+            raise RoomError(msg)
+        room = await self._service.ensure_room(plan.room)
         facts = self._facts(plan)
         if identity is None:
             identity = convention.identity(facts, await self._service.participants(plan.room))
@@ -238,7 +254,7 @@ class RoomDesk:
             attributes=attributes,
         )
         spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
-        return PreparedRoom(spec=spec, made=made)
+        return PreparedRoom(spec=spec, made=room.made, sid=room.sid)
 
     async def dispatch(self, plan: CallPlan) -> None:
         """Ask for the plan's agent. Raises `RoomError`."""

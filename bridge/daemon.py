@@ -7,7 +7,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
+from bridge.call.switchboard import Switchboard
+from bridge.changes import Changes, changes
 from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
+from bridge.feed import Feed
 from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
@@ -30,6 +33,7 @@ from bridge.observe.lag import LoopLag
 from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
+from bridge.observe.systemd import ClockSign, Unit
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -51,7 +55,7 @@ class Daemon:
     """One bridge. Build it in a running loop, `start` it, and `stop` it in the end.
 
     *path* is the configuration's file, for `reload`; *on_event* hears every published
-    event after the journal and the room.
+    event after the journal and the room; *unit* is told how the process is (systemd).
     """
 
     def __init__(
@@ -60,19 +64,23 @@ class Daemon:
         *,
         path: Path | None = None,
         on_event: Callable[[CallEvent], None] = lambda _: None,
+        unit: Unit | None = None,
+        serve_http: bool = True,
     ) -> None:
         blockers = cannot_start(config)
         if blockers:
             raise BridgeError("\n".join(blockers))
         self._config = config
         self._path = path
-        self._on_event = on_event
+        self._unit = unit or Unit.nobodys()
+        self.serves_http = serve_http
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
         )
         self._journal = Journal(
-            _beside(config.store.journal, path), instance=config.store.instance_name
+            _beside(config.store.journal, path, self._unit.state),
+            instance=config.store.instance_name,
         )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
@@ -120,18 +128,38 @@ class Daemon:
             rooms=self._rooms,
             ledger=Ledger(self._journal, self.metrics.journalled),
             archive=self._journal,
-            publish=self._on_event,
+            publish=self._tell,
             observer=self.metrics,
         )
+        self._feeds: list[Feed] = []
+        self._listeners = [on_event]
+        self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
+        self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
         self._lag = LoopLag(self.metrics.lagged)
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
         trunks = (self._config.trunk_named(name) for name in flow.trunks)
         return any(trunk is not None and trunk.reject == "403" for trunk in trunks)
+
+    def follow(self) -> Feed:
+        """Return one more feed of all events, for readers on another loop than the API's."""
+        feed = Feed(self._journal)
+        self._feeds.append(feed)
+        self._listeners.append(feed.tell)
+        return feed
+
+    def _tell(self, event: CallEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # one listener's bug is no other's
+                _log.exception("daemon.listener_failed", call_id=event.call_id)
 
     def _on_sip(self, event: SipEvent) -> None:
         self.service.on_sip(event)
@@ -145,7 +173,8 @@ class Daemon:
             await self._engine.start()
             await self._agent.start()
             await self._end_crashed_calls()
-            await self._serve_http()
+            if self.serves_http:
+                await self._serve_http()
         except BaseException:
             await self.stop()
             raise
@@ -156,11 +185,13 @@ class Daemon:
         gc.collect()
         gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
+        self._unit.start(dead=self._dead_parts, status=self._status)
 
     async def _serve_http(self) -> None:
         app = make_app(
-            Doors(self.service, asyncio.get_running_loop()),
+            Doors(self.switchboard, asyncio.get_running_loop()),
             self._gatekeeper,
+            self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
@@ -175,14 +206,19 @@ class Daemon:
 
     @property
     def http_address(self) -> str:
-        """Where HTTP is served."""
-        host, port = self._api.address if self._api is not None else ("", 0)
+        """Where HTTP is served; nothing when it is not."""
+        if self._api is None:
+            return ""
+        host, port = self._api.address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.
 
     def drain(self) -> None:
-        """Take no new calls (503); running ones go on."""
+        """Take no new calls (503); running ones go on. Again: nothing more."""
+        if self._draining:
+            return
+        self._draining = True
         _log.info("daemon.draining", calls=len(self.service.running))
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
@@ -198,25 +234,39 @@ class Daemon:
         if not await self.service.until_idle(_GOODBYE):
             _log.warning("daemon.calls_left", calls=len(self.service.running))
 
-    def reload(self) -> None:
-        """Re-read trunks, routes, workflows and keys.
+    def reload(self) -> Changes:
+        """Re-read trunks, routes, workflows and keys; return what changed.
 
         Raises `ConfigError`; then nothing changed.
         """
+        with self._reload_told():
+            return self.take(load(self._path))
+
+    async def reread(self) -> dict[str, list[str]]:
+        """`reload` without stopping the loop for it; as the API tells it."""
+        async with self._reloading:
+            with self._reload_told():
+                return self.take(await asyncio.to_thread(load, self._path)).as_dict()
+
+    @contextlib.contextmanager
+    def _reload_told(self) -> Iterator[None]:
+        """Tell systemd and the metrics of a reload and of how it went."""
         try:
-            self._reload()
+            with self._unit.reload():
+                yield
         except ConfigError:
             self.metrics.reloaded(ok=False)
             raise
         self.metrics.reloaded(ok=True)
 
-    def _reload(self) -> None:
-        config = load(self._path)
+    def take(self, config: Config) -> Changes:
+        """Put *config* in force as far as that needs no restart. Raises `ConfigError`."""
         blockers = cannot_start(config)
         if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
             blockers.append("http.key: none, but the API listens beyond loopback until a restart")
         if blockers:
             raise ConfigError(blockers)
+        different = changes(self._config, config)
         self._config = config
         self.metrics.reload(config.trunk)
         self._probing.start(config.trunk)
@@ -225,10 +275,14 @@ class Daemon:
         self._agent.reload(self._admission)
         self.service.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
+        return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
+        self._unit.ending()
         await self.hang_up_all()
+        for feed in self._feeds:
+            feed.close()  # its readers are told what there is, and let the server stop
         if self._api is not None:
             await self._api.stop()
         self._probing.stop()
@@ -243,6 +297,22 @@ class Daemon:
         await self._server_api.close()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
+        await self._unit.stop()
+
+    # What systemd hears of.
+
+    async def _dead_parts(self) -> list[str]:
+        """Return what does not live of all that a call needs; the loop lives, it asks."""
+        alive = {
+            "media clock": self._clock_sign.alive(),
+            "sip listeners": self._agent.listening,
+            "http listener": self._api is not None and await self._api.answers(),
+        }
+        return [part for part, lives in alive.items() if not lives]
+
+    def _status(self) -> str:
+        calls = f"calls: {len(self.service.running)}"
+        return f"takes no new calls; {calls}" if self._draining else calls
 
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
@@ -295,7 +365,7 @@ class Daemon:
             )
             await self._journal.append([entry])
             self.metrics.ended_after_crash(record, event)
-            self._on_event(event)
+            self._tell(event)
             _log.warning("call.ended_after_crash", call_id=call.call_id)
             room = str(call.record.get("room_name", ""))
             if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
@@ -307,6 +377,8 @@ def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
 
 
-def _beside(journal: str, path: Path | None) -> Path:
-    """A relative journal lies beside the configuration file."""
+def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
+    """A relative journal lies in the unit's state folder, else beside the configuration file."""
+    if state is not None:
+        return state / journal
     return path.parent / journal if path is not None else Path(journal)

@@ -55,10 +55,11 @@ class SipPort(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRoom:
-    """A room to join. ``made``: we created it for this call."""
+    """A room to join. ``made``: we created it just now. ``sid``: the server's id of it."""
 
     spec: JoinSpec
     made: bool
+    sid: str = ""
 
 
 class RoomPort(Protocol):
@@ -70,7 +71,8 @@ class RoomPort(Protocol):
         """Create the room unless it exists, choose an identity, make a token.
 
         *identity* is None at first (the identity-taken rule of contract 4
-        applies), and the earlier one for a rejoin. *attributes* belong in the
+        applies), and the earlier one for a rejoin, which first waits for the server
+        to answer. *attributes* belong in the
         token, so that they are there when others hear of us.
         """
 

@@ -10,9 +10,10 @@ import asyncio
 import math
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -48,6 +49,9 @@ from sdp.negotiate import Rejected
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+DIALOGS_KEPT: Final = 2000
+"""Calls whose SIP Call-ID is remembered, as many as there are ladders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +174,7 @@ class CallService:
         self._sessions: dict[SessionId, str] = {}
         self._accepting: dict[str, str] = {}  # call -> trunk: accepted, not yet running
         self._rates: dict[tuple[str, float], Gcra] = {}
+        self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
         self._once = Once(archive, wall)
         self._livekit_up = True
         self._draining = False
@@ -398,6 +403,7 @@ class CallService:
     ) -> CallPlan:
         call_id = self._new_id()
         facts = self._legs.facts(invite.session)
+        self._note_dialog(call_id, facts)
         route = route or RouteConfig()
         number = "" if caller.withheld else caller.number
         return CallPlan(
@@ -586,7 +592,14 @@ class CallService:
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:
         facts = self._legs.facts(session)
+        self._note_dialog(call.plan.call_id, facts)
         call.post(DialogFormed(sip_call_id=facts.call_id, sip_tag=facts.remote_tag))
+
+    def _note_dialog(self, call_id: str, facts: SipFacts) -> None:
+        if facts.call_id:
+            self._dialogs[call_id] = facts.call_id
+        while len(self._dialogs) > DIALOGS_KEPT:
+            self._dialogs.popitem(last=False)
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.plan.call_id, None)
@@ -606,6 +619,14 @@ class CallService:
         self._config = config
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
+
+    def call(self, call_id: str) -> Call | None:
+        """Return a call that runs, or None."""
+        return self._calls.get(call_id)
+
+    def sip_call_id(self, call_id: str) -> str | None:
+        """Return the SIP Call-ID of one of the last calls, also when it has ended."""
+        return self._dialogs.get(call_id)
 
     @property
     def running(self) -> Collection[str]:

@@ -40,6 +40,10 @@ class SdkEngine:
         """Turns of the media clock so far; it stands still while there are no calls."""
         return self._ticker.turns
 
+    def ought_to_turn(self) -> bool:
+        """Whether `turns` must advance now."""
+        return self._ticker.ought_to_turn()
+
     @property
     def turns_missed(self) -> int:
         """Turns left out after stalls."""

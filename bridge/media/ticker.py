@@ -51,6 +51,10 @@ class Ticker:
         """Whether no turn is scheduled: there are no members, or it is stopped."""
         return self._handle is None
 
+    def ought_to_turn(self) -> bool:
+        """Whether `turns` must advance: it was started and has members."""
+        return self._running and bool(self._members)
+
     def add(self, member: Ticked) -> float:
         """Add *member*; return the time of its first deadline: slices are dealt in turn."""
         self._members[member] = None

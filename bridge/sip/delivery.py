@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bridge.sip.authentication import NO_ATTEMPTS, Attempts
 from bridge.sip.message import Request
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey
@@ -39,7 +40,7 @@ class Letter:
     """A request without Via and Contact: both are known only with the flow.
 
     ``contact_user`` is None where no Contact belongs. ``keeps_via``: the Via
-    is there already and stays (CANCEL).
+    is there already and stays (CANCEL). ``attempts``: of a request that was challenged.
     """
 
     request: Request
@@ -47,6 +48,7 @@ class Letter:
     trunk: str
     contact_user: str | None = None
     keeps_via: bool = False
+    attempts: Attempts = NO_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ RFC 3261 8.1, 9.1, 13.2.
 
 from __future__ import annotations
 
+from bridge.sip.authentication import Authentication
 from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
@@ -53,6 +54,8 @@ class CallerCore:
             invite_key=None,
             offer_answer=invite.offer_answer,
         )
+        if invite.credentials is not None:
+            session.authentication = Authentication(credentials=invite.credentials)
         core.add(session)
         letter = Letter(
             request=request,
@@ -155,8 +158,23 @@ class CallerCore:
             self._provisional(session, client, response, now)
         else:
             session.remote_headers = tuple(response.headers.items())
-            # 401 and 407: here credentials will be added and the INVITE sent again.
-            self._fail(session, FailureCause.REFUSED, response)
+            if not self._send_again(session, client, response, flow, now):
+                self._fail(session, FailureCause.REFUSED, response)
+
+    def _send_again(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Send the INVITE with the credentials that were asked for, unless it was cancelled."""
+        if session.cancelling is not Cancelling.NOT:
+            return False
+        # RFC 3261 12.3: "if a request outside of a dialog generates a non-2xx final response,
+        # any early dialogs created through provisional responses to that request are
+        # terminated."
+        for early in session.early.values():
+            self.core.drop_dialog(early.dialog)
+        session.early = {}
+        session.provisional = False  # of the new transaction, for the CANCEL
+        return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
         self, session: Session, client: Client, response: Response, now: float
@@ -216,7 +234,8 @@ class CallerCore:
         elif len(client.acks) >= MAX_EARLY:
             return  # no proxy forks so wide: each would cost a session, an ACK and a BYE
         elif session is None or session.phase is not Phase.INVITED:
-            self._end_fork(client, response, flow, now)
+            known = None if session is None else session.authentication
+            self._end_fork(client, response, known, flow, now)
         else:
             self._confirm(session, client, response, flow, now)
 
@@ -284,7 +303,14 @@ class CallerCore:
         self.core.pass_up(session, self._failed(session, cause, response))
         self.core.leave(session, now)
 
-    def _end_fork(self, client: Client, response: Response, flow: Flow, now: float) -> None:
+    def _end_fork(
+        self,
+        client: Client,
+        response: Response,
+        authentication: Authentication | None,
+        flow: Flow,
+        now: float,
+    ) -> None:
         """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own."""
         dialog = as_caller(client.machine.request, response)
         session = Session(
@@ -302,6 +328,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             dialog=dialog,
+            authentication=authentication,
         )
         session.touch(flow)
         self.core.add(session)

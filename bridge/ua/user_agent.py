@@ -16,6 +16,7 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
+from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint, OutgoingInvite, SessionDetails
 from bridge.sip.events import (
     CloseFlow,
@@ -163,6 +164,11 @@ class UserAgent:
         """The listeners, with the ports the kernel gave."""
         return [*self._tcp.bound, *self._udp.bound]
 
+    @property
+    def listening(self) -> bool:
+        """Whether it runs and every listener is open."""
+        return self._running and self._tcp.listening and self._udp.listening
+
     def local_address_for(self, host: str, port: int, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
@@ -202,11 +208,15 @@ class UserAgent:
             return self._endpoint.dial(invite, now)
 
     def adopt(
-        self, session: SessionId, offer_answer: OfferAnswer, trunk: str
+        self,
+        session: SessionId,
+        offer_answer: OfferAnswer,
+        trunk: str,
+        credentials: Credentials | None = None,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer; see the endpoint."""
         with self._command() as now:
-            return self._endpoint.adopt(session, offer_answer, trunk, now)
+            return self._endpoint.adopt(session, offer_answer, trunk, now, credentials)
 
     def ring(self, session: SessionId) -> None:
         """Send 180 for an incoming call."""
