@@ -123,12 +123,30 @@ class SuspendRoom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatTo:
+    """Send an earlier event again, unchanged, to one participant."""
+
+    identity: str
+    event: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUp:
+    """Send the events with a seq above *after*, up to *upto*, to one participant."""
+
+    identity: str
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRoom:
-    """The room is (again) there: apply all levels before anything queued."""
+    """The room is (again) there: apply all levels, then send ``repeats``, before what waits."""
 
     attributes: Mapping[str, str]
     muted: bool
     subscribed: bool
+    repeats: tuple[RepeatTo | CatchUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +168,6 @@ class SetSubscribed:
     """Subscribe to the others' audio or stop; a level, at once."""
 
     subscribed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatTo:
-    """Send an earlier event again, unchanged, to one participant."""
-
-    identity: str
-    event: CallEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +220,7 @@ RoomCommand = (
     | SetMute
     | SetSubscribed
     | RepeatTo
+    | CatchUp
     | PublishKey
     | FlushRoom
     | LeaveRoom

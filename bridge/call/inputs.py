@@ -48,10 +48,11 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomPrepared:
-    """The room exists. ``made``: we made it, so we delete it."""
+    """The room exists. ``made``: we made it, so we delete it. ``sid``: the server's id of it."""
 
     identity: str
     made: bool
+    sid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

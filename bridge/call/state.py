@@ -16,7 +16,7 @@ from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
 
-SNAPSHOT_VERSION: Final = 3
+SNAPSHOT_VERSION: Final = 4
 
 
 class Phase(StrEnum):
@@ -55,6 +55,7 @@ class Timer(StrEnum):
     RING = "ring"
     AGENT = "agent"
     AGENT_GONE = "agent_gone"
+    AGENT_AGAIN = "agent_again"  # a room that its server forgot waits for its agent
     GATE = "gate"
     RESUME = "resume"
     REOFFER = "reoffer"
@@ -104,7 +105,8 @@ class OwnReoffer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallState:
     """Everything a call knows. Times ending in ``_at`` are of the given clock;
-    those ending in ``_wall`` are seconds since the epoch."""
+    those ending in ``_wall`` are seconds since the epoch. ``told`` has the last event
+    that each participant was there for; one that left by itself is no longer in it."""
 
     plan: CallPlan
     phase: Phase = Phase.NEW
@@ -141,10 +143,13 @@ class CallState:
     # Room.
     identity: str = ""
     room_made: bool = False
+    room_sid: str = ""  # the server's own id of the room: another one is another room
+    forgotten: bool = False  # the server had forgotten the room we are in, and our dispatch
     joined_once: bool = False
     lost_early: bool = False  # lost before `Joined` was taken
     others: frozenset[str] = frozenset()
-    told: frozenset[str] = frozenset()  # those who were there when events were sent
+    agents: frozenset[str] = frozenset()  # those of them that are of kind AGENT
+    told: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     company: bool = False  # somebody else has been in the room
     agent_seen: bool = False
     rejoins: int = 0

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from bridge.call.commands import (
     Bye,
     Cancel,
+    CatchUp,
     CloseMedia,
     Command,
     DeleteRoom,
@@ -20,6 +21,7 @@ from bridge.call.commands import (
     HoldResult,
     LeaveRoom,
     Reject,
+    RepeatTo,
     ReplyTo,
 )
 from bridge.call.outcome import LocalEnd, Outcome, Result, local_outcome, reject_status
@@ -33,6 +35,7 @@ CANCEL_PATIENCE: Final = 2.0  # seconds for the final response to our CANCEL
 FLUSH_PATIENCE: Final = 0.5  # seconds for call_ended to reach the room
 LEAVE_PATIENCE: Final = 5.0
 DELETE_DELAY: Final = 5.0  # seconds from call_ended to the deletion of our room
+REJOIN_PATIENCE: Final = 2.0  # seconds after the end for a rejoin to bring call_ended there
 SETTLE_PATIENCE: Final = 60.0  # seconds after the end for a join or a session still open
 
 _LEAVE_REASONS: Final = MappingProxyType(
@@ -53,7 +56,7 @@ def ms(seconds: float) -> int:
 class Turn:
     """What one step works on. Lives for one step only."""
 
-    __slots__ = ("commands", "events", "flush", "now", "restored", "state", "wall")
+    __slots__ = ("commands", "events", "flush", "now", "repeats", "restored", "state", "wall")
 
     def __init__(self, state: CallState, now: float, wall: float) -> None:
         self.state = state
@@ -61,6 +64,7 @@ class Turn:
         self.wall = wall
         self.commands: list[Command] = []
         self.events: list[CallEvent] = []
+        self.repeats: list[RepeatTo | CatchUp] = []  # to send first in a room that is there again
         self.restored = False  # the room is (again) there: apply its levels whole
         self.flush = False  # ask for `Flushed` after everything of this turn
 
@@ -116,7 +120,7 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
         case Phase.DIALING | Phase.RINGING:
             turn.do(Cancel())
             turn.set(phase=Phase.CANCELLING, verdict=verdict)
-            turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE)
+            turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm(Timer.CANCEL, CANCEL_PATIENCE)
         case Phase.ANSWERING | Phase.ANSWERED:
             turn.do(Bye())
@@ -168,8 +172,10 @@ def depart(turn: Turn) -> None:
             turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
         case RoomPhase.RECONNECTING:
             turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
-        case RoomPhase.JOINING | RoomPhase.REJOINING:
+        case RoomPhase.JOINING:
             turn.arm(Timer.SETTLE, SETTLE_PATIENCE)  # the join is finished, then left
+        case RoomPhase.REJOINING:
+            turn.arm(Timer.SETTLE, REJOIN_PATIENCE)  # it may be a moment from being there again
         case RoomPhase.LOST | RoomPhase.GONE:
             leave(turn)
         case RoomPhase.NONE | RoomPhase.LEAVING | RoomPhase.LEFT:

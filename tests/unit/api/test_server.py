@@ -8,18 +8,15 @@ import socket
 import httpx
 import pytest
 
-from bridge.api.app import Doors, make_app
-from bridge.api.auth import Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.errors import BridgeError
-from tests.unit.api.door import FakeService
+from tests.unit.api.door import FakeService, app_of
 
 pytestmark = pytest.mark.unit
 
 
 def server(port: int = 0, host: str = "127.0.0.1") -> ApiServer:
-    doors = Doors(FakeService(), asyncio.get_running_loop())
-    return ApiServer(make_app(doors, Gatekeeper(()), version="0"), host, port)
+    return ApiServer(app_of(FakeService()), host, port)
 
 
 async def test_it_answers_from_its_own_thread_until_it_is_stopped() -> None:

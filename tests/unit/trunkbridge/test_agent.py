@@ -19,8 +19,8 @@ from tests.unit.trunkbridge.fake_room import (
     FakeRoom,
     phone,
 )
-from trunkbridge import agent
-from trunkbridge.agent import CallEnded, PhoneCall
+from trunkbridge.agent import CallEnded, PhoneCall, find
+from trunkbridge.agent import phone as phone_module
 
 pytestmark = pytest.mark.unit
 
@@ -29,8 +29,9 @@ Reason = rtc.DisconnectReason
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_GRACE", "_REJOIN", "_PATIENCE"):
-        monkeypatch.setattr(agent, name, 0.01)
+    monkeypatch.setattr(find, "_PATIENCE", 0.01)
+    for name in ("_GRACE", "_REJOIN", "_PAUSE", "_KEY_SPACING"):
+        monkeypatch.setattr(phone_module, name, 0.01)
 
 
 async def attached(room: FakeRoom, **options: Any) -> PhoneCall:

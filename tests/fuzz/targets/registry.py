@@ -1,0 +1,16 @@
+"""Every fuzz target by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.target import Target
+from tests.fuzz.targets import description, endpoint, media, text
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        *text.TARGETS,
+        *description.TARGETS,
+        *media.TARGETS,
+        *endpoint.TARGETS,
+    )
+}
