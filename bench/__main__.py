@@ -27,8 +27,8 @@ async def _pacing(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[R
     return await pacing.measure(desk)
 
 
-async def _room_return(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
-    return await room_return.measure(desk.host)
+async def _room_return(_desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    return await room_return.measure()
 
 
 BENCHES: dict[str, Bench] = {

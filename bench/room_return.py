@@ -31,8 +31,17 @@ GONE = 3.0  # seconds
 PATIENCE = 20.0
 
 
-async def measure(other: AgentHost) -> list[Row]:
+async def measure() -> list[Row]:
     """Return the rows of this bench; its servers are its own, to be killed."""
+    with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
+        host = AgentHost(Path(folder) / "agents.log")
+        try:
+            return await _measure(host)
+        finally:
+            host.stop()
+
+
+async def _measure(host: AgentHost) -> list[Row]:
     rows: list[Row] = []
     for calls in CALLS:
         agent: list[float] = []
@@ -42,7 +51,7 @@ async def measure(other: AgentHost) -> list[Row]:
             with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
                 private = started_server(Path(folder))
                 try:
-                    async with Desk(private.server, other, Path(folder)) as desk:
+                    async with Desk(private.server, host, Path(folder)) as desk:
                         one = await _round(desk, private, calls)
                 finally:
                     private.stop()

@@ -616,6 +616,15 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
     return _checked(_read(path), path, str(path) if path else "environment", environ)
 
 
+def load_http(path: Path | None, environ: Mapping[str, str] = os.environ) -> HttpConfig:
+    """Return ``[http]`` of *path* alone, whatever else is wrong: how the daemon is reached.
+
+    Raises `ConfigError`.
+    """
+    values = {k: v for k, v in _read(path).items() if k in ("http", "plan")}
+    return _checked(values, path, str(path) if path else "environment", environ).http
+
+
 def from_values(values: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration that plain data describes, as a file would.
 

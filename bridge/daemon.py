@@ -206,8 +206,10 @@ class Daemon:
 
     @property
     def http_address(self) -> str:
-        """Where HTTP is served."""
-        host, port = self._api.address if self._api is not None else ("", 0)
+        """Where HTTP is served; nothing when it is not."""
+        if self._api is None:
+            return ""
+        host, port = self._api.address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import typer
 
 from bridge.cli.options import (
+    FAILED,
     ConfigOption,
     JsonOption,
     UrlOption,
-    client_of,
     complain,
     fail,
+    reach,
     show_json,
 )
+from bridge.config import ConfigError
 from trunkbridge.client import ApiError, Client
 
 HELP = """Have a running daemon re-read its trunks, routes, workflows, plans and keys.
@@ -33,7 +36,11 @@ def reload(
     as_json: JsonOption = False,
 ) -> None:
     try:
-        changes = asyncio.run(_reload(client_of(url, config)))
+        changes = asyncio.run(_reload(reach(url, config)))
+    except ConfigError as failure:  # where the daemon is stands in the very same file
+        for line in failure.lines:
+            complain(line)
+        raise typer.Exit(FAILED) from None
     except ApiError as failure:
         _refused(failure, as_json=as_json)
     if as_json:
@@ -52,7 +59,7 @@ async def _reload(client: Client) -> dict[str, list[str]]:
         return await client.reload()
 
 
-def _refused(failure: ApiError, *, as_json: bool) -> None:
+def _refused(failure: ApiError, *, as_json: bool) -> NoReturn:
     errors = failure.problem.get("errors")
     if not errors:
         fail(f"reload: {failure}")
@@ -60,4 +67,4 @@ def _refused(failure: ApiError, *, as_json: bool) -> None:
         show_json(failure.problem)
     for error in errors:
         complain(str(error["message"]))
-    raise typer.Exit(1)
+    raise typer.Exit(FAILED)

@@ -180,7 +180,7 @@ async def test_reload_prints_what_changed_and_a_bad_file_changes_nothing(desk: D
     bridge.config.write_text(good.replace("agent_timeout = 20", "agent_timeout = 0\nport_ = 1"))
     status, out, err = await trunkbridge(bridge, "reload")
     assert (status, out) == (1, "")
-    assert sorted(err.splitlines()) == err.splitlines() or len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 2
     assert all(line.startswith(f"{bridge.config}:trunk[0].") for line in err.splitlines())
     bridge.config.write_text(
         good.replace("agent_timeout = 20", "agent_timeout = 30").replace(

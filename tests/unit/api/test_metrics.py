@@ -11,7 +11,8 @@ import pytest
 
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
-from tests.unit.api.door import KEY, FakeService
+from bridge.feed import Feed
+from tests.unit.api.door import KEY, FakeLog, FakeService
 
 pytestmark = pytest.mark.unit
 
@@ -60,7 +61,9 @@ def client(
 ) -> httpx.AsyncClient:
     doors = Doors(FakeService(), asyncio.get_running_loop())
     metrics = FakeMetrics()
-    app = make_app(doors, Gatekeeper(keys), version="0", metrics=metrics, trunks=metrics)
+    app = make_app(
+        doors, Gatekeeper(keys), Feed(FakeLog()), version="0", metrics=metrics, trunks=metrics
+    )
     transport = httpx.ASGITransport(app, client=(peer, 40000))
     return httpx.AsyncClient(transport=transport, base_url=base_url)
 

@@ -21,7 +21,9 @@ from bridge.config import load
 
 pytestmark = pytest.mark.unit
 
-VERBS = ("run", "check", "demo", "dial", "hangup", "carrier")
+VERBS = (
+    *("run", "check", "demo", "dial", "calls", "show", "hangup", "drain", "reload", "carrier"),
+)
 CALL = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 CONFIG = """\
 [livekit]
