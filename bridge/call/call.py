@@ -56,6 +56,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     Input,
     Joined,
@@ -81,7 +82,7 @@ from bridge.call.ports import (
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
-from bridge.events import CallEvent
+from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
@@ -345,11 +346,19 @@ class Call:
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        if isinstance(events[-1], CallEnded):
+            self._note_end_recorded(stored)
         at = self._observer.cause_at(now)
         for event in events:
             telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
+
+    def _note_end_recorded(self, stored: asyncio.Future[object] | None) -> None:
+        if stored is None:
+            self.post(EndRecorded())
+        else:
+            stored.add_done_callback(lambda _: self.post(EndRecorded()))
 
     def _append(self, records: list[JournalRecord]) -> asyncio.Future[object] | None:
         try:

@@ -151,6 +151,11 @@ class EffectFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndRecorded:
+    """The journal has ``call_ended``, or has failed to take it: it can be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineReached:
     """`next_deadline` has passed."""
 
@@ -182,6 +187,7 @@ RoomInput = (
     | Dispatched
     | DispatchFailed
     | Published
+    | EndRecorded
     | Flushed
     | RoomLeft
     | AgentReady
