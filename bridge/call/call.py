@@ -37,6 +37,7 @@ from bridge.call.commands import (
     PlayDigits,
     Probe,
     PublishKey,
+    RecallAgent,
     Reject,
     Reoffer,
     RepeatTo,
@@ -403,6 +404,8 @@ class Call:
                 self._spawn(self._join(command))
             case DispatchAgent():
                 self._spawn(self._dispatch())
+            case RecallAgent():
+                self._spawn(self._recall(command.dispatch))
             case SuspendRoom():
                 self._lane.suspend()
             case RestoreRoom():
@@ -520,12 +523,19 @@ class Call:
     async def _dispatch(self) -> None:
         try:
             async with asyncio.timeout(DISPATCH_TIMEOUT):
-                await self._rooms.dispatch(self.plan)
+                dispatch = await self._rooms.dispatch(self.plan)
         except Exception as error:
             _log.warning("call.dispatch_failed", call_id=self.call_id, error=type(error).__name__)
             self.post(DispatchFailed())
         else:
-            self.post(Dispatched())
+            self.post(Dispatched(dispatch=dispatch))
+
+    async def _recall(self, dispatch: str) -> None:
+        try:
+            async with asyncio.timeout(DISPATCH_TIMEOUT):
+                await self._rooms.recall(self.plan, dispatch)
+        except Exception as error:
+            _log.warning("call.recall_failed", call_id=self.call_id, error=type(error).__name__)
 
     async def _leave(self, reason: LeaveReason) -> None:
         try:

@@ -118,6 +118,13 @@ class DispatchAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecallAgent:
+    """Take a dispatch back, and the agent it has brought."""
+
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuspendRoom:
     """The room is away: keep what is queued for it, in order."""
 
@@ -214,6 +221,7 @@ MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
     | DispatchAgent
+    | RecallAgent
     | SuspendRoom
     | RestoreRoom
     | SetAttributes

@@ -76,8 +76,11 @@ class RoomPort(Protocol):
         token, so that they are there when others hear of us.
         """
 
-    async def dispatch(self, plan: CallPlan) -> None:
-        """Ask for ``plan.agent`` in the room, with the job metadata of contract 4."""
+    async def dispatch(self, plan: CallPlan) -> str:
+        """Ask for ``plan.agent``, with the job metadata of contract 4; return the dispatch's id."""
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None:
+        """Take a dispatch back, and the agent it has brought."""
 
     def delete_later(self, room: str, delay: float) -> None:
         """Delete *room* in *delay* seconds, also when the call is over by then."""

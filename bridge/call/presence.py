@@ -11,6 +11,7 @@ from bridge.call.commands import (
     CatchUp,
     DispatchAgent,
     JoinRoom,
+    RecallAgent,
     RepeatTo,
     Ring,
     SuspendRoom,
@@ -31,7 +32,7 @@ from bridge.call.levels import attributes
 from bridge.call.outcome import LocalEnd
 from bridge.call.phone import dial, open_after_resume, open_gate
 from bridge.call.plan import AnswerMode
-from bridge.call.state import CallState, Phase, RoomPhase, Timer
+from bridge.call.state import Again, CallState, Phase, RoomPhase, Timer
 from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
 from bridge.events import CallRinging
 from bridge.room.seam import (
@@ -135,6 +136,7 @@ def dispatch_again(turn: Turn) -> None:
     """The server forgot our dispatch with the room, and the agent did not come back by itself."""
     turn.set(forgotten=False)
     if not turn.state.agents:
+        turn.set(again=Again.ASKED if turn.state.former else Again.NO)
         turn.do(DispatchAgent())
         turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
 
@@ -172,9 +174,27 @@ def rejoin(turn: Turn) -> None:
     turn.do(JoinRoom(attributes=attributes(turn.state), again=True))
 
 
-def dispatched(turn: Turn, _event: Dispatched) -> None:
+def _recall(turn: Turn) -> None:
+    """A former agent is back: one that was asked in its place is one too many."""
+    state = turn.state
+    if state.again is Again.ASKED:
+        turn.set(again=Again.UNWANTED)
+    if state.second:
+        turn.do(RecallAgent(dispatch=state.second))
+        turn.set(second="")
+
+
+def dispatched(turn: Turn, event: Dispatched) -> None:
     """The agent was asked: an outbound call dials at once."""
     turn.disarm(Timer.DISPATCH)
+    match turn.state.again:
+        case Again.ASKED:
+            turn.set(second=event.dispatch)
+        case Again.UNWANTED:
+            turn.do(RecallAgent(dispatch=event.dispatch))
+        case Again.NO:
+            pass
+    turn.set(again=Again.NO)
     if turn.state.phase is Phase.PREPARING:
         dial(turn)
 
@@ -185,6 +205,7 @@ def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
     While the room is away it is asked again after the rejoin.
     """
     turn.disarm(Timer.DISPATCH)
+    turn.set(again=Again.NO)
     state = turn.state
     if state.room in _AWAY:
         turn.set(forgotten=True)
@@ -211,6 +232,8 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
     if event.kind == _AGENT_KIND:
         turn.set(agents=turn.state.agents | {event.identity}, forgotten=False)
         turn.disarm(Timer.AGENT_AGAIN)
+        if event.identity in state.former:
+            _recall(turn)
         _agent_seen(turn)
 
 
@@ -305,6 +328,7 @@ def closed(turn: Turn, event: RoomClosed) -> None:
     if event.why is RoomGone.LOST:
         if there and not state.over:
             turn.do(SuspendRoom())
+            turn.set(former=state.former | state.agents, second="")
             turn.disarm(Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
             rejoin(turn)
