@@ -259,8 +259,12 @@ class RoomDesk:
         spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
         return PreparedRoom(spec=spec, made=room.made, sid=room.sid)
 
-    async def dispatch(self, plan: CallPlan) -> str:
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
         """Ask for the plan's agent; return the dispatch's id. Raises `RoomError`."""
+        if instead_of:
+            if await self._service.is_taken(plan.room, instead_of):
+                return instead_of
+            await self._service.recall_agent(plan.room, instead_of)
         metadata = convention.job_metadata(_job(plan))
         return await self._service.dispatch_agent(plan.room, plan.agent, metadata)
 

@@ -114,7 +114,12 @@ class JoinRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchAgent:
-    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`."""
+    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`.
+
+    ``instead_of``: an earlier dispatch, which stands if a worker has taken it.
+    """
+
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ ROOM_PATIENCE: Final = 30.0  # seconds a room may stay away (contract 4, Ending)
 REJOIN_PAUSE: Final = 0.25  # after the first rejoin that failed; then twice as long each time
 REJOIN_PAUSE_LIMIT: Final = 2.0
 AGENT_RETURN: Final = 2.0  # seconds an agent has to come back into a room its server forgot
+AGENT_TRIES: Final = 5  # every `AGENT_RETURN`; then the pauses double
+AGENT_PAUSE_LIMIT: Final = 30.0
 
 _AGENT_KIND: Final = "agent"
 _THERE: Final = (RoomPhase.JOINED, RoomPhase.RECONNECTING)
@@ -134,11 +136,18 @@ def _await_agent(turn: Turn) -> None:
 
 def dispatch_again(turn: Turn) -> None:
     """The server forgot our dispatch with the room, and the agent did not come back by itself."""
-    turn.set(forgotten=False)
-    if not turn.state.agents:
-        turn.set(again=Again.ASKED if turn.state.former else Again.NO)
-        turn.do(DispatchAgent())
+    state = turn.state
+    if not state.agents:
+        turn.set(again=Again.ASKED, asked_again=state.asked_again + 1)
+        turn.do(DispatchAgent(instead_of=state.second))
         turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
+
+
+def _ask_again_later(turn: Turn) -> None:
+    """A worker that has lost its server too is told of no dispatch made before it is back."""
+    if turn.state.forgotten and not turn.state.agents:
+        pause = AGENT_RETURN * 2.0 ** min(max(turn.state.asked_again - AGENT_TRIES, 0), 10)
+        turn.arm(Timer.AGENT_AGAIN, min(pause, AGENT_PAUSE_LIMIT))
 
 
 def _fetch_agent(turn: Turn) -> None:
@@ -190,6 +199,7 @@ def dispatched(turn: Turn, event: Dispatched) -> None:
     match turn.state.again:
         case Again.ASKED:
             turn.set(second=event.dispatch)
+            _ask_again_later(turn)
         case Again.UNWANTED:
             turn.do(RecallAgent(dispatch=event.dispatch))
         case Again.NO:
@@ -205,10 +215,12 @@ def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
     While the room is away it is asked again after the rejoin.
     """
     turn.disarm(Timer.DISPATCH)
-    turn.set(again=Again.NO)
     state = turn.state
+    turn.set(again=Again.NO)
     if state.room in _AWAY:
         turn.set(forgotten=True)
+    elif state.again is not Again.NO:
+        _ask_again_later(turn)
     elif not state.agent_seen:
         hang_up(turn, LocalEnd.NO_AGENT)
     elif state.phase is Phase.PREPARING:
@@ -328,7 +340,7 @@ def closed(turn: Turn, event: RoomClosed) -> None:
     if event.why is RoomGone.LOST:
         if there and not state.over:
             turn.do(SuspendRoom())
-            turn.set(former=state.former | state.agents, second="")
+            turn.set(former=state.former | state.agents, second="", asked_again=0)
             turn.disarm(Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
             rejoin(turn)

@@ -48,7 +48,7 @@ class RoomPhase(StrEnum):
 
 
 class Again(StrEnum):
-    """Whether a second dispatch is on its way to the server, and still wanted."""
+    """Whether a repeated dispatch is on its way to the server, and still wanted."""
 
     NO = "no"
     ASKED = "asked"
@@ -159,7 +159,8 @@ class CallState:
     agents: frozenset[str] = frozenset()  # those of them that are of kind AGENT
     former: frozenset[str] = frozenset()  # agents that were there when the room was lost
     again: Again = Again.NO
-    second: str = ""  # our dispatch of another agent in the place of a former one
+    asked_again: int = 0  # times since the room was lost
+    second: str = ""  # our last dispatch of another agent in the place of a former one
     told: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     company: bool = False  # somebody else has been in the room
     agent_seen: bool = False

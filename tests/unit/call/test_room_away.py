@@ -89,6 +89,22 @@ def test_forgotten_agent_is_dispatched_again_after_two_seconds() -> None:
     assert not bench.has(RecallAgent)
 
 
+def test_dispatch_that_no_worker_took_is_made_again_with_growing_pauses() -> None:
+    bench = talking().feed(LOST, prepared("RM_2"), joined()).wait(2.1)
+    bench.feed(Dispatched(dispatch="AD_2")).wait(1.9)
+    assert len(bench.of(DispatchAgent)) == 2
+    bench.wait(0.2)
+    assert bench.of(DispatchAgent)[2:] == [DispatchAgent(instead_of="AD_2")]
+    bench.feed(DispatchFailed())
+    for count in (4, 5, 6):
+        assert len(bench.wait(2.1).of(DispatchAgent)) == count
+        bench.feed(Dispatched(dispatch="AD_3"))
+    assert len(bench.wait(2.1).of(DispatchAgent)) == 7
+    assert len(bench.feed(Dispatched(dispatch="AD_7")).wait(3.9).of(DispatchAgent)) == 7
+    bench.feed(agent("agent-2")).wait(40)
+    assert len(bench.of(DispatchAgent)) == 7
+
+
 def test_agent_that_comes_back_in_time_is_not_dispatched_again() -> None:
     bench = talking().feed(LOST, prepared("RM_2"), joined()).wait(1.5).feed(agent()).wait(5)
     assert len(bench.of(DispatchAgent)) == 1
