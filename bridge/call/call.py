@@ -37,6 +37,7 @@ from bridge.call.commands import (
     PlayDigits,
     Probe,
     PublishKey,
+    RecallAgent,
     Reject,
     Reoffer,
     RepeatTo,
@@ -418,7 +419,9 @@ class Call:
             case JoinRoom():
                 self._spawn(self._join(command))
             case DispatchAgent():
-                self._spawn(self._dispatch())
+                self._spawn(self._dispatch(command.instead_of))
+            case RecallAgent():
+                self._spawn(self._recall(command.dispatch))
             case SuspendRoom():
                 self._lane.suspend()
             case RestoreRoom():
@@ -506,7 +509,10 @@ class Call:
             self.post(
                 RoomPrepared(identity=prepared.spec.identity, made=prepared.made, sid=prepared.sid)
             )
-            self.media.room.mute(room_levels(self._state).muted)
+            if command.again:  # what the session restores is what is true now
+                levels = room_levels(self._state)
+                self.media.room.mute(levels.muted)
+                await self.media.room.set_attributes(levels.attributes)
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
@@ -536,15 +542,22 @@ class Call:
             preparing.cancel()
             finished.cancel()
 
-    async def _dispatch(self) -> None:
+    async def _dispatch(self, instead_of: str) -> None:
         try:
             async with asyncio.timeout(DISPATCH_TIMEOUT):
-                await self._rooms.dispatch(self.plan)
+                dispatch = await self._rooms.dispatch(self.plan, instead_of=instead_of)
         except Exception as error:
             _log.warning("call.dispatch_failed", call_id=self.call_id, error=type(error).__name__)
             self.post(DispatchFailed())
         else:
-            self.post(Dispatched())
+            self.post(Dispatched(dispatch=dispatch))
+
+    async def _recall(self, dispatch: str) -> None:
+        try:
+            async with asyncio.timeout(DISPATCH_TIMEOUT):
+                await self._rooms.recall(self.plan, dispatch)
+        except Exception as error:
+            _log.warning("call.recall_failed", call_id=self.call_id, error=type(error).__name__)
 
     async def _leave(self, reason: LeaveReason) -> None:
         try:

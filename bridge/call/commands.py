@@ -117,7 +117,19 @@ class JoinRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchAgent:
-    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`."""
+    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`.
+
+    ``instead_of``: an earlier dispatch, which stands if a worker has taken it.
+    """
+
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallAgent:
+    """Take a dispatch back, and the agent it has brought."""
+
+    dispatch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +229,7 @@ MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
     | DispatchAgent
+    | RecallAgent
     | SuspendRoom
     | RestoreRoom
     | SetAttributes

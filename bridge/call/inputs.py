@@ -69,7 +69,9 @@ class JoinFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """The agent was asked to come."""
+    """The agent was asked to come, by *dispatch*."""
+
+    dispatch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,8 +77,15 @@ class RoomPort(Protocol):
         token, so that they are there when others hear of us.
         """
 
-    async def dispatch(self, plan: CallPlan) -> None:
-        """Ask for ``plan.agent`` in the room, with the job metadata of contract 4."""
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
+        """Ask for ``plan.agent``, with the job metadata of contract 4; return the dispatch's id.
+
+        *instead_of* is an earlier dispatch: it stands, and its id is returned, when a
+        worker has taken it; else it is taken back.
+        """
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None:
+        """Take a dispatch back, and the agent it has brought."""
 
     def delete_later(self, room: str, delay: float) -> None:
         """Delete *room* in *delay* seconds, also when the call is over by then."""

@@ -220,7 +220,10 @@ class Desk:
         spec = JoinSpec(url="ws://x", room=plan.room, identity="sip-1", token="t")
         return PreparedRoom(spec=spec, made=True)
 
-    async def dispatch(self, plan: CallPlan) -> None: ...
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
+        return "AD_1"
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None: ...
     def delete_later(self, room: str, delay: float) -> None: ...
 
     # What tests ask.
