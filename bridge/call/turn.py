@@ -6,7 +6,6 @@ ending, leaving.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -25,7 +24,7 @@ from bridge.call.commands import (
     ReplyTo,
 )
 from bridge.call.outcome import LocalEnd, Outcome, Result, bye_reason, local_outcome, reject_status
-from bridge.call.state import CallState, Phase, RoomPhase, Timer
+from bridge.call.state import CallState, Phase, RoomPhase, Timer, renewed
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import LeaveReason
 
@@ -70,7 +69,7 @@ class Turn:
 
     def set(self, **changes: Any) -> None:
         """Change fields of the state."""
-        self.state = replace(self.state, **changes)
+        self.state = renewed(self.state, changes)
 
     def do(self, command: Command) -> None:
         """Ask for something to be done, after what was asked before."""
