@@ -1,7 +1,8 @@
 """Stock SDK participants in one process, each in a room of its own.
 
-Each publishes a tone as an agent publishes speech, listens to all others, and tells of each
-data message as a JSON line ``{"who": 0, "at": monotonic seconds, "topic": ..., "text": ...}``.
+Each tells of each data message as a JSON line
+``{"who": 0, "at": monotonic seconds, "topic": ..., "text": ...}``; agents listen to all others,
+voices (``--hertz``) only publish a tone, as an agent publishes speech.
 A line on standard input (``{"who": 0, "text": ..., "topic": ...}``) is sent as a reliable data
 message, told by ``{"sent": monotonic seconds}`` read just before. Nothing of the bridge is
 imported.
@@ -21,7 +22,7 @@ from typing import Any
 from livekit import rtc
 
 RATE = 24_000  # what livekit-agents publishes and listens to
-FRAME = RATE // 50
+FRAME = RATE // 10
 HEARD_MS = 50
 
 
@@ -49,12 +50,13 @@ class Agent:
 
     async def join(self, url: str, token: str, *, hertz: int) -> None:
         """Join and publish."""
-        await self.room.connect(url, token, rtc.RoomOptions(single_peer_connection=False))
+        options = rtc.RoomOptions(auto_subscribe=not hertz, single_peer_connection=False)
+        await self.room.connect(url, token, options)
         if hertz:
             source = rtc.AudioSource(RATE, 1, queue_size_ms=200)
             track = rtc.LocalAudioTrack.create_audio_track("voice", source)
-            options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-            await self.room.local_participant.publish_track(track, options)
+            published = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+            await self.room.local_participant.publish_track(track, published)
             self._tasks.add(asyncio.create_task(play(source, tone(hertz))))
 
     async def leave(self) -> None:

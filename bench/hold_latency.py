@@ -1,12 +1,14 @@
-"""From the last byte of a re-INVITE to ``call_hold`` at a stock SDK participant.
+"""From a re-INVITE to ``call_hold`` at a stock SDK participant.
 
-From: the carrier's write of the whole re-INVITE has returned. To: the agent's
-``data_received`` is called. Every agent is a stock `rtc.Room` that publishes a voice all the
-time and listens to the caller; some share a process, so that they leave the bridge, the
-carrier and livekit-server a part of a small machine.
+From: the carrier begins to write the re-INVITE, in one piece, to its connection. To: the
+agent's ``data_received`` is called. Every agent is a stock `rtc.Room` that listens to the
+caller; another one in the same room, of a process that is not measured, speaks all the time.
+Agents share processes, so that on a small machine they leave something to the bridge, the
+carrier and livekit-server.
 
 Interleaved, hold by hold, with the floor: a plain reliable data message from one stock
-participant to another, which publish and hear nothing, through the same livekit-server.
+participant to another, each alone in its process, without audio, through the same
+livekit-server.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Scale:
 
 
 class Written:
-    """Remembers when the carrier had written the last byte of its last INVITE."""
+    """Remembers when the carrier began to write its last INVITE."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -49,9 +51,10 @@ class Written:
         written = self
 
         def send(stream: Stream, data: bytes) -> None:
-            written._send(stream, data)
             if data.startswith(b"INVITE "):
+                # Before the call: the bridge may be at work before it returns.
                 written.at = time.monotonic()
+            written._send(stream, data)
 
         Stream.send = send  # type: ignore[method-assign, assignment]
         return self
@@ -68,7 +71,11 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
     rooms = [room_of(number) for number in numbers]
     log = desk.folder / "participants.log"
     hosts = [
-        await Participants.start(desk.server, some, "agent", hertz=AGENT_HERTZ, log=log)
+        await Participants.start(desk.server, some, "agent", hertz=0, log=log)
+        for some in batched(rooms, scale.agents_per_process)
+    ]
+    voices = [
+        await Participants.start(desk.server, some, "voice", hertz=AGENT_HERTZ, log=log)
         for some in batched(rooms, scale.agents_per_process)
     ]
     agents = [
@@ -81,7 +88,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
         for identity in ("listener", "speaker")
     ]
     try:
-        for one in (*hosts, *talkers):
+        for one in (*hosts, *voices, *talkers):
             await one.joined()
         legs = [await _call(carrier, bridge, number) for number in numbers]
         usage = Usage(
@@ -90,6 +97,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
                 "livekit-server": servers,
                 "carrier and bench": [os.getpid()],
                 f"{len(agents)} agents": [host.pid for host in hosts],
+                f"{len(agents)} voices": [host.pid for host in voices],
                 "floor": [talker.pid for talker in talkers],
             }
         )
@@ -99,10 +107,10 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
         for leg in legs:
             await _run(leg, "hangup")
     finally:
-        await asyncio.gather(*(one.stop() for one in (*hosts, *talkers)))
+        await asyncio.gather(*(one.stop() for one in (*hosts, *voices, *talkers)))
     beside = f"{scale.calls} calls with audio both ways"
     return [
-        row("re-INVITE written -> call_hold received", holds, beside=beside, floor=FLOOR),
+        row("re-INVITE -> call_hold received", holds, beside=beside, floor=FLOOR),
         row(FLOOR, floor, beside=f"{beside}, same run, after each hold"),
     ]
 
