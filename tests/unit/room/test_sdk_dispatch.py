@@ -499,3 +499,23 @@ def test_rooms_without_it_are_left_to_the_sdk(monkeypatch: pytest.MonkeyPatch) -
         sdk_dispatch.own_events(object())  # type: ignore[arg-type]
     assert logs == []
     assert rtc.__version__
+
+
+def test_a_loop_that_ended_early_leaves_nothing_stuck() -> None:
+    bench = Bench()
+    source = bench.made.source(SOURCE, rate=8000, frame_bytes=160)
+
+    async def push_and_go() -> None:
+        source.push(FRAME)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(push_and_go())
+    loop.run_until_complete(task)
+    loop.close()
+
+    async def push_and_stay() -> None:
+        source.push(FRAME)
+        await asyncio.sleep(0)
+
+    asyncio.run(push_and_stay())
+    assert bench.native.pcm[-1:] == [FRAME]
