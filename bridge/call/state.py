@@ -47,6 +47,14 @@ class RoomPhase(StrEnum):
     LEFT = "left"
 
 
+class Again(StrEnum):
+    """Whether a repeated dispatch is on its way to the server, and still wanted."""
+
+    NO = "no"
+    ASKED = "asked"
+    UNWANTED = "unwanted"  # a former agent came back meanwhile
+
+
 class Timer(StrEnum):
     """What a deadline is for."""
 
@@ -149,6 +157,10 @@ class CallState:
     lost_early: bool = False  # lost before `Joined` was taken
     others: frozenset[str] = frozenset()
     agents: frozenset[str] = frozenset()  # those of them that are of kind AGENT
+    former: frozenset[str] = frozenset()  # agents that were there when the room was lost
+    again: Again = Again.NO
+    asked_again: int = 0  # times since the room was lost
+    second: str = ""  # our last dispatch of another agent in the place of a former one
     told: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     company: bool = False  # somebody else has been in the room
     agent_seen: bool = False

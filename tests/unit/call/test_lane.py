@@ -97,6 +97,18 @@ async def test_queue_waits_until_the_room_is_there_and_goes_in_order() -> None:
     assert "dropped old level" in log.lines
 
 
+async def test_what_is_restored_comes_before_what_waited_in_its_order() -> None:
+    lane, log = RoomLane("c"), Log()
+    async with running(lane):
+        lane.put(log.entry("waited"))
+        lane.restore(log.entry("levels", level=True), log.entry("first"), log.entry("second"))
+        await log.until("sent waited")
+    sends = [line for line in log.lines if line.startswith("send")]
+    assert sends == ["send levels", "send first", "send second", "send waited"]
+    lane.restore(log.entry("late", level=True), log.entry("later"))
+    assert log.lines[-2:] == ["dropped late", "dropped later"]
+
+
 async def test_suspended_lane_sends_nothing() -> None:
     lane, log = RoomLane("c"), Log()
     async with running(lane):
