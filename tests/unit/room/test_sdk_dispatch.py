@@ -505,17 +505,19 @@ def test_a_loop_that_ended_early_leaves_nothing_stuck() -> None:
     bench = Bench()
     source = bench.made.source(SOURCE, rate=8000, frame_bytes=160)
 
-    async def push_and_go() -> None:
+    def push_and_stop() -> None:
         source.push(FRAME)
+        loop.stop()
 
     loop = asyncio.new_event_loop()
-    task = loop.create_task(push_and_go())
-    loop.run_until_complete(task)
+    loop.call_soon(push_and_stop)
+    loop.run_forever()
     loop.close()
+    assert bench.native.pcm == []
 
     async def push_and_stay() -> None:
         source.push(FRAME)
         await asyncio.sleep(0)
 
     asyncio.run(push_and_stay())
-    assert bench.native.pcm[-1:] == [FRAME]
+    assert bench.native.pcm == [FRAME, FRAME]
