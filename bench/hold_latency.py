@@ -2,9 +2,8 @@
 
 From: the carrier begins to write the re-INVITE, in one piece, to its connection. To: the
 agent's ``data_received`` is called. Every agent is a stock `rtc.Room` that listens to the
-caller; another one in the same room, of a process that is not measured, speaks all the time.
-Agents share processes, so that on a small machine they leave something to the bridge, the
-carrier and livekit-server.
+caller and speaks all the time. Agents share processes, so that on a small machine they leave
+something to the bridge, the carrier and livekit-server.
 
 Interleaved, hold by hold, with the floor: a plain reliable data message from one stock
 participant to another, each alone in its process, without audio, through the same
@@ -71,11 +70,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
     rooms = [room_of(number) for number in numbers]
     log = desk.folder / "participants.log"
     hosts = [
-        await Participants.start(desk.server, some, "agent", hertz=0, log=log)
-        for some in batched(rooms, scale.agents_per_process)
-    ]
-    voices = [
-        await Participants.start(desk.server, some, "voice", hertz=AGENT_HERTZ, log=log)
+        await Participants.start(desk.server, some, "agent", hertz=AGENT_HERTZ, log=log)
         for some in batched(rooms, scale.agents_per_process)
     ]
     agents = [
@@ -88,7 +83,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
         for identity in ("listener", "speaker")
     ]
     try:
-        for one in (*hosts, *voices, *talkers):
+        for one in (*hosts, *talkers):
             await one.joined()
         legs = [await _call(carrier, bridge, number) for number in numbers]
         usage = Usage(
@@ -97,7 +92,6 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
                 "livekit-server": servers,
                 "carrier and bench": [os.getpid()],
                 f"{len(agents)} agents": [host.pid for host in hosts],
-                f"{len(agents)} voices": [host.pid for host in voices],
                 "floor": [talker.pid for talker in talkers],
             }
         )
@@ -107,7 +101,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
         for leg in legs:
             await _run(leg, "hangup")
     finally:
-        await asyncio.gather(*(one.stop() for one in (*hosts, *voices, *talkers)))
+        await asyncio.gather(*(one.stop() for one in (*hosts, *talkers)))
     beside = f"{scale.calls} calls with audio both ways"
     return [
         row("re-INVITE -> call_hold received", holds, beside=beside, floor=FLOOR),
