@@ -100,7 +100,7 @@ def keep_native_logs() -> None:
     client = _ffi_client.FfiClient.instance
     client._ffi_lib.livekit_ffi_initialize(
         _ffi_client.ffi_event_callback,
-        False,  # noqa: FBT003
+        False,
         b"python",
         rtc.__version__.encode(),
     )
