@@ -103,7 +103,7 @@ class Reporter:
         self.session: Any = session
         self._report = Report(session, call_id)
         self._path = f"/api/sessions/by-room/{quote(room, safe='')}/metrics"
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(
             base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport
         )
