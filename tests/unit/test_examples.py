@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from trunkbridge.agent import PhoneCall
 
 pytestmark = pytest.mark.unit
 
@@ -92,3 +96,22 @@ def test_every_example_is_in_the_list() -> None:
     text = (EXAMPLES / "README.md").read_text("utf-8")
     for file in EXAMPLES.glob("*.py"):
         assert f"({file.name})" in text
+
+
+def test_the_code_of_the_page_about_agents_runs() -> None:
+    pytest.importorskip("livekit.agents")
+    text = (EXAMPLES.parent / "docs" / "agents.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names = set()
+    for block in blocks:
+        scope: dict[str, Any] = {"__name__": "page"}
+        exec(compile(block, "agents.md", "exec"), scope)
+        names |= set(scope)
+    assert {"server", "entrypoint", "listen"} <= names
+
+
+def test_the_page_about_agents_names_what_the_kit_has() -> None:
+    text = (EXAMPLES.parent / "docs" / "agents.md").read_text("utf-8")
+    named = set(re.findall(r"`(?:await )?phone\.([a-z_]+)", text))
+    assert named >= {"answered", "follow", "report", "on", "hangup", "send_dtmf", "transfer"}
+    assert [name for name in named if not hasattr(PhoneCall, name)] == []
