@@ -13,7 +13,7 @@ from bridge.carrier.carrier import Carrier
 from tests.agents.older import HERTZ
 from tests.system.conftest import LiveKitServer, PrivateLiveKit
 from tests.system.gateway import GREETING, REPLY, VOICE_HERTZ, Gateway
-from tests.system.harness import ROOT, AgentHost, Bridge, Desk, Server, now_number, until
+from tests.system.harness import ROOT, AgentHost, Bridge, Desk, now_number, until
 from tests.system.test_survival import fine
 from tests.system.workers import Worker, now
 
