@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from bridge.call.plan import CallPlan
 from bridge.call.ports import CallObserver, Watched
@@ -27,6 +26,7 @@ from bridge.config import TrunkConfig
 from bridge.events import EVENT_TYPES, CallAnswered, CallEnded, CallEvent, CallHold, CallRinging
 from bridge.observe import catalogue
 from bridge.observe.catalogue import DIRECTIONS, GONE, OUTCOMES, STATES, Figure
+from bridge.observe.process import ThisProcess
 from bridge.observe.reading import Page, Reading, Rows, TrunkWay, single
 from bridge.observe.sip_count import SipCount
 from bridge.observe.traffic import Seen, Traffic
@@ -109,7 +109,7 @@ class Metrics(CallObserver):
         )
         self.trunks = TrunkBoard(trunks)
         self._open_trunks()
-        ProcessCollector(registry=self._registry)
+        ThisProcess(registry=self._registry)
         GCCollector(registry=self._registry)
 
     def _make_instruments(self) -> None:
