@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.gc_collector import GCCollector
 
@@ -32,6 +33,8 @@ from bridge.observe.sip_count import SipCount
 from bridge.observe.traffic import Seen, Traffic
 from bridge.observe.trunks import TrunkBoard
 from bridge.trunk.health import By
+
+_log = structlog.get_logger(__name__)
 
 SAMPLING: Final = 5.0  # seconds between two looks at the jitter of every call
 
@@ -291,7 +294,10 @@ class Metrics(CallObserver):
         """Look at the media of every call every 5 s, until cancelled."""
         while True:
             await asyncio.sleep(SAMPLING)
-            self.sample()
+            try:
+                self.sample()
+            except Exception:  # a bug in one look costs no later one
+                _log.exception("metrics.sample_failed")
 
     def sample(self) -> None:
         """Take the jitter and round trip of every call that hears RTP."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.call.outcome import Result
@@ -292,6 +293,26 @@ async def test_jitter_is_sampled_of_calls_that_hear_something() -> None:
     assert await one(metrics, "trunkbridge_rtp_jitter_seconds_count") == 2
     assert await one(metrics, "trunkbridge_rtp_jitter_seconds_bucket", le="0.005") == 2
     assert await one(metrics, "trunkbridge_rtp_round_trip_seconds_sum") == pytest.approx(0.16)
+
+
+async def test_a_look_that_fails_is_logged_and_the_next_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.observe.metrics.SAMPLING", 0.001)
+    metrics = made()
+    it = call()
+    metrics.began(it, 0.0)
+    good, it.stats_ = stats(received=9), None  # type: ignore[assignment]
+    with structlog.testing.capture_logs() as logs:
+        watch = asyncio.create_task(metrics.watch())
+        async with asyncio.timeout(5):
+            while not logs:
+                await asyncio.sleep(0.001)
+            it.stats_ = good
+            while not await one(metrics, "trunkbridge_rtp_jitter_seconds_count"):
+                await asyncio.sleep(0.001)
+    watch.cancel()
+    assert {log["event"] for log in logs} == {"metrics.sample_failed"}
 
 
 async def test_a_reload_resets_no_counter_and_opens_the_new_trunk() -> None:
