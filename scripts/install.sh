@@ -164,5 +164,5 @@ trunkbridge $release is installed.
   1. edit $ETC/trunkbridge.toml
   2. trunkbridge check
   3. systemctl enable --now trunkbridge
-  A running one goes on as it is: trunkbridge drain --wait, then systemctl start trunkbridge.
+  A running one goes on as it is: trunkbridge drain --wait, then systemctl restart trunkbridge.
 END

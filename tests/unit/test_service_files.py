@@ -122,6 +122,33 @@ def test_the_scripts_parse(script: str) -> None:
     subprocess.run(["bash", "-n", script], cwd=ROOT / "scripts", check=True)
 
 
+def test_the_image_stops_as_the_unit_does() -> None:
+    compose = (ROOT / "deploy" / "compose.yaml").read_text("utf-8")
+    grace = re.search(r"(?m)^    stop_grace_period: (\d+)s$", compose)
+    assert grace is not None
+    assert grace[1] == settings()["TimeoutStopSec"][0]
+    image = (ROOT / "deploy" / "Containerfile").read_text("utf-8").splitlines()
+    assert "STOPSIGNAL SIGTERM" in image
+    assert "USER 10001:10001" in image
+    assert 'ENTRYPOINT ["trunkbridge"]' in image
+
+
+def test_the_image_is_built_from_all_that_an_installation_needs() -> None:
+    """What scripts/install.sh names must not be kept out by .dockerignore."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert lines[0] == "*"
+    let_in = {line[1:].partition("/")[0] for line in lines if line.startswith("!")}
+    script = (ROOT / "scripts" / "install.sh").read_text("utf-8")
+    script += (ROOT / "scripts" / "layout.sh").read_text("utf-8")
+    named = {
+        path.name for path in ROOT.iterdir() if re.search(rf"\b{re.escape(path.name)}\b", script)
+    }
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = set(built["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    readme = {built["project"]["readme"]}
+    assert packages | readme | (named - {".cache"}) <= let_in
+
+
 # The locks.
 
 
