@@ -6,17 +6,39 @@ import argparse
 import asyncio
 import platform
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import hold_latency, pacing
+from bench import hold_latency, pacing, room_return
+from bench.hold_latency import Scale
 from bench.table import Row, print_table
-from tests.system.conftest import started_server
+from tests.system.conftest import PrivateLiveKit, started_server
 from tests.system.harness import AgentHost, Desk
 
-BENCHES = {"hold_latency": hold_latency.measure, "pacing": pacing.measure}
+Bench = Callable[[Desk, PrivateLiveKit, Scale], Awaitable[list[Row]]]
 
 
-async def run(names: list[str], folder: Path) -> list[Row]:
+async def _hold_latency(desk: Desk, livekit: PrivateLiveKit, scale: Scale) -> list[Row]:
+    process = livekit.process
+    return await hold_latency.measure(desk, scale, [] if process is None else [process.pid])
+
+
+async def _pacing(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    return await pacing.measure(desk)
+
+
+async def _room_return(_desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    return await room_return.measure()
+
+
+BENCHES: dict[str, Bench] = {
+    "hold_latency": _hold_latency,
+    "pacing": _pacing,
+    "room_return": _room_return,
+}
+
+
+async def run(names: list[str], scale: Scale, folder: Path) -> list[Row]:
     """Run the benches *names*, one after another, against one livekit-server."""
     rows: list[Row] = []
     private = started_server(folder)
@@ -25,13 +47,11 @@ async def run(names: list[str], folder: Path) -> list[Row]:
             place = folder / name
             place.mkdir()
             host = AgentHost(place / "agents.log")
-            other = AgentHost(place / "floor.log")
             try:
                 async with Desk(private.server, host, place) as desk:
-                    rows += await BENCHES[name](desk, other)
+                    rows += await BENCHES[name](desk, private, scale)
             finally:
                 host.stop()
-                other.stop()
     finally:
         private.stop()
     return rows
@@ -41,9 +61,15 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], metavar="BENCH")
-    names = parser.parse_args().names or list(BENCHES)
+    parser.add_argument("--calls", type=int, default=10, help="of hold_latency (default 10)")
+    parser.add_argument("--holds", type=int, default=250, help="of hold_latency (default 250)")
+    parser.add_argument(
+        "--agents-per-process", type=int, default=5, help="of hold_latency (default 5)"
+    )
+    given = parser.parse_args()
+    scale = Scale(calls=given.calls, holds=given.holds, agents_per_process=given.agents_per_process)
     with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
-        rows = asyncio.run(run(names, Path(folder)))
+        rows = asyncio.run(run(given.names or list(BENCHES), scale, Path(folder)))
     print(f"{platform.machine()}, Python {platform.python_version()}, loopback; times in ms")
     print_table(rows)
 

@@ -1,30 +1,41 @@
 """From the last byte of a re-INVITE to ``call_hold`` at a stock SDK participant.
 
+From: the carrier's write of the whole re-INVITE has returned. To: the agent's
+``data_received`` is called. Every agent is a stock `rtc.Room` that publishes a voice all the
+time and listens to the caller; some share a process, so that they leave the bridge, the
+carrier and livekit-server a part of a small machine.
+
 Interleaved, hold by hold, with the floor: a plain reliable data message from one stock
-participant to another, each in a process of its own, through the same livekit-server.
+participant to another, which publish and hear nothing, through the same livekit-server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
+from dataclasses import dataclass
 
+from bench.participant import Participant, Participants
 from bench.table import Row, row
+from bench.usage import Usage
 from bridge.carrier.call import Leg
+from bridge.carrier.carrier import Carrier
 from bridge.carrier.wire import Stream
-from tests.system.harness import (
-    AGENT_HERTZ,
-    AgentHost,
-    Desk,
-    RoomAgent,
-    agent_number,
-    room_of,
-)
+from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, room_of
 
-CALLS = 5
-HOLDS = 250
 FLOOR = "SDK data message, participant to participant"
+FLOOR_ROOM = "floor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    calls: int = 10
+    holds: int = 250
+    agents_per_process: int = 5
 
 
 class Written:
@@ -49,55 +60,92 @@ class Written:
         Stream.send = self._send  # type: ignore[method-assign]
 
 
-async def measure(desk: Desk, other: AgentHost) -> list[Row]:
-    """Return the rows of this bench."""
+async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
+    """Return the rows of this bench; *servers* are livekit-server's processes."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    calls: list[tuple[Leg, RoomAgent]] = []
-    for _ in range(CALLS):
-        number = agent_number()
-        agent = await desk.agent(room_of(number))
-        leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
-        await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
-        _fine(leg)
-        calls.append((leg, agent))
-    listener = await desk.agent("floor", "listener", hertz=None)
-    speaker = RoomAgent(other, desk.server, "floor", "speaker")
-    await speaker.join(hertz=None)
-    holds: list[float] = []
-    floor: list[float] = []
-    with Written() as written:
-        for count in range(HOLDS):
-            leg, agent = calls[count % CALLS]
-            turn = count // CALLS + 1
-            await asyncio.sleep(random.uniform(0.02, 0.06))  # no step with the 20 ms clocks
-            await leg.run("hold sendonly")
-            _fine(leg)
-            held = await agent.event("call_hold", turn)
-            holds.append(held["received"] - written.at)
-            floor.append(await _message(speaker, listener, count))
-            await leg.run("resume")
-            _fine(leg)
-            await agent.event("call_resume", turn)
-    for leg, _ in calls:
-        await leg.run("hangup")
-        _fine(leg)
-    await speaker.leave()
-    beside = f"{CALLS} calls with audio both ways"
+    numbers = [agent_number() for _ in range(scale.calls)]
+    rooms = [room_of(number) for number in numbers]
+    log = desk.folder / "participants.log"
+    hosts = [
+        await Participants.start(desk.server, some, "agent", hertz=AGENT_HERTZ, log=log)
+        for some in batched(rooms, scale.agents_per_process)
+    ]
+    agents = [
+        Participant(host, who)
+        for host, some in zip(hosts, batched(rooms, scale.agents_per_process), strict=True)
+        for who in range(len(some))
+    ]
+    talkers = [
+        await Participants.start(desk.server, [FLOOR_ROOM], identity, hertz=0, log=log)
+        for identity in ("listener", "speaker")
+    ]
+    try:
+        for one in (*hosts, *talkers):
+            await one.joined()
+        legs = [await _call(carrier, bridge, number) for number in numbers]
+        usage = Usage(
+            {
+                "bridge": [bridge.pid],
+                "livekit-server": servers,
+                "carrier and bench": [os.getpid()],
+                f"{len(agents)} agents": [host.pid for host in hosts],
+                "floor": [talker.pid for talker in talkers],
+            }
+        )
+        holds, floor = await _holds(list(zip(legs, agents, strict=True)), talkers, scale)
+        load = os.getloadavg()[0]
+        print(f"{usage.report()}; load average {load:.1f}")
+        for leg in legs:
+            await _run(leg, "hangup")
+    finally:
+        await asyncio.gather(*(one.stop() for one in (*hosts, *talkers)))
+    beside = f"{scale.calls} calls with audio both ways"
     return [
         row("re-INVITE written -> call_hold received", holds, beside=beside, floor=FLOOR),
         row(FLOOR, floor, beside=f"{beside}, same run, after each hold"),
     ]
 
 
-async def _message(speaker: RoomAgent, listener: RoomAgent, count: int) -> float:
-    """Return how long one data message takes."""
-    text = f"floor {count}"
-    sent_at = await speaker.send(text, "floor")
-    seen = await listener.until(lambda: listener.saw("data", topic="floor", text=text), text)
-    return float(seen[0]["at"]) - sent_at
+async def _call(carrier: Carrier, bridge: Bridge, number: str) -> Leg:
+    leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
+    await _run(leg, f"talk; expect audio {AGENT_HERTZ} within 15s")
+    return leg
 
 
-def _fine(leg: Leg) -> None:
+async def _holds(
+    calls: list[tuple[Leg, Participant]], talkers: list[Participants], scale: Scale
+) -> tuple[list[float], list[float]]:
+    listener, speaker = (Participant(talker, 0) for talker in talkers)
+    holds: list[float] = []
+    floor: list[float] = []
+    with Written() as written:
+        for count in range(scale.holds):
+            leg, agent = calls[count % len(calls)]
+            turn = count // len(calls) + 1
+            await _pause()
+            await _run(leg, "hold sendonly")
+            holds.append(await agent.heard_of("call_hold", turn) - written.at)
+            await _pause()
+            text = f"floor {count}"
+            sent_at = await speaker.send(text, FLOOR_ROOM)
+            floor.append(await listener.heard(text) - sent_at)
+            await _run(leg, "resume")
+            await agent.heard_of("call_resume", turn)
+    return holds, floor
+
+
+def batched(rooms: list[str], size: int) -> list[list[str]]:
+    """Return *rooms* in lists of at most *size*."""
+    return [rooms[first : first + size] for first in range(0, len(rooms), size)]
+
+
+async def _pause() -> None:
+    """Leave the step of the 20 ms clocks."""
+    await asyncio.sleep(random.uniform(0.02, 0.06))
+
+
+async def _run(leg: Leg, script: str) -> None:
+    await leg.run(script)
     if leg.report.failed is not None:
         raise RuntimeError(leg.report.failed)

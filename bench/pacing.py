@@ -14,12 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.table import Row, row
+from bench.usage import cpu_seconds
 from bridge.carrier.call import Leg
 from bridge.carrier.heard import Heard
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
-    AgentHost,
     Desk,
     RoomAgent,
     RtpPeer,
@@ -33,7 +33,7 @@ PTIME = 0.020
 FLOOR = "plain asyncio loop"
 
 
-async def measure(desk: Desk, _other: AgentHost) -> list[Row]:
+async def measure(desk: Desk) -> list[Row]:
     """Return the rows of this bench."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
@@ -78,12 +78,6 @@ async def measure(desk: Desk, _other: AgentHost) -> list[Row]:
             beside=beside,
         ),
     ]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def deviations(streams: list[Heard], since: float, until: float) -> list[float]:

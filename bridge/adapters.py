@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -27,8 +28,13 @@ from bridge.room import convention
 from bridge.room.dispatch import RoomService
 from bridge.room.seam import JoinSpec, RoomError, RoomHandlers
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.room.watch import watch_of
+from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
+from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.probe import TrunkQuestion
+from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
@@ -37,6 +43,12 @@ from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
+
+DELETE_PATIENCE: Final = 120.0
+"""Seconds a room of ours waits for its server to answer, to be deleted."""
+
+RETURN_PATIENCE: Final = 35.0
+"""Seconds a rejoin waits for the server to answer; longer than any call waits for its room."""
 
 
 class Leg:
@@ -76,9 +88,10 @@ class Leg:
         """Send CANCEL."""
         self._agent.cancel(self._known())
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
         """Send BYE."""
-        self._agent.bye(self._known())
+        headers = () if reason is None else (("Reason", str(reason)),)
+        self._agent.bye(self._known(), headers)
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE."""
@@ -118,7 +131,7 @@ class LegDesk:
     ) -> SipPort | Rejected:
         """Run the INVITE's offer."""
         offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
-        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name)
+        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
         if isinstance(adopted, Rejected):
             return adopted
         return Leg(self._agent, invite.session)
@@ -181,24 +194,29 @@ class LegDesk:
 
     def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
         host, port = trunk.host, trunk.port
-        hop_host, hop_port = host, port
-        if trunk.outbound_proxy:
-            hop_host, proxy_port = split_proxy(trunk.outbound_proxy)
-            hop_port = proxy_port or 5060
-        seen_from = self._agent.local_address_for(hop_host, hop_port, trunk.transport)
+        next_hop = _next_hop(trunk)
+        seen_from = self._agent.local_address_for(next_hop[1], next_hop[2], next_hop[0])
         target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
         caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
             trunk=trunk.name,
-            next_hop=(trunk.transport, hop_host, hop_port),
+            next_hop=next_hop,
             request_uri=str(target),
             from_=f"<{caller}>",
             to=f"<{callee}>",
             headers=tuple(trunk.headers.items()),
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
+            credentials=credentials_of(trunk),
         )
+
+
+def credentials_of(trunk: TrunkConfig) -> Credentials | None:
+    """Return what the carrier's challenges are answered with; None: they are not."""
+    if not trunk.username:
+        return None
+    return Credentials(username=trunk.username, password=trunk.password.get_secret_value())
 
 
 class RoomDesk:
@@ -225,7 +243,10 @@ class RoomDesk:
         self, plan: CallPlan, attributes: Mapping[str, str], identity: str | None
     ) -> PreparedRoom:
         """Create the room, choose an identity, make a token. Raises `RoomError`."""
-        made = await self._service.create_room(plan.room)
+        if identity is not None and not await watch_of(self._url).answering(RETURN_PATIENCE):
+            msg = "the server does not answer"
+            raise RoomError(msg)
+        room = await self._service.ensure_room(plan.room)
         facts = self._facts(plan)
         if identity is None:
             identity = convention.identity(facts, await self._service.participants(plan.room))
@@ -238,12 +259,20 @@ class RoomDesk:
             attributes=attributes,
         )
         spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
-        return PreparedRoom(spec=spec, made=made)
+        return PreparedRoom(spec=spec, made=room.made, sid=room.sid)
 
-    async def dispatch(self, plan: CallPlan) -> None:
-        """Ask for the plan's agent. Raises `RoomError`."""
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
+        """Ask for the plan's agent; return the dispatch's id. Raises `RoomError`."""
+        if instead_of:
+            if await self._service.is_taken(plan.room, instead_of):
+                return instead_of
+            await self._service.recall_agent(plan.room, instead_of)
         metadata = convention.job_metadata(_job(plan))
-        await self._service.dispatch_agent(plan.room, plan.agent, metadata)
+        return await self._service.dispatch_agent(plan.room, plan.agent, metadata)
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None:
+        """Take a dispatch back, and the agent it has brought. Raises `RoomError`."""
+        await self._service.recall_agent(plan.room, dispatch)
 
     def delete_later(self, room: str, delay: float) -> None:
         """Delete *room* in *delay* seconds."""
@@ -252,16 +281,26 @@ class RoomDesk:
         task.add_done_callback(self._deletions.discard)
 
     async def _delete(self, room: str, delay: float) -> None:
+        gone = False
         try:
             await asyncio.sleep(delay)
             while self._in_use(room):  # noqa: ASYNC110 (another call went into it meanwhile)
                 await asyncio.sleep(delay)
+            gone = await asyncio.shield(self._deleted(room))
+            if not gone:  # a server that was out of reach may still have it
+                await watch_of(self._url).answering(DELETE_PATIENCE)
         finally:
             # Also when the daemon stops meanwhile: the room was ours.
-            try:
-                await asyncio.shield(self._service.delete_room(room))
-            except RoomError as failure:
-                _log.warning("room.delete_failed", error=str(failure))
+            if not gone and not await asyncio.shield(self._deleted(room)):
+                _log.warning("room.delete_failed")
+
+    async def _deleted(self, room: str) -> bool:
+        try:
+            await self._service.delete_room(room)
+        except RoomError as failure:
+            _log.info("room.delete_refused", error=str(failure))
+            return False
+        return True
 
     async def settle(self, timeout: float) -> None:
         """Delete what still waits to be deleted, now."""
@@ -313,14 +352,31 @@ _PASSING: Final = (CallHold, CallResume, CallDtmf)
 
 
 class Ledger:
-    """The journal as calls write it."""
+    """The journal as calls write it.
 
-    def __init__(self, journal: Journal) -> None:
+    *written* is told of every write how many seconds it took, and whether it is safe.
+    """
+
+    def __init__(
+        self, journal: Journal, written: Callable[[float, bool], None] = lambda _, __: None
+    ) -> None:
         self._journal = journal
+        self._written = written
+
+    def _write(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        began = time.monotonic()
+        done = self._journal.append(entries)
+
+        def settled(future: asyncio.Future[None]) -> None:
+            if not future.cancelled():
+                self._written(time.monotonic() - began, future.exception() is None)
+
+        done.add_done_callback(settled)
+        return done
 
     def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[None]:
         """Write events with the call as it is after each."""
-        return self._journal.append(
+        return self._write(
             [
                 Entry(
                     call_id=call_id,
@@ -339,7 +395,7 @@ class Ledger:
         self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
     ) -> asyncio.Future[None]:
         """Write a record that no running call writes, with the claim it was made by."""
-        return self._journal.append(
+        return self._write(
             [
                 Entry(
                     call_id=record.id,
@@ -351,3 +407,24 @@ class Ledger:
                 )
             ]
         )
+
+
+def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
+    """Return the OPTIONS that asks whether *trunk* is there; it goes the way of an INVITE."""
+    port = None if trunk.port == 5060 else trunk.port
+    target = SipUri(host=trunk.host, port=port)
+    return TrunkQuestion(
+        trunk=trunk.name,
+        next_hop=_next_hop(trunk),
+        request_uri=str(target),
+        from_=f"<{SipUri(user='ping', host=trunk.from_domain)}>",
+        to=f"<{target}>",
+    )
+
+
+def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
+    """Return transport, host and port of where requests for *trunk* go first."""
+    if not trunk.outbound_proxy:
+        return trunk.transport, trunk.host, trunk.port
+    host, port = split_proxy(trunk.outbound_proxy)
+    return trunk.transport, host, port or 5060

@@ -7,14 +7,14 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk
+from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -30,6 +30,10 @@ from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
 from bridge.observe.lag import LoopLag
+from bridge.observe.metrics import Gauges, Metrics
+from bridge.observe.probing import Probing
+from bridge.observe.sip_count import Taps
+from bridge.observe.systemd import ClockSign, Unit
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -51,7 +55,7 @@ class Daemon:
     """One bridge. Build it in a running loop, `start` it, and `stop` it in the end.
 
     *path* is the configuration's file, for `reload`; *on_event* hears every published
-    event after the journal and the room.
+    event after the journal and the room; *unit* is told how the process is (systemd).
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Daemon:
         *,
         path: Path | None = None,
         on_event: Callable[[CallEvent], None] = lambda _: None,
+        unit: Unit | None = None,
         serve_http: bool = True,
     ) -> None:
         blockers = cannot_start(config)
@@ -67,13 +72,15 @@ class Daemon:
             raise BridgeError("\n".join(blockers))
         self._config = config
         self._path = path
+        self._unit = unit or Unit.nobodys()
         self.serves_http = serve_http
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
         )
         self._journal = Journal(
-            _beside(config.store.journal, path), instance=config.store.instance_name
+            _beside(config.store.journal, path, self._unit.state),
+            instance=config.store.instance_name,
         )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
@@ -98,20 +105,31 @@ class Daemon:
             unknown_reject=self._answers_strangers,
         )
         self.ladder = Ladder()
+        self.metrics = Metrics(
+            config.trunk,
+            version=version("trunkbridge"),
+            gauges=self._gauges,
+            heard_at=lambda: self._agent.heard_at,
+        )
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
             listen=config.sip.addresses,
             on_event=self._on_sip,
-            tap=self.ladder,
+            on_probed=lambda probed: self.metrics.probed(
+                probed.trunk, probed.status, probed.seconds
+            ),
+            tap=Taps(self.ladder, self.metrics.sip),
         )
+        self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal),
+            ledger=Ledger(self._journal, self.metrics.journalled),
             archive=self._journal,
             publish=self._tell,
+            observer=self.metrics,
         )
         self._feeds: list[Feed] = []
         self._listeners = [on_event]
@@ -119,7 +137,8 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
-        self._lag = LoopLag()
+        self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
+        self._lag = LoopLag(self.metrics.lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -161,9 +180,12 @@ class Daemon:
             raise
         self._lag.start()
         self._spawn(self._watch_livekit())
+        self._spawn(self.metrics.watch())
+        self._probing.start(self._config.trunk)
         gc.collect()
         gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
+        self._unit.start(dead=self._dead_parts, status=self._status)
 
     async def _serve_http(self) -> None:
         app = make_app(
@@ -171,6 +193,8 @@ class Daemon:
             self._gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
+            metrics=self.metrics,
+            trunks=self.metrics,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
@@ -215,12 +239,25 @@ class Daemon:
 
         Raises `ConfigError`; then nothing changed.
         """
-        return self.take(load(self._path))
+        with self._reload_told():
+            return self.take(load(self._path))
 
     async def reread(self) -> dict[str, list[str]]:
         """`reload` without stopping the loop for it; as the API tells it."""
         async with self._reloading:
-            return self.take(await asyncio.to_thread(load, self._path)).as_dict()
+            with self._reload_told():
+                return self.take(await asyncio.to_thread(load, self._path)).as_dict()
+
+    @contextlib.contextmanager
+    def _reload_told(self) -> Iterator[None]:
+        """Tell systemd and the metrics of a reload and of how it went."""
+        try:
+            with self._unit.reload():
+                yield
+        except ConfigError:
+            self.metrics.reloaded(ok=False)
+            raise
+        self.metrics.reloaded(ok=True)
 
     def take(self, config: Config) -> Changes:
         """Put *config* in force as far as that needs no restart. Raises `ConfigError`."""
@@ -231,6 +268,8 @@ class Daemon:
             raise ConfigError(blockers)
         different = changes(self._config, config)
         self._config = config
+        self.metrics.reload(config.trunk)
+        self._probing.start(config.trunk)
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
@@ -240,11 +279,13 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
+        self._unit.ending()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
         if self._api is not None:
             await self._api.stop()
+        self._probing.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -256,6 +297,41 @@ class Daemon:
         await self._server_api.close()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
+        await self._unit.stop()
+
+    # What systemd hears of.
+
+    async def _dead_parts(self) -> list[str]:
+        """Return what does not live of all that a call needs; the loop lives, it asks."""
+        alive = {
+            "media clock": self._clock_sign.alive(),
+            "sip listeners": self._agent.listening,
+            "http listener": self._api is not None and await self._api.answers(),
+        }
+        return [part for part, lives in alive.items() if not lives]
+
+    def _status(self) -> str:
+        calls = f"calls: {len(self.service.running)}"
+        return f"takes no new calls; {calls}" if self._draining else calls
+
+    async def _gauges(self) -> Gauges:
+        """Return what the metrics look up."""
+        ready = await self.service.readiness()
+        return Gauges(
+            livekit_up=ready["livekit"],
+            draining=not ready["accepting"],
+            journal_writable=ready["journal"],
+            journal_waiting=self._journal.waiting,
+            ports_free=self._ports.available,
+            ports_used=self._ports.used,
+            ports_resting=self._ports.resting,
+            media_calls=self._engine.calls,
+            media_turns=self._engine.turns,
+            media_missed=self._engine.turns_missed,
+            media_late=self._engine.turns_late,
+            sip_sessions=self._endpoint.occupied,
+            max_calls=self._config.sip.max_calls,
+        )
 
     # In the background.
 
@@ -288,6 +364,7 @@ class Daemon:
                 ended=True,
             )
             await self._journal.append([entry])
+            self.metrics.ended_after_crash(record, event)
             self._tell(event)
             _log.warning("call.ended_after_crash", call_id=call.call_id)
             room = str(call.record.get("room_name", ""))
@@ -300,6 +377,8 @@ def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
 
 
-def _beside(journal: str, path: Path | None) -> Path:
-    """A relative journal lies beside the configuration file."""
+def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
+    """A relative journal lies in the unit's state folder, else beside the configuration file."""
+    if state is not None:
+        return state / journal
     return path.parent / journal if path is not None else Path(journal)

@@ -15,6 +15,7 @@ import json
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ _NEWEST: Final = {
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 
+_SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
+_AVOID: Final = 10.0  # seconds without a write on the loop's thread after a slow one
+_RUN: Final = 200  # writes in a row without the writer's thread, which also tidies the file
+
 
 LoggedEvent = tuple[int, str, int, str]
 """An event as it is written: position, call, seq, the JSON object as text."""
@@ -136,7 +141,12 @@ _Job = tuple[Sequence[_Row], "asyncio.Future[None]", asyncio.AbstractEventLoop]
 
 
 class Journal:
-    """The journal of one instance. Raises `JournalError` when it cannot be opened."""
+    """The journal of one instance. Raises `JournalError` when it cannot be opened.
+
+    One entry that is not lasting is written at once, on the loop's thread, when nothing else
+    waits: it goes into the file's cache of the system, and no disk is waited for. Where that
+    takes long all the same, or fails, the writer's thread does it.
+    """
 
     def __init__(self, path: str | Path, *, instance: str) -> None:
         self.path = Path(path)
@@ -144,19 +154,24 @@ class Journal:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._writable = True
+        self._waiting = 0  # appends that the writer's thread has not answered
+        self._run = 0  # writes on the loop's thread since the writer's last one
+        self._avoid_until = 0.0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
                 connection.executescript(_SCHEMA)
             self._reader = self._connect()
+            self._direct = self._connect("normal", timeout=0)
+            self._direct.execute("pragma wal_autocheckpoint = 0")  # that may wait for the disk
         except (sqlite3.Error, OSError) as failure:
             raise JournalError(f"{self.path}: {failure}") from failure
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
-    def _connect(self, synchronous: str = "full") -> sqlite3.Connection:
+    def _connect(self, synchronous: str = "full", *, timeout: float = 5) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=5
+            self.path, isolation_level=None, check_same_thread=False, timeout=timeout
         )
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {synchronous}")
@@ -166,6 +181,11 @@ class Journal:
     def writable(self) -> bool:
         """Whether the last write worked; new calls are refused while it is not."""
         return self._writable
+
+    @property
+    def waiting(self) -> int:
+        """Writes that the writer has not taken yet."""
+        return self._jobs.qsize()
 
     def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Write *entries* in order; the future is done when they are durable.
@@ -181,13 +201,37 @@ class Journal:
             _log.error("journal.entry_refused", error=type(failure).__name__)
             done.set_exception(JournalError(f"no JSON: {failure}"))
         else:
-            self._jobs.put((rows, done, loop))
+            if self._write_now(rows):
+                done.set_result(None)
+            else:
+                self._waiting += 1
+                self._jobs.put((rows, done, loop))
         return done
+
+    def _write_now(self, rows: Sequence[_Row]) -> bool:
+        """Write *rows* on this thread, if that is all there is to write and costs no disk."""
+        if len(rows) != 1 or rows[0].lasting or rows[0].claim is not None:
+            return False
+        began = time.monotonic()
+        busy = self._waiting or not self._writable or self._run >= _RUN
+        if busy or began < self._avoid_until:
+            self._run = 0
+            return False
+        try:
+            self._insert(self._direct, rows[0])
+        except sqlite3.Error as failure:  # the writer finds out what it is
+            _log.debug("journal.not_at_once", error=type(failure).__name__)
+            return False
+        self._run += 1
+        if time.monotonic() - began > _SLOW:
+            self._avoid_until = began + _AVOID
+        return True
 
     def close(self) -> None:
         """Write what waits, then stop."""
         self._jobs.put(None)
         self._thread.join(timeout=10)
+        self._direct.close()
         with self._reading:
             self._reader.close()
 
@@ -375,9 +419,21 @@ class Journal:
             by_loop.setdefault(loop, []).append(done)
         for loop, futures in by_loop.items():
             try:
-                loop.call_soon_threadsafe(_finish, futures, failure)
+                loop.call_soon_threadsafe(self._finish, futures, failure)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 _log.debug("journal.nobody_waits", entries=len(futures))
+
+    def _finish(
+        self, futures: Sequence[asyncio.Future[None]], failure: JournalError | None
+    ) -> None:
+        self._waiting -= len(futures)
+        for future in futures:
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
 
 
 def _alone(jobs: Sequence[_Job]) -> _Row | None:
@@ -386,16 +442,6 @@ def _alone(jobs: Sequence[_Job]) -> _Row | None:
         return None
     row = jobs[0][0][0]
     return row if row.claim is None else None
-
-
-def _finish(futures: Sequence[asyncio.Future[None]], failure: JournalError | None) -> None:
-    for future in futures:
-        if future.done():
-            continue
-        if failure is None:
-            future.set_result(None)
-        else:
-            future.set_exception(failure)
 
 
 def _row(entry: Entry) -> _Row:
@@ -412,7 +458,10 @@ def _row(entry: Entry) -> _Row:
     )
 
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _dump(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = _encode(value)
     text.encode()  # half a surrogate pair fails here, not in the middle of a transaction
     return text

@@ -14,13 +14,23 @@ from bridge.api import calls, events, problems
 from bridge.api.auth import Gate, Gatekeeper
 from bridge.api.door import Doors
 from bridge.api.examples import CHANGES, DRAINING, problem_of
+from bridge.api.metrics import MetricsDoor, metrics_router
+from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.console import console
 from bridge.feed import Feed
 
 __all__ = ["Doors", "make_app"]
 
 
-def make_app(doors: Doors, gatekeeper: Gatekeeper, feed: Feed, *, version: str) -> FastAPI:
+def make_app(
+    doors: Doors,
+    gatekeeper: Gatekeeper,
+    feed: Feed,
+    *,
+    version: str,
+    metrics: MetricsDoor | None = None,
+    trunks: TrunkDoor | None = None,
+) -> FastAPI:
     """Return the app with every route of this version."""
     app = FastAPI(
         title="trunkbridge",
@@ -37,6 +47,10 @@ def make_app(doors: Doors, gatekeeper: Gatekeeper, feed: Feed, *, version: str) 
     app.include_router(events.router(doors, feed))
     app.include_router(calls.router(doors))
     app.include_router(_house(doors))
+    if metrics is not None:
+        app.include_router(metrics_router(doors, metrics))
+    if trunks is not None:
+        app.include_router(trunks_router(doors, trunks))
     return app
 
 

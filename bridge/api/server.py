@@ -79,6 +79,24 @@ class ApiServer:
 
         asyncio.run(serve())
 
+    async def answers(self) -> bool:
+        """Whether ``GET /healthz`` gets 200 over a connection of its own; the caller waits.
+
+        Tells a server whose thread has ended or is stuck from one that lives.
+        """
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        try:
+            reader, writer = await asyncio.open_connection(host, self._port)
+        except OSError:
+            return False
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return (await reader.readline()).split(b" ")[1:2] == [b"200"]
+        except OSError:
+            return False
+        finally:
+            writer.close()
+
     async def stop(self) -> None:
         """Finish running requests, then stop."""
         if self._server is None or self._thread is None:

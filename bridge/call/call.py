@@ -21,6 +21,7 @@ from bridge.call.commands import (
     ApplyLevels,
     Bye,
     Cancel,
+    CatchUp,
     CloseMedia,
     Command,
     ConnectMedia,
@@ -36,6 +37,7 @@ from bridge.call.commands import (
     PlayDigits,
     Probe,
     PublishKey,
+    RecallAgent,
     Reject,
     Reoffer,
     RepeatTo,
@@ -55,6 +57,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     Input,
     Joined,
@@ -64,16 +67,25 @@ from bridge.call.inputs import (
     RoomPrepared,
 )
 from bridge.call.lane import Entry, RoomLane
-from bridge.call.levels import attributes
+from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
-from bridge.call.ports import JournalPort, JournalRecord, OpenMedia, RoomPort, SipPort
+from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
+    JournalPort,
+    JournalRecord,
+    OpenMedia,
+    PreparedRoom,
+    RoomPort,
+    SipPort,
+)
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
-from bridge.events import CallEvent
+from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
-from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
+from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +93,7 @@ DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
 ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
+RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
 _SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe)
@@ -91,10 +104,11 @@ _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 class _Telling:
     """One event on its way: journalled, then sent to the room, then told."""
 
-    __slots__ = ("event", "settled", "stored")
+    __slots__ = ("at", "event", "settled", "stored")
 
-    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None) -> None:
+    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None, at: float) -> None:
         self.event = event
+        self.at = at  # when what caused it arrived
         self.stored = stored
         self.settled = asyncio.Event()  # sent to the room, or given up
 
@@ -114,6 +128,7 @@ class Call:
         clock: Callable[[], float],
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
+        observer: CallObserver = UNOBSERVED,
     ) -> None:
         self.plan = plan
         self.sip = sip
@@ -123,9 +138,11 @@ class Call:
         self._clock = clock
         self._wall = wall
         self._on_end = on_end
+        self._observer = observer
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
+        self._recent: deque[CallEvent] = deque(maxlen=RECENT)
         self._running = False
         self._stepping = False
         self._wake = asyncio.Event()
@@ -290,7 +307,7 @@ class Call:
             case Cancel():
                 self.sip.cancel()
             case Bye():
-                self.sip.bye()
+                self.sip.bye(command.reason)
             case Reoffer():
                 self.sip.reoffer(command.direction)
             case Probe():
@@ -327,12 +344,22 @@ class Call:
         records = []
         for event in events:
             self._record = fold(self._record, event)
+            self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        if isinstance(events[-1], CallEnded):
+            self._note_end_recorded(stored)
+        at = self._observer.cause_at(now)
         for event in events:
-            telling = _Telling(event, stored)
+            telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
+
+    def _note_end_recorded(self, stored: asyncio.Future[object] | None) -> None:
+        if stored is None:
+            self.post(EndRecorded())
+        else:
+            stored.add_done_callback(lambda _: self.post(EndRecorded()))
 
     def _append(self, records: list[JournalRecord]) -> asyncio.Future[object] | None:
         try:
@@ -344,24 +371,33 @@ class Call:
         return stored
 
     def _event_entry(self, telling: _Telling) -> Entry:
+        payload = telling.event.encode()
+
         async def send() -> None:
             await self._wait_stored(telling)
-            await self.media.room.publish(telling.event.encode(), TOPIC)
+            await self.media.room.publish(payload, TOPIC)
+
+        def begin() -> Awaitable[object] | None:
+            """Send in this turn what is in the journal already."""
+            stored = telling.stored
+            safe = stored is not None and _safe(stored)
+            return self.media.room.publish(payload, TOPIC) if safe else None
 
         def sent() -> None:
             telling.settled.set()
+            self._observer.published(telling.event, self._clock() - telling.at)
             self.post(Published(seq=telling.event.seq))
 
-        return Entry(send=send, sent=sent, dropped=telling.settled.set)
+        return Entry(send=send, begin=begin, sent=sent, dropped=telling.settled.set)
 
     async def _wait_stored(self, telling: _Telling) -> None:
         """Wait until the event is in the journal, or the journal had its time."""
         stored = telling.stored
         if stored is None:
             return
-        await asyncio.wait({stored}, timeout=JOURNAL_TIMEOUT)
-        safe = stored.done() and not stored.cancelled() and stored.exception() is None
-        if not safe and telling.stored is not None:
+        if not stored.done():
+            await asyncio.wait({stored}, timeout=JOURNAL_TIMEOUT)
+        if not _safe(stored) and telling.stored is not None:
             telling.stored = None  # logged once; nobody waits again
             _log.error("call.event_not_journalled", call_id=self.call_id, seq=telling.event.seq)
 
@@ -383,7 +419,9 @@ class Call:
             case JoinRoom():
                 self._spawn(self._join(command))
             case DispatchAgent():
-                self._spawn(self._dispatch())
+                self._spawn(self._dispatch(command.instead_of))
+            case RecallAgent():
+                self._spawn(self._recall(command.dispatch))
             case SuspendRoom():
                 self._lane.suspend()
             case RestoreRoom():
@@ -397,9 +435,9 @@ class Call:
                 self._lane.put(Entry(send=lambda: _at_once(lambda: room.mute(muted)), level=True))
             case SetSubscribed():
                 self._guard(lambda: room.subscribe(command.subscribed))
-            case RepeatTo():
-                payload, identity = command.event.encode(), command.identity
-                self._enqueue(lambda: room.publish(payload, TOPIC, [identity]))
+            case RepeatTo() | CatchUp():
+                for entry in self._repeat_entries(command):
+                    self._lane.put(entry)
             case PublishKey():
                 digit = command.digit
                 if not self._lane.is_full:
@@ -420,7 +458,10 @@ class Call:
         room = self.media.room
         self._guard(lambda: room.mute(command.muted))
         self._guard(lambda: room.subscribe(command.subscribed))
-        self._lane.restore(self._attributes_entry(command.attributes))
+        self._lane.restore(
+            self._attributes_entry(command.attributes),
+            *(entry for one in command.repeats for entry in self._repeat_entries(one)),
+        )
 
     def _attributes_entry(self, values: Mapping[str, str]) -> Entry:
         """Attributes are a level: those that got lost are sent again, whole."""
@@ -438,6 +479,18 @@ class Call:
             send=lambda: room.set_attributes(values), sent=sent, dropped=dropped, level=True
         )
 
+    def _repeat_entries(self, command: RepeatTo | CatchUp) -> list[Entry]:
+        """Return the sends of earlier events, unchanged, to one participant."""
+        if isinstance(command, RepeatTo):
+            events = [command.event]
+        else:
+            events = [e for e in self._recent if command.after < e.seq <= command.upto]
+        return [self._repeat_entry(command.identity, event.encode()) for event in events]
+
+    def _repeat_entry(self, identity: str, payload: bytes) -> Entry:
+        room = self.media.room
+        return Entry(send=lambda: room.publish(payload, TOPIC, [identity]))
+
     def _enqueue(self, send: Callable[[], Awaitable[object]]) -> None:
         self._lane.put(Entry(send=send))
 
@@ -449,30 +502,62 @@ class Call:
 
     async def _join(self, command: JoinRoom) -> None:
         """Join; never cancelled, because a cancelled SDK connect kills the process."""
+        since, again = self._clock(), command.again
         try:
-            identity = self._spec.identity if command.again and self._spec else None
-            prepared = await self._rooms.prepare(self.plan, command.attributes, identity)
+            prepared = await self._prepare(command)
             self._spec = prepared.spec
-            self.post(RoomPrepared(identity=prepared.spec.identity, made=prepared.made))
+            self.post(
+                RoomPrepared(identity=prepared.spec.identity, made=prepared.made, sid=prepared.sid)
+            )
+            if command.again:  # what the session restores is what is true now
+                levels = room_levels(self._state)
+                self.media.room.mute(levels.muted)
+                await self.media.room.set_attributes(levels.attributes)
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
+            self._observer.joined(seconds=self._clock() - since, again=again, ok=False)
             self.post(JoinFailed())
             return
+        self._observer.joined(seconds=self._clock() - since, again=again, ok=True)
         if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return
         self.post(Joined(others=frozenset(self.media.room.others())))
 
-    async def _dispatch(self) -> None:
+    async def _prepare(self, command: JoinRoom) -> PreparedRoom:
+        """Prepare the room; nobody waits for it longer than for the call."""
+        identity = self._spec.identity if command.again and self._spec else None
+        preparing = asyncio.ensure_future(
+            self._rooms.prepare(self.plan, command.attributes, identity)
+        )
+        finished = asyncio.ensure_future(self._finished.wait())
+        try:
+            await asyncio.wait({preparing, finished}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                msg = "the call is over"
+                raise RoomError(msg)
+            return preparing.result()
+        finally:
+            preparing.cancel()
+            finished.cancel()
+
+    async def _dispatch(self, instead_of: str) -> None:
         try:
             async with asyncio.timeout(DISPATCH_TIMEOUT):
-                await self._rooms.dispatch(self.plan)
+                dispatch = await self._rooms.dispatch(self.plan, instead_of=instead_of)
         except Exception as error:
             _log.warning("call.dispatch_failed", call_id=self.call_id, error=type(error).__name__)
             self.post(DispatchFailed())
         else:
-            self.post(Dispatched())
+            self.post(Dispatched(dispatch=dispatch))
+
+    async def _recall(self, dispatch: str) -> None:
+        try:
+            async with asyncio.timeout(DISPATCH_TIMEOUT):
+                await self._rooms.recall(self.plan, dispatch)
+        except Exception as error:
+            _log.warning("call.recall_failed", call_id=self.call_id, error=type(error).__name__)
 
     async def _leave(self, reason: LeaveReason) -> None:
         try:
@@ -495,6 +580,11 @@ async def _nothing() -> None:
 
 async def _at_once(act: Callable[[], None]) -> None:
     act()
+
+
+def _safe(stored: asyncio.Future[object]) -> bool:
+    """Whether what was to be stored is."""
+    return stored.done() and not stored.cancelled() and stored.exception() is None
 
 
 def _note_exception(future: asyncio.Future[object]) -> None:

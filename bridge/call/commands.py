@@ -9,6 +9,7 @@ from enum import Enum
 from bridge.events import CallEvent
 from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Negotiated
 
@@ -58,6 +59,8 @@ class Cancel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
     """Send BYE (the session waits for the ACK of our 2xx first, RFC 3261 15)."""
+
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,19 @@ class JoinRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchAgent:
-    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`."""
+    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`.
+
+    ``instead_of``: an earlier dispatch, which stands if a worker has taken it.
+    """
+
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallAgent:
+    """Take a dispatch back, and the agent it has brought."""
+
+    dispatch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +138,30 @@ class SuspendRoom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatTo:
+    """Send an earlier event again, unchanged, to one participant."""
+
+    identity: str
+    event: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUp:
+    """Send the events with a seq above *after*, up to *upto*, to one participant."""
+
+    identity: str
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRoom:
-    """The room is (again) there: apply all levels before anything queued."""
+    """The room is (again) there: apply all levels, then send ``repeats``, before what waits."""
 
     attributes: Mapping[str, str]
     muted: bool
     subscribed: bool
+    repeats: tuple[RepeatTo | CatchUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +183,6 @@ class SetSubscribed:
     """Subscribe to the others' audio or stop; a level, at once."""
 
     subscribed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatTo:
-    """Send an earlier event again, unchanged, to one participant."""
-
-    identity: str
-    event: CallEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +229,14 @@ MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
     | DispatchAgent
+    | RecallAgent
     | SuspendRoom
     | RestoreRoom
     | SetAttributes
     | SetMute
     | SetSubscribed
     | RepeatTo
+    | CatchUp
     | PublishKey
     | FlushRoom
     | LeaveRoom

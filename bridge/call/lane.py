@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -31,18 +31,34 @@ def _ignore() -> None:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
-    """One send; it ends in ``sent`` or in ``dropped``. A restore replaces ``level`` entries."""
+    """One send; it ends in ``sent`` or in ``dropped``. A restore replaces ``level`` entries.
+
+    ``begin`` is asked when nothing else waits: it returns the send, begun, or None when it
+    cannot begin yet.
+    """
 
     send: Callable[[], Awaitable[object]]
+    begin: Callable[[], Awaitable[object] | None] | None = None
     sent: Callable[[], None] = _ignore
     dropped: Callable[[], None] = _ignore
     level: bool = False
+    begun: Awaitable[object] | None = None
 
 
 class _Ending(Enum):
     SENT = "sent"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
+
+
+def _drop(entry: Entry) -> None:
+    """End *entry* unsent; what was begun goes on, but nobody waits for it."""
+    begun, entry.begun = entry.begun, None
+    if isinstance(begun, asyncio.Future):
+        begun.cancel()
+    elif isinstance(begun, Coroutine):
+        begun.close()
+    entry.dropped()
 
 
 class RoomLane:
@@ -55,6 +71,7 @@ class RoomLane:
         self._open = False
         self._stopped = False
         self._restores = 0
+        self._sending = False
 
     @property
     def is_open(self) -> bool:
@@ -66,6 +83,8 @@ class RoomLane:
         if self._stopped:
             entry.dropped()
             return
+        if entry.begin is not None and self._open and not self._queue and not self._sending:
+            entry.begun = entry.begin()
         self._queue.append(entry)
         self._wake.set()
 
@@ -82,16 +101,17 @@ class RoomLane:
         """Keep everything queued: the room is away."""
         self._open = False
 
-    def restore(self, first: Entry) -> None:
-        """Go on, with *first* in the place of all levels queued before."""
+    def restore(self, first: Entry, *then: Entry) -> None:
+        """Go on, with *first* in the place of all levels queued before, and *then* after it."""
         stale = [entry for entry in self._queue if entry.level]
         self._queue = deque(entry for entry in self._queue if not entry.level)
         for entry in stale:
-            entry.dropped()
+            _drop(entry)
         if self._stopped:
-            first.dropped()
+            for entry in (first, *then):
+                entry.dropped()
             return
-        self._queue.appendleft(first)
+        self._queue.extendleft(reversed((first, *then)))
         self._restores += 1
         self._open = True
         self._wake.set()
@@ -102,7 +122,7 @@ class RoomLane:
         self._open = False
         queue, self._queue = self._queue, deque()
         for entry in queue:
-            entry.dropped()
+            _drop(entry)
         self._wake.set()
 
     async def run(self) -> None:
@@ -114,11 +134,14 @@ class RoomLane:
                 continue
             entry = self._queue.popleft()
             restores = self._restores
+            self._sending = True
             try:
                 ending = await self._send(entry)
             except BaseException:
                 entry.dropped()
                 raise
+            finally:
+                self._sending = False
             if ending is _Ending.SENT:
                 entry.sent()
             elif ending is _Ending.TIMED_OUT or not self._went_away(restores):
@@ -140,9 +163,10 @@ class RoomLane:
             entry.dropped()
 
     async def _send(self, entry: Entry) -> _Ending:
+        begun, entry.begun = entry.begun, None
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                await entry.send()
+                await (entry.send() if begun is None else begun)
         except Exception as error:  # the lane survives whatever an SDK raises
             _log.warning("call.room_send_failed", call_id=self._call_id, error=type(error).__name__)
             if isinstance(error, TimeoutError):

@@ -32,6 +32,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     HangUp,
     HoldAsked,
@@ -139,6 +140,7 @@ TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
         Timer.RING: _hang_up_at(LocalEnd.RING_TIMEOUT),
         Timer.AGENT: _hang_up_at(LocalEnd.NO_AGENT),
         Timer.AGENT_GONE: _hang_up_at(LocalEnd.AGENT_GONE),
+        Timer.AGENT_AGAIN: presence.dispatch_again,
         Timer.GATE: phone.open_gate,
         Timer.RESUME: phone.open_after_resume,
         Timer.REOFFER: own_hold.expired,
@@ -245,6 +247,7 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Cancelled: phone.settled_after_end,
         Ended: phone.settled_after_end,
         EffectFailed: _effect_failed_late,
+        EndRecorded: presence.end_recorded,
         Flushed: presence.flushed,
         RoomLeft: presence.room_left,
     },
@@ -309,7 +312,14 @@ def _emit_room_levels(turn: Turn) -> None:
     state = turn.state
     new = room_levels(state)
     if turn.restored:
-        turn.do(RestoreRoom(attributes=new.attributes, muted=new.muted, subscribed=new.subscribed))
+        turn.do(
+            RestoreRoom(
+                attributes=new.attributes,
+                muted=new.muted,
+                subscribed=new.subscribed,
+                repeats=tuple(turn.repeats),
+            )
+        )
         turn.set(room_levels=new)
     elif state.room is RoomPhase.JOINED and new != state.room_levels:
         _emit_changed(turn)

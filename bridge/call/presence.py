@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Final
 
-from bridge.call.commands import Answer, DispatchAgent, JoinRoom, RepeatTo, Ring, SuspendRoom
+from bridge.call.commands import (
+    Answer,
+    CatchUp,
+    DispatchAgent,
+    JoinRoom,
+    RecallAgent,
+    RepeatTo,
+    Ring,
+    SuspendRoom,
+)
 from bridge.call.inputs import (
     AgentReady,
     Begun,
     Dispatched,
     DispatchFailed,
+    EndRecorded,
     Flushed,
     Joined,
     JoinFailed,
@@ -21,7 +33,7 @@ from bridge.call.levels import attributes
 from bridge.call.outcome import LocalEnd
 from bridge.call.phone import dial, open_after_resume, open_gate
 from bridge.call.plan import AnswerMode
-from bridge.call.state import Phase, RoomPhase, Timer
+from bridge.call.state import Again, CallState, Phase, RoomPhase, Timer
 from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
 from bridge.events import CallRinging
 from bridge.room.seam import (
@@ -37,10 +49,15 @@ from bridge.room.seam import (
 JOIN_PATIENCE: Final = 20.0
 DISPATCH_PATIENCE: Final = 10.0
 ROOM_PATIENCE: Final = 30.0  # seconds a room may stay away (contract 4, Ending)
-REJOIN_PAUSE_LIMIT: Final = 8.0
+REJOIN_PAUSE: Final = 0.25  # after the first rejoin that failed; then twice as long each time
+REJOIN_PAUSE_LIMIT: Final = 2.0
+AGENT_RETURN: Final = 2.0  # seconds an agent has to come back into a room its server forgot
+AGENT_TRIES: Final = 5  # every `AGENT_RETURN`; then the pauses double
+AGENT_PAUSE_LIMIT: Final = 30.0
 
 _AGENT_KIND: Final = "agent"
 _THERE: Final = (RoomPhase.JOINED, RoomPhase.RECONNECTING)
+_AWAY: Final = (RoomPhase.RECONNECTING, RoomPhase.LOST, RoomPhase.REJOINING)
 _ON_THE_WAY: Final = (RoomPhase.JOINING, RoomPhase.REJOINING)
 
 
@@ -68,8 +85,17 @@ def _answer(turn: Turn) -> None:
 
 
 def prepared(turn: Turn, event: RoomPrepared) -> None:
-    """The room exists; remember whether it is ours."""
-    turn.set(identity=event.identity, room_made=turn.state.room_made or event.made)
+    """The room exists; remember whether it is ours, and whether the server forgot it.
+
+    Whose it is was decided at the first time: of a room that vanished with its server
+    only the name is left, and it may be another's.
+    """
+    state = turn.state
+    if not state.joined_once:
+        turn.set(identity=event.identity, room_made=state.room_made or event.made)
+    elif event.sid != state.room_sid:
+        turn.set(forgotten=True)
+    turn.set(room_sid=event.sid)
 
 
 def joined(turn: Turn, event: Joined) -> None:
@@ -89,14 +115,40 @@ def joined(turn: Turn, event: Joined) -> None:
         turn.flush = True
         turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
         return
-    if state.joined_once:
-        for identity in sorted(event.others - state.told):
-            _repeat(turn, identity, upto=state.sent_seq)  # what is queued reaches them anyway
     company = state.company or bool(event.others)
-    turn.set(others=event.others, told=event.others, company=company)
+    turn.set(others=event.others, agents=state.agents & event.others, company=company)
+    if state.joined_once:
+        for identity in sorted(event.others):  # what is queued reaches them anyway
+            turn.repeats += _missed(state, identity, upto=state.sent_seq)
+    _tell(turn, event.others, state.sent_seq)
     _watch_company(turn)
     if not state.joined_once:
         _fetch_agent(turn)
+    else:
+        _await_agent(turn)
+
+
+def _await_agent(turn: Turn) -> None:
+    """Give the agent time to come back into a room that its server forgot."""
+    state = turn.state
+    if state.forgotten and state.plan.agent:
+        turn.arm(Timer.AGENT_AGAIN, AGENT_RETURN)
+
+
+def dispatch_again(turn: Turn) -> None:
+    """The server forgot our dispatch with the room, and the agent did not come back by itself."""
+    state = turn.state
+    if not state.agents:
+        turn.set(again=Again.ASKED, asked_again=state.asked_again + 1)
+        turn.do(DispatchAgent(instead_of=state.second))
+        turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
+
+
+def _ask_again_later(turn: Turn) -> None:
+    """A worker that has lost its server too is told of no dispatch made before it is back."""
+    if turn.state.forgotten and not turn.state.agents:
+        pause = AGENT_RETURN * 2.0 ** min(max(turn.state.asked_again - AGENT_TRIES, 0), 10)
+        turn.arm(Timer.AGENT_AGAIN, min(pause, AGENT_PAUSE_LIMIT))
 
 
 def _fetch_agent(turn: Turn) -> None:
@@ -122,7 +174,8 @@ def join_failed(turn: Turn, _event: JoinFailed) -> None:
         hang_up(turn, LocalEnd.ROOM_UNAVAILABLE)
     else:
         turn.set(room=RoomPhase.LOST)
-        turn.arm(Timer.REJOIN, min(2.0 ** (state.rejoins - 1), REJOIN_PAUSE_LIMIT))
+        pause = REJOIN_PAUSE * 2.0 ** min(state.rejoins - 1, 10)
+        turn.arm(Timer.REJOIN, min(pause, REJOIN_PAUSE_LIMIT))
 
 
 def rejoin(turn: Turn) -> None:
@@ -131,19 +184,47 @@ def rejoin(turn: Turn) -> None:
     turn.do(JoinRoom(attributes=attributes(turn.state), again=True))
 
 
-def dispatched(turn: Turn, _event: Dispatched) -> None:
+def _recall(turn: Turn) -> None:
+    """A former agent is back: one that was asked in its place is one too many."""
+    state = turn.state
+    if state.again is Again.ASKED:
+        turn.set(again=Again.UNWANTED)
+    if state.second:
+        turn.do(RecallAgent(dispatch=state.second))
+        turn.set(second="")
+
+
+def dispatched(turn: Turn, event: Dispatched) -> None:
     """The agent was asked: an outbound call dials at once."""
     turn.disarm(Timer.DISPATCH)
+    match turn.state.again:
+        case Again.ASKED:
+            turn.set(second=event.dispatch)
+            _ask_again_later(turn)
+        case Again.UNWANTED:
+            turn.do(RecallAgent(dispatch=event.dispatch))
+        case Again.NO:
+            pass
+    turn.set(again=Again.NO)
     if turn.state.phase is Phase.PREPARING:
         dial(turn)
 
 
 def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
-    """The agent could not be asked; nothing is lost when one is there already."""
+    """The agent could not be asked; nothing is lost when one is there already.
+
+    While the room is away it is asked again after the rejoin.
+    """
     turn.disarm(Timer.DISPATCH)
-    if not turn.state.agent_seen:
+    state = turn.state
+    turn.set(again=Again.NO)
+    if state.room in _AWAY:
+        turn.set(forgotten=True)
+    elif state.again is not Again.NO:
+        _ask_again_later(turn)
+    elif not state.agent_seen:
         hang_up(turn, LocalEnd.NO_AGENT)
-    elif turn.state.phase is Phase.PREPARING:
+    elif state.phase is Phase.PREPARING:
         dial(turn)
 
 
@@ -158,25 +239,49 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
     turn.set(others=state.others | {event.identity}, company=True)
     turn.disarm(Timer.AGENT_GONE)
     if not event.at_join and state.room in _THERE:
-        _repeat(turn, event.identity, upto=state.seq)
+        for repeat in _missed(state, event.identity, upto=state.seq):
+            turn.do(repeat)
+        _tell(turn, (event.identity,), state.seq)
     if event.kind == _AGENT_KIND:
+        turn.set(agents=turn.state.agents | {event.identity}, forgotten=False)
+        turn.disarm(Timer.AGENT_AGAIN)
+        if event.identity in state.former:
+            _recall(turn)
         _agent_seen(turn)
 
 
-def _repeat(turn: Turn, identity: str, *, upto: int) -> None:
-    """Contract 4: a late joiner is sent call_answered, and call_hold while held, again."""
-    state = turn.state
-    turn.set(told=state.told | {identity})
-    for event in (state.answered_event, state.hold_event):
-        if event is not None and event.seq <= upto:
-            turn.do(RepeatTo(identity=identity, event=event))
+def _missed(state: CallState, identity: str, *, upto: int) -> list[RepeatTo | CatchUp]:
+    """Return what *identity*, who is there now, has to be told of the events up to *upto*.
+
+    Contract 4: a late joiner is sent call_answered, and call_hold while held, again. One
+    that was there before the room was lost, and comes back later than we did, has no gap:
+    it is sent what it missed, and nothing twice.
+    """
+    after = state.told.get(identity)
+    if after is not None:
+        return [CatchUp(identity=identity, after=after, upto=upto)] if after < upto else []
+    return [
+        RepeatTo(identity=identity, event=event)
+        for event in (state.answered_event, state.hold_event)
+        if event is not None and event.seq <= upto
+    ]
+
+
+def _tell(turn: Turn, identities: Iterable[str], seq: int) -> None:
+    """Note that *identities* know of all events up to *seq*."""
+    told = dict(turn.state.told)
+    for identity in identities:
+        told[identity] = max(seq, told.get(identity, 0))
+    turn.set(told=MappingProxyType(told))
 
 
 def participant_left(turn: Turn, event: ParticipantLeft) -> None:
     """Somebody left, perhaps the last one."""
     state = turn.state
     others = state.others - {event.identity} if event.others else frozenset()
-    turn.set(others=others, told=state.told - {event.identity})
+    gone = {identity for identity in state.others | {event.identity} if identity not in others}
+    told = {identity: seq for identity, seq in state.told.items() if identity not in gone}
+    turn.set(others=others, agents=state.agents & others, told=MappingProxyType(told))
     _watch_company(turn)
 
 
@@ -211,7 +316,7 @@ def reconnecting(turn: Turn, _event: RoomReconnecting) -> None:
     turn.set(room=RoomPhase.RECONNECTING)
     turn.do(SuspendRoom())
     if not turn.state.over:
-        turn.disarm(Timer.AGENT_GONE)
+        turn.disarm(Timer.AGENT_GONE, Timer.AGENT_AGAIN)
         turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
 
 
@@ -226,6 +331,7 @@ def reconnected(turn: Turn, _event: RoomReconnected) -> None:
         turn.flush = True
     else:
         _watch_company(turn)
+        _await_agent(turn)
 
 
 def closed(turn: Turn, event: RoomClosed) -> None:
@@ -235,7 +341,8 @@ def closed(turn: Turn, event: RoomClosed) -> None:
     if event.why is RoomGone.LOST:
         if there and not state.over:
             turn.do(SuspendRoom())
-            turn.disarm(Timer.AGENT_GONE)
+            turn.set(former=state.former | state.agents, second="", asked_again=0)
+            turn.disarm(Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
             rejoin(turn)
         elif there:
@@ -258,11 +365,18 @@ def published(turn: Turn, event: Published) -> None:
     """An event reached the room: what waited for it may open."""
     state = turn.state
     turn.set(sent_seq=max(state.sent_seq, event.seq))
+    _tell(turn, state.others, event.seq)
     first = state.answered_event
     if first is not None and event.seq >= first.seq and not state.gate_open:
         open_gate(turn)
     if state.resuming is not None and event.seq >= state.resuming:
         open_after_resume(turn)
+
+
+def end_recorded(turn: Turn, _event: EndRecorded) -> None:
+    """The end is on its way to the room: from here on it has half a second."""
+    if Timer.FLUSH in turn.state.deadlines:
+        turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
 
 
 def flushed(turn: Turn, _event: Flushed) -> None:
@@ -279,8 +393,8 @@ def room_left(turn: Turn, _event: RoomLeft) -> None:
 
 def abandon(turn: Turn) -> None:
     """A join or a session that never ended: finish without it."""
-    turn.set(settled=True)
     if turn.state.room in _ON_THE_WAY:
         left(turn)
     else:
+        turn.set(settled=True)
         finish(turn)

@@ -20,9 +20,17 @@ import structlog
 from bridge.call.call import Call
 from bridge.call.idempotency import Claim, Once
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
+from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Refusal, local_outcome, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
-from bridge.call.ports import JournalPort, OpenMedia, RoomPort, SipPort
+from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
+    JournalPort,
+    OpenMedia,
+    RoomPort,
+    SipPort,
+)
 from bridge.call.record import CallRecord, ended_event, fold, new_record
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
@@ -147,6 +155,7 @@ class CallService:
         ledger: Ledger,
         archive: Archive,
         publish: Callable[[CallEvent], None],
+        observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -157,6 +166,7 @@ class CallService:
         self._ledger = ledger
         self._archive = archive
         self._publish = publish
+        self._observer = Guarded(observer)
         self._clock = clock
         self._wall = wall
         self._new_id = new_id
@@ -179,9 +189,13 @@ class CallService:
 
         Raises `BadRequest`, `OverLimit` and `Unavailable`; then nothing was begun.
         """
-        if key is None:
-            return await self._dial(request, None)
-        return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+        try:
+            if key is None:
+                return await self._dial(request, None)
+            return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+        except (BadRequest, OverLimit, Unavailable) as refusal:
+            self._observer.dial_refused(refusal)
+            raise
 
     async def _dial(
         self, request: DialRequest, claim: Callable[[Accepted], Claim] | None
@@ -248,6 +262,7 @@ class CallService:
 
     def _write_end(self, plan: CallPlan, event: CallEvent) -> None:
         _keep(self._ledger.append_record(fold(new_record(plan), event), event))
+        self._observer.told(plan, event)
         self._publish(event)
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
@@ -530,10 +545,12 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
+            observer=self._observer,
             clock=self._clock,
             wall=self._wall,
         )
         self._calls[plan.call_id] = call
+        self._observer.began(call, self._clock())
         self._idle.clear()
         _log.info(
             "call.accepted",
@@ -568,6 +585,9 @@ class CallService:
                 )
             case _:
                 pass
+        call = self._calls.get(event.call_id)
+        if call is not None:
+            self._observer.told(call.plan, event)
         self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:
@@ -583,6 +603,7 @@ class CallService:
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.plan.call_id, None)
+        self._observer.gone(call)
         for session in [s for s, call_id in self._sessions.items() if call_id == call.plan.call_id]:
             del self._sessions[session]
         self._note_idle()

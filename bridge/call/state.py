@@ -16,7 +16,7 @@ from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
 
-SNAPSHOT_VERSION: Final = 3
+SNAPSHOT_VERSION: Final = 4
 
 
 class Phase(StrEnum):
@@ -47,6 +47,14 @@ class RoomPhase(StrEnum):
     LEFT = "left"
 
 
+class Again(StrEnum):
+    """Whether a repeated dispatch is on its way to the server, and still wanted."""
+
+    NO = "no"
+    ASKED = "asked"
+    UNWANTED = "unwanted"  # a former agent came back meanwhile
+
+
 class Timer(StrEnum):
     """What a deadline is for."""
 
@@ -55,6 +63,7 @@ class Timer(StrEnum):
     RING = "ring"
     AGENT = "agent"
     AGENT_GONE = "agent_gone"
+    AGENT_AGAIN = "agent_again"  # a room that its server forgot waits for its agent
     GATE = "gate"
     RESUME = "resume"
     REOFFER = "reoffer"
@@ -104,7 +113,8 @@ class OwnReoffer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallState:
     """Everything a call knows. Times ending in ``_at`` are of the given clock;
-    those ending in ``_wall`` are seconds since the epoch."""
+    those ending in ``_wall`` are seconds since the epoch. ``told`` has the last event
+    that each participant was there for; one that left by itself is no longer in it."""
 
     plan: CallPlan
     phase: Phase = Phase.NEW
@@ -141,10 +151,17 @@ class CallState:
     # Room.
     identity: str = ""
     room_made: bool = False
+    room_sid: str = ""  # the server's own id of the room: another one is another room
+    forgotten: bool = False  # the server had forgotten the room we are in, and our dispatch
     joined_once: bool = False
     lost_early: bool = False  # lost before `Joined` was taken
     others: frozenset[str] = frozenset()
-    told: frozenset[str] = frozenset()  # those who were there when events were sent
+    agents: frozenset[str] = frozenset()  # those of them that are of kind AGENT
+    former: frozenset[str] = frozenset()  # agents that were there when the room was lost
+    again: Again = Again.NO
+    asked_again: int = 0  # times since the room was lost
+    second: str = ""  # our last dispatch of another agent in the place of a former one
+    told: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     company: bool = False  # somebody else has been in the room
     agent_seen: bool = False
     rejoins: int = 0
@@ -174,6 +191,25 @@ class CallState:
     def over(self) -> bool:
         """Whether call_ended has been emitted."""
         return self.phase in (Phase.ENDED, Phase.DONE)
+
+
+_SLOTS: Final = {
+    item.name: (CallState.__dict__[item.name].__get__, CallState.__dict__[item.name].__set__)
+    for item in fields(CallState)
+}
+
+
+def renewed(state: CallState, changes: Mapping[str, Any]) -> CallState:
+    """Return *state* with *changes*: `dataclasses.replace`, several times a step, in half the time.
+
+    Raises ``TypeError`` for a field that does not exist.
+    """
+    if not changes.keys() <= _SLOTS.keys():
+        raise TypeError(f"no such field: {changes.keys() - _SLOTS.keys()}")
+    new = object.__new__(CallState)
+    for name, (read, write) in _SLOTS.items():
+        write(new, changes[name] if name in changes else read(state))
+    return new
 
 
 def next_deadline(state: CallState) -> float | None:

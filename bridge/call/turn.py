@@ -6,13 +6,13 @@ ending, leaving.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from bridge.call.commands import (
     Bye,
     Cancel,
+    CatchUp,
     CloseMedia,
     Command,
     DeleteRoom,
@@ -20,19 +20,22 @@ from bridge.call.commands import (
     HoldResult,
     LeaveRoom,
     Reject,
+    RepeatTo,
     ReplyTo,
 )
-from bridge.call.outcome import LocalEnd, Outcome, Result, local_outcome, reject_status
-from bridge.call.state import CallState, Phase, RoomPhase, Timer
+from bridge.call.outcome import LocalEnd, Outcome, Result, bye_reason, local_outcome, reject_status
+from bridge.call.state import CallState, Phase, RoomPhase, Timer, renewed
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import LeaveReason
 
 E = TypeVar("E", bound=CallEvent)
 
 CANCEL_PATIENCE: Final = 2.0  # seconds for the final response to our CANCEL
-FLUSH_PATIENCE: Final = 0.5  # seconds for call_ended to reach the room
+FLUSH_PATIENCE: Final = 0.5  # seconds for call_ended to reach the room, once it is recorded
+RECORD_PATIENCE: Final = 5.0  # seconds for the journal to have it; then it is sent all the same
 LEAVE_PATIENCE: Final = 5.0
 DELETE_DELAY: Final = 5.0  # seconds from call_ended to the deletion of our room
+REJOIN_PATIENCE: Final = 2.0  # seconds after the end for a rejoin to bring call_ended there
 SETTLE_PATIENCE: Final = 60.0  # seconds after the end for a join or a session still open
 
 _LEAVE_REASONS: Final = MappingProxyType(
@@ -53,7 +56,7 @@ def ms(seconds: float) -> int:
 class Turn:
     """What one step works on. Lives for one step only."""
 
-    __slots__ = ("commands", "events", "flush", "now", "restored", "state", "wall")
+    __slots__ = ("commands", "events", "flush", "now", "repeats", "restored", "state", "wall")
 
     def __init__(self, state: CallState, now: float, wall: float) -> None:
         self.state = state
@@ -61,12 +64,13 @@ class Turn:
         self.wall = wall
         self.commands: list[Command] = []
         self.events: list[CallEvent] = []
+        self.repeats: list[RepeatTo | CatchUp] = []  # to send first in a room that is there again
         self.restored = False  # the room is (again) there: apply its levels whole
         self.flush = False  # ask for `Flushed` after everything of this turn
 
     def set(self, **changes: Any) -> None:
         """Change fields of the state."""
-        self.state = replace(self.state, **changes)
+        self.state = renewed(self.state, changes)
 
     def do(self, command: Command) -> None:
         """Ask for something to be done, after what was asked before."""
@@ -116,10 +120,10 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
         case Phase.DIALING | Phase.RINGING:
             turn.do(Cancel())
             turn.set(phase=Phase.CANCELLING, verdict=verdict)
-            turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE)
+            turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm(Timer.CANCEL, CANCEL_PATIENCE)
         case Phase.ANSWERING | Phase.ANSWERED:
-            turn.do(Bye())
+            turn.do(Bye(reason=bye_reason(why)))
             turn.set(settled=True)
             end(turn, verdict)
         case Phase.CANCELLING | Phase.ENDED | Phase.DONE:
@@ -165,11 +169,13 @@ def depart(turn: Turn) -> None:
     match turn.state.room:
         case RoomPhase.JOINED:
             turn.flush = True
-            turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
+            turn.arm(Timer.FLUSH, RECORD_PATIENCE + FLUSH_PATIENCE)  # `EndRecorded` shortens it
         case RoomPhase.RECONNECTING:
             turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
-        case RoomPhase.JOINING | RoomPhase.REJOINING:
+        case RoomPhase.JOINING:
             turn.arm(Timer.SETTLE, SETTLE_PATIENCE)  # the join is finished, then left
+        case RoomPhase.REJOINING:
+            turn.arm(Timer.SETTLE, REJOIN_PATIENCE)  # it may be a moment from being there again
         case RoomPhase.LOST | RoomPhase.GONE:
             leave(turn)
         case RoomPhase.NONE | RoomPhase.LEAVING | RoomPhase.LEFT:

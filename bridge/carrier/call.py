@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bridge.carrier import bodies
+from bridge.carrier.challenge import Guard, Refusal
 from bridge.carrier.dialog import Dialog, ack_for, cancel_for, info_digit
 from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
+from bridge.carrier.refer import tell_transfer
 from bridge.carrier.report import LegReport, Seen
 from bridge.carrier.session import Session
 from bridge.carrier.steps import Script
@@ -63,6 +65,7 @@ class Leg:
         self.reported = False
         self.timer: asyncio.TimerHandle | None = None  # of being forgotten
         self.digits_expected = 0
+        self.guard = Guard()
         self.voice: Callable[[], Source] = lambda: tone_source(carrier.voice_hertz)
         self._exchanges: OrderedDict[tuple[str, str], Exchange] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[bytes, Peer]] = OrderedDict()
@@ -319,11 +322,24 @@ class Leg:
                 self.violate(fault)
         self.last_request = request
         name = "REINVITE" if request.method == "INVITE" else request.method
+        refusal = self.refusal(name, request)
+        if refusal is not None:
+            if refusal.fault is not None:
+                self.violate(f"{request.method}: {refusal.fault}")
+            self.respond(request, peer, refusal.status, headers=refusal.headers)
+            return
         self.requests_seen[name] = self.requests_seen.get(name, 0) + 1
         sdp = request.sdp
         self.directions[name] = bodies.read(sdp).wording if sdp is not None else None
         self._respond_in_dialog(request, peer)
         self._notify()
+
+    def refusal(self, kind: str, request: Request) -> Refusal | None:
+        """Return how a request is refused for its credentials; None when it may pass."""
+        refusal = self.guard.refusal(kind, request, self.carrier.credentials)
+        if refusal is not None and refusal.fault is None:
+            self.report.challenges += 1
+        return refusal
 
     def _respond_in_dialog(self, request: Request, peer: Peer) -> None:
         match request.method:
@@ -338,7 +354,7 @@ class Leg:
                 self.respond(request, peer, 200)
             case "REFER":
                 self.respond(request, peer, 202)
-                self._spawn(self._notify_refer())
+                self._spawn(tell_transfer(self))
             case "OPTIONS":
                 self.respond(request, peer, 200, headers=(("Allow", self.dialog.allow),))
             case "MESSAGE" | "NOTIFY" | "PRACK":
@@ -366,21 +382,6 @@ class Leg:
             exchange.request.method in ("INVITE", "UPDATE") and exchange.final is None
             for exchange in self._exchanges.values()
         )
-
-    async def _notify_refer(self) -> None:
-        """Tell the far end that its transfer went well. RFC 3515 2.4.4."""
-        for line, state in (
-            ("SIP/2.0 100 Trying", "active;expires=60"),
-            ("SIP/2.0 200 OK", "terminated;reason=noresource"),
-        ):
-            exchange = self.send(
-                "NOTIFY",
-                await self.reach(),
-                body=f"{line}\r\n".encode("ascii"),
-                content_type="message/sipfrag",
-                headers=(("Event", "refer"), ("Subscription-State", state)),
-            )
-            await self.answered(exchange)
 
     def reinvited(self, invite: Request, peer: Peer) -> bool:
         """Take an INVITE outside the dialog with our Call-ID: a retransmission, or one anew.
@@ -510,7 +511,7 @@ class Leg:
         if unacked.timer is not None:
             unacked.timer.cancel()
         if unacked.data.startswith(b"SIP/2.0 2"):
-            for fault in self.dialog.faults(ack):
+            for fault in (*self.dialog.faults(ack), *self.guard.faults(ack)):
                 self.violate(fault)
             self.session.described(ack.sdp)
             if not self.session.theirs:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from bridge.carrier import script as language
 from bridge.carrier.call import Leg
-from bridge.carrier.challenge import challenge_value, check_credentials
+from bridge.carrier.challenge import Gate
 from bridge.carrier.dialog import Dialog, new_tag
 from bridge.carrier.exchange import LIFETIME, Behaviour
 from bridge.carrier.media import clip_source
@@ -76,7 +76,7 @@ class Carrier:
         self._datagrams: Datagrams | None = None
         self._streams: set[Stream] = set()
         self._dialled: dict[tuple[str, int], Stream] = {}
-        self._nonces: dict[str, str] = {}  # Call-ID of a REGISTER -> nonce
+        self._gates: dict[str, Gate] = {}  # by Call-ID of a REGISTER
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Carrier:
@@ -356,13 +356,12 @@ class Carrier:
     def _register(self, request: Request, peer: Peer) -> None:
         """Take a registration, challenged when we have credentials. RFC 3261 10.3."""
         if self.credentials is not None:
-            nonce = self._nonces.get(request.call_id, "")
-            if check_credentials(request, 401, nonce, self.credentials) is not None:
-                name, value, fresh = challenge_value(401)
-                while len(self._nonces) >= MAX_NONCES:
-                    del self._nonces[next(iter(self._nonces))]
-                self._nonces[request.call_id] = fresh
-                self._answer(request, peer, 401, ((name, value),))
+            gate = self._gates.get(request.call_id)
+            if gate is None or gate.fault(request, self.credentials) is not None:
+                while len(self._gates) >= MAX_NONCES:
+                    del self._gates[next(iter(self._gates))]
+                gate = self._gates[request.call_id] = Gate(status=401)
+                self._answer(request, peer, 401, tuple(gate.challenge()))
                 return
         contact = request.contact
         if contact is None:

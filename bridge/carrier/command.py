@@ -26,13 +26,14 @@ A script is a list of statements, separated by ";". Durations: 5s, 500ms, 2m.
 
 called leg     ring [Ns] [with 183] | early media [HZ] [Ns] | answer [after Ns] [BODY]
                busy [486] | decline [603] | reject STATUS [cause N] | no answer [after Ns]
-               redirect [302] [TO] | challenge 401|407
+               redirect [302] [TO] | challenge 401|407 [DIGEST ...] [until given up]
 dialled leg    invite offerless|BODY (first) | cancel [after Ns]
 sound          talk [Ns] | tone HZ [Ns] | play FILE [Ns] | dtmf 12# [by info]
                rtp on|off | loss P% | jitter Nms
 in the call    hold DIALECT [Ns] [on new connection] [without rtp]
                resume [offerless|update|no-direction] [on new connection]
                reinvite [BODY] [update] [on new connection] | move | options | refer TO
+               challenge 401|407 reinvite|bye|update|options|info [DIGEST ...]
                close connection | wait Ns | stay [Ns] | hangup [on new connection] [cause N]
 expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
                expect version +1|same | expect status N [within Ns]
@@ -44,6 +45,11 @@ expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
 BODY is offer, no-direction, recvonly, t38 or a hold: sendonly, sendonly-session, inactive,
 inactive-session, zero-address, zero-address-sendonly, zero-address-inactive,
 zero-address-ipv6, no-media. DIALECT is a hold, or offerless[-HOLD], or update[-HOLD].
+DIGEST is md5, sha-256, sha-512-256, each also with -sess, or unknown (several: challenges in
+that order), without qop, with auth-int, stale (the first right answer is too old), two realms
+(a 401's and a 407's in one response). Credentials are checked by --user NAME:PASSWORD, nc and
+opaque too, and of several the best algorithm must be used. A challenge in the call is for
+the next such request and waits for nothing; until given up: no credentials are right.
 hold, resume, reinvite and move check the answer; hold with a time also that no RTP comes.
 """
 

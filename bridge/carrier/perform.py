@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from bridge.carrier import bodies, script, sound, steps
 from bridge.carrier.call import Leg
-from bridge.carrier.challenge import challenge_value, check_credentials
 from bridge.carrier.dialog import ALLOW
 from bridge.carrier.exchange import Exchange, StepFailed
 from bridge.carrier.expect import expect, no_rtp
 from bridge.carrier.media import PTIME, clip_source, tone_source
 from bridge.carrier.steps import Method, Script, Step
 from bridge.errors import BridgeError
-from bridge.sip.message import Response
+from bridge.sip.message import Request, Response
 
 RING_LIMIT = 180.0
 STAY_LIMIT = 4 * 3600.0
 GLARES = 4
 ACK_GRACE = 1.0  # seconds for the ACK of a refusal when the leg is finished
+MAX_TRIES = 4  # INVITEs of one call, challenged each time: one too many
+GIVEN_UP = 1.5  # seconds without another
 UPDATE_ALLOW = f"{ALLOW}, UPDATE"
 
 
@@ -253,23 +255,57 @@ async def _redirect(leg: Leg, step: steps.Redirect) -> None:
 
 async def _challenge(leg: Leg, step: steps.Challenge) -> None:
     """Refuse with a digest challenge, wait for the INVITE with credentials, check them."""
+    if step.request is not None:
+        leg.guard.demand(step.request, step)
+        return
     _callee(leg)
-    invite = leg.invite
-    header, value, nonce = challenge_value(step.status)
-    leg.respond_invite(step.status, headers=((header, value),))
-    await _refused(leg)
-    await leg.until(
-        lambda: leg.invite is not invite or leg.over,
-        leg.behaviour.step_timeout,
-        f"no INVITE with credentials came after the {step.status}",
-    )
-    if leg.over:
-        raise StepFailed(f"the far end gave up after the {step.status}")
+    if step.given_up:
+        await _challenge_for_ever(leg, step)
+        return
+    leg.guard.demand("INVITE", step)
+    while (refusal := leg.refusal("INVITE", _invite_of(leg))) is not None:
+        if refusal.fault is not None:
+            leg.respond_invite(refusal.status)
+            raise StepFailed(refusal.fault)
+        invite = leg.invite
+        leg.respond_invite(refusal.status, headers=refusal.headers)
+        await _refused(leg)
+        await leg.until(
+            lambda known=invite: leg.invite is not known or leg.over,  # type: ignore[misc]
+            leg.behaviour.step_timeout,
+            f"no INVITE with credentials came after the {step.status}",
+        )
+        if leg.over:
+            raise StepFailed(f"the far end gave up after the {step.status}")
+
+
+def _invite_of(leg: Leg) -> Request:
     assert leg.invite is not None
-    fault = check_credentials(leg.invite, step.status, nonce, leg.carrier.credentials)
-    if fault is not None:
-        leg.respond_invite(403)
-        raise StepFailed(fault)
+    return leg.invite
+
+
+async def _challenge_for_ever(leg: Leg, step: steps.Challenge) -> None:
+    """Refuse every INVITE with a fresh nonce, until no more come; too many fail the step."""
+    for _ in range(MAX_TRIES):
+        leg.guard.demand("INVITE", step)
+        refusal = leg.guard.refusal("INVITE", _invite_of(leg), None)
+        assert refusal is not None
+        if refusal.fault is not None:
+            raise StepFailed(refusal.fault)
+        invite = leg.invite
+        leg.respond_invite(refusal.status, headers=refusal.headers)
+        leg.report.challenges += 1
+        await _refused(leg)
+        with contextlib.suppress(StepFailed):
+            await leg.until(
+                lambda known=invite: leg.invite is not known or leg.over,  # type: ignore[misc]
+                GIVEN_UP,
+                "",
+            )
+        if leg.invite is invite:
+            leg.end("them")
+            return
+    raise StepFailed(f"the far end tried {MAX_TRIES} times")
 
 
 async def _cancel(leg: Leg, step: steps.Cancel) -> None:

@@ -38,6 +38,7 @@ class LegReport:
     setup_seconds: float | None = None
     steps_done: int = 0
     info_digits: str = ""
+    challenges: int = 0  # that we sent
     ladder: list[Seen] = field(default_factory=list)
     media: MediaReport = field(default_factory=MediaReport)
 

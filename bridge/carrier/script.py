@@ -14,7 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.carrier import steps
-from bridge.carrier.steps import BODIES, DIRECTIONS, HOLD_DIALECTS, Method, Script, Step
+from bridge.carrier.steps import (
+    BODIES,
+    CHALLENGED,
+    DIGESTS,
+    DIRECTIONS,
+    HOLD_DIALECTS,
+    Method,
+    Script,
+    Step,
+)
 from bridge.errors import BridgeError
 
 
@@ -266,7 +275,27 @@ def _redirect(words: Words) -> Step:
 
 
 def _challenge(words: Words) -> Step:
-    return steps.Challenge(status=int(words.choice("status", ("401", "407"))))
+    status = int(words.choice("status", ("401", "407")))
+    request: str | None = None
+    if (words.peek() or "").lower() in CHALLENGED:
+        request = words.choice("request", CHALLENGED).upper()
+    algorithms: list[str] = []
+    while (words.peek() or "").lower() in DIGESTS:
+        algorithms.append(words.choice("algorithm", DIGESTS))
+    allowed = ("without qop", "with auth-int", "stale", "two realms", "until given up")
+    options = _options_of(words, *allowed)
+    if request is not None and "until given up" in options:
+        raise ScriptError(words.position, "only an INVITE is challenged until given up")
+    qop = "auth,auth-int" if "with auth-int" in options else "auth"
+    return steps.Challenge(
+        status=status,
+        request=request,
+        algorithms=tuple(algorithms) or ("md5",),
+        qop=None if "without qop" in options else qop,
+        stale="stale" in options,
+        realms=2 if "two realms" in options else 1,
+        given_up="until given up" in options,
+    )
 
 
 def _close(words: Words) -> Step:

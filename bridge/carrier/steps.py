@@ -26,6 +26,12 @@ HOLD_DIALECTS = (
     *(f"update-{hold}" for hold in HOLDS),
 )
 
+DIGESTS = (
+    *("md5", "md5-sess", "sha-256", "sha-256-sess", "sha-512-256", "sha-512-256-sess"),
+    "unknown",
+)
+CHALLENGED = ("reinvite", "bye", "update", "options", "info")
+
 Method = Literal["INVITE", "UPDATE"]
 
 
@@ -176,9 +182,21 @@ class Redirect(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(Step):
-    """401 or 407: go on when the next INVITE has the right credentials."""
+    """401 or 407 to the INVITE: go on when the next one has the right credentials.
+
+    ``request``: to the next such request in the call instead (``REINVITE`` is an INVITE).
+    ``algorithms`` in the order offered, each a challenge of its own. ``stale``: the first
+    right credentials are too old. ``realms`` 2: one of each header field, in one response.
+    ``given_up``: no credentials are right; go on when none come any more.
+    """
 
     status: int
+    request: str | None = None
+    algorithms: tuple[str, ...] = ("md5",)
+    qop: str | None = "auth"
+    stale: bool = False
+    realms: int = 1
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,20 @@ class SdkEngine:
         """Turns of the media clock so far; it stands still while there are no calls."""
         return self._ticker.turns
 
+    def ought_to_turn(self) -> bool:
+        """Whether `turns` must advance now."""
+        return self._ticker.ought_to_turn()
+
+    @property
+    def turns_missed(self) -> int:
+        """Turns left out after stalls."""
+        return self._ticker.missed
+
+    @property
+    def turns_late(self) -> float:
+        """Lateness of all turns, summed, in seconds."""
+        return self._ticker.late
+
     @property
     def calls(self) -> int:
         """Calls whose media is open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
@@ -28,6 +29,14 @@ DEPARTURE_TIMEOUT = 20
 _FAILURES = (api.ServerError, aiohttp.ClientError, TimeoutError, OSError)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsuredRoom:
+    """A room that exists. ``sid``: its id, another one after its server forgot it."""
+
+    sid: str
+    made: bool  # we created it just now, and so may delete it
+
+
 class RoomService:
     """The bridge's client of one LiveKit server; one HTTP session for all calls.
 
@@ -41,18 +50,19 @@ class RoomService:
         self._timeout = timeout
         self._client: api.LiveKitAPI | None = None
 
-    async def create_room(self, room: str, *, metadata: str = "") -> bool:
-        """Make sure *room* exists; tell whether we created it (and so may delete it)."""
-        if await self._exists(room):
-            return False
+    async def ensure_room(self, room: str, *, metadata: str = "") -> EnsuredRoom:
+        """Make sure *room* exists; tell which it is and whether we created it."""
+        sid = await self._sid(room)
+        if sid is not None:
+            return EnsuredRoom(sid=sid, made=False)
         request = api.CreateRoomRequest(
             name=room,
             empty_timeout=EMPTY_TIMEOUT,
             departure_timeout=DEPARTURE_TIMEOUT,
             metadata=metadata,
         )
-        await self._repeat("create room", lambda: self._api().room.create_room(request))
-        return True
+        reply = await self._repeat("create room", lambda: self._api().room.create_room(request))
+        return EnsuredRoom(sid=reply.sid, made=True)
 
     async def participants(self, room: str) -> Collection[str]:
         """Return the identities in *room*; none when there is no such room."""
@@ -76,6 +86,26 @@ class RoomService:
             "dispatch agent", lambda: self._api().agent_dispatch.create_dispatch(request)
         )
         return str(dispatch.id)
+
+    async def is_taken(self, room: str, dispatch: str) -> bool:
+        """Tell whether a worker has taken a dispatch; without one it is lost for good."""
+        try:
+            found = await self._repeat(
+                "get dispatch", lambda: self._api().agent_dispatch.get_dispatch(dispatch, room)
+            )
+        except _NoSuchRoomError:
+            return False
+        return found is not None and bool(found.state.jobs)
+
+    async def recall_agent(self, room: str, dispatch: str) -> None:
+        """Delete a dispatch; the server ends its job and removes its agent from *room*."""
+        try:
+            await self._repeat(
+                "recall agent",
+                lambda: self._api().agent_dispatch.delete_dispatch(dispatch, room),
+            )
+        except _NoSuchRoomError:
+            return
 
     async def delete_room(self, room: str) -> None:
         """Delete *room* and everyone in it; one that is gone already is fine."""
@@ -101,10 +131,10 @@ class RoomService:
         if client is not None:
             await client.aclose()
 
-    async def _exists(self, room: str) -> bool:
+    async def _sid(self, room: str) -> str | None:
         request = api.ListRoomsRequest(names=[room])
         reply = await self._repeat("list rooms", lambda: self._api().room.list_rooms(request))
-        return any(found.name == room for found in reply.rooms)
+        return next((found.sid for found in reply.rooms if found.name == room), None)
 
     def _api(self) -> api.LiveKitAPI:
         if self._client is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -25,6 +25,7 @@ class _Send(Generic[T]):
     effect: Callable[[T], Awaitable[None]]
     done: asyncio.Future[None] = field(default_factory=lambda: _future())
     tries: int = 0
+    begun: tuple[T, Awaitable[None]] | None = None  # on this connection, before its turn
 
 
 class Outbox(Generic[T]):
@@ -64,18 +65,34 @@ class Outbox(Generic[T]):
         if self._flight is not None:
             self._flight.cancel()
 
-    async def send(self, effect: Callable[[T], Awaitable[None]]) -> None:
-        """Run *effect* on the connection when its turn comes. Raises `RoomError`."""
-        if self._refusal is not None:
-            raise self._refusal
-        if len(self._items) >= self._limit:
-            msg = "too much waits for the room"
-            raise RoomError(msg)
-        item = _Send(effect)
+    def send(self, effect: Callable[[T], Awaitable[None]]) -> asyncio.Future[None]:
+        """Run *effect* on the connection when its turn comes, which may be now.
+
+        What *effect* does before it returns happens in this very turn of the loop when nothing
+        else waits. The result is done when it is; it raises `RoomError`.
+        """
+        item: _Send[T] = _Send(effect)
         item.done.add_done_callback(_retrieve)
-        self._items.append(item)
-        self._wake_if_open()
-        await asyncio.shield(item.done)
+        if self._refusal is not None:
+            _settle(item.done, self._refusal)
+        elif len(self._items) >= self._limit:
+            _settle(item.done, RoomError("too much waits for the room"))
+        else:
+            self._items.append(item)
+            self._begin(item)
+            self._wake_if_open()
+        return asyncio.shield(item.done)
+
+    def _begin(self, item: _Send[T]) -> None:
+        """Begin at once what is alone; the pump then waits for its end."""
+        if self._target is None or len(self._items) > 1:
+            return
+        try:
+            item.begun = (self._target, item.effect(self._target))
+        except Exception as error:
+            failed = _future()
+            failed.set_exception(error)
+            item.begun = (self._target, failed)
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew` or `open`."""
@@ -85,7 +102,9 @@ class Outbox(Generic[T]):
             self._pump.cancel()
             self._pump = None
         while self._items:
-            _settle(self._items.popleft().done, error)
+            item = self._items.popleft()
+            _abandon(item.begun)
+            _settle(item.done, error)
 
     def renew(self) -> None:
         """Let messages wait again: a connection is being made."""
@@ -101,7 +120,13 @@ class Outbox(Generic[T]):
 
     async def _send_first(self, target: T) -> None:
         item = self._items[0]
-        flight = asyncio.ensure_future(_bounded(item.effect, target))
+        begun, item.begun = item.begun, None
+        if begun is not None and begun[0] is target:
+            work = begun[1]
+        else:
+            _abandon(begun)
+            work = None
+        flight = asyncio.ensure_future(_bounded(item.effect, target, work))
         self._flight = flight
         try:
             await asyncio.wait({flight})
@@ -126,9 +151,21 @@ class Outbox(Generic[T]):
             self._wake.set()
 
 
-async def _bounded(effect: Callable[[T], Awaitable[None]], target: T) -> None:
+async def _bounded(
+    effect: Callable[[T], Awaitable[None]], target: T, begun: Awaitable[None] | None
+) -> None:
     async with asyncio.timeout(SEND_TIMEOUT):
-        await effect(target)
+        await (effect(target) if begun is None else begun)
+
+
+def _abandon(begun: tuple[T, Awaitable[None]] | None) -> None:
+    """Let go of what was begun on a connection that is gone."""
+    if begun is None:
+        return
+    if isinstance(begun[1], asyncio.Future):
+        begun[1].cancel()
+    elif isinstance(begun[1], Coroutine):
+        begun[1].close()
 
 
 def _future() -> asyncio.Future[None]:

@@ -1,13 +1,15 @@
 """A call's place in its room through the livekit SDK: `RoomSession` and `RoomAudio`.
 
 Keeps what outlives a connection: the levels (mute, subscription, attributes)
-and the order of what is sent. Each join makes a `Link`.
+and the order of what is sent. Each join makes a `Link`. A link whose server was
+gone and is back is given up at once (``RoomClosed(LOST)``): the SDK repairs it
+too, but seconds later, because its pauses grow to 7 s.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from bridge.errors import MisuseError
 from bridge.room import convention
 from bridge.room.attributes import AttributeWriter
 from bridge.room.outbox import Outbox
+from bridge.room.sdk_dispatch import send_data
 from bridge.room.sdk_link import Link
 from bridge.room.sdk_quiet import quiet_native_logs
 from bridge.room.seam import (
@@ -32,6 +35,7 @@ from bridge.room.seam import (
     RoomReconnecting,
     RoomSession,
 )
+from bridge.room.watch import Away, watch_of
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +47,10 @@ GOODBYE = 0.3
 
 INTRODUCTION = 0.1
 """Seconds between our join and our first message."""
+
+OWN_GHOST = 10.0
+"""Seconds after giving up a link in which a participant with our identity is its ghost:
+the SDK's repair may reach the server at the very moment that we give it up."""
 
 _unfinished: set[asyncio.Task[None]] = set()
 """Connects and disconnects that nobody waits for any more, but that must not be cancelled."""
@@ -62,6 +70,10 @@ class SdkRoom(RoomSession, RoomAudio):
         self._connect_timeout = connect_timeout
         self._link: Link | None = None
         self._joining: _Joining | None = None
+        self._given_up: Link | None = None
+        self._ghost_until = 0.0  # of the loop's clock
+        self._away: Away | None = None
+        self._url = ""
         self._outbox: Outbox[rtc.LocalParticipant] = Outbox()
         self._attributes = AttributeWriter()
         self._muted = False
@@ -75,6 +87,7 @@ class SdkRoom(RoomSession, RoomAudio):
             msg = "joined already, or joining"
             raise MisuseError(msg)
         quiet_native_logs()
+        self._url = spec.url
         self._outbox.renew()
         joining = _Joining(Link(self, self._handlers.rpc))
         self._joining = joining
@@ -93,19 +106,13 @@ class SdkRoom(RoomSession, RoomAudio):
             raise joining.error
         self._adopt(joining)
 
-    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
+    def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message, to all or to the identities in *to*.
 
-        Returns when the SDK has sent it. Waits, in order, while the room is
-        away. Raises `RoomError`.
+        Begins at once when nothing else waits, and waits, in order, while the
+        room is away. Done when the SDK has sent it; raises `RoomError`.
         """
-
-        async def effect(local: rtc.LocalParticipant) -> None:
-            await local.publish_data(
-                payload, reliable=True, destination_identities=list(to), topic=topic
-            )
-
-        await self._outbox.send(effect)
+        return self._outbox.send(lambda local: send_data(local, payload, topic=topic, to=to))
 
     async def publish_dtmf(self, digit: str) -> None:
         """Send one LiveKit SipDTMF; a key that is none is a `RoomError`."""
@@ -150,6 +157,7 @@ class SdkRoom(RoomSession, RoomAudio):
         """
         if self._joining is not None:
             self._joining.give_up(reason)
+        self._is_back()
         self._outbox.close(RoomError("the room was left"))
         link, self._link = self._link, None
         if link is not None:
@@ -180,6 +188,11 @@ class SdkRoom(RoomSession, RoomAudio):
         if self._joining is not None and link is self._joining.link:
             self._joining.notices.append(notice)
         elif link is self._link:
+            if isinstance(notice, RoomReconnected) and self._server_was_gone:
+                self._returned()  # the SDK was faster; but the new server has forgotten the room
+                return
+            if link.replaced and asyncio.get_running_loop().time() < self._ghost_until:
+                notice = RoomClosed(why=RoomGone.LOST)
             self._apply(link, notice)
             self._handlers.notify(notice)
 
@@ -187,19 +200,48 @@ class SdkRoom(RoomSession, RoomAudio):
         """Let our own state follow before the call hears of it."""
         match notice:
             case RoomReconnecting():
-                self._outbox.pause()
-                self._attributes.pause()
+                self._pause()
+                if self._away is None:
+                    self._away = watch_of(self._url).away(self._returned)
             case RoomReconnected():
+                self._is_back()
                 self._outbox.open(link.local, self._restore)
             case RoomClosed(why=RoomGone.LOST):
-                self._outbox.pause()
-                self._attributes.pause()
+                self._is_back()
+                self._pause()
                 self._forget(link)
             case RoomClosed():
+                self._is_back()
                 self._outbox.close(RoomError("the room is gone"))
                 self._forget(link)
             case _:
                 pass
+
+    def _pause(self) -> None:
+        self._outbox.pause()
+        self._attributes.pause()
+
+    @property
+    def _server_was_gone(self) -> bool:
+        return self._away is not None and self._away.absence.server_was_gone
+
+    def _is_back(self) -> None:
+        if self._away is not None:
+            self._away.over()
+            self._away = None
+
+    def _returned(self) -> None:
+        """The server is back: give up the link that the SDK still repairs."""
+        self._is_back()
+        link, self._link = self._link, None
+        if link is None:
+            return
+        log.info("room.given_up")
+        self._pause()
+        self._given_up = link
+        self._ghost_until = asyncio.get_running_loop().time() + OWN_GHOST
+        _keep(link.give_up())
+        self._handlers.notify(RoomClosed(why=RoomGone.LOST))
 
     def _forget(self, link: Link) -> None:
         self._link = None
@@ -208,6 +250,9 @@ class SdkRoom(RoomSession, RoomAudio):
     async def _connect(self, joining: _Joining, spec: JoinSpec) -> None:
         link = joining.link
         try:
+            if self._given_up is not None:  # two with our identity would throw each other out
+                await self._given_up.disconnected()
+                self._given_up = None
             await link.connect(spec, timeout=self._connect_timeout, muted=self._muted)
         except Exception as error:
             joining.error = _room_error(error)

@@ -18,6 +18,7 @@ from livekit.rtc.participant import PublishTrackError
 from bridge.room import convention
 from bridge.room.mix import SAMPLE_WIDTH, mix
 from bridge.room.sdk_audio import TrackFeeder, TrackListener
+from bridge.room.sdk_dispatch import own_events
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -50,6 +51,9 @@ _REASONS = {
     LeaveReason.USER_REJECTED: rtc.DisconnectReason.USER_REJECTED,
     LeaveReason.USER_UNAVAILABLE: rtc.DisconnectReason.USER_UNAVAILABLE,
 }
+_COMING_BACK = rtc.DisconnectReason.AGENT_ERROR
+"""The one reason that the server passes on and after which no agent closes its session."""
+
 _GONE: dict[int, RoomGone] = {
     rtc.DisconnectReason.ROOM_DELETED: RoomGone.DELETED,
     rtc.DisconnectReason.ROOM_CLOSED: RoomGone.DELETED,
@@ -83,6 +87,9 @@ class Link:
         self._cleanups: set[asyncio.Task[None]] = set()
         self._reconnecting = False
         self._closed = False
+        self.replaced = False  # another participant with our identity came
+        self._down = asyncio.Event()  # the connection was lost since the connect
+        self._disconnected = asyncio.Event()
         self._muted = False
         self._wanted = False
         self._register()
@@ -106,6 +113,7 @@ class Link:
         except rtc.ConnectError as error:
             msg = "the room could not be joined"
             raise RoomError(msg) from error
+        own_events(self._room)
         self._walk()
         for method, handler in self._rpc.items():
             self.local.register_rpc_method(method, self._answerer(method, handler))
@@ -113,13 +121,26 @@ class Link:
 
     async def close(self, reason: LeaveReason) -> None:
         """Leave the room and free everything."""
+        await self._close(_REASONS[reason])
+
+    async def give_up(self) -> None:
+        """Free everything, and end the SDK's repair, because another link takes our place."""
+        await self._close(_COMING_BACK)
+
+    async def _close(self, reason: rtc.DisconnectReason.ValueType) -> None:
         self._closed = True
         try:
             async with asyncio.timeout(DISCONNECT_TIMEOUT):
-                await self._room.disconnect(reason=_REASONS[reason])
+                await self._room.disconnect(reason=reason)
         except TimeoutError:
             log.warning("room.disconnect_timeout")
+        finally:
+            self._disconnected.set()
         await self.free()
+
+    async def disconnected(self) -> None:
+        """Wait until one that is closed or given up no longer uses our identity."""
+        await self._disconnected.wait()
 
     async def free(self) -> None:
         """Free streams and track; the connection is gone already."""
@@ -232,12 +253,24 @@ class Link:
             red=False,
         )
         options.audio_encoding.max_bitrate = OPUS_BITRATE
+        publishing = asyncio.ensure_future(self.local.publish_track(feeder.track, options))
+        down = asyncio.ensure_future(self._down.wait())
         try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT):
-                await self.local.publish_track(feeder.track, options)
-        except (PublishTrackError, TimeoutError) as error:
+            # A connection that is lost now is joined anew: its publishing may never end.
+            await asyncio.wait(
+                {publishing, down}, timeout=PUBLISH_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            )
+            if publishing.done():
+                publishing.result()
+                return
+        except PublishTrackError as error:
             msg = "the track could not be published"
             raise RoomError(msg) from error
+        finally:
+            publishing.cancel()
+            down.cancel()
+        msg = "the connection was lost while publishing"
+        raise RoomError(msg)
 
     def _answerer(self, method: str, handler: RpcHandler) -> Callable[..., Any]:
         async def answer(call: rtc.RpcInvocationData) -> str:
@@ -372,6 +405,7 @@ class Link:
             self._notify(DtmfRequested(digit=digit))
 
     def _on_reconnecting(self) -> None:
+        self._down.set()
         if not self._reconnecting:
             self._reconnecting = True
             self._notify(RoomReconnecting())
@@ -386,6 +420,8 @@ class Link:
         self._part_missing()
 
     def _on_disconnected(self, reason: int) -> None:
+        self._down.set()
+        self.replaced = reason == rtc.DisconnectReason.DUPLICATE_IDENTITY
         gone = _GONE.get(reason, RoomGone.LOST)
         self._notify(RoomClosed(why=gone))
         self._closed = True

@@ -139,8 +139,11 @@ class RoomSession(Protocol):
         Never cancelled by the caller (a cancelled SDK connect kills the process).
         """
 
-    async def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> None:
-        """Send a reliable data message, to all or to the identities in *to*."""
+    def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
+        """Send a reliable data message, to all or to the identities in *to*.
+
+        It begins in this very turn of the loop when it can; the result is done when it is sent.
+        """
 
     async def publish_dtmf(self, digit: str) -> None:
         """Send one LiveKit SipDTMF."""

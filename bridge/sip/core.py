@@ -7,12 +7,15 @@ and a closed connection never ends a call. RFC 3261 8, 12, 15.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from hashlib import blake2b
 
+from bridge.sip.authentication import CHALLENGED, NO_ATTEMPTS
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import EndCause, Ended, PassUp, SessionChanged, SessionId, SipEvent
 from bridge.sip.flow import Flow
+from bridge.sip.headers import MAX_CSEQ
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
 from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
@@ -27,10 +30,16 @@ from bridge.sip.target import (
     uri_hop,
     write_contact,
 )
+from bridge.sip.transaction import CREDENTIALS
 from sdp.negotiate import Rejected
 
 Fields = Iterable[tuple[str, str]]
 SDP = ("Content-Type", "application/sdp")
+
+# RFC 3326 2: why a BYE that nobody above has asked for is sent.
+NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
+NOT_HEARD_OF = ("Reason", 'SIP;cause=408;text="Request Timeout"')
+ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 
 
 class UserAgentCore:
@@ -121,6 +130,8 @@ class UserAgentCore:
         """Pass `Ended` and send a BYE."""
         event = Ended(session=session.id, cause=cause, status=status, q850=None)
         self.pass_up(session, event)
+        unusable = cause is EndCause.UNUSABLE_ANSWER
+        session.farewell = (NOT_ACCEPTABLE if unusable else NOT_HEARD_OF,)
         self.leave(session, now)
 
     def take_answer(self, session: Session, body: bytes | None) -> bool:
@@ -199,13 +210,50 @@ class UserAgentCore:
         request.headers.extend(headers)
         request.body = body
         refreshes = method in ("INVITE", "UPDATE")
+        attempts = NO_ATTEMPTS
+        if session.authentication is not None:
+            tried = session.authentication.authorize(request)
+            attempts = replace(attempts, tried=tried)
         letter = Letter(
             request=request,
             errand=Errand(purpose, session.id),
             trunk=session.trunk,
             contact_user=session.contact_user if refreshes else None,
+            attempts=attempts,
         )
         self.layer.send(letter, self.hops(session, dialog), now)
+
+    def send_again(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Send a challenged request of ours with credentials; tell whether there were any.
+
+        RFC 3261 8.1.3.5: the new request "constitutes a new transaction and SHOULD have the
+        same value of the Call-ID, To, and From of the previous request, but the CSeq should
+        contain a new sequence number that is one higher than the previous." 22.2: "it MUST
+        increment the CSeq header field value".
+        """
+        authentication, dialog = session.authentication, session.dialog
+        if response.status not in CHALLENGED or authentication is None:
+            return False
+        before = client.letter
+        attempts = authentication.challenged(response, before.attempts, self.tokens)
+        if attempts is None:
+            return False
+        session.touch(flow)
+        source = before.request
+        request = Request(source.method, source.uri, source.headers.copy(), source.body)
+        # A later request of ours in the dialog may have been sent meanwhile.
+        last = source.cseq.number if dialog is None else dialog.local_cseq
+        number = min(last + 1, MAX_CSEQ)
+        if dialog is not None:
+            dialog.local_cseq = number
+        request.headers.set("CSeq", f"{number} {source.method}")
+        tried = authentication.authorize(request)
+        letter = replace(before, request=request, attempts=replace(attempts, tried=tried))
+        hops = self.layer.ways_of(client) if dialog is None else self.hops(session, dialog)
+        self.layer.send(letter, hops, now)
+        return True
 
     def leave(self, session: Session, now: float) -> None:
         """Send a BYE; the session is kept until it is answered, for a BYE that crosses it."""
@@ -231,6 +279,8 @@ class UserAgentCore:
         """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
         request = dialog.ack(cseq)
         request.headers.add("User-Agent", self.config.user_agent)
+        # 13.2.2.4: "The ACK MUST contain the same credentials as the INVITE."
+        request.headers.extend(client.machine.request.headers.copied(*CREDENTIALS))
         letter = Letter(
             request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
         )

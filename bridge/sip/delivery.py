@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bridge.sip.authentication import NO_ATTEMPTS, Attempts, Authentication
 from bridge.sip.message import Request
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey
@@ -23,6 +24,7 @@ class Purpose(Enum):
     CANCEL = "cancel"
     BYE = "bye"
     PROBE = "probe"
+    OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Letter:
     """A request without Via and Contact: both are known only with the flow.
 
     ``contact_user`` is None where no Contact belongs. ``keeps_via``: the Via
-    is there already and stays (CANCEL).
+    is there already and stays (CANCEL). ``attempts``: of a request that was challenged.
+    ``authentication``: of its call, for a fork that answers when the session is gone.
     """
 
     request: Request
@@ -46,6 +49,8 @@ class Letter:
     trunk: str
     contact_user: str | None = None
     keeps_via: bool = False
+    attempts: Attempts = NO_ATTEMPTS
+    authentication: Authentication | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

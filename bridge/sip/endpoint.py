@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
 from bridge.sip.delivery import Errand, Purpose
+from bridge.sip.digest import Credentials
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.framing import Broken, KeepAlive, StreamFramer
@@ -22,6 +24,7 @@ from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
@@ -69,6 +72,7 @@ class Endpoint:
         self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
+        self.probes = ProbeCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
 
@@ -90,9 +94,11 @@ class Endpoint:
         wall: float,
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        credentials: Callable[[str], Credentials | None] = lambda _trunk: None,
     ) -> Endpoint:
         """Return an endpoint that goes on where *snapshot* was taken.
 
+        *credentials* of a trunk are asked for anew: no secret is in a snapshot.
         Its connections count as alive: the driver reports `flow_lost` for each
         that did not survive, then calls `ask_again`.
         """
@@ -103,7 +109,7 @@ class Endpoint:
             unknown_reject=unknown_reject,
             secret=snapshot.secret,
         )
-        put(snapshot, endpoint.core, Reader(now, wall, offer_answer))
+        put(snapshot, endpoint.core, Reader(now, wall, offer_answer, credentials))
         endpoint.callee.merges.update(snapshot.merges)
         return endpoint
 
@@ -197,16 +203,25 @@ class Endpoint:
         return self.caller.dial(invite, now)
 
     def adopt(
-        self, session: SessionId, offer_answer: OfferAnswer, trunk: str, now: float
+        self,
+        session: SessionId,
+        offer_answer: OfferAnswer,
+        trunk: str,
+        now: float,
+        credentials: Credentials | None = None,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer.
 
-        None: no offer yet, it will be ours in the 200. `Rejected`: the caller of
-        this then calls `reject` with its status.
+        *credentials* are for our own requests in it. None: no offer yet, it will be ours
+        in the 200. `Rejected`: the caller of this then calls `reject` with its status.
         """
         del now
         known = self._session(session)
-        return None if known is None else self.callee.adopt(known, offer_answer, trunk)
+        if known is None:
+            return None
+        if credentials is not None:
+            known.authentication = Authentication(credentials=credentials)
+        return self.callee.adopt(known, offer_answer, trunk)
 
     def ring(self, session: SessionId, now: float) -> None:
         """Send 180 for an incoming call."""
@@ -273,6 +288,10 @@ class Endpoint:
         """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
         if (known := self._session(session)) is not None:
             self.reoffers.probe(known, now)
+
+    def ask_trunk(self, question: TrunkQuestion, now: float) -> None:
+        """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
+        self.probes.ask(question, now)
 
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
         """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
@@ -376,16 +395,21 @@ class Endpoint:
     def on_response(self, client: Client, response: Response, flow: Flow, now: float) -> None:
         """A response came to a request of ours."""
         session = self._owner(client.letter.errand)
+        known = None if session is None else session.authentication
+        if known is not None and 200 <= response.status < 300:
+            known.accepted(response, self.core.tokens)
         match client.letter.errand.purpose:
             case Purpose.INVITE:
                 self.caller.on_response(session, client, response, flow, now)
             case Purpose.REINVITE:
                 self.reoffers.on_response(session, client, response, flow, now)
             case Purpose.BYE if session is not None and response.status >= 200:
-                self.core.free(session)
+                if not self.core.send_again(session, client, response, flow, now):
+                    self.core.free(session)
+            case Purpose.OPTIONS if response.status >= 200:
+                self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
-                session.touch(flow)
-                self.reoffers.on_probed(session, response.status, now)
+                self.reoffers.on_probe_answered(session, client, response, flow, now)
             case _:
                 pass
 
@@ -406,6 +430,9 @@ class Endpoint:
         self.callee.on_server_done(server)
 
     def _unanswered(self, errand: Errand, now: float, *, timed_out: bool) -> None:
+        if errand.purpose is Purpose.OPTIONS:
+            self.probes.settled(errand, None, now)
+            return
         session = self._owner(errand)
         if session is None:
             return

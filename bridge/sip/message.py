@@ -51,6 +51,7 @@ MAX_LINE = 8_192  # characters of a start line or an unfolded header field
 _FOLD = re.compile(r"\r\n[ \t]+")
 _UNSAFE = re.compile("[\r\n]|(?<!\\\\)\x00")
 _WHITE = re.compile("[\x00-\x20\x7f]")
+_AT_END = LWS + ";"
 
 
 def _key(name: str) -> str:
@@ -532,12 +533,17 @@ def _tag_to(headers: Headers, tag: str) -> None:
     if text is None:
         return
     try:
-        if parse_name_addr(text).tag is not None:
-            return
+        known = parse_name_addr(text)
     except ParseError:
-        pass
+        known = None
+    if known is not None and known.tag is not None:
+        return
+    if known is not None and known.param("tag") is not None:
+        headers.set("To", str(known.with_tag(tag)))  # in the place of an empty one
+        return
     # Appended to the text as written: parameters at the end belong to the header.
-    headers.set("To", f"{text};tag={tag}")
+    # A semicolon at the end, which reading forgives, would make an empty one before ours.
+    headers.set("To", f"{text.rstrip(_AT_END)};tag={tag}")
 
 
 _COPIED = ("Via", "From", "To", "Call-ID", "CSeq", "Timestamp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bridge.sip.digest import Credentials
 from bridge.sip.message import Request
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
@@ -50,7 +51,8 @@ class OutgoingInvite:
 
     ``next_hop`` is (transport, host, port); without a port the resolver or the
     transport's default decides. ``from_`` and ``to`` are name-addr texts
-    without a tag. ``headers`` are added as they are.
+    without a tag. ``headers`` are added as they are. ``credentials`` answer the
+    challenges to every request of the call; without them a 401 or 407 ends it.
     """
 
     trunk: str
@@ -61,6 +63,7 @@ class OutgoingInvite:
     headers: tuple[tuple[str, str], ...] = ()
     offer_answer: OfferAnswer
     contact_user: str = ""
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

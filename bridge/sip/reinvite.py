@@ -12,6 +12,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
+from bridge.sip.transaction import CREDENTIALS
 from sdp.model import Direction
 
 MAX_ATTEMPTS = 10  # of one re-INVITE that meets 491
@@ -46,6 +47,15 @@ class ReofferCore:
         self.core.pass_up(session, Probed(session=session.id, alive=alive))
         if session.missed_probes >= MISSED_PROBES:
             self.core.end_with_bye(session, EndCause.PEER_GONE, None, now)
+
+    def on_probe_answered(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> None:
+        """Take the final response to a probe; of a challenge, the one after it."""
+        session.touch(flow)
+        asks = session.phase is Phase.CONFIRMED
+        if not (asks and self.core.send_again(session, client, response, flow, now)):
+            self.on_probed(session, response.status, now)
 
     def _gone(self, session: Session, status: int) -> None:
         """End without BYE: a dialog that is unknown there cannot be ended there."""
@@ -115,7 +125,7 @@ class ReofferCore:
             self._finish(session, response.sdp, now)
         elif response.status == 481:
             self._gone(session, response.status)
-        else:
+        elif not self.core.send_again(session, client, response, flow, now):
             self.on_refused(session, response.status, now)
 
     def on_refused(self, session: Session, status: int, now: float) -> None:
@@ -177,4 +187,5 @@ def _ack_of(invite: Request, cseq: int) -> Request:
     """Return the ACK of a 2xx to a re-INVITE whose session is gone."""
     headers: Headers = invite.headers.copied("Route", "Max-Forwards", "From", "To", "Call-ID")
     headers.add("CSeq", f"{cseq} ACK")
+    headers.extend(invite.headers.copied(*CREDENTIALS))
     return Request("ACK", invite.uri, headers)

@@ -8,10 +8,11 @@ message that has not come completely, and outputs that were not polled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
+from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
 from bridge.sip.courier import AgendaKey, Courier
 from bridge.sip.delivery import (
@@ -24,6 +25,7 @@ from bridge.sip.delivery import (
     Reply,
 )
 from bridge.sip.dialog import Dialog
+from bridge.sip.digest import Credentials
 from bridge.sip.events import SessionId
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
@@ -70,6 +72,7 @@ class Writer:
     def session(self, session: Session) -> SessionSnapshot:
         """Write a session down."""
         oa, invite, dialog = session.offer_answer, session.invite, session.dialog
+        known = session.authentication
         return SessionSnapshot(
             id=session.id,
             role=session.role.value,
@@ -103,6 +106,7 @@ class Writer:
             missed_probes=session.missed_probes,
             quiet=session.quiet,
             farewell=session.farewell,
+            authentication=() if known is None else known.snapshot(),
         )
 
     def client(self, client: Client) -> ClientSnapshot:
@@ -187,10 +191,17 @@ class Reader:
     Raises ParseError or MisuseError when a snapshot is not one of ours.
     """
 
-    def __init__(self, now: float, wall: float, offer_answer: RestoreOfferAnswer) -> None:
+    def __init__(
+        self,
+        now: float,
+        wall: float,
+        offer_answer: RestoreOfferAnswer,
+        credentials: Callable[[str], Credentials | None],
+    ) -> None:
         self.now = now
         self.wall = wall
         self.offer_answer = offer_answer
+        self.credentials = credentials
 
     def session(self, kept: SessionSnapshot) -> Session:
         """Return the session that *kept* describes."""
@@ -228,6 +239,9 @@ class Reader:
             missed_probes=kept.missed_probes,
             quiet=kept.quiet,
             farewell=kept.farewell,
+            authentication=Authentication.restore(
+                self.credentials(kept.trunk), kept.authentication
+            ),
         )
 
     def client(self, kept: ClientSnapshot, layer: TransactionLayer) -> Client:
@@ -353,8 +367,12 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         layer.courier.opened(flow)
     for session in snapshot.sessions:
         core.add(reader.session(session))
-    for client in snapshot.clients:
-        layer.clients[client.key] = reader.client(client, layer)
+    for kept in snapshot.clients:
+        client = reader.client(kept, layer)
+        owner = core.sessions.get(SessionId(client.letter.errand.session))
+        if owner is not None:
+            client.letter = replace(client.letter, authentication=owner.authentication)
+        layer.clients[client.key] = client
     for server in snapshot.servers:
         layer.servers[server.key] = reader.server(server, layer)
         layer.servers_on[server.flow.id] += 1
@@ -391,6 +409,7 @@ def _letter(letter: Letter) -> LetterSnapshot:
         trunk=letter.trunk,
         contact_user=letter.contact_user,
         keeps_via=letter.keeps_via,
+        attempts=letter.attempts,
     )
 
 
@@ -401,6 +420,7 @@ def _live_letter(kept: LetterSnapshot) -> Letter:
         trunk=kept.trunk,
         contact_user=kept.contact_user,
         keeps_via=kept.keeps_via,
+        attempts=kept.attempts,
     )
 
 

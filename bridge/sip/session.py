@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bridge.sip.authentication import Authentication
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
@@ -93,7 +94,8 @@ class Session:
     ``trunks`` may send requests in its dialogs (those of the flow until the
     call layer has chosen one), and so may ``hosts``, the peers of its own flows.
     ``flow`` is the last that carried a message of it. ``quiet``: the call layer
-    has said good-bye, and is told nothing more.
+    has said good-bye, and is told nothing more. ``authentication``: None without
+    credentials.
     """
 
     id: SessionId
@@ -126,6 +128,7 @@ class Session:
     suspect: int = 0  # the connection on which a probe was not answered
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
+    authentication: Authentication | None = None
 
     @property
     def remote_tag(self) -> str:

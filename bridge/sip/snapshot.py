@@ -1,5 +1,8 @@
 """The endpoint written down: frozen values only, messages as wire bytes, deadlines as wall time.
 
+No password is in it. What servers gave us is (nonces, with their counts), and so are the
+digests in requests that are not answered yet.
+
 `restore` makes them of a living endpoint, and a living endpoint of them.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
@@ -14,7 +18,7 @@ from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class SessionSnapshot:
     missed_probes: int
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
+    authentication: tuple[AnswerSnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,7 @@ class LetterSnapshot:
     trunk: str
     contact_user: str | None
     keeps_via: bool
+    attempts: Attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,9 @@ from bridge.sip.headers import MAGIC_COOKIE
 from bridge.sip.message import Headers, Message, Request, Response, read
 
 MAX_FORWARDS = "70"
+# RFC 3261 22.1: "UACs creating an ACK message will duplicate all of the Authorization and
+# Proxy-Authorization header field values that appeared in the INVITE".
+CREDENTIALS = ("Authorization", "Proxy-Authorization")
 # RFC 3261 17.1.1.2: "The client transaction SHOULD start timer D when it enters the
 # "Completed" state, with a value of at least 32 seconds for unreliable transports".
 TIMER_D = 32.0
@@ -537,7 +540,9 @@ def ack_to(invite: Request, response: Response) -> Request:
     # "The ACK MUST contain a single Via header field, and this MUST be equal to the top Via
     # header field of the original request." "the To header field in the ACK MUST equal the
     # To header field in the response being acknowledged".
-    return _hop_by_hop(invite, "ACK", response.headers.get("To") or "")
+    ack = _hop_by_hop(invite, "ACK", response.headers.get("To") or "")
+    ack.headers.extend(invite.headers.copied(*CREDENTIALS))
+    return ack
 
 
 def cancel_to(invite: Request) -> Request:

@@ -5,7 +5,14 @@ RFC 3261 8.1, 9.1, 13.2.
 
 from __future__ import annotations
 
-from bridge.sip.core import SDP, UserAgentCore, capability_fields
+from bridge.sip.authentication import Authentication
+from bridge.sip.core import (
+    ANSWERED_ELSEWHERE,
+    NOT_ACCEPTABLE,
+    SDP,
+    UserAgentCore,
+    capability_fields,
+)
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
@@ -53,12 +60,15 @@ class CallerCore:
             invite_key=None,
             offer_answer=invite.offer_answer,
         )
+        if invite.credentials is not None:
+            session.authentication = Authentication(credentials=invite.credentials)
         core.add(session)
         letter = Letter(
             request=request,
             errand=Errand(Purpose.INVITE, session_id),
             trunk=invite.trunk,
             contact_user=invite.contact_user,
+            authentication=session.authentication,
         )
         self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
         return session_id
@@ -155,8 +165,23 @@ class CallerCore:
             self._provisional(session, client, response, now)
         else:
             session.remote_headers = tuple(response.headers.items())
-            # 401 and 407: here credentials will be added and the INVITE sent again.
-            self._fail(session, FailureCause.REFUSED, response)
+            if not self._send_again(session, client, response, flow, now):
+                self._fail(session, FailureCause.REFUSED, response)
+
+    def _send_again(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Send the INVITE with the credentials that were asked for, unless it was cancelled."""
+        if session.cancelling is not Cancelling.NOT:
+            return False
+        # RFC 3261 12.3: "if a request outside of a dialog generates a non-2xx final response,
+        # any early dialogs created through provisional responses to that request are
+        # terminated."
+        for early in session.early.values():
+            self.core.drop_dialog(early.dialog)
+        session.early = {}
+        session.provisional = False  # of the new transaction, for the CANCEL
+        return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
         self, session: Session, client: Client, response: Response, now: float
@@ -282,6 +307,8 @@ class CallerCore:
         self, session: Session, cause: FailureCause, response: Response, now: float
     ) -> None:
         self.core.pass_up(session, self._failed(session, cause, response))
+        if cause is FailureCause.UNUSABLE_ANSWER:
+            session.farewell = (NOT_ACCEPTABLE,)
         self.core.leave(session, now)
 
     def _end_fork(self, client: Client, response: Response, flow: Flow, now: float) -> None:
@@ -302,6 +329,8 @@ class CallerCore:
             invite=None,
             invite_key=None,
             dialog=dialog,
+            farewell=(ANSWERED_ELSEWHERE,),
+            authentication=client.letter.authentication,
         )
         session.touch(flow)
         self.core.add(session)

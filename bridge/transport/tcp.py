@@ -106,6 +106,11 @@ class TcpTransport:
         return list(self._bound)
 
     @property
+    def listening(self) -> bool:
+        """Whether every listener that was opened takes connections."""
+        return all(server.is_serving() for server in self._servers)
+
+    @property
     def flows(self) -> Iterator[Flow]:
         """The open connections."""
         return (c.flow for c in list(self._connections.values()) if c.flow is not None)

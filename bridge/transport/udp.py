@@ -110,6 +110,11 @@ class UdpTransport:
         """The listeners with the ports the kernel gave."""
         return [listener.bound for listener in self._listeners]
 
+    @property
+    def listening(self) -> bool:
+        """Whether every socket that was opened is open."""
+        return all(listener.sock.fileno() >= 0 for listener in self._listeners)
+
     async def listen(self, host: str, port: int) -> Bound:
         """Listen on one address. Port 0 takes a free one. Raises `ListenError`."""
         sock = socket.socket(family_of(host), socket.SOCK_DGRAM)

@@ -16,6 +16,7 @@ from typing import Any, Protocol, assert_never
 
 import structlog
 
+from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint, OutgoingInvite, SessionDetails
 from bridge.sip.events import (
     CloseFlow,
@@ -27,8 +28,10 @@ from bridge.sip.events import (
     Send,
     SessionId,
     SipEvent,
+    TrunkProbed,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.probe import TrunkQuestion
 from bridge.transport.flow import (
     Admitted,
     Bound,
@@ -81,6 +84,7 @@ class UserAgent:
         *,
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
+        on_probed: Callable[[TrunkProbed], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         invites: Gcra | None = None,
@@ -93,6 +97,7 @@ class UserAgent:
         self._admission = admission
         self._listen = listen
         self._on_event = on_event
+        self._on_probed = on_probed
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._invites = invites or Gcra(rate=100, burst=1000)
@@ -107,6 +112,7 @@ class UserAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing = False
         self._running = False
+        self.heard_at: float | None = None  # when the bytes came that are being handled
 
     # Life.
 
@@ -158,6 +164,11 @@ class UserAgent:
         """The listeners, with the ports the kernel gave."""
         return [*self._tcp.bound, *self._udp.bound]
 
+    @property
+    def listening(self) -> bool:
+        """Whether it runs and every listener is open."""
+        return self._running and self._tcp.listening and self._udp.listening
+
     def local_address_for(self, host: str, port: int, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
@@ -197,11 +208,15 @@ class UserAgent:
             return self._endpoint.dial(invite, now)
 
     def adopt(
-        self, session: SessionId, offer_answer: OfferAnswer, trunk: str
+        self,
+        session: SessionId,
+        offer_answer: OfferAnswer,
+        trunk: str,
+        credentials: Credentials | None = None,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer; see the endpoint."""
         with self._command() as now:
-            return self._endpoint.adopt(session, offer_answer, trunk, now)
+            return self._endpoint.adopt(session, offer_answer, trunk, now, credentials)
 
     def ring(self, session: SessionId) -> None:
         """Send 180 for an incoming call."""
@@ -234,6 +249,11 @@ class UserAgent:
         """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
         with self._command() as now:
             self._endpoint.probe(session, now)
+
+    def ask_trunk(self, question: TrunkQuestion) -> None:
+        """Send an OPTIONS outside any dialog; *on_probed* is told the answer."""
+        with self._command() as now:
+            self._endpoint.ask_trunk(question, now)
 
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
@@ -273,7 +293,7 @@ class UserAgent:
 
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
-        now = self._clock()
+        now = self.heard_at = self._clock()
         watched = self._watches.get(flow.id)
         if watched is not None:
             for frame in watched[1].feed(data, now):
@@ -282,6 +302,7 @@ class UserAgent:
         elif not flow.reliable:
             self._show(data, flow, came=True)
         self._feed(self._endpoint.receive, data, flow, now)
+        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
@@ -399,11 +420,14 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent) -> None:
+    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
         if isinstance(event, IncomingInvite) and not self._may_call(event):
             return
         try:
-            self._on_event(event)
+            if isinstance(event, TrunkProbed):
+                self._on_probed(event)
+            else:
+                self._on_event(event)
         except Exception:
             log.exception("ua.listener_failed", sip_event=type(event).__name__)
 

@@ -9,6 +9,7 @@ clock is the machine's CLOCK_MONOTONIC, which the tests share.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import sys
@@ -123,8 +124,13 @@ class Agent:
         room.on("track_unmuted", lambda who, track: self._muted(who, track, muted=False))
         room.on("disconnected", lambda reason: self._saw("disconnected", reason=_reason(reason)))
 
-    async def join(self, url: str, token: str) -> None:
-        """Connect; tell who is there already, as a late joiner sees it."""
+    async def join(self, url: str, token: str, when_up: str) -> None:
+        """Connect; tell who is there already, as a late joiner sees it.
+
+        *when_up* names an HTTP address to wait for, which does not answer yet.
+        """
+        while when_up and not await _answers(when_up):  # noqa: ASYNC110 (another process)
+            await asyncio.sleep(0.02)
         await self.room.connect(url, token, rtc.RoomOptions(single_peer_connection=False))
         for who in self.room.remote_participants.values():
             self._joined(who)
@@ -247,6 +253,18 @@ async def _listen(track: rtc.Track, ear: Ear) -> None:
         await stream.aclose()
 
 
+async def _answers(http_url: str) -> bool:
+    port = int(http_url.rpartition(":")[2])
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    with contextlib.closing(writer), contextlib.suppress(OSError):
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        return b" 200 " in await reader.readline()
+    return False
+
+
 def _reason(reason: Any) -> str:
     return rtc.DisconnectReason.Name(reason) if reason is not None else ""
 
@@ -283,7 +301,7 @@ class Host:
         match verb:
             case "join":
                 agent = self._agents[name] = Agent(name, given["listen"])
-                await agent.join(given["url"], given["token"])
+                await agent.join(given["url"], given["token"], given["when_up"])
                 if given.get("hertz"):
                     await agent.talk(given["hertz"], given["rate"])
             case "talk":

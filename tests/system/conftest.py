@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -92,9 +93,20 @@ class PrivateLiveKit:
             self.process.wait()
             self.process = None
 
+    def pause(self) -> None:
+        """Let it stand still; its sockets stay open and nothing answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it run again after `pause`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End it for good; it would wait for those in its rooms, so not for long."""
         if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(3)
@@ -183,4 +195,15 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """Daemons, carriers, agents and SIPp for one test, all ended with it."""
     async with Desk(livekit, agent_host, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def private_desk(
+    private_livekit: PrivateLiveKit, agent_host: AgentHost, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    """The same on a server of the test's own (`private_livekit`)."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    async with Desk(private_livekit.server, agent_host, folder) as made:
         yield made

@@ -142,6 +142,8 @@ class Bridge:
     an error or a blocked loop that the test did not expect (`expect_log`).
     """
 
+    program: tuple[str, ...] = ("-m", "bridge")
+
     def __init__(
         self,
         folder: Path,
@@ -219,7 +221,7 @@ class Bridge:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TRUNKBRIDGE_")}
         environment["PYTHONPATH"] = str(ROOT)
         environment["PYTHONUNBUFFERED"] = "1"
-        command = [sys.executable, "-m", "bridge", "run", "--config", str(self.config)]
+        command = [sys.executable, *self.program, "run", "--config", str(self.config)]
         with (self.folder / "stdout.log").open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: ASYNC220 (a fork, no wait)
                 command,
@@ -439,6 +441,11 @@ class AgentHost:
         """The process id of the host."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End the process as a crash does."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
@@ -508,7 +515,7 @@ class RoomAgent:
         self.room = room
         self.identity = identity
         self.seen: list[Seen] = []
-        self._host = host
+        self.host = host
         self._server = server
         self._changed = asyncio.Event()
 
@@ -519,8 +526,12 @@ class RoomAgent:
         rate: int = 48000,
         kind: str = "standard",
         listen: Iterable[int] = (CALLER_HERTZ, AGENT_HERTZ),
+        when_up: bool = False,
     ) -> None:
-        """Join the room; publish a tone of *hertz* unless that is None."""
+        """Join the room; publish a tone of *hertz* unless that is None.
+
+        *when_up*: the server is away, and is watched until it answers.
+        """
         token = (
             api.AccessToken(self._server.api_key, self._server.api_secret)
             .with_identity(self.identity)
@@ -529,10 +540,12 @@ class RoomAgent:
             .with_grants(api.VideoGrants(room_join=True, room=self.room, agent=kind == "agent"))
             .to_jwt()
         )
-        self._host.adopt(self)
-        await self._host.ask(
+        self.host.adopt(self)
+        await self.host.ask(
             "join",
             self.name,
+            within=60.0 if when_up else DEADLINE,
+            when_up=self._server.http_url if when_up else "",
             url=self._server.url,
             token=token,
             listen=list(listen),
@@ -542,34 +555,34 @@ class RoomAgent:
 
     async def talk(self, hertz: int = AGENT_HERTZ, rate: int = 48000) -> None:
         """Publish a tone, or change it."""
-        await self._host.ask("talk", self.name, hertz=hertz, rate=rate)
+        await self.host.ask("talk", self.name, hertz=hertz, rate=rate)
 
     async def press(self, digits: str) -> None:
         """Send keys, one after another."""
         for digit in digits:
-            await self._host.ask("press", self.name, digit=digit)
+            await self.host.ask("press", self.name, digit=digit)
 
     async def rpc(self, method: str, payload: str = "") -> str:
         """Call a method of the phone."""
         phone = (await self.phone())["identity"]
-        result = await self._host.ask(
+        result = await self.host.ask(
             "rpc", self.name, identity=phone, method=method, payload=payload
         )
         return str(result)
 
     async def send(self, text: str, topic: str) -> float:
         """Send a reliable data message to everyone; return when."""
-        return float(await self._host.ask("send", self.name, text=text, topic=topic))
+        return float(await self.host.ask("send", self.name, text=text, topic=topic))
 
     async def counts(self) -> dict[str, int]:
         """Return the frames heard so far and the interruptions of a tone."""
-        result: dict[str, int] = await self._host.ask("counts", self.name)
+        result: dict[str, int] = await self.host.ask("counts", self.name)
         return result
 
     async def leave(self) -> None:
         """Leave the room."""
-        await self._host.ask("leave", self.name)
-        self._host.forget(self)
+        await self.host.ask("leave", self.name)
+        self.host.forget(self)
 
     def take(self, line: Seen) -> None:
         """Note what the participant saw."""
@@ -827,7 +840,7 @@ class Desk:
         self.server = server
         self.folder = folder
         self.bridges: list[Bridge] = []
-        self._host = host
+        self.host = host
         self._stack = contextlib.AsyncExitStack()
         self._agents: list[RoomAgent] = []
 
@@ -869,7 +882,7 @@ class Desk:
 
     def waiting_agent(self, room: str, identity: str = "agent") -> RoomAgent:
         """Return an agent that has not joined yet."""
-        agent = RoomAgent(self._host, self.server, room, identity)
+        agent = RoomAgent(self.host, self.server, room, identity)
         self._agents.append(agent)
         return agent
 
@@ -940,6 +953,19 @@ async def room_service(server: Server) -> AsyncIterator[api.LiveKitAPI]:
         yield service
     finally:
         await service.aclose()
+
+
+async def answers(http_url: str) -> bool:
+    """Tell whether the server answers by HTTP now."""
+    port = int(http_url.rpartition(":")[2])
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    with contextlib.closing(writer), contextlib.suppress(OSError):
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        return b" 200 " in await reader.readline()
+    return False
 
 
 async def room_exists(server: Server, room: str) -> bool:

@@ -32,10 +32,10 @@ async def test_a_room_is_ours_only_when_it_was_not_there(
     livekit: Any, service: RoomService
 ) -> None:
     room = livekit.room_name()
-    assert await service.create_room(room) is True
-    assert await service.create_room(room) is False
+    assert (await service.ensure_room(room)).made
+    assert not (await service.ensure_room(room)).made
     await service.delete_room(room)
-    assert await service.create_room(room) is True
+    assert (await service.ensure_room(room)).made
     await service.delete_room(room)
 
 
@@ -56,7 +56,7 @@ async def test_participants_are_listed_by_identity(livekit: Any, service: RoomSe
 
 async def test_an_agent_is_dispatched_with_its_metadata(livekit: Any, service: RoomService) -> None:
     room = livekit.room_name()
-    await service.create_room(room)
+    await service.ensure_room(room)
     dispatch_id = await service.dispatch_agent(room, "support", json.dumps({"call_id": "c"}))
     async with api.LiveKitAPI(livekit.url, livekit.api_key, livekit.api_secret) as client:
         dispatches = await client.agent_dispatch.list_dispatch(room)
@@ -75,7 +75,7 @@ async def test_a_live_server_is_alive_and_a_wrong_secret_is_not(
     )
     assert await stranger.alive() is False
     with pytest.raises(RoomError, match=r"^list rooms: unknown \(401\)$"):
-        await stranger.create_room("x")
+        await stranger.ensure_room("x")
     await stranger.close()
 
 
@@ -88,7 +88,7 @@ async def test_an_absent_server_is_a_clear_error() -> None:
         )
         assert await service.alive() is False
         with pytest.raises(RoomError, match=r"^list rooms: ClientConnectorError$"):
-            await service.create_room("x")
+            await service.ensure_room("x")
         await service.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import httpx
@@ -27,6 +28,24 @@ async def test_it_answers_from_its_own_thread_until_it_is_stopped() -> None:
     await running.stop()
     with socket.socket() as probe:
         assert probe.connect_ex((host, port)) != 0
+
+
+async def test_it_is_known_whether_it_answers() -> None:
+    running = server()
+    await running.start()
+    assert await running.answers()
+    await running.stop()
+    assert not await running.answers()
+
+
+async def test_a_server_that_is_stuck_does_not_answer() -> None:
+    with socket.socket() as stuck:  # it listens, and nobody ever reads
+        stuck.bind(("127.0.0.1", 0))
+        stuck.listen()
+        pretended = server(stuck.getsockname()[1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await pretended.answers()
 
 
 async def test_a_taken_address_is_one_line() -> None:

@@ -193,8 +193,10 @@ def credentials(challenge: str, user: str, password: str) -> str:
     uri = "sip:100@127.0.0.1"
     ha1, ha2 = md5(f"{user}:{realm[1]}:{password}"), md5(f"INVITE:{uri}")
     digest = md5(f"{ha1}:{nonce[1]}:00000001:abc:auth:{ha2}")
+    opaque = re.search(r'opaque=("(?:[^"\\]|\\.)*")', challenge)
+    assert opaque is not None
     return (
-        f'Proxy-Authorization: Digest username="{user}", realm="{realm[1]}", '
+        f'Proxy-Authorization: Digest username="{user}", realm="{realm[1]}", opaque={opaque[1]}, '
         f'nonce="{nonce[1]}", uri="{uri}", response="{digest}", qop=auth, nc=00000001, '
         'cnonce="abc"'
     )
@@ -215,15 +217,30 @@ async def test_a_call_is_challenged_and_its_digest_checked(
     hand.send("INVITE", 1, body=SDP)
     challenge = await hand.receive("SIP/2.0 407 ")
     hand.send("ACK", 1, branch="z9hG4bK1")
-    hand.send("INVITE", 2, credentials(challenge, "me", password), body=SDP)
+    answer = credentials(challenge, "me", password)
+    hand.send("INVITE", 2, answer, body=SDP)
     await hand.receive(f"SIP/2.0 {status} ")
     if failed is None:
-        hand.send("ACK", 2)
+        hand.send("ACK", 2, answer)
         hand.send("BYE", 3)
         await hand.receive("SIP/2.0 200")
     else:
         hand.send("ACK", 2)
     assert await running == failed
+
+
+async def test_an_ack_without_the_credentials_of_its_invite_is_a_breach(
+    hand: Hand, carrier: Carrier
+) -> None:
+    carrier.credentials = ("me", "right")
+    running = await run(carrier, "answer; stay 1s")
+    hand.send("INVITE", 1, body=SDP)
+    challenge = await hand.receive("SIP/2.0 407 ")
+    hand.send("ACK", 1, branch="z9hG4bK1")
+    hand.send("INVITE", 2, credentials(challenge, "me", "right"), body=SDP)
+    await hand.receive("SIP/2.0 200 ")
+    hand.send("ACK", 2)
+    assert await running == "the ACK has not the credentials of its INVITE"
 
 
 async def test_a_response_finds_its_way_when_the_connection_is_gone(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import (
     CloseFlow,
@@ -33,7 +34,33 @@ PEER = "182.76.143.61"
 US = "52.66.10.20"
 MAX_SESSIONS = 12
 MAX_ON_FLOW = 40
-STATUSES = (100, 180, 183, 200, 200, 202, 302, 401, 408, 481, 487, 488, 491, 500, 503, 603)
+STATUSES = (
+    100,
+    180,
+    183,
+    200,
+    200,
+    202,
+    302,
+    401,
+    401,
+    407,
+    408,
+    481,
+    487,
+    488,
+    491,
+    500,
+    503,
+    603,
+)
+SECRET = Credentials(username="us", password="open sesame")
+CHALLENGES = (
+    'Digest realm="r", nonce="n", qop="auth"',
+    'Digest realm="r", nonce="m", qop="auth,auth-int", stale=true, algorithm=SHA-256-sess',
+    'Digest realm="s", nonce="n"',
+    'Digest realm="r", nonce="n", algorithm=SHA3-256, Basic realm="r"',
+)
 METHODS = ("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL", "REFER")
 STEPS = (0.0, 0.001, 0.01, 0.5, 0.5, 2.0, 4.0, 33.0, 61.0)
 
@@ -145,7 +172,7 @@ class Rig:
 
     def take_call(self, session: SessionId) -> None:
         """What a call layer does with a new call."""
-        result = self.endpoint.adopt(session, media(), TRUNK, self.now)
+        result = self.endpoint.adopt(session, media(), TRUNK, self.now, SECRET)
         if isinstance(result, Rejected):
             self.endpoint.reject(session, result.status, self.now)
             return
@@ -202,6 +229,7 @@ class Rig:
             offer_answer=lambda _trunk, kept: OfferAnswer.restore(
                 kept, destination_allowed=lambda address, _port: address != "10.0.0.1"
             ),
+            credentials=lambda _trunk: SECRET,
             now=self.now,
             wall=wall + self.script.one_of((0.1, 2.0, 40.0)),
             next_hop_allowed=lambda host, _trunk: host != "10.0.0.1",
@@ -221,6 +249,7 @@ class Rig:
             to=f"<sip:09812345678@{PEER}>",
             offer_answer=media(),
             contact_user="08040000000",
+            credentials=SECRET,
         )
         session = self.endpoint.dial(invite, self.now)
         self.sessions.append(session)
@@ -289,6 +318,9 @@ class Rig:
         fields = [("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>")]
         if body:
             fields.append(("Content-Type", "application/sdp"))
+        if status in (401, 407):
+            name = self.script.one_of(("WWW-Authenticate", "Proxy-Authenticate"))
+            fields.append((name, self.script.one_of(CHALLENGES)))
         tag = self.script.one_of(("bob", "bob", "bob", "fork", None, f"f{self.numbers}"))
         return response_to(request, status, to_tag=tag, headers=fields, body=body)
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from bridge.room.mix import CAPACITY, TrackBuffer, mix
 from bridge.sip.framing import Broken, StreamFramer
 from bridge.sip.grammar import ParseError
-from bridge.sip.message import MAX_MESSAGE, Message, Request, parse, response_to
-from bridge.trunk.numbers import called_number, caller_number
+from bridge.sip.message import MAX_MESSAGE, parse, response_to
 from rtp import rtcp
 from rtp.dtmf import MAX_QUEUED, DtmfReceiver
 from rtp.jitter import MAX_PACKETS, JitterBuffer
@@ -29,11 +28,11 @@ from rtp.reception import Reception
 from rtp.report import Reporter
 from sdp.model import Direction, SdpError
 from sdp.negotiate import Answer, OfferAnswer, Rejected
-from sdp.negotiated import Negotiated
 from sdp.parse import parse as parse_sdp
 from tests.unit.fuzz import corpus
 from tests.unit.fuzz.mutate import BINARY, Script, mutated
-from tests.unit.fuzz.rig import STEPS, Rig, media
+from tests.unit.fuzz.rig import STEPS, Rig
+from tests.unit.fuzz.stages import OFFER_STATES, STAGES, machine_in, set_up, use
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(300)]
 
@@ -41,26 +40,11 @@ BATCH = 50
 SCRIPTS = st.binary(min_size=32 * BATCH, max_size=32 * BATCH).map(Script)
 FIXED = bytes(range(256)) * (32 * BATCH // 256)
 
-STAGES = (
-    "nothing",
-    "ringing",
-    "accepted",
-    "delayed offer",
-    "answered inbound",
-    "dialled",
-    "far end rings",
-    "answered outbound",
-    "re-INVITE pending",
-    "re-INVITE proceeding",
-    "cancelling",
-    "leaving",
-)
 TRANSPORTS = ("tcp", "udp")
 # Examples of each test; times BATCH inputs.
 PARSERS, FRAMERS, ENDPOINTS = 350, 250, 40
 DESCRIPTIONS, OFFERS = 200, 100
 DATAGRAMS, PIECES = 300, 200
-OFFER_STATES = ("stable", "agreed", "offered", "early", "reoffered", "held")
 QUOTAS = {
     "parse": 2 * PARSERS,
     "framer": FRAMERS,
@@ -105,24 +89,6 @@ def test_the_quotas_add_up_to_100_000_inputs() -> None:
 # SIP messages
 
 
-def use(message: Message) -> None:
-    """Read what the layers above read, and answer."""
-    _ = (message.call_id, message.cseq, message.top_via, message.from_, message.to, message.sdp)
-    with suppress(ParseError):
-        _ = message.contact
-    if isinstance(message, Request):
-        for number in (called_number(message, PLAN), caller_number(message, PLAN)):
-            number.number.encode()  # goes into events and attributes, which are UTF-8
-            assert number.number.isprintable()
-        response_to(message, 200, to_tag="t").encode()
-
-
-class PLAN:
-    country = "IN"
-    number_format = "national-0"
-    user_phone = False
-
-
 def parse_all(script: Script) -> int:
     for _ in range(BATCH):
         data = mutated(script.one_of(corpus.SIP), script, corpus.SIP)
@@ -160,36 +126,6 @@ def test_no_stream_however_cut_raises_out_of_the_framer() -> None:
 
 
 # The endpoint
-
-
-def set_up(rig: Rig, stage: str) -> None:
-    """Bring the endpoint where the fuzzing begins."""
-    script, rig.script = rig.script, Script(b"\x01" if stage == "ringing" else b"\x00")
-    far = rig.flow
-    if stage in ("ringing", "accepted", "answered inbound"):
-        rig.receive(rig.invite().encode(), far)
-    elif stage == "delayed offer":
-        rig.receive(rig.invite(b"").encode(), far)
-    elif stage != "nothing":
-        session = rig.dial()
-        invite = rig.requests[-1]
-        if stage in ("far end rings", "cancelling"):
-            rig.receive(rig.response(180, invite, b"").encode(), far)
-        elif stage != "dialled":
-            rig.receive(rig.response(200, invite, corpus.EXOTEL_OFFER).encode(), far)
-        if stage == "cancelling":
-            rig.endpoint.cancel(session, rig.now)
-        elif stage == "leaving":
-            rig.endpoint.bye(session, rig.now)
-        elif stage.startswith("re-INVITE"):
-            rig.endpoint.reoffer(session, Direction.SENDONLY, rig.now)
-            rig.run()
-            if stage.endswith("proceeding"):
-                rig.receive(rig.response(100, rig.requests[-1], b"").encode(), far)
-    if stage == "answered inbound":
-        rig.receive(rig.in_dialog("ACK", cseq=1).encode(), far)
-    rig.run()
-    rig.script = script
 
 
 def endpoint_at(stage: str, transport: str) -> Body:
@@ -244,22 +180,6 @@ def describe(script: Script) -> int:
 
 def test_no_sdp_raises_anything_but_sdp_error() -> None:
     fuzz(DESCRIPTIONS, describe)
-
-
-def machine_in(state: str) -> OfferAnswer:
-    machine = media()
-    if state == "agreed":
-        assert isinstance(machine.receive_offer(corpus.EXOTEL_OFFER), Answer)
-    elif state != "stable":
-        machine.offer()
-        if state != "offered":
-            early = state == "early"
-            assert isinstance(machine.receive_answer(corpus.EXOTEL_OFFER, early=early), Negotiated)
-    if state == "reoffered":
-        machine.offer(Direction.SENDONLY)
-    elif state == "held":
-        machine.receive_offer(corpus.SDP[0])
-    return machine
 
 
 def exchange(machine: OfferAnswer, script: Script) -> None:

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TypeVar
 
+from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import (
     CloseFlow,
@@ -201,6 +202,7 @@ class Agent(Node):
         offer_answer: OfferAnswer | None = None,
         request_uri: str | None = None,
         port: int | None = None,
+        credentials: Credentials | None = None,
     ) -> SessionId:
         invite = OutgoingInvite(
             trunk=TRUNK,
@@ -210,18 +212,19 @@ class Agent(Node):
             to=f"<sip:bob@{to}>",
             offer_answer=offer_answer or media(self.host),
             contact_user="alice",
+            credentials=credentials,
         )
         session = self.endpoint.dial(invite, self.net.now)
         self.run()
         return session
 
-    def answers(self, *, after_ring: bool = True) -> None:
+    def answers(self, *, after_ring: bool = True, credentials: Credentials | None = None) -> None:
         """Adopt, ring and answer every call that comes."""
 
         def accept(event: SipEvent) -> None:
             if isinstance(event, IncomingInvite):
                 now = self.net.now
-                self.endpoint.adopt(event.session, media(self.host), TRUNK, now)
+                self.endpoint.adopt(event.session, media(self.host), TRUNK, now, credentials)
                 if after_ring:
                     self.endpoint.ring(event.session, now)
                 self.endpoint.answer(event.session, now)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import MisuseError
+from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import (
     Ended,
@@ -105,11 +106,16 @@ class Twin(Endpoint):
         return super().dial(invite, now)
 
     def adopt(
-        self, session: SessionId, offer_answer: OfferAnswer, trunk: str, now: float
+        self,
+        session: SessionId,
+        offer_answer: OfferAnswer,
+        trunk: str,
+        now: float,
+        credentials: Credentials | None = None,
     ) -> Negotiated | Rejected | None:
         if self.twin is not None:
-            self.twin.adopt(session, twin_of(offer_answer), trunk, now)
-        return super().adopt(session, offer_answer, trunk, now)
+            self.twin.adopt(session, twin_of(offer_answer), trunk, now, credentials)
+        return super().adopt(session, offer_answer, trunk, now, credentials)
 
 
 def _forward(name: str) -> None:

@@ -1,14 +1,4 @@
-"""For agents: wait for the answer, know the hold, end the call.
-
-    phone = await PhoneCall.attach(ctx)
-    if phone is not None:
-        await phone.answered()
-        phone.on("hold", lambda event: ...)
-
-Works with the bridge's events, with its attributes alone (an agent that joins late)
-and with livekit/sip, which sends no events and sets ``sip.callStatus`` only. Needs the
-extra ``trunkbridge[agent]``.
-"""
+"""One phone call as an agent sees it."""
 
 from __future__ import annotations
 
@@ -16,22 +6,24 @@ import asyncio
 import inspect
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from livekit import rtc
 
-__all__ = ["CallEnded", "PhoneCall"]
+from trunkbridge.agent.find import SIP, find_phone, is_phone, job_call_id
+from trunkbridge.agent.follow import Following
+from trunkbridge.agent.report import Reporter
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentSession
 
 TOPIC: Final = "sip_bridge_events"
-_SIP: Final = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
-_AGENT: Final = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
 # Seconds that an attribute waits for the event that belongs to it and says more.
 _GRACE: Final = 0.3
 # Seconds in which a phone whose connection broke may be back; the bridge tries for 30.
 _REJOIN: Final = 35.0
-# Seconds to wait for the job's own phone, or for any, while others are in the room.
-_PATIENCE: Final = 2.0
 # Leaves that are meant; whoever goes for another reason may come back.
 _FINAL: Final = frozenset(
     (
@@ -52,6 +44,13 @@ _PASSING: Final = frozenset(
         rtc.RpcError.ErrorCode.SEND_FAILED,
     )
 )
+# The phone is not there any more: what was asked of it has happened, or cannot.
+_GONE: Final = frozenset(
+    (rtc.RpcError.ErrorCode.RECIPIENT_NOT_FOUND, rtc.RpcError.ErrorCode.RECIPIENT_DISCONNECTED)
+)
+_KEYS: Final = "0123456789*#ABCD"
+_KEY_SPACING: Final = 0.3  # seconds between keys that livekit/sip is sent
+_PAUSE: Final = 0.5  # seconds of a "w"
 _NAMES: Final = ("answered", "hold", "resume", "dtmf", "ended")
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[None] | None]
@@ -69,6 +68,19 @@ class CallEnded(Exception):
     def __init__(self, outcome: str) -> None:
         super().__init__(f"the call ended: {outcome or 'no reason given'}")
         self.outcome = outcome
+
+
+class Refused(Exception):
+    """The phone did not do what was asked: ``code`` and ``reason`` are the RPC's.
+
+    400 bad payload, 403 not allowed, 409 not in this state, 1400 unknown to whoever is the
+    phone, 1500 and others LiveKit's.
+    """
+
+    def __init__(self, method: str, code: int, reason: str) -> None:
+        super().__init__(f"{method}: {reason}")
+        self.code = code
+        self.reason = reason
 
 
 class PhoneCall:
@@ -91,6 +103,9 @@ class PhoneCall:
         self._hold_seq = 0  # of what ``held`` was taken from, event or attribute
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._following: list[Following] = []
+        self._reporters: list[Reporter] = []
+        self._on_shutdown: Callable[[Callable[[], Awaitable[None]]], object] | None = None
         room.on("data_received", self._on_data)
         room.on("participant_attributes_changed", self._on_attributes)
         room.on("participant_connected", self._on_joined)
@@ -111,10 +126,11 @@ class PhoneCall:
         room: rtc.Room = getattr(ctx, "room", ctx)
         if not room.isconnected():
             await ctx.connect()
-        participant = await _find_phone(room, timeout, _job_call_id(ctx))
+        participant = await find_phone(room, timeout, job_call_id(ctx))
         if participant is None:
             return None
         phone = cls(room, participant)
+        phone._on_shutdown = getattr(ctx, "add_shutdown_callback", None)
         try:
             await phone._say_ready()
         except BaseException:
@@ -196,18 +212,74 @@ class PhoneCall:
 
     # What can be done.
 
+    def follow(self, session: AgentSession[Any]) -> None:
+        """Make *session* follow the hold, until the call ends; before or after its start.
+
+        On hold the agent's speech is interrupted, and so is at once all that is asked for
+        meanwhile (`say`, `generate_reply`, fillers, a realtime model's own turns): it is
+        dropped, not kept for later. The session hears nothing, so that hold music makes no
+        transcript and no turn, and an unfinished turn is dropped; the countdown to the user
+        state ``away`` stops. On resume everything is as it was and the countdown starts
+        anew. It happens before the handlers of `on` are called: one of ``resume`` may speak.
+        A second call for the same session changes nothing.
+        """
+        if self._ended.is_set() or any(one.session is session for one in self._following):
+            return
+        following = Following(session)
+        self._following.append(following)
+        if self._held:
+            following.hold()
+
+    def report(
+        self, session: AgentSession[Any], *, url: str | None = None, key: str | None = None
+    ) -> None:
+        """Send what *session* measures, and its agents, to the bridge's record of the call.
+
+        *url* and *key* are those of the bridge's HTTP API, else ``$TRUNKBRIDGE_URL`` and
+        ``$TRUNKBRIDGE_API_KEY``; without a URL nothing is sent, which is logged. Sent are
+        latencies, tokens and handoffs, no words: after each turn, at each handoff and when the
+        session closes. A second call for the same session changes nothing.
+        """
+        url = url or os.environ.get("TRUNKBRIDGE_URL", "")
+        if not url:
+            _log.warning("no report is sent: TRUNKBRIDGE_URL is not set")
+            return
+        if any(one.session is session for one in self._reporters):
+            return
+        reporter = Reporter(
+            session,
+            call_id=self.call_id,
+            room=self._room.name,
+            url=url,
+            key=key or os.environ.get("TRUNKBRIDGE_API_KEY", ""),
+        )
+        self._reporters.append(reporter)
+        if self._on_shutdown is not None:  # the job waits for the last one
+            self._on_shutdown(reporter.aclose)
+
     async def hangup(self) -> None:
         """End the call (BYE, or CANCEL before the answer); nothing to do when it is over."""
-        if not self._ended.is_set():
-            await self._call("lk.sip.EndCall", {})
+        if self._ended.is_set():
+            return
+        try:
+            await self._ask("lk.sip.EndCall", {})
+        except Refused as refused:
+            if refused.code not in _GONE:
+                raise
 
     async def send_dtmf(self, digits: str) -> None:
-        """Play *digits* (``0-9*#A-D``, ``w`` waits half a second) to the far end."""
-        await self._call("bridge.SendDTMF", {"digits": digits})
+        """Play *digits* (``0-9*#A-D``, ``w`` waits half a second) to the far end.
+
+        Raises `Refused` for other signs, before the answer and on hold.
+        """
+        if "bridge.seq" in self._attributes:
+            await self._ask("bridge.SendDTMF", {"digits": digits})
+        else:
+            await self._press(digits)
 
     async def transfer(self, to: str) -> None:
-        """Transfer the call to *to*, when the trunk allows it."""
-        await self._call("bridge.Transfer", {"to": to})
+        """Transfer the call to *to*, when the trunk allows it; raises `Refused` when not."""
+        await self._ask("bridge.Transfer", {"to": to})
 
     async def aclose(self) -> None:
         """Stop listening to the room."""
@@ -221,11 +293,35 @@ class PhoneCall:
         self._timers.clear()
         for task in self._tasks:
             task.cancel()
+        self._stop_following()
+        for reporter in self._reporters:
+            await reporter.aclose()
+
+    async def _ask(self, method: str, payload: Mapping[str, Any]) -> None:
+        try:
+            await self._call(method, payload)
+        except rtc.RpcError as error:
+            unknown = error.code == rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD
+            foreign = "bridge.seq" not in self._attributes
+            reason = "this phone is not trunkbridge's" if unknown and foreign else error.message
+            raise Refused(method, error.code, reason) from error
 
     async def _call(self, method: str, payload: Mapping[str, Any]) -> None:
         await self._room.local_participant.perform_rpc(
             destination_identity=self._identity, method=method, payload=json.dumps(payload)
         )
+
+    async def _press(self, digits: str) -> None:
+        """Send keys as livekit/sip takes them."""
+        keys = digits.upper().replace("W", "w")
+        if not keys or not set(keys) <= set(_KEYS + "w"):
+            raise Refused("SipDTMF", 400, "digits must be of 0-9 * # A-D w")
+        for key in keys:
+            if key == "w":
+                await asyncio.sleep(_PAUSE)
+                continue
+            await self._room.local_participant.publish_dtmf(code=_KEYS.index(key), digit=key)
+            await asyncio.sleep(_KEY_SPACING)
 
     async def _say_ready(self) -> None:
         if "bridge.seq" not in self._attributes:
@@ -246,7 +342,7 @@ class PhoneCall:
         sender = packet.participant
         if packet.topic != TOPIC or sender is None or sender.identity != self._identity:
             return
-        if sender.kind != _SIP:
+        if sender.kind != SIP:
             return
         try:
             event = json.loads(packet.data)
@@ -314,7 +410,7 @@ class PhoneCall:
 
     def _on_joined(self, participant: rtc.RemoteParticipant) -> None:
         """The phone is back: it has restored its attributes before anything else."""
-        if participant.identity == self._identity and _is_phone(participant):
+        if participant.identity == self._identity and is_phone(participant):
             self._attributes = dict(participant.attributes)
             self._apply_attributes()
 
@@ -343,13 +439,24 @@ class PhoneCall:
     def _set_held(self, event: Mapping[str, Any], *, held: bool) -> None:
         if held != self._held:
             self._held = held
+            for following in self._following:
+                if held:
+                    following.hold()
+                else:
+                    following.resume()
             self._fire("hold" if held else "resume", event)
 
     def _set_ended(self, outcome: str, event: Mapping[str, Any]) -> None:
         if not self._ended.is_set():
             self._outcome = outcome
             self._ended.set()
+            self._stop_following()
             self._fire("ended", event)
+
+    def _stop_following(self) -> None:
+        for following in self._following:
+            following.close()
+        self._following.clear()
 
     def _fire(self, name: str, event: Mapping[str, Any]) -> None:
         for handler in self._handlers[name]:
@@ -379,62 +486,3 @@ def _outcome_of_leaving(participant: rtc.RemoteParticipant, *, answered: bool) -
     if reason == rtc.DisconnectReason.USER_UNAVAILABLE:
         return "no_answer"
     return "completed" if answered else ""
-
-
-def _is_phone(participant: rtc.RemoteParticipant) -> bool:
-    return participant.kind == _SIP and "sip.callID" in participant.attributes
-
-
-def _job_call_id(ctx: Any) -> str | None:
-    """Return the call that the job is for, when its metadata says so (contract 4)."""
-    job = getattr(ctx, "job", None)
-    try:
-        document = json.loads(getattr(job, "metadata", "") or "{}")
-    except (TypeError, ValueError):
-        return None
-    call_id = document.get("call_id") if isinstance(document, dict) else None
-    return call_id if isinstance(call_id, str) else None
-
-
-async def _find_phone(
-    room: rtc.Room, timeout: float, call_id: str | None
-) -> rtc.RemoteParticipant | None:
-    """Return the phone of *call_id* now or soon in *room*; any phone when it is None.
-
-    None when somebody is there without one.
-    """
-    changed = asyncio.Event()
-
-    def look(*_: Any) -> None:
-        changed.set()
-
-    room.on("participant_connected", look)
-    room.on("participant_attributes_changed", look)
-    room.on("participant_disconnected", look)
-    room.on("disconnected", look)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    try:
-        while room.isconnected():
-            changed.clear()
-            others = list(room.remote_participants.values())
-            phones = [participant for participant in others if _is_phone(participant)]
-            own = [phone for phone in phones if phone.attributes["sip.callID"] == call_id]
-            if call_id is not None:  # livekit/sip's ids are not those of any job's metadata
-                phones = [phone for phone in phones if "bridge.seq" not in phone.attributes]
-            if own or (phones and call_id is None):
-                return (own or phones)[0]
-            if phones or any(participant.kind not in (_SIP, _AGENT) for participant in others):
-                # Somebody without a phone: a web call, unless one is just about to join.
-                deadline = min(deadline, loop.time() + _PATIENCE)
-            remaining = deadline - loop.time()
-            try:
-                await asyncio.wait_for(changed.wait(), max(0.0, remaining))
-            except TimeoutError:
-                return phones[0] if phones else None
-        return None
-    finally:
-        room.off("participant_connected", look)
-        room.off("participant_attributes_changed", look)
-        room.off("participant_disconnected", look)
-        room.off("disconnected", look)

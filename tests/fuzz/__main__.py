@@ -1,0 +1,155 @@
+"""``make fuzz MINUTES=``: coverage-guided fuzzing of the pure cores, without a network.
+
+Each core of the machine runs every target for its share of the minutes. Exit status 1 when
+anything escaped, an oracle was not met, or an input cost too much; each finding is a file
+and a command that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from tests.fuzz.corpus import ROOT, cost_of, keep
+from tests.fuzz.schedule import Result, Run, folders, plan, run_all
+from tests.fuzz.target import Meter, Target
+from tests.fuzz.targets.registry import TARGETS
+
+MOST_PRICED = 400  # finds of a target whose cost is measured afterwards
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def target_of(path: Path) -> Target:
+    """The target that a file in the crash folder or in a corpus belongs to."""
+    named = [name for name in TARGETS if path.name.startswith(f"{name}-crash")]
+    named += [name for name in TARGETS if path.name.startswith(f"{name}-")]
+    named += [part for part in reversed(path.parts[:-1]) if part in TARGETS]
+    if not named:
+        raise SystemExit(f"whose input is {path.name}? say --targets NAME")
+    return TARGETS[named[0]]
+
+
+def replay(path: Path, target: Target) -> int:
+    """Run one input; return 1 when it still does what it was kept for."""
+    data = path.read_bytes()
+    try:
+        target.run(data, Meter())
+    except Exception:
+        say(traceback.format_exc())
+        return 1
+    cost = cost_of(target, data)
+    say(f"{path.name}: {cost}{' - too much' if cost.too_much else ''}")
+    return int(cost.too_much)
+
+
+def priced(target: Target, run: Run) -> list[str]:
+    """What the new finds and the suspects of *target* cost, where it is too much."""
+    found = folders(target.name).finds
+    new = [path for path in found.glob("*") if path.stat().st_mtime >= run.started]
+    new.sort(key=lambda path: path.stat().st_size, reverse=True)
+    suspects = [path for path in run.artifacts() if path.name.startswith(f"{target.name}-slow")]
+    dear = []
+    for path in [*suspects, *new[:MOST_PRICED]]:
+        try:
+            cost = cost_of(target, path.read_bytes())
+        except Exception:
+            continue  # an escape: a finding of its own
+        if cost.too_much:
+            dear.append(f"{target.name}: {cost}\n    {repeat(path)}")
+        elif path in suspects:
+            path.unlink()
+    return dear
+
+
+def repeat(path: Path) -> str:
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    return f"{Path(sys.executable).name} -m tests.fuzz --replay {shown}"
+
+
+def conclude(run: Run, results: list[Result], names: list[str]) -> int:
+    """Print what was found; return the exit status."""
+    findings = [line for name in names for line in priced(TARGETS[name], run)]
+    for path in run.artifacts():
+        if path.suffix != ".txt" and "-slow" not in path.name:
+            note = path.with_suffix(".txt")
+            text = note.read_text().strip() if note.exists() else "never came back, or too large"
+            findings.append(f"{path.name}: {text}\n    {repeat(path)}")
+    findings += [
+        f"{result.target}: the worker ended with {result.status}, see {result.log}"
+        for result in results
+        if result.status != 0
+    ]
+    for name in names:
+        mine = [result for result in results if result.target == name]
+        runs, seconds = sum(r.runs for r in mine), sum(r.seconds for r in mine)
+        say(
+            f"{name:<14}{runs:>12,} runs {runs / max(seconds, 1):>8,.0f}/s"
+            f"  {max(r.edges for r in mine):>6,} edges  {max(r.rss for r in mine):>4} MB"
+        )
+    say(f"{sum(r.runs for r in results):,} runs, {len(findings)} findings")
+    for finding in findings:
+        say(f"FOUND {finding}")
+    return 1 if findings else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0, help="on each core")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="cores")
+    parser.add_argument("--targets", default=",".join(TARGETS), help="comma-separated")
+    parser.add_argument("--seed", type=int, default=0, help="0: a new one each time")
+    parser.add_argument("--keep", action="store_true", help="merge the finds into the corpus")
+    parser.add_argument("--replay", type=Path, help="run this input once and say what happens")
+    options = parser.parse_args()
+    names = options.targets.split(",")
+    unknown = set(names) - set(TARGETS)
+    if unknown:
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    if options.replay is not None:
+        one = TARGETS[names[0]] if len(names) == 1 else target_of(options.replay)
+        return replay(options.replay, one)
+    if options.keep and options.minutes <= 0:
+        return merge(names)
+    run = Run(started=time.time())
+    seed = options.seed or int(run.started)
+    jobs = plan([TARGETS[name] for name in names], options.minutes * 60, options.jobs)
+    say(
+        f"{len(names)} targets, {options.minutes:g} min on each of {options.jobs} cores,"
+        f" seed {seed}"
+    )
+    results = run_all(jobs, seed, say)
+    status = conclude(run, results, names)
+    if options.keep:
+        merge(names)
+    return status
+
+
+def merge(names: list[str]) -> int:
+    """Minimise what was kept, the seeds and all finds into the kept corpus."""
+    for name in names:
+        target = TARGETS[name]
+        found = [path.read_bytes() for path in folders(name).finds.glob("*")]
+        good = [data for data in [*target.seeds(), *found] if passes(target, data)]
+        files, size = keep(target, good)
+        say(f"{name:<14}{files:>6} files {size:>9,} bytes kept of {len(found)} finds")
+    return 0
+
+
+def passes(target: Target, data: bytes) -> bool:
+    try:
+        target.run(data, Meter())
+    except Exception:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What a fuzz target is, and what one thing that a peer sent may cost."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+MOST_CPU = 0.050
+"""Seconds of CPU that one message, body, datagram or piece of a stream may take."""
+
+MOST_MEMORY = 16 << 20
+"""Bytes that it may take at once; the largest message has 64 KiB."""
+
+
+class Meter:
+    """Measures each thing that a peer sent: ``with meter: endpoint.receive(...)``.
+
+    CPU time of this thread, so the load of the machine does not count. Memory (the peak
+    within one step) only while ``tracemalloc`` runs.
+    """
+
+    __slots__ = ("_before", "_started", "hungriest", "slowest", "steps")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.slowest = 0.0
+        self.hungriest = 0
+        self._started = 0
+        self._before = 0
+
+    def __enter__(self) -> None:
+        self.steps += 1
+        if tracemalloc.is_tracing():
+            tracemalloc.reset_peak()
+            self._before = tracemalloc.get_traced_memory()[0]
+        self._started = time.thread_time_ns()
+
+    def __exit__(self, *_: object) -> None:
+        taken = (time.thread_time_ns() - self._started) / 1e9
+        self.slowest = max(self.slowest, taken)
+        if tracemalloc.is_tracing():
+            peak = tracemalloc.get_traced_memory()[1] - self._before
+            self.hungriest = max(self.hungriest, peak)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One core under one kind of input.
+
+    ``run`` feeds one input and raises (AssertionError or whatever escaped) when an oracle
+    is not met. ``seeds`` are built from the vectors of this repository. ``dictionary`` are
+    words that a mutation puts in. ``longest`` bounds an input, in bytes; ``share`` is the
+    weight in the time there is.
+    """
+
+    name: str
+    run: Callable[[bytes, Meter], None]
+    seeds: Callable[[], list[bytes]]
+    dictionary: Sequence[bytes] = ()
+    longest: int
+    share: int = 1

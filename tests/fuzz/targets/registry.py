@@ -1,0 +1,17 @@
+"""Every fuzz target by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.target import Target
+from tests.fuzz.targets import challenges, description, endpoint, media, text
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        *text.TARGETS,
+        *description.TARGETS,
+        *challenges.TARGETS,
+        *media.TARGETS,
+        *endpoint.TARGETS,
+    )
+}

@@ -1,0 +1,82 @@
+"""The stock daemon with a door for looking in: ``python -m tests.soak.inside run --config ...``.
+
+The same command, the same `Daemon`; beside it a Unix socket (``SOAK_DOOR``) that answers each
+line with what no metric tells: tables, tasks, and how many objects of a kind are alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+from bridge.__main__ import main
+from bridge.cli import run as command
+from bridge.daemon import Daemon
+
+DOOR = "SOAK_DOOR"
+OURS = ("bridge.", "rtp.", "sdp.", "livekit.rtc.")
+
+
+class OpenDaemon(Daemon):
+    """A daemon that can be looked into."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._door = await asyncio.start_unix_server(self._enter, os.environ[DOOR])
+
+    async def stop(self) -> None:
+        if hasattr(self, "_door"):
+            self._door.close()
+        await super().stop()
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readline()).strip()
+        writer.write(json.dumps(self._look(deep=asked == b"deep")).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    def _look(self, *, deep: bool) -> dict[str, Any]:
+        if deep:
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)  # what malloc only keeps is no leak
+        endpoint, ports = self._endpoint, self._ports
+        layer, courier = endpoint.layer, endpoint.layer.courier
+        ports._wake()
+        return {
+            "calls": len(self.service.running),
+            "ports": len(ports._taken) - len(ports._resting),
+            "tasks": len(asyncio.all_tasks()) - 1,  # this one
+            "sessions": len(endpoint.core.sessions),
+            "dialogs": len(endpoint.core.dialogs),
+            "transactions": len(layer.clients) + len(layer.servers),
+            "deliveries": len(courier.deliveries) + len(courier.waiting),
+            "timers": len(layer.agenda),
+            "flows": len(endpoint.framers),
+            "connections": len(self._agent._tcp._connections),
+            "service": len(self.service._sessions) + len(self.service._accepting),
+            "journal": len(self._journal.open_calls()),
+            "blocks": sys.getallocatedblocks() if deep else 0,
+            "kinds": kinds() if deep else {},
+        }
+
+
+def kinds() -> dict[str, int]:
+    """How many objects of each class of ours, and of the SDK, are alive."""
+    found: Counter[str] = Counter()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind.__module__.startswith(OURS):
+            found[f"{kind.__module__}.{kind.__qualname__}"] += 1
+    return dict(found)
+
+
+command.Daemon = OpenDaemon  # type: ignore[misc]
+
+if __name__ == "__main__":
+    main()
