@@ -31,6 +31,7 @@ from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 from bridge.room.watch import watch_of
 from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
+from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
 from bridge.sip.uri import SipUri
@@ -42,6 +43,9 @@ from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
 _log = structlog.get_logger(__name__)
+
+DELETE_PATIENCE: Final = 120.0
+"""Seconds a room of ours waits for its server to answer, to be deleted."""
 
 RETURN_PATIENCE: Final = 35.0
 """Seconds a rejoin waits for the server to answer; longer than any call waits for its room."""
@@ -84,9 +88,10 @@ class Leg:
         """Send CANCEL."""
         self._agent.cancel(self._known())
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
         """Send BYE."""
-        self._agent.bye(self._known())
+        headers = () if reason is None else (("Reason", str(reason)),)
+        self._agent.bye(self._known(), headers)
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE."""
@@ -256,10 +261,18 @@ class RoomDesk:
         spec = JoinSpec(url=self._url, room=plan.room, identity=identity, token=token)
         return PreparedRoom(spec=spec, made=room.made, sid=room.sid)
 
-    async def dispatch(self, plan: CallPlan) -> None:
-        """Ask for the plan's agent. Raises `RoomError`."""
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
+        """Ask for the plan's agent; return the dispatch's id. Raises `RoomError`."""
+        if instead_of:
+            if await self._service.is_taken(plan.room, instead_of):
+                return instead_of
+            await self._service.recall_agent(plan.room, instead_of)
         metadata = convention.job_metadata(_job(plan))
-        await self._service.dispatch_agent(plan.room, plan.agent, metadata)
+        return await self._service.dispatch_agent(plan.room, plan.agent, metadata)
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None:
+        """Take a dispatch back, and the agent it has brought. Raises `RoomError`."""
+        await self._service.recall_agent(plan.room, dispatch)
 
     def delete_later(self, room: str, delay: float) -> None:
         """Delete *room* in *delay* seconds."""
@@ -268,16 +281,26 @@ class RoomDesk:
         task.add_done_callback(self._deletions.discard)
 
     async def _delete(self, room: str, delay: float) -> None:
+        gone = False
         try:
             await asyncio.sleep(delay)
             while self._in_use(room):  # noqa: ASYNC110 (another call went into it meanwhile)
                 await asyncio.sleep(delay)
+            gone = await asyncio.shield(self._deleted(room))
+            if not gone:  # a server that was out of reach may still have it
+                await watch_of(self._url).answering(DELETE_PATIENCE)
         finally:
             # Also when the daemon stops meanwhile: the room was ours.
-            try:
-                await asyncio.shield(self._service.delete_room(room))
-            except RoomError as failure:
-                _log.warning("room.delete_failed", error=str(failure))
+            if not gone and not await asyncio.shield(self._deleted(room)):
+                _log.warning("room.delete_failed")
+
+    async def _deleted(self, room: str) -> bool:
+        try:
+            await self._service.delete_room(room)
+        except RoomError as failure:
+            _log.info("room.delete_refused", error=str(failure))
+            return False
+        return True
 
     async def settle(self, timeout: float) -> None:
         """Delete what still waits to be deleted, now."""

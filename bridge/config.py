@@ -461,6 +461,11 @@ class TrunkConfig(_Section):
     def _check_host(cls, value: str) -> str:
         return value and _host(value)
 
+    @field_validator("username")
+    @classmethod
+    def _check_username(cls, value: str) -> str:
+        return _no_line_breaks(value)
+
     @field_validator("outbound_proxy")
     @classmethod
     def _check_proxy(cls, value: str) -> str:
@@ -780,7 +785,6 @@ def not_yet(config: Config) -> Iterator[str]:
             yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
         for key, used in (
             ("register", trunk.register_),
-            ("username", bool(trunk.username)),
             ("keepalive", trunk.keepalive != "off"),
             ("refer_in", trunk.refer_in),
             ("transfer_allow", bool(trunk.transfer_allow)),

@@ -77,8 +77,8 @@ _NEWEST: Final = {
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 
-_SLOW: Final = 0.005  # seconds; a disk that takes longer for what it need not keep is busy
-_AVOID: Final = 60.0  # seconds without a write on the loop's thread after a slow one
+_SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
+_AVOID: Final = 10.0  # seconds without a write on the loop's thread after a slow one
 _RUN: Final = 200  # writes in a row without the writer's thread, which also tidies the file
 
 

@@ -37,6 +37,7 @@ from bridge.call.commands import (
     PlayDigits,
     Probe,
     PublishKey,
+    RecallAgent,
     Reject,
     Reoffer,
     RepeatTo,
@@ -56,6 +57,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     Input,
     Joined,
@@ -81,7 +83,7 @@ from bridge.call.ports import (
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
-from bridge.events import CallEvent
+from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
@@ -305,7 +307,7 @@ class Call:
             case Cancel():
                 self.sip.cancel()
             case Bye():
-                self.sip.bye()
+                self.sip.bye(command.reason)
             case Reoffer():
                 self.sip.reoffer(command.direction)
             case Probe():
@@ -345,11 +347,19 @@ class Call:
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        if isinstance(events[-1], CallEnded):
+            self._note_end_recorded(stored)
         at = self._observer.cause_at(now)
         for event in events:
             telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
+
+    def _note_end_recorded(self, stored: asyncio.Future[object] | None) -> None:
+        if stored is None:
+            self.post(EndRecorded())
+        else:
+            stored.add_done_callback(lambda _: self.post(EndRecorded()))
 
     def _append(self, records: list[JournalRecord]) -> asyncio.Future[object] | None:
         try:
@@ -409,7 +419,9 @@ class Call:
             case JoinRoom():
                 self._spawn(self._join(command))
             case DispatchAgent():
-                self._spawn(self._dispatch())
+                self._spawn(self._dispatch(command.instead_of))
+            case RecallAgent():
+                self._spawn(self._recall(command.dispatch))
             case SuspendRoom():
                 self._lane.suspend()
             case RestoreRoom():
@@ -497,7 +509,10 @@ class Call:
             self.post(
                 RoomPrepared(identity=prepared.spec.identity, made=prepared.made, sid=prepared.sid)
             )
-            self.media.room.mute(room_levels(self._state).muted)
+            if command.again:  # what the session restores is what is true now
+                levels = room_levels(self._state)
+                self.media.room.mute(levels.muted)
+                await self.media.room.set_attributes(levels.attributes)
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
@@ -527,15 +542,22 @@ class Call:
             preparing.cancel()
             finished.cancel()
 
-    async def _dispatch(self) -> None:
+    async def _dispatch(self, instead_of: str) -> None:
         try:
             async with asyncio.timeout(DISPATCH_TIMEOUT):
-                await self._rooms.dispatch(self.plan)
+                dispatch = await self._rooms.dispatch(self.plan, instead_of=instead_of)
         except Exception as error:
             _log.warning("call.dispatch_failed", call_id=self.call_id, error=type(error).__name__)
             self.post(DispatchFailed())
         else:
-            self.post(Dispatched())
+            self.post(Dispatched(dispatch=dispatch))
+
+    async def _recall(self, dispatch: str) -> None:
+        try:
+            async with asyncio.timeout(DISPATCH_TIMEOUT):
+                await self._rooms.recall(self.plan, dispatch)
+        except Exception as error:
+            _log.warning("call.recall_failed", call_id=self.call_id, error=type(error).__name__)
 
     async def _leave(self, reason: LeaveReason) -> None:
         try:

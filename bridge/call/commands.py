@@ -9,6 +9,7 @@ from enum import Enum
 from bridge.events import CallEvent
 from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Negotiated
 
@@ -58,6 +59,8 @@ class Cancel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
     """Send BYE (the session waits for the ACK of our 2xx first, RFC 3261 15)."""
+
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,19 @@ class JoinRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchAgent:
-    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`."""
+    """Ask the named agent to come; ends in `Dispatched` or `DispatchFailed`.
+
+    ``instead_of``: an earlier dispatch, which stands if a worker has taken it.
+    """
+
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallAgent:
+    """Take a dispatch back, and the agent it has brought."""
+
+    dispatch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +229,7 @@ MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
     | DispatchAgent
+    | RecallAgent
     | SuspendRoom
     | RestoreRoom
     | SetAttributes

@@ -69,7 +69,9 @@ class JoinFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """The agent was asked to come."""
+    """The agent was asked to come, by *dispatch*."""
+
+    dispatch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,11 @@ class EffectFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndRecorded:
+    """The journal has ``call_ended``, or has failed to take it: it can be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineReached:
     """`next_deadline` has passed."""
 
@@ -182,6 +189,7 @@ RoomInput = (
     | Dispatched
     | DispatchFailed
     | Published
+    | EndRecorded
     | Flushed
     | RoomLeft
     | AgentReady

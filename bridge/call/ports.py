@@ -13,6 +13,7 @@ from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, MediaNotice
 from bridge.room.seam import JoinSpec, RoomHandlers
 from bridge.sip.events import SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 
 OpenMedia = Callable[[RoomHandlers, Callable[[MediaNotice], None]], CallMedia]
@@ -43,8 +44,8 @@ class SipPort(Protocol):
     def cancel(self) -> None:
         """Send CANCEL; the final event still comes."""
 
-    def bye(self) -> None:
-        """End the session, after the ACK when one is still to come."""
+    def bye(self, reason: Reason | None = None) -> None:
+        """End the session, after the ACK when one is still to come; *reason* goes into the BYE."""
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE; `Reoffered` follows."""
@@ -76,8 +77,15 @@ class RoomPort(Protocol):
         token, so that they are there when others hear of us.
         """
 
-    async def dispatch(self, plan: CallPlan) -> None:
-        """Ask for ``plan.agent`` in the room, with the job metadata of contract 4."""
+    async def dispatch(self, plan: CallPlan, *, instead_of: str = "") -> str:
+        """Ask for ``plan.agent``, with the job metadata of contract 4; return the dispatch's id.
+
+        *instead_of* is an earlier dispatch: it stands, and its id is returned, when a
+        worker has taken it; else it is taken back.
+        """
+
+    async def recall(self, plan: CallPlan, dispatch: str) -> None:
+        """Take a dispatch back, and the agent it has brought."""
 
     def delete_later(self, room: str, delay: float) -> None:
         """Delete *room* in *delay* seconds, also when the call is over by then."""

@@ -11,6 +11,7 @@ from bridge.call.commands import (
     CatchUp,
     DispatchAgent,
     JoinRoom,
+    RecallAgent,
     RepeatTo,
     Ring,
     SuspendRoom,
@@ -20,6 +21,7 @@ from bridge.call.inputs import (
     Begun,
     Dispatched,
     DispatchFailed,
+    EndRecorded,
     Flushed,
     Joined,
     JoinFailed,
@@ -31,7 +33,7 @@ from bridge.call.levels import attributes
 from bridge.call.outcome import LocalEnd
 from bridge.call.phone import dial, open_after_resume, open_gate
 from bridge.call.plan import AnswerMode
-from bridge.call.state import CallState, Phase, RoomPhase, Timer
+from bridge.call.state import Again, CallState, Phase, RoomPhase, Timer
 from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
 from bridge.events import CallRinging
 from bridge.room.seam import (
@@ -50,6 +52,8 @@ ROOM_PATIENCE: Final = 30.0  # seconds a room may stay away (contract 4, Ending)
 REJOIN_PAUSE: Final = 0.25  # after the first rejoin that failed; then twice as long each time
 REJOIN_PAUSE_LIMIT: Final = 2.0
 AGENT_RETURN: Final = 2.0  # seconds an agent has to come back into a room its server forgot
+AGENT_TRIES: Final = 5  # every `AGENT_RETURN`; then the pauses double
+AGENT_PAUSE_LIMIT: Final = 30.0
 
 _AGENT_KIND: Final = "agent"
 _THERE: Final = (RoomPhase.JOINED, RoomPhase.RECONNECTING)
@@ -133,10 +137,18 @@ def _await_agent(turn: Turn) -> None:
 
 def dispatch_again(turn: Turn) -> None:
     """The server forgot our dispatch with the room, and the agent did not come back by itself."""
-    turn.set(forgotten=False)
-    if not turn.state.agents:
-        turn.do(DispatchAgent())
+    state = turn.state
+    if not state.agents:
+        turn.set(again=Again.ASKED, asked_again=state.asked_again + 1)
+        turn.do(DispatchAgent(instead_of=state.second))
         turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
+
+
+def _ask_again_later(turn: Turn) -> None:
+    """A worker that has lost its server too is told of no dispatch made before it is back."""
+    if turn.state.forgotten and not turn.state.agents:
+        pause = AGENT_RETURN * 2.0 ** min(max(turn.state.asked_again - AGENT_TRIES, 0), 10)
+        turn.arm(Timer.AGENT_AGAIN, min(pause, AGENT_PAUSE_LIMIT))
 
 
 def _fetch_agent(turn: Turn) -> None:
@@ -172,9 +184,28 @@ def rejoin(turn: Turn) -> None:
     turn.do(JoinRoom(attributes=attributes(turn.state), again=True))
 
 
-def dispatched(turn: Turn, _event: Dispatched) -> None:
+def _recall(turn: Turn) -> None:
+    """A former agent is back: one that was asked in its place is one too many."""
+    state = turn.state
+    if state.again is Again.ASKED:
+        turn.set(again=Again.UNWANTED)
+    if state.second:
+        turn.do(RecallAgent(dispatch=state.second))
+        turn.set(second="")
+
+
+def dispatched(turn: Turn, event: Dispatched) -> None:
     """The agent was asked: an outbound call dials at once."""
     turn.disarm(Timer.DISPATCH)
+    match turn.state.again:
+        case Again.ASKED:
+            turn.set(second=event.dispatch)
+            _ask_again_later(turn)
+        case Again.UNWANTED:
+            turn.do(RecallAgent(dispatch=event.dispatch))
+        case Again.NO:
+            pass
+    turn.set(again=Again.NO)
     if turn.state.phase is Phase.PREPARING:
         dial(turn)
 
@@ -186,8 +217,11 @@ def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
     """
     turn.disarm(Timer.DISPATCH)
     state = turn.state
+    turn.set(again=Again.NO)
     if state.room in _AWAY:
         turn.set(forgotten=True)
+    elif state.again is not Again.NO:
+        _ask_again_later(turn)
     elif not state.agent_seen:
         hang_up(turn, LocalEnd.NO_AGENT)
     elif state.phase is Phase.PREPARING:
@@ -211,6 +245,8 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
     if event.kind == _AGENT_KIND:
         turn.set(agents=turn.state.agents | {event.identity}, forgotten=False)
         turn.disarm(Timer.AGENT_AGAIN)
+        if event.identity in state.former:
+            _recall(turn)
         _agent_seen(turn)
 
 
@@ -305,6 +341,7 @@ def closed(turn: Turn, event: RoomClosed) -> None:
     if event.why is RoomGone.LOST:
         if there and not state.over:
             turn.do(SuspendRoom())
+            turn.set(former=state.former | state.agents, second="", asked_again=0)
             turn.disarm(Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm_unless_armed(Timer.ROOM_LOST, ROOM_PATIENCE)
             rejoin(turn)
@@ -334,6 +371,12 @@ def published(turn: Turn, event: Published) -> None:
         open_gate(turn)
     if state.resuming is not None and event.seq >= state.resuming:
         open_after_resume(turn)
+
+
+def end_recorded(turn: Turn, _event: EndRecorded) -> None:
+    """The end is on its way to the room: from here on it has half a second."""
+    if Timer.FLUSH in turn.state.deadlines:
+        turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
 
 
 def flushed(turn: Turn, _event: Flushed) -> None:

@@ -87,6 +87,26 @@ class RoomService:
         )
         return str(dispatch.id)
 
+    async def is_taken(self, room: str, dispatch: str) -> bool:
+        """Tell whether a worker has taken a dispatch; without one it is lost for good."""
+        try:
+            found = await self._repeat(
+                "get dispatch", lambda: self._api().agent_dispatch.get_dispatch(dispatch, room)
+            )
+        except _NoSuchRoomError:
+            return False
+        return found is not None and bool(found.state.jobs)
+
+    async def recall_agent(self, room: str, dispatch: str) -> None:
+        """Delete a dispatch; the server ends its job and removes its agent from *room*."""
+        try:
+            await self._repeat(
+                "recall agent",
+                lambda: self._api().agent_dispatch.delete_dispatch(dispatch, room),
+            )
+        except _NoSuchRoomError:
+            return
+
     async def delete_room(self, room: str) -> None:
         """Delete *room* and everyone in it; one that is gone already is fine."""
         request = api.DeleteRoomRequest(room=room)

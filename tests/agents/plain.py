@@ -4,7 +4,17 @@ It has never heard of a bridge: it is dispatched to every room, greets whoever i
 ends the call when told to.
 """
 
-from livekit.agents import Agent, AgentServer, AgentSession, JobContext, RunContext, cli, inference
+from livekit import api
+from livekit.agents import (
+    Agent,
+    AgentServer,
+    AgentSession,
+    JobContext,
+    RunContext,
+    cli,
+    get_job_context,
+    inference,
+)
 from livekit.agents.llm import function_tool
 
 
@@ -19,7 +29,8 @@ class Assistant(Agent):
     async def end_call(self, context: RunContext) -> None:  # type: ignore[type-arg]
         """Called when the user says goodbye."""
         await self.session.generate_reply(instructions="Say goodbye.")
-        context.session.shutdown()
+        job = get_job_context()
+        await job.api.room.delete_room(api.DeleteRoomRequest(room=job.room.name))
 
 
 server = AgentServer()

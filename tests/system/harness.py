@@ -441,6 +441,11 @@ class AgentHost:
         """The process id of the host."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End the process as a crash does."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the process."""
         assert self._process.stdin is not None

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.system
 
 TRANSPORTS = ["tcp", "udp"]
 NUMBER = "+919000000031"
-LONG_ENOUGH = 1.0  # seconds of the agent's tone in the recording
 
 
 async def baresip(desk: Desk, transport: str = "tcp", answer: str = "auto") -> Baresip:
@@ -68,6 +67,7 @@ async def test_a_call_is_heard_held_resumed_and_keyed(
     peer = await baresip(desk, transport)
     begin = called if direction == "inbound" else calling
     _, agent = await begin(desk, peer, transport)
+    await peer.hears(AGENT_HERTZ)
 
     await peer.command("hold")
     assert (await agent.event("call_hold"))["direction"] == "sendonly"
@@ -76,6 +76,7 @@ async def test_a_call_is_heard_held_resumed_and_keyed(
     await peer.command("resume")
     await agent.event("call_resume")
     await agent.hears(CALLER_HERTZ, since=resumed_at)
+    await peer.hears(AGENT_HERTZ)
 
     await peer.command("sndcode", "5")
     await agent.until(lambda: [k["digit"] for k in agent.saw("dtmf")] == ["5"], "a key")
@@ -93,8 +94,6 @@ async def test_a_call_is_heard_held_resumed_and_keyed(
     ended = await agent.event("call_ended")
     far = "caller" if direction == "inbound" else "callee"
     assert (ended["outcome"], ended["ended_by"]) == ("completed", far)
-    await peer.event("CALL_CLOSED")
-    assert peer.heard(AGENT_HERTZ) >= LONG_ENOUGH
     assert peer.heard(CALLER_HERTZ) == 0
 
 

@@ -81,6 +81,19 @@ async def test_sipp_refuses_the_credentials_and_the_call_fails_as_auth(desk: Des
     assert sipp.messages.count("INVITE sip:") == 3
 
 
+async def test_sipp_notices_a_wrong_password(desk: Desk) -> None:
+    """The scenario above can fail: its arithmetic is SIPp's, not ours."""
+    port = free_port()
+    bridge = await desk.bridge(port, trunk={**ACCOUNT, "password": "wrong"})
+    sipp = desk.sipp("uas-digest", target=f"127.0.0.1:{bridge.sip_port}", port=port)
+    await sipp.start()
+    await listening(port)
+    call = await bridge.dial(CALLEE)
+    await bridge.ended(call.id)
+    assert await sipp.ended() != 0
+    assert (await call.status())["sip_status"] == 403
+
+
 # The carrier
 
 
@@ -111,7 +124,8 @@ async def test_every_kind_of_challenge_is_met_on_invite_and_bye(
     status, _, rest = challenge.partition(" ")
     await leg.run(f"challenge {status} bye {rest}")
     await call.hangup()
-    await leg.run("expect hangup within 5s")
+    # RFC 3326: the copy with credentials says why, as the first did.
+    await leg.run("expect hangup within 5s cause 16; expect header Reason")
     fine(leg)
     assert leg.report.challenges == 2 * times
     ended = await bridge.ended(call.id)

@@ -12,8 +12,8 @@ import pytest
 from bridge.carrier.carrier import Carrier
 from tests.agents.older import HERTZ
 from tests.system.conftest import LiveKitServer, PrivateLiveKit
-from tests.system.gateway import FAREWELL, GREETING, REPLY, VOICE_HERTZ, Gateway
-from tests.system.harness import ROOT, AgentHost, Bridge, Desk, now_number, until
+from tests.system.gateway import GREETING, REPLY, VOICE_HERTZ, Gateway
+from tests.system.harness import ROOT, AgentHost, Bridge, Desk, Server, now_number, until
 from tests.system.test_survival import fine
 from tests.system.workers import Worker, now
 
@@ -39,7 +39,7 @@ async def own_desk(
         yield made
 
 
-async def unmodified(server: LiveKitServer, gateway: Gateway, file: Path) -> Worker:
+async def unmodified(server: Server, gateway: Gateway, file: Path) -> Worker:
     """Start an agent's file by its own command line, in the mode for development."""
     worker = Worker(
         server, [str(file), "dev"], env={"LIVEKIT_INFERENCE_URL": gateway.url}, cwd=file.parent
@@ -49,16 +49,16 @@ async def unmodified(server: LiveKitServer, gateway: Gateway, file: Path) -> Wor
     return worker
 
 
-async def greets_answers_and_ends(desk: Desk, gateway: Gateway, file: Path) -> None:
-    """The agent on a call out, which rings first, and on one in; the agent ends both."""
+async def on_the_phone(desk: Desk, gateway: Gateway, file: Path, direction: str) -> None:
+    """One call by a worker that has just registered: a busy machine's gets no second job."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    worker = await unmodified(desk.server, gateway, file)  # type: ignore[arg-type]
+    worker = await unmodified(desk.server, gateway, file)
     try:
-        await out(desk, bridge, carrier, gateway)
-        gateway.heard.clear()
-        gateway.said.clear()
-        await into(bridge, carrier, gateway)
+        if direction == "outbound":
+            await out(desk, bridge, carrier, gateway)
+        else:
+            await into(bridge, carrier, gateway)
     finally:
         worker.stop()
 
@@ -81,7 +81,7 @@ async def out(desk: Desk, bridge: Bridge, carrier: Carrier, gateway: Gateway) ->
     fine(leg)
     ended = await bridge.ended(call.id, 20)
     assert (ended["outcome"], ended["ended_by"]) == ("completed", "agent")
-    assert gateway.said[-1].startswith(FAREWELL.split(".")[0]) or len(gateway.said) > 2
+    assert len(gateway.said) > 2  # and a farewell
 
 
 async def into(bridge: Bridge, carrier: Carrier, gateway: Gateway) -> None:
@@ -93,14 +93,19 @@ async def into(bridge: Bridge, carrier: Carrier, gateway: Gateway) -> None:
     assert gateway.heard
 
 
-async def test_a_plain_agent_of_livekit_agents_answers_the_phone(
-    own_desk: Desk, gateway: Gateway
+both = pytest.mark.parametrize("direction", ["inbound", "outbound"])
+
+
+@both
+async def test_a_plain_agent_of_livekit_agents_is_on_the_phone(
+    own_desk: Desk, gateway: Gateway, direction: str
 ) -> None:
-    await greets_answers_and_ends(own_desk, gateway, ROOT / "tests" / "agents" / "plain.py")
+    await on_the_phone(own_desk, gateway, ROOT / "tests" / "agents" / "plain.py", direction)
 
 
-async def test_the_unmodified_basic_agent_of_livekit_answers_the_phone(
-    own_desk: Desk, gateway: Gateway, tmp_path: Path
+@both
+async def test_the_unmodified_basic_agent_of_livekit_is_on_the_phone(
+    own_desk: Desk, gateway: Gateway, tmp_path: Path, direction: str
 ) -> None:
     """``LIVEKIT_AGENTS_EXAMPLES``: the folder ``examples`` of a checkout of livekit/agents."""
     examples = os.environ.get("LIVEKIT_AGENTS_EXAMPLES")
@@ -108,7 +113,7 @@ async def test_the_unmodified_basic_agent_of_livekit_answers_the_phone(
         pytest.skip("LIVEKIT_AGENTS_EXAMPLES names no folder of livekit-agents' examples")
     file = tmp_path / "basic_agent.py"
     shutil.copyfile(Path(examples) / "voice_agents" / "basic_agent.py", file)
-    await greets_answers_and_ends(own_desk, gateway, file)
+    await on_the_phone(own_desk, gateway, file, direction)
 
 
 # An agent for the older bridge.

@@ -37,6 +37,7 @@ from bridge.room.seam import (
     RpcRefused,
 )
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.room.watch import watch_of
 
 pytestmark = pytest.mark.system
 
@@ -656,9 +657,8 @@ async def test_a_lost_room_is_rejoined_on_the_same_session(private_livekit: Any)
         private_livekit.kill()
         await notices.of(RoomReconnecting)
         waiting = asyncio.ensure_future(session.publish(b"late", convention.TOPIC))
-        closed = await notices.until(lambda n: isinstance(n, RoomClosed), deadline=60)
-        assert closed == RoomClosed(why=RoomGone.LOST)
         await asyncio.to_thread(private_livekit.start)
+        assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
         peer = await bench.peer()
         await peer.talk(440)
         await session.join(bench.spec())
@@ -667,6 +667,49 @@ async def test_a_lost_room_is_rejoined_on_the_same_session(private_livekit: Any)
         await peer.sees({"bridge.seq": "9"})
         await peer.until(lambda: peer.phone_muted() is True)
         await hear(session, 440)
+    await sdk.settle()
+
+
+async def test_a_repair_that_is_faster_than_our_watch_is_given_up_for_a_rejoin(
+    private_livekit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        bench = Bench(private_livekit.server, stack)
+        monkeypatch.setattr(watch_of(private_livekit.server.url), "_interval", 60.0)
+        session, notices = await bench.joined()
+        private_livekit.kill()
+        await notices.of(RoomReconnecting)
+        assert await asyncio.to_thread(private_livekit.start)
+        peer = await bench.peer()
+        left: asyncio.Future[rtc.RemoteParticipant] = asyncio.get_running_loop().create_future()
+        peer.room.on("participant_disconnected", left.set_result)
+        closed = await notices.of(RoomClosed)
+        assert closed == RoomClosed(why=RoomGone.LOST)
+        assert not [notice for notice in notices.seen if isinstance(notice, RoomReconnected)]
+        await session.join(bench.spec())
+        gone = await asyncio.wait_for(left, DEADLINE)
+        assert gone.disconnect_reason == rtc.DisconnectReason.AGENT_ERROR
+        await session.publish(b"here", convention.TOPIC)
+        assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
+    await sdk.settle()
+
+
+async def test_a_new_link_thrown_out_by_the_ghost_of_the_old_one_is_joined_again(
+    private_livekit: Any,
+) -> None:
+    async with AsyncExitStack() as stack:
+        bench = Bench(private_livekit.server, stack)
+        session, notices = await bench.joined()
+        private_livekit.kill()
+        await notices.of(RoomReconnecting)
+        assert await asyncio.to_thread(private_livekit.start)
+        await notices.of(RoomClosed)
+        await session.join(bench.spec())
+        notices.seen.clear()
+        ghost = await bench.peer("sip-+911")
+        assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
+        await ghost.close()
+        await session.join(bench.spec())
     await sdk.settle()
 
 

@@ -113,6 +113,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nreject = '404'", "trunk[0].reject", "'silent' or '403'"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'x'", "trunk[0].profile", "'exotel'"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nregister = true", "trunk[0]", "username is empty"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nusername = \"a\\nb\"", "trunk[0].username", "control"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nsession_timer = 30", "trunk[0].session_timer", "90"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.adapters import RoomDesk
+from bridge.room.seam import RoomError
 from bridge.room.tokens import LiveKitKeys
 
 pytestmark = pytest.mark.unit
@@ -20,8 +21,13 @@ class Server:
 
     def __init__(self) -> None:
         self.deleted: asyncio.Queue[str] = asyncio.Queue()
+        self.refused = asyncio.Event()
+        self.up = True
 
     async def delete_room(self, room: str) -> None:
+        if not self.up:
+            self.refused.set()
+            raise RoomError("no server")
         self.deleted.put_nowait(room)
 
 
@@ -49,3 +55,23 @@ async def test_what_waits_to_be_deleted_is_deleted_at_the_stop() -> None:
     await asyncio.sleep(0)
     await desk.settle(5)
     assert server.deleted.get_nowait() == "room"
+
+
+async def test_a_room_of_a_server_that_is_away_is_deleted_when_it_answers() -> None:
+    server: Any = Server()
+    server.up = False
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0, start_serving=False)
+    port = listener.sockets[0].getsockname()[1]
+    desk = RoomDesk(server, f"ws://127.0.0.1:{port}", KEYS)
+    desk.delete_later("room", 0.001)
+    async with asyncio.timeout(5), listener:
+        await server.refused.wait()
+        server.up = True
+        await listener.start_serving()
+        assert await server.deleted.get() == "room"
+    assert server.deleted.empty()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bridge.call import turn
 from bridge.call.call import Call
 from bridge.call.inputs import By, HangUp, Input
 from bridge.call.plan import AnswerMode, CallPlan
@@ -28,6 +29,7 @@ from bridge.room.seam import (
     RpcRefused,
 )
 from bridge.sip.events import FailureCause, Reoffered, SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Hold, Negotiated
 from tests.unit.call.kit import (
@@ -54,6 +56,8 @@ class World:
         self.handlers: RoomHandlers | None = None
         self.may_join = asyncio.Event()
         self.may_join.set()
+        self.may_prepare = asyncio.Event()
+        self.may_prepare.set()
         self.may_publish = asyncio.Event()
         self.may_publish.set()
         self.journal_fails = False
@@ -100,7 +104,8 @@ class World:
         notify: Any = self.handlers.notify
         notify(refused(487, cause=FailureCause.CANCELLED))
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
+        del reason
         self.note("sip bye")
 
     def reoffer(self, direction: Direction) -> None:
@@ -138,16 +143,28 @@ class World:
         for name in names:
             self.note(f"journal {name}")
 
+    def room(self) -> Room:
+        return Room(self)
+
     # RoomPort
     async def prepare(
         self, the_plan: CallPlan, attributes: Mapping[str, str], identity: str | None
     ) -> PreparedRoom:
         self.note(f"rooms prepare {identity}")
+        try:
+            await self.may_prepare.wait()
+        except asyncio.CancelledError:
+            self.note("rooms prepare given up")
+            raise
         spec = JoinSpec(url="ws://x", room=the_plan.room, identity="sip-1", token="t")
         return PreparedRoom(spec=spec, made=identity is None)
 
-    async def dispatch(self, the_plan: CallPlan) -> None:
+    async def dispatch(self, the_plan: CallPlan, *, instead_of: str = "") -> str:
         self.note("rooms dispatch")
+        return "AD_1"
+
+    async def recall(self, the_plan: CallPlan, dispatch: str) -> None:
+        self.note(f"rooms recall {dispatch}")
 
     def delete_later(self, room: str, delay: float) -> None:
         self.note("rooms delete")
@@ -199,11 +216,40 @@ class Room:
         self.world.note(f"room leave {reason.value}")
 
 
+class QuickWorld(World):
+    """A journal and a room that do what they are asked before they return."""
+
+    def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if self.journal_fails:
+            done.set_exception(OSError("disk full"))
+        else:
+            for record in records:
+                self.note(f"journal {record.event.name}")
+            done.set_result(None)
+        return done
+
+    def room(self) -> Room:
+        return QuickRoom(self)
+
+
+class QuickRoom(Room):
+    """The room of a `QuickWorld`."""
+
+    def publish(  # type: ignore[override]
+        self, payload: bytes, topic: str, to: Sequence[str] = ()
+    ) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        self.world.note(f"room {payload.decode().split(chr(34))[3]}")
+        return done
+
+
 @asynccontextmanager
 async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
     def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
         world.handlers = handlers
-        return CallMedia(carrier=world, room=Room(world))
+        return CallMedia(carrier=world, room=world.room())
 
     def publish(event: CallEvent) -> None:
         world.note(f"listener {event.name}")
@@ -375,6 +421,41 @@ async def test_after_a_rejoin_attributes_come_before_what_waited() -> None:
     order(world, "room joined", "room mute True", "room status active", "room call_hold")
 
 
+async def test_one_who_comes_back_after_us_is_sent_what_it_missed_in_order() -> None:
+    world = World()
+    there = ParticipantJoined(identity="agent", kind="agent", at_join=False)
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, there, progressed(), answered())
+        await world.until("room call_answered")
+        world.may_join.clear()
+        post(call, RoomClosed(why=RoomGone.LOST))
+        await world.until("rooms prepare sip-1")
+        post(call, changed(Hold.SENDONLY), changed())
+        world.log.clear()
+        world.may_join.set()
+        await world.until("room call_hold", "room call_resume")
+        post(call, there)
+        await world.until("room call_hold to agent", "room call_resume to agent")
+    order(world, "room call_resume", "room call_hold to agent", "room call_resume to agent")
+    assert "room call_answered to agent" not in world.log
+
+
+async def test_a_rejoin_that_waits_for_the_server_does_not_outlive_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turn, "REJOIN_PATIENCE", 0.01)
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        world.may_prepare.clear()
+        post(call, RoomClosed(why=RoomGone.LOST))
+        await world.until("rooms prepare sip-1")
+        post(call, HangUp(by=By.API))
+        await world.until("rooms prepare given up")
+        assert call.state.phase is Phase.DONE
+
+
 async def test_a_send_that_fails_while_the_room_goes_away_is_sent_after_the_rejoin() -> None:
     world = World()
     async with running(world, plan()) as call:
@@ -503,3 +584,31 @@ async def test_inputs_after_the_end_are_ignored() -> None:
     post(call, changed(Hold.SENDONLY), HangUp(by=By.API))
     await asyncio.sleep(0)
     assert world.log == before
+
+
+async def test_a_hold_that_is_journalled_at_once_is_sent_in_the_turn_that_heard_it() -> None:
+    world = QuickWorld()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "media gate True", "room status active")
+        await asyncio.sleep(0)  # the lane has seen that it is sent
+        before = len(world.log)
+        call.post(changed(Hold.SENDONLY))
+        told = world.log[before:]
+        assert told == ["media gate False", "media connect", "journal call_hold", "room call_hold"]
+        post(call, bye())
+    order(world, "room call_hold", "listener call_hold", "listener call_ended")
+    assert world.log.count("room call_hold") == 1
+
+
+async def test_a_hold_that_the_journal_refuses_is_told_all_the_same() -> None:
+    world = QuickWorld()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "media gate True")
+        world.journal_fails = True
+        call.post(changed(Hold.SENDONLY))
+        await world.until("room call_hold", "listener call_hold")
+        post(call, bye())

@@ -82,4 +82,6 @@ async def test_a_stall_is_not_made_up_for_by_more_turns() -> None:
     async with asyncio.timeout(2):
         await member.beaten.wait()
     assert ticker.turns == 1
+    assert ticker.missed == 199
+    assert ticker.late == pytest.approx(1.0 - SLICE)
     ticker.stop()
