@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -30,7 +31,10 @@ from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
 from bridge.room.watch import watch_of
 from bridge.sip.digest import Credentials
 from bridge.sip.events import IncomingInvite, SessionId
+from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.probe import TrunkQuestion
+from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
@@ -84,9 +88,10 @@ class Leg:
         """Send CANCEL."""
         self._agent.cancel(self._known())
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
         """Send BYE."""
-        self._agent.bye(self._known())
+        headers = () if reason is None else (("Reason", str(reason)),)
+        self._agent.bye(self._known(), headers)
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE."""
@@ -189,17 +194,14 @@ class LegDesk:
 
     def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
         host, port = trunk.host, trunk.port
-        hop_host, hop_port = host, port
-        if trunk.outbound_proxy:
-            hop_host, proxy_port = split_proxy(trunk.outbound_proxy)
-            hop_port = proxy_port or 5060
-        seen_from = self._agent.local_address_for(hop_host, hop_port, trunk.transport)
+        next_hop = _next_hop(trunk)
+        seen_from = self._agent.local_address_for(next_hop[1], next_hop[2], next_hop[0])
         target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
         caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
             trunk=trunk.name,
-            next_hop=(trunk.transport, hop_host, hop_port),
+            next_hop=next_hop,
             request_uri=str(target),
             from_=f"<{caller}>",
             to=f"<{callee}>",
@@ -350,14 +352,31 @@ _PASSING: Final = (CallHold, CallResume, CallDtmf)
 
 
 class Ledger:
-    """The journal as calls write it."""
+    """The journal as calls write it.
 
-    def __init__(self, journal: Journal) -> None:
+    *written* is told of every write how many seconds it took, and whether it is safe.
+    """
+
+    def __init__(
+        self, journal: Journal, written: Callable[[float, bool], None] = lambda _, __: None
+    ) -> None:
         self._journal = journal
+        self._written = written
+
+    def _write(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        began = time.monotonic()
+        done = self._journal.append(entries)
+
+        def settled(future: asyncio.Future[None]) -> None:
+            if not future.cancelled():
+                self._written(time.monotonic() - began, future.exception() is None)
+
+        done.add_done_callback(settled)
+        return done
 
     def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[None]:
         """Write events with the call as it is after each."""
-        return self._journal.append(
+        return self._write(
             [
                 Entry(
                     call_id=call_id,
@@ -376,7 +395,7 @@ class Ledger:
         self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
     ) -> asyncio.Future[None]:
         """Write a record that no running call writes, with the claim it was made by."""
-        return self._journal.append(
+        return self._write(
             [
                 Entry(
                     call_id=record.id,
@@ -388,3 +407,24 @@ class Ledger:
                 )
             ]
         )
+
+
+def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
+    """Return the OPTIONS that asks whether *trunk* is there; it goes the way of an INVITE."""
+    port = None if trunk.port == 5060 else trunk.port
+    target = SipUri(host=trunk.host, port=port)
+    return TrunkQuestion(
+        trunk=trunk.name,
+        next_hop=_next_hop(trunk),
+        request_uri=str(target),
+        from_=f"<{SipUri(user='ping', host=trunk.from_domain)}>",
+        to=f"<{target}>",
+    )
+
+
+def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
+    """Return transport, host and port of where requests for *trunk* go first."""
+    if not trunk.outbound_proxy:
+        return trunk.transport, trunk.host, trunk.port
+    host, port = split_proxy(trunk.outbound_proxy)
+    return trunk.transport, host, port or 5060

@@ -6,6 +6,7 @@ key: ``file:key: what is wrong, what is allowed``.
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import os
 import re
@@ -460,6 +461,11 @@ class TrunkConfig(_Section):
     def _check_host(cls, value: str) -> str:
         return value and _host(value)
 
+    @field_validator("username")
+    @classmethod
+    def _check_username(cls, value: str) -> str:
+        return _no_line_breaks(value)
+
     @field_validator("outbound_proxy")
     @classmethod
     def _check_proxy(cls, value: str) -> str:
@@ -612,8 +618,29 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
 
     Raises `ConfigError`.
     """
-    label = str(path) if path else "environment"
-    values = _read(path)
+    return _checked(_read(path), path, str(path) if path else "environment", environ)
+
+
+def load_http(path: Path | None, environ: Mapping[str, str] = os.environ) -> HttpConfig:
+    """Return ``[http]`` of *path* alone, whatever else is wrong: how the daemon is reached.
+
+    Raises `ConfigError`.
+    """
+    values = {k: v for k, v in _read(path).items() if k in ("http", "plan")}
+    return _checked(values, path, str(path) if path else "environment", environ).http
+
+
+def from_values(values: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration that plain data describes, as a file would.
+
+    Raises `ConfigError`.
+    """
+    return _checked(copy.deepcopy(dict(values)), None, "config", environ)
+
+
+def _checked(
+    values: dict[str, Any], path: Path | None, label: str, environ: Mapping[str, str]
+) -> Config:
     errors = [*_stray_variables(environ), *_resolve_secrets(values, path, environ)]
     config: Config | None = None
     try:
@@ -758,8 +785,6 @@ def not_yet(config: Config) -> Iterator[str]:
             yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
         for key, used in (
             ("register", trunk.register_),
-            ("username", bool(trunk.username)),
-            ("options_interval", trunk.options_interval > 0),
             ("keepalive", trunk.keepalive != "off"),
             ("refer_in", trunk.refer_in),
             ("transfer_allow", bool(trunk.transfer_allow)),

@@ -7,26 +7,32 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk
+from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
+from bridge.call.switchboard import Switchboard
+from bridge.changes import Changes, changes
 from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
+from bridge.feed import Feed
 from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
 from bridge.observe.lag import LoopLag
+from bridge.observe.metrics import Gauges, Metrics
+from bridge.observe.probing import Probing
+from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
@@ -59,21 +65,22 @@ class Daemon:
         path: Path | None = None,
         on_event: Callable[[CallEvent], None] = lambda _: None,
         unit: Unit | None = None,
+        serve_http: bool = True,
     ) -> None:
         blockers = cannot_start(config)
         if blockers:
             raise BridgeError("\n".join(blockers))
         self._config = config
         self._path = path
-        self._on_event = on_event
         self._unit = unit or Unit.nobodys()
-        self._drained = False
+        self.serves_http = serve_http
         keys = LiveKitKeys(
             api_key=config.livekit.api_key,
             api_secret=config.livekit.api_secret.get_secret_value(),
         )
         self._journal = Journal(
-            _beside(config.store.journal, path), instance=config.store.instance_name
+            _beside(config.store.journal, path, self._unit.state),
+            instance=config.store.instance_name,
         )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
@@ -98,31 +105,61 @@ class Daemon:
             unknown_reject=self._answers_strangers,
         )
         self.ladder = Ladder()
+        self.metrics = Metrics(
+            config.trunk,
+            version=version("trunkbridge"),
+            gauges=self._gauges,
+            heard_at=lambda: self._agent.heard_at,
+        )
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
             listen=config.sip.addresses,
             on_event=self._on_sip,
-            tap=self.ladder,
+            on_probed=lambda probed: self.metrics.probed(
+                probed.trunk, probed.status, probed.seconds
+            ),
+            tap=Taps(self.ladder, self.metrics.sip),
         )
+        self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal),
+            ledger=Ledger(self._journal, self.metrics.journalled),
             archive=self._journal,
-            publish=self._on_event,
+            publish=self._tell,
+            observer=self.metrics,
         )
+        self._feeds: list[Feed] = []
+        self._listeners = [on_event]
+        self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
-        self._lag = LoopLag()
         self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
+        self._lag = LoopLag(self.metrics.lagged)
+        self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
         trunks = (self._config.trunk_named(name) for name in flow.trunks)
         return any(trunk is not None and trunk.reject == "403" for trunk in trunks)
+
+    def follow(self) -> Feed:
+        """Return one more feed of all events, for readers on another loop than the API's."""
+        feed = Feed(self._journal)
+        self._feeds.append(feed)
+        self._listeners.append(feed.tell)
+        return feed
+
+    def _tell(self, event: CallEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # one listener's bug is no other's
+                _log.exception("daemon.listener_failed", call_id=event.call_id)
 
     def _on_sip(self, event: SipEvent) -> None:
         self.service.on_sip(event)
@@ -136,12 +173,15 @@ class Daemon:
             await self._engine.start()
             await self._agent.start()
             await self._end_crashed_calls()
-            await self._serve_http()
+            if self.serves_http:
+                await self._serve_http()
         except BaseException:
             await self.stop()
             raise
         self._lag.start()
         self._spawn(self._watch_livekit())
+        self._spawn(self.metrics.watch())
+        self._probing.start(self._config.trunk)
         gc.collect()
         gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
@@ -149,9 +189,12 @@ class Daemon:
 
     async def _serve_http(self) -> None:
         app = make_app(
-            Doors(self.service, asyncio.get_running_loop()),
+            Doors(self.switchboard, asyncio.get_running_loop()),
             self._gatekeeper,
+            self.follow(),
             version=version("trunkbridge"),
+            metrics=self.metrics,
+            trunks=self.metrics,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
@@ -163,19 +206,23 @@ class Daemon:
 
     @property
     def http_address(self) -> str:
-        """Where HTTP is served."""
-        host, port = self._api.address if self._api is not None else ("", 0)
+        """Where HTTP is served; nothing when it is not."""
+        if self._api is None:
+            return ""
+        host, port = self._api.address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.
 
     def drain(self) -> None:
-        """Take no new calls (503); running ones go on."""
+        """Take no new calls (503); running ones go on. Again: nothing more."""
+        if self._draining:
+            return
+        self._draining = True
         _log.info("daemon.draining", calls=len(self.service.running))
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
         self._agent.set_draining(draining=True)
-        self._drained = True
 
     async def until_idle(self, timeout: float) -> bool:
         """Wait for the running calls; False when *timeout* seconds pass first."""
@@ -187,34 +234,58 @@ class Daemon:
         if not await self.service.until_idle(_GOODBYE):
             _log.warning("daemon.calls_left", calls=len(self.service.running))
 
-    def reload(self) -> None:
-        """Re-read trunks, routes, workflows and keys.
+    def reload(self) -> Changes:
+        """Re-read trunks, routes, workflows and keys; return what changed.
 
         Raises `ConfigError`; then nothing changed.
         """
-        with self._unit.reload():
-            self._reload()
+        with self._reload_told():
+            return self.take(load(self._path))
 
-    def _reload(self) -> None:
-        config = load(self._path)
+    async def reread(self) -> dict[str, list[str]]:
+        """`reload` without stopping the loop for it; as the API tells it."""
+        async with self._reloading:
+            with self._reload_told():
+                return self.take(await asyncio.to_thread(load, self._path)).as_dict()
+
+    @contextlib.contextmanager
+    def _reload_told(self) -> Iterator[None]:
+        """Tell systemd and the metrics of a reload and of how it went."""
+        try:
+            with self._unit.reload():
+                yield
+        except ConfigError:
+            self.metrics.reloaded(ok=False)
+            raise
+        self.metrics.reloaded(ok=True)
+
+    def take(self, config: Config) -> Changes:
+        """Put *config* in force as far as that needs no restart. Raises `ConfigError`."""
         blockers = cannot_start(config)
         if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
             blockers.append("http.key: none, but the API listens beyond loopback until a restart")
         if blockers:
             raise ConfigError(blockers)
+        different = changes(self._config, config)
         self._config = config
+        self.metrics.reload(config.trunk)
+        self._probing.start(config.trunk)
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
         self.service.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
+        return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
         await self.hang_up_all()
+        for feed in self._feeds:
+            feed.close()  # its readers are told what there is, and let the server stop
         if self._api is not None:
             await self._api.stop()
+        self._probing.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -241,7 +312,26 @@ class Daemon:
 
     def _status(self) -> str:
         calls = f"calls: {len(self.service.running)}"
-        return f"takes no new calls; {calls}" if self._drained else calls
+        return f"takes no new calls; {calls}" if self._draining else calls
+
+    async def _gauges(self) -> Gauges:
+        """Return what the metrics look up."""
+        ready = await self.service.readiness()
+        return Gauges(
+            livekit_up=ready["livekit"],
+            draining=not ready["accepting"],
+            journal_writable=ready["journal"],
+            journal_waiting=self._journal.waiting,
+            ports_free=self._ports.available,
+            ports_used=self._ports.used,
+            ports_resting=self._ports.resting,
+            media_calls=self._engine.calls,
+            media_turns=self._engine.turns,
+            media_missed=self._engine.turns_missed,
+            media_late=self._engine.turns_late,
+            sip_sessions=self._endpoint.occupied,
+            max_calls=self._config.sip.max_calls,
+        )
 
     # In the background.
 
@@ -274,7 +364,8 @@ class Daemon:
                 ended=True,
             )
             await self._journal.append([entry])
-            self._on_event(event)
+            self.metrics.ended_after_crash(record, event)
+            self._tell(event)
             _log.warning("call.ended_after_crash", call_id=call.call_id)
             room = str(call.record.get("room_name", ""))
             if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
@@ -286,6 +377,8 @@ def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
 
 
-def _beside(journal: str, path: Path | None) -> Path:
-    """A relative journal lies beside the configuration file."""
+def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
+    """A relative journal lies in the unit's state folder, else beside the configuration file."""
+    if state is not None:
+        return state / journal
     return path.parent / journal if path is not None else Path(journal)

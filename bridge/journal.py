@@ -65,12 +65,25 @@ create trigger if not exists entry_written instead of insert on entries begin
         ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot;
 end;
 """
+_COUNT: Final = {
+    True: "select count(*) from calls",
+    False: "select count(*) from calls where json_extract(record, '$.status') = :status",
+}
+_NEWEST: Final = {
+    True: "select record from calls order by rowid desc limit :limit offset :offset",
+    False: "select record from calls where json_extract(record, '$.status') = :status "
+    "order by rowid desc limit :limit offset :offset",
+}
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 
-_SLOW: Final = 0.005  # seconds; a disk that takes longer for what it need not keep is busy
-_AVOID: Final = 60.0  # seconds without a write on the loop's thread after a slow one
+_SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
+_AVOID: Final = 10.0  # seconds without a write on the loop's thread after a slow one
 _RUN: Final = 200  # writes in a row without the writer's thread, which also tidies the file
+
+
+LoggedEvent = tuple[int, str, int, str]
+"""An event as it is written: position, call, seq, the JSON object as text."""
 
 
 class JournalError(BridgeError):
@@ -169,6 +182,11 @@ class Journal:
         """Whether the last write worked; new calls are refused while it is not."""
         return self._writable
 
+    @property
+    def waiting(self) -> int:
+        """Writes that the writer has not taken yet."""
+        return self._jobs.qsize()
+
     def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Write *entries* in order; the future is done when they are durable.
 
@@ -230,6 +248,43 @@ class Journal:
             "select body from events where call_id = ? and seq > ? order by seq", (call_id, after)
         )
         return [json.loads(row[0]) for row in rows]
+
+    def events_since(self, position: int, *, limit: int) -> list[LoggedEvent]:
+        """Return at most *limit* events of all calls after *position*, in the order written."""
+        return self._read(
+            "select position, call_id, seq, body from events where position > ? "
+            "order by position limit ?",
+            (position, limit),
+        )
+
+    def events_of(self, call_id: str, *, after: int, limit: int) -> list[LoggedEvent]:
+        """Return at most *limit* events of a call with a seq above *after*, in order."""
+        return self._read(
+            "select position, call_id, seq, body from events where call_id = ? and seq > ? "
+            "order by seq limit ?",
+            (call_id, after, limit),
+        )
+
+    def last_position(self) -> int:
+        """Return the position of the event written last; 0 when there is none."""
+        rows = self._read("select coalesce(max(position), 0) from events", ())
+        return int(rows[0][0])
+
+    def calls(
+        self, *, status: str | None = None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return resources, newest first, and how many there are with that status.
+
+        Reads on a connection of its own: it may look at every record.
+        """
+        values = {"status": status, "limit": limit, "offset": offset}
+        try:
+            with closing(self._connect("normal")) as connection:
+                total = connection.execute(_COUNT[status is None], values).fetchone()[0]
+                rows = connection.execute(_NEWEST[status is None], values).fetchall()
+        except sqlite3.Error as failure:
+            raise JournalError(f"{self.path}: {failure}") from failure
+        return [json.loads(row[0]) for row in rows], int(total)
 
     def claim(self, key_digest: str, *, since: float) -> Claim | None:
         """Return the claim made at *since* or later, or None."""

@@ -9,7 +9,10 @@ async with Client("http://127.0.0.1:8080", key="…") as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +20,14 @@ from urllib.parse import quote
 
 import httpx
 
-_POLL = 0.25
+from trunkbridge.sse import Message, Reader
+
+PATIENCE = 300.0
+"""Seconds a stream of events goes on trying to reach a daemon it has lost."""
+
+_BACKOFF = 0.2, 5.0  # seconds before the first and the later attempts
+_SILENCE = 45.0  # seconds; the daemon says something every 15
+_PASSING = (429, 502, 503, 504)  # a daemon that stops, starts, or is full
 
 
 class ApiError(Exception):
@@ -43,10 +53,16 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event of a call: its name, number and the whole JSON object."""
+    """One event of a call: its name, number and the whole JSON object.
+
+    ``id`` is what a stream is resumed with: the seq on a call's, the position in the
+    daemon's journal on that of all calls.
+    """
 
     name: str
+    call_id: str
     seq: int
+    id: int
     data: Mapping[str, Any]
 
 
@@ -107,28 +123,143 @@ class Client:
         """Return a handle of a call that exists already."""
         return Call(self, call_id, {})
 
+    async def calls(
+        self, *, status: str | None = None, page: int = 1, page_size: int = 20
+    ) -> list[dict[str, Any]]:
+        """Return one page of the daemon's calls, newest first, those with *status* only."""
+        wanted = {"status": status, "page": page, "page_size": page_size}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        answer = await self._ask("GET", "/api/v1/calls", params=params)
+        found: list[dict[str, Any]] = answer["items"]
+        return found
+
     async def active(self) -> list[dict[str, Any]]:
-        """Return every call without an end."""
+        """Return every call without an end, oldest first."""
         calls: list[dict[str, Any]] = await self._ask("GET", "/api/v1/calls/active")
         return calls
 
+    async def events(
+        self, *, after: int | None = None, patience: float = PATIENCE
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the events of all calls from now on, or after an `Event.id`; never ends.
+
+        ``after=0`` begins at the first event of the daemon's journal. A lost connection,
+        or a daemon that restarts, is taken up again where it was, each event once;
+        raises `ApiError` when that does not work for *patience* seconds.
+        """
+        last = "latest" if after is None else str(after)
+        async for message in self._messages("/api/v1/events", last, patience):
+            yield _event(json.loads(message.data), int(message.id))
+
+    async def position(self) -> int:
+        """Return the `Event.id` of the last event so far, to give to `events` later."""
+        response = await self._send("GET", "/api/v1/events", params={"last_event_id": "latest"})
+        return int(response.headers["Last-Event-ID"])
+
+    async def drain(self) -> int:
+        """Have the daemon take no new calls; return how many still run.
+
+        Ask again to learn how many are left. Only a restart of the daemon ends it.
+        """
+        return int((await self._ask("POST", "/api/v1/drain"))["calls"])
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Have the daemon re-read its configuration; return what is different now.
+
+        ``changed`` is in force, ``restart`` waits for a restart. Raises `ApiError` 422 for
+        a bad configuration, its ``problem["errors"]`` one for each line; nothing changed.
+        """
+        changes: dict[str, list[str]] = await self._ask("POST", "/api/v1/reload")
+        return changes
+
+    async def ready(self) -> bool:
+        """Return whether the daemon takes new calls; False when nobody answers, too."""
+        try:
+            return (await self._http.get("/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        response = await self._send(method, path, **options)
+        try:
+            return response.json()
+        except ValueError:
+            raise self._no_bridge(response) from None
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = await self._http.request(method, path, **options)
         except httpx.HTTPError as failure:
-            text = str(failure) or type(failure).__name__
-            raise ApiError(0, f"{self._http.base_url}: {text}") from failure
+            raise self._unreachable(failure) from failure
+        if not response.is_success:
+            raise self._refusal(response)
+        return response
+
+    async def _messages(self, path: str, last: str, patience: float) -> AsyncIterator[Message]:
+        """Yield a stream's messages; connect again, where it was, when it is lost."""
+        connected = False
+        lost: _Lost | None = None
+        while True:
+            try:
+                async for message in self._connection(path, last):
+                    connected, lost = True, None
+                    last = message.id or last
+                    if message.data:
+                        yield message
+            except _Finished:
+                return
+            except ApiError as failure:
+                passing = failure.status == 0 or failure.status in _PASSING
+                if not connected or not passing or (lost is not None and lost.too_long()):
+                    raise
+            lost = lost or _Lost(patience)
+            await lost.wait()
+
+    async def _connection(self, path: str, last: str) -> AsyncIterator[Message]:
+        headers = {"Accept": "text/event-stream"}
+        params = {}
+        if last.isdecimal():
+            headers["Last-Event-ID"] = last
+        else:
+            params["last_event_id"] = last
+        usual = self._http.timeout
+        timeout = httpx.Timeout(
+            connect=usual.connect, read=_SILENCE, write=usual.write, pool=usual.pool
+        )
+        try:
+            async with self._http.stream(
+                "GET", path, headers=headers, params=params, timeout=timeout
+            ) as response:
+                if response.status_code == 204:
+                    raise _Finished
+                if not response.is_success:
+                    await response.aread()
+                    raise self._refusal(response)
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    raise self._no_bridge(response)
+                reader = Reader()
+                async for data in response.aiter_bytes():
+                    for message in reader.feed(data):
+                        yield message
+        except (httpx.HTTPError, ValueError) as failure:
+            raise self._unreachable(failure) from failure
+
+    def _no_bridge(self, response: httpx.Response) -> ApiError:
+        return ApiError(
+            response.status_code, f"{self._http.base_url}: that is no answer of a bridge"
+        )
+
+    def _unreachable(self, failure: Exception) -> ApiError:
+        return ApiError(0, f"{self._http.base_url}: {str(failure) or type(failure).__name__}")
+
+    def _refusal(self, response: httpx.Response) -> ApiError:
         try:
             answer = response.json()
         except ValueError:
             answer = None
-        if response.is_success and answer is not None:
-            return answer
-        if response.is_success:
-            raise ApiError(response.status_code, f"{self._http.base_url}: no JSON: no bridge there")
         problem = answer if isinstance(answer, dict) else {}
         wait = response.headers.get("Retry-After", "")
-        raise ApiError(
+        return ApiError(
             response.status_code,
             str(problem.get("detail") or f"HTTP {response.status_code} {response.reason_phrase}"),
             problem,
@@ -150,19 +281,76 @@ class Call:
         resource: dict[str, Any] = await self._client._ask("GET", self._path)
         return resource
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Yield every event from the first, as it happens; ends after ``call_ended``."""
-        seen = 0
-        while True:
-            for data in await self._client._ask("GET", f"{self._path}/events"):
-                if data["seq"] <= seen:
-                    continue
-                seen = data["seq"]
-                yield Event(name=data["event"], seq=seen, data=data)
-                if data["event"] == "call_ended":
-                    return
-            await asyncio.sleep(_POLL)
+    async def history(self) -> list[Event]:
+        """Return the events so far, and do not wait for more."""
+        documents = await self._client._ask("GET", f"{self._path}/events")
+        return [_event(data, data["seq"]) for data in documents]
+
+    async def events(
+        self, *, after: int = 0, patience: float = PATIENCE
+    ) -> AsyncGenerator[Event, None]:
+        """Yield every event after the seq *after*, as it happens; ends after ``call_ended``.
+
+        Goes on after a lost connection and a restart of the daemon as `Client.events` does.
+        """
+        async for message in self._client._messages(f"{self._path}/events", str(after), patience):
+            event = _event(json.loads(message.data), int(message.id))
+            if event.seq <= after:
+                continue
+            after = event.seq
+            yield event
+            if event.name == "call_ended":
+                return
+
+    async def ladder(self) -> list[dict[str, Any]]:
+        """Return the call's SIP messages in order; empty when they are kept no longer."""
+        rungs: list[dict[str, Any]] = await self._client._ask("GET", f"{self._path}/ladder")
+        return rungs
 
     async def hangup(self) -> None:
-        """End the call, also before its answer."""
+        """End the call, also before its answer; nothing happens when it has ended."""
         await self._client._ask("DELETE", self._path)
+
+    async def hold(self) -> None:
+        """Hold the far end; returns when it agreed.
+
+        Raises `ApiError` 409 when the call's state forbids it, 502 when the far end
+        refuses or does not answer.
+        """
+        await self._client._ask("POST", f"{self._path}/hold")
+
+    async def resume(self) -> None:
+        """End our own hold; as `hold`."""
+        await self._client._ask("POST", f"{self._path}/resume")
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Play keys to the far end: ``0-9 * # A-D``, ``w`` waits half a second.
+
+        Raises `ApiError` 409 before the answer and on hold.
+        """
+        await self._client._ask("POST", f"{self._path}/dtmf", json={"digits": digits})
+
+
+class _Finished(Exception):
+    """There is nothing more to come."""
+
+
+class _Lost:
+    """A stream that is lost: since when, and how long to wait before the next attempt."""
+
+    def __init__(self, patience: float) -> None:
+        self._until = time.monotonic() + patience
+        self._pause = _BACKOFF[0]
+
+    def too_long(self) -> bool:
+        """Whether to give up."""
+        return time.monotonic() >= self._until
+
+    async def wait(self) -> None:
+        """Wait; longer each time, never in step with others who lost the same daemon."""
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+        self._pause = min(self._pause * 2, _BACKOFF[1])
+
+
+def _event(data: Mapping[str, Any], id_: int) -> Event:
+    return Event(name=data["event"], call_id=data["call_id"], seq=data["seq"], id=id_, data=data)

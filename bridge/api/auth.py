@@ -18,6 +18,11 @@ from bridge.api.problems import problem
 OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """What anybody may read; it says nothing about calls."""
 
+HERE: Final = frozenset(("/metrics",))
+"""What programs of this machine may read without a key (contract 6)."""
+
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request's body; a call's own limits are far below."""
 
@@ -46,6 +51,17 @@ def _host_of(authority: str) -> str | None:
         return urlsplit(f"//{authority}").hostname
     except ValueError:
         return None
+
+
+def is_from_here(request: Request) -> bool:
+    """Whether a program of this machine asks for itself, and no proxy for somebody else."""
+    peer = request.client
+    return (
+        peer is not None
+        and _is_loopback(peer.host)
+        and _is_loopback(_host_of(request.headers.get("host", "")))
+        and not any(name in request.headers for name in _FORWARDED)
+    )
 
 
 class Gatekeeper:
@@ -109,7 +125,7 @@ class Gate:
             return
         request = Request(scope)
         try:
-            name = "" if scope["path"] in OPEN else self._gatekeeper.admit(request)
+            name = "" if _is_open(request) else self._gatekeeper.admit(request)
             _check_length(request.headers.get("content-length", "0"))
         except HTTPException as failure:
             response = problem(failure.status_code, str(failure.detail), headers=failure.headers)
@@ -117,6 +133,11 @@ class Gate:
             return
         request.state.key_name = name
         await self._app(scope, _bounded(receive), send)
+
+
+def _is_open(request: Request) -> bool:
+    path = request.scope["path"]
+    return path in OPEN or (path in HERE and is_from_here(request))
 
 
 def _check_length(text: str) -> None:

@@ -113,3 +113,11 @@ class CallAccepted(BaseModel):
     url: str
     token: str
     status: str
+
+
+class Digits(BaseModel):
+    """``POST /api/v1/calls/{id}/dtmf``"""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"digits": "12w#"}]})
+
+    digits: Annotated[str, Field(description="1 to 64 of 0-9 * # A-D w; w waits half a second.")]

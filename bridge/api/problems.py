@@ -11,7 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from bridge.call.requests import BadRequest, OverLimit, Unavailable
+from bridge.call.requests import (
+    BadConfiguration,
+    BadRequest,
+    NotDone,
+    OverLimit,
+    Unavailable,
+    WrongState,
+)
 
 
 def problem(
@@ -40,11 +47,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, failure: RequestValidationError) -> JSONResponse:
-        errors = [
-            {"field": _field(error), "message": _message(error)} for error in failure.errors()
-        ]
-        detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
-        return problem(422, detail, errors=errors)
+        errors = named(failure.errors())
+        return problem(422, sentence(errors), errors=errors)
 
     @app.exception_handler(BadRequest)
     async def bad(_: Request, failure: BadRequest) -> JSONResponse:
@@ -59,6 +63,19 @@ def install(app: FastAPI) -> None:
     async def unavailable(_: Request, failure: Unavailable) -> JSONResponse:
         return problem(503, str(failure), headers={"Retry-After": str(failure.retry_after)})
 
+    @app.exception_handler(WrongState)
+    async def wrong_state(_: Request, failure: WrongState) -> JSONResponse:
+        return problem(409, str(failure))
+
+    @app.exception_handler(NotDone)
+    async def not_done(_: Request, failure: NotDone) -> JSONResponse:
+        return problem(502, str(failure))
+
+    @app.exception_handler(BadConfiguration)
+    async def bad_configuration(_: Request, failure: BadConfiguration) -> JSONResponse:
+        errors = [{"field": setting_of(line), "message": line} for line in failure.lines]
+        return problem(422, "the configuration is wrong, nothing changed", errors=errors)
+
     @app.exception_handler(HTTPException)
     async def http(_: Request, failure: HTTPException) -> JSONResponse:
         return problem(failure.status_code, str(failure.detail), headers=failure.headers)
@@ -66,6 +83,24 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> JSONResponse:
         return problem(500, "an error of the bridge; its log has the details")
+
+
+def named(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return pydantic's errors as a problem document names them."""
+    return [{"field": _field(error), "message": _message(error)} for error in errors]
+
+
+def sentence(errors: Sequence[Mapping[str, str]]) -> str:
+    """Return a problem's ``detail``."""
+    return "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+
+
+def setting_of(line: str) -> str:
+    """Return the setting that a line of the configuration's errors is about.
+
+    ``file:key: what is wrong``; the file itself when it cannot be read at all.
+    """
+    return line.partition(": ")[0].rpartition(":")[2]
 
 
 def _field(error: Mapping[str, Any]) -> str:

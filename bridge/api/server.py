@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from bridge.errors import BridgeError
 
+STALLED_AFTER: Final = 30_000
+"""Milliseconds; a stream's keep-alive makes sure that there is something to read."""
+
 
 class ApiServer:
-    """Serves *app* on an address; `start` returns when it listens."""
+    """Serves *app* on an address; `start` returns when it listens.
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    A connection whose client has read nothing for *stalled_after* milliseconds, although
+    there was something to read, is closed.
+    """
+
+    def __init__(
+        self, app: FastAPI, host: str, port: int, *, stalled_after: int = STALLED_AFTER
+    ) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._stalled_after = stalled_after
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -32,6 +43,8 @@ class ApiServer:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by connections: whoever takes nothing of what we send is gone in the end.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_after)
         try:
             listener.bind((self._host, self._port))
             listener.listen(128)

@@ -57,6 +57,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     Input,
     Joined,
@@ -70,6 +71,8 @@ from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
 from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
     JournalPort,
     JournalRecord,
     OpenMedia,
@@ -80,7 +83,7 @@ from bridge.call.ports import (
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.state import CallState, Phase
-from bridge.events import CallEvent
+from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
@@ -101,10 +104,11 @@ _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 class _Telling:
     """One event on its way: journalled, then sent to the room, then told."""
 
-    __slots__ = ("event", "settled", "stored")
+    __slots__ = ("at", "event", "settled", "stored")
 
-    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None) -> None:
+    def __init__(self, event: CallEvent, stored: asyncio.Future[object] | None, at: float) -> None:
         self.event = event
+        self.at = at  # when what caused it arrived
         self.stored = stored
         self.settled = asyncio.Event()  # sent to the room, or given up
 
@@ -124,6 +128,7 @@ class Call:
         clock: Callable[[], float],
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
+        observer: CallObserver = UNOBSERVED,
     ) -> None:
         self.plan = plan
         self.sip = sip
@@ -133,6 +138,7 @@ class Call:
         self._clock = clock
         self._wall = wall
         self._on_end = on_end
+        self._observer = observer
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
@@ -301,7 +307,7 @@ class Call:
             case Cancel():
                 self.sip.cancel()
             case Bye():
-                self.sip.bye()
+                self.sip.bye(command.reason)
             case Reoffer():
                 self.sip.reoffer(command.direction)
             case Probe():
@@ -341,10 +347,19 @@ class Call:
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
+        if isinstance(events[-1], CallEnded):
+            self._note_end_recorded(stored)
+        at = self._observer.cause_at(now)
         for event in events:
-            telling = _Telling(event, stored)
+            telling = _Telling(event, stored, at)
             self._tellings.put_nowait(telling)
             self._lane.put(self._event_entry(telling))
+
+    def _note_end_recorded(self, stored: asyncio.Future[object] | None) -> None:
+        if stored is None:
+            self.post(EndRecorded())
+        else:
+            stored.add_done_callback(lambda _: self.post(EndRecorded()))
 
     def _append(self, records: list[JournalRecord]) -> asyncio.Future[object] | None:
         try:
@@ -370,6 +385,7 @@ class Call:
 
         def sent() -> None:
             telling.settled.set()
+            self._observer.published(telling.event, self._clock() - telling.at)
             self.post(Published(seq=telling.event.seq))
 
         return Entry(send=send, begin=begin, sent=sent, dropped=telling.settled.set)
@@ -486,6 +502,7 @@ class Call:
 
     async def _join(self, command: JoinRoom) -> None:
         """Join; never cancelled, because a cancelled SDK connect kills the process."""
+        since, again = self._clock(), command.again
         try:
             prepared = await self._prepare(command)
             self._spec = prepared.spec
@@ -499,8 +516,10 @@ class Call:
             await self.media.room.join(prepared.spec)
         except Exception as error:  # RoomError, or whatever an SDK raises
             _log.warning("call.join_failed", call_id=self.call_id, error=type(error).__name__)
+            self._observer.joined(seconds=self._clock() - since, again=again, ok=False)
             self.post(JoinFailed())
             return
+        self._observer.joined(seconds=self._clock() - since, again=again, ok=True)
         if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return

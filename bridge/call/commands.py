@@ -9,6 +9,7 @@ from enum import Enum
 from bridge.events import CallEvent
 from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Negotiated
 
@@ -58,6 +59,8 @@ class Cancel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
     """Send BYE (the session waits for the ACK of our 2xx first, RFC 3261 15)."""
+
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,11 @@ class EffectFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndRecorded:
+    """The journal has ``call_ended``, or has failed to take it: it can be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineReached:
     """`next_deadline` has passed."""
 
@@ -184,6 +189,7 @@ RoomInput = (
     | Dispatched
     | DispatchFailed
     | Published
+    | EndRecorded
     | Flushed
     | RoomLeft
     | AgentReady

@@ -14,6 +14,7 @@ from typing import Final
 
 from bridge.call.plan import Direction
 from bridge.sip.events import EndCause, FailureCause
+from bridge.sip.headers import Reason
 
 
 class EndedBy(StrEnum):
@@ -89,6 +90,14 @@ class _Local:
     outbound: Result  # not answered, we dialled
     inbound: Result  # not answered, it came in
     status: int  # what we refuse an unanswered inbound call with
+    q850: int  # what our BYE says
+
+
+# Q.850: what our BYE says of our own ends. Whoever reads it bills or alarms by it, so a call
+# that went as it should is 16, also at its longest allowed duration.
+_NORMAL_CLEARING = 16
+_TEMPORARY_FAILURE = 41
+_TIMER_EXPIRY = 102
 
 
 def _local(
@@ -99,6 +108,7 @@ def _local(
     outbound: Result = Result.CANCELLED,
     inbound: Result = Result.REJECTED,
     status: int = 603,
+    q850: int = _NORMAL_CLEARING,
 ) -> _Local:
     return _Local(
         reason=reason,
@@ -107,6 +117,7 @@ def _local(
         outbound=outbound,
         inbound=inbound,
         status=status,
+        q850=q850,
     )
 
 
@@ -121,7 +132,13 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
             "agent_gone", EndedBy.AGENT, Result.COMPLETED, inbound=_FAILED, status=480
         ),
         LocalEnd.NO_AGENT: _local(
-            "no_agent", EndedBy.BRIDGE, _FAILED, outbound=_FAILED, inbound=_FAILED, status=480
+            "no_agent",
+            EndedBy.BRIDGE,
+            _FAILED,
+            outbound=_FAILED,
+            inbound=_FAILED,
+            status=480,
+            q850=_TEMPORARY_FAILURE,
         ),
         LocalEnd.ROOM_UNAVAILABLE: _local(
             "room_unavailable",
@@ -130,6 +147,7 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
             outbound=_FAILED,
             inbound=_FAILED,
             status=503,
+            q850=_TEMPORARY_FAILURE,
         ),
         LocalEnd.ROOM_LOST: _local(
             "room_lost",
@@ -138,6 +156,7 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
             outbound=_FAILED,
             inbound=_FAILED,
             status=503,
+            q850=_TEMPORARY_FAILURE,
         ),
         LocalEnd.RING_TIMEOUT: _local(
             "ring_timeout",
@@ -148,11 +167,22 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
             status=480,
         ),
         LocalEnd.MAX_DURATION: _local("max_duration", EndedBy.TIMER, Result.COMPLETED),
-        LocalEnd.MEDIA_TIMEOUT: _local("media_timeout", EndedBy.TIMER, Result.DROPPED),
-        LocalEnd.NO_MEDIA: _local("no_media_after_answer", EndedBy.TIMER, _FAILED),
-        LocalEnd.PEER_GONE: _local("peer_gone", EndedBy.CARRIER, Result.DROPPED),
+        LocalEnd.MEDIA_TIMEOUT: _local(
+            "media_timeout", EndedBy.TIMER, Result.DROPPED, q850=_TIMER_EXPIRY
+        ),
+        LocalEnd.NO_MEDIA: _local(
+            "no_media_after_answer", EndedBy.TIMER, _FAILED, q850=_TIMER_EXPIRY
+        ),
+        LocalEnd.PEER_GONE: _local(
+            "peer_gone", EndedBy.CARRIER, Result.DROPPED, q850=_TIMER_EXPIRY
+        ),
         LocalEnd.SHUTDOWN: _local(
-            "shutdown", EndedBy.BRIDGE, Result.DROPPED, inbound=_FAILED, status=503
+            "shutdown",
+            EndedBy.BRIDGE,
+            Result.DROPPED,
+            inbound=_FAILED,
+            status=503,
+            q850=_TEMPORARY_FAILURE,
         ),
         LocalEnd.INTERNAL_ERROR: _local(
             "internal_error",
@@ -161,6 +191,7 @@ _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
             outbound=_FAILED,
             inbound=_FAILED,
             status=500,
+            q850=_TEMPORARY_FAILURE,
         ),
     }
 )
@@ -189,6 +220,12 @@ def local_outcome(why: LocalEnd, direction: Direction, *, answered: bool) -> Out
 def reject_status(why: LocalEnd) -> int:
     """Return the status that refuses an unanswered inbound call we end."""
     return _LOCAL[why].status
+
+
+def bye_reason(why: LocalEnd) -> Reason:
+    """Return the Reason of the BYE that ends a call for *why* (RFC 3326 2)."""
+    row = _LOCAL[why]
+    return Reason(protocol="Q.850", cause=row.q850, text=row.reason)
 
 
 def refusal_outcome(why: Refusal) -> tuple[int, Outcome]:

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from bridge.call.plan import CallPlan
 from bridge.call.record import CallRecord
-from bridge.call.state import MachineSnapshot
+from bridge.call.state import CallState, MachineSnapshot
 from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, MediaNotice
 from bridge.room.seam import JoinSpec, RoomHandlers
 from bridge.sip.events import SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 
 OpenMedia = Callable[[RoomHandlers, Callable[[MediaNotice], None]], CallMedia]
@@ -43,8 +44,8 @@ class SipPort(Protocol):
     def cancel(self) -> None:
         """Send CANCEL; the final event still comes."""
 
-    def bye(self) -> None:
-        """End the session, after the ACK when one is still to come."""
+    def bye(self, reason: Reason | None = None) -> None:
+        """End the session, after the ACK when one is still to come; *reason* goes into the BYE."""
 
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE; `Reoffered` follows."""
@@ -104,3 +105,52 @@ class JournalPort(Protocol):
 
     def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
         """Queue *records* now, in order of calls; the result is when they are safe."""
+
+
+class Watched(Protocol):
+    """A running call as an observer sees it."""
+
+    @property
+    def plan(self) -> CallPlan:
+        """What the call was begun with."""
+
+    @property
+    def state(self) -> CallState:
+        """The machine's state now."""
+
+    @property
+    def media(self) -> CallMedia:
+        """Both sides of its media; the counters can be read also after it was closed."""
+
+
+class CallObserver:
+    """Hears what happens to calls, and here does nothing with it: for figures.
+
+    All of it is called on the loop and must not block. Times are seconds of the calls'
+    clock. What it raises is logged and costs the call nothing.
+    """
+
+    def began(self, call: Watched, now: float) -> None:
+        """A call was taken on."""
+
+    def gone(self, call: Watched) -> None:
+        """Everything of the call is done; it is not looked at again."""
+
+    def told(self, plan: CallPlan, event: CallEvent) -> None:
+        """Journal and room have *event*; also of a call that was refused."""
+
+    def cause_at(self, now: float) -> float:
+        """Return when that arrived which a call takes *now*; *now* when it came from nowhere."""
+        return now
+
+    def published(self, event: CallEvent, seconds: float) -> None:
+        """The room has *event*, *seconds* after what caused it arrived."""
+
+    def joined(self, *, seconds: float, again: bool, ok: bool) -> None:
+        """An attempt to get into the room ended."""
+
+    def dial_refused(self, why: Exception) -> None:
+        """A request for a call became none."""
+
+
+UNOBSERVED = CallObserver()

@@ -21,6 +21,7 @@ from bridge.call.inputs import (
     Begun,
     Dispatched,
     DispatchFailed,
+    EndRecorded,
     Flushed,
     Joined,
     JoinFailed,
@@ -370,6 +371,12 @@ def published(turn: Turn, event: Published) -> None:
         open_gate(turn)
     if state.resuming is not None and event.seq >= state.resuming:
         open_after_resume(turn)
+
+
+def end_recorded(turn: Turn, _event: EndRecorded) -> None:
+    """The end is on its way to the room: from here on it has half a second."""
+    if Timer.FLUSH in turn.state.deadlines:
+        turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
 
 
 def flushed(turn: Turn, _event: Flushed) -> None:

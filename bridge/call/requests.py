@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,3 +67,19 @@ class Unavailable(BridgeError):
     def __init__(self, text: str, *, retry_after: int = 5) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+
+
+class WrongState(BridgeError):
+    """The call's state forbids it."""
+
+
+class NotDone(BridgeError):
+    """The far end did not do what it was asked for; nothing changed."""
+
+
+class BadConfiguration(BridgeError):
+    """The configuration cannot be taken; nothing changed. ``lines``: one per error."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)

@@ -27,7 +27,7 @@ NOT_DONE: Final = 502
 _PAYLOAD_LIMIT: Final = 16_384
 _LAST_RESORT: Final = 12.0  # seconds; the machine answers before
 
-_REFUSALS: Final[Mapping[HoldResult, tuple[int, str]]] = MappingProxyType(
+HOLD_REFUSALS: Final[Mapping[HoldResult, tuple[int, str]]] = MappingProxyType(
     {
         HoldResult.NOT_ANSWERED: (WRONG_STATE, "the call is not answered"),
         HoldResult.UNDER_WAY: (WRONG_STATE, "a re-INVITE is under way"),
@@ -86,11 +86,9 @@ class CallRpcs:
         digits = _document(payload).get("digits")
         if not isinstance(digits, str) or not is_playable(digits):
             raise RpcRefused(BAD_PAYLOAD, "digits must be 1 to 64 of 0-9 * # A-D w")
-        state = self._state()
-        if not state.media_levels.transmit:
-            raise RpcRefused(WRONG_STATE, "the call is not answered, or on hold")
-        if state.negotiated is None or state.negotiated.dtmf_payload_type is None:
-            raise RpcRefused(WRONG_STATE, "the far end takes no telephone-events")
+        refusal = why_no_digits(self._state())
+        if refusal is not None:
+            raise RpcRefused(WRONG_STATE, refusal)
         self._post(DigitsAsked(digits=digits))
         return "{}"
 
@@ -140,6 +138,15 @@ class CallRpcs:
         raise RpcRefused(NOT_ALLOWED, "only agents and configured controllers may do this")
 
 
+def why_no_digits(state: CallState) -> str | None:
+    """Return why no keys can be played to the far end now, None when they can."""
+    if not state.media_levels.transmit:
+        return "the call is not answered, or on hold"
+    if state.negotiated is None or state.negotiated.dtmf_payload_type is None:
+        return "the far end takes no telephone-events"
+    return None
+
+
 def _reply(result: HoldResult, already: str) -> str:
     match result:
         case HoldResult.DONE:
@@ -147,7 +154,7 @@ def _reply(result: HoldResult, already: str) -> str:
         case HoldResult.ALREADY:
             raise RpcRefused(WRONG_STATE, already)
         case _:
-            raise RpcRefused(*_REFUSALS[result])
+            raise RpcRefused(*HOLD_REFUSALS[result])
 
 
 def _document(payload: str) -> dict[str, Any]:

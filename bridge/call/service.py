@@ -10,18 +10,27 @@ import asyncio
 import math
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
 from bridge.call.call import Call
 from bridge.call.idempotency import Claim, Once
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
+from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Refusal, local_outcome, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
-from bridge.call.ports import JournalPort, OpenMedia, RoomPort, SipPort
+from bridge.call.ports import (
+    UNOBSERVED,
+    CallObserver,
+    JournalPort,
+    OpenMedia,
+    RoomPort,
+    SipPort,
+)
 from bridge.call.record import CallRecord, ended_event, fold, new_record
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
@@ -40,6 +49,9 @@ from sdp.negotiate import Rejected
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+DIALOGS_KEPT: Final = 2000
+"""Calls whose SIP Call-ID is remembered, as many as there are ladders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +155,7 @@ class CallService:
         ledger: Ledger,
         archive: Archive,
         publish: Callable[[CallEvent], None],
+        observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -153,6 +166,7 @@ class CallService:
         self._ledger = ledger
         self._archive = archive
         self._publish = publish
+        self._observer = Guarded(observer)
         self._clock = clock
         self._wall = wall
         self._new_id = new_id
@@ -160,6 +174,7 @@ class CallService:
         self._sessions: dict[SessionId, str] = {}
         self._accepting: dict[str, str] = {}  # call -> trunk: accepted, not yet running
         self._rates: dict[tuple[str, float], Gcra] = {}
+        self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
         self._once = Once(archive, wall)
         self._livekit_up = True
         self._draining = False
@@ -174,9 +189,13 @@ class CallService:
 
         Raises `BadRequest`, `OverLimit` and `Unavailable`; then nothing was begun.
         """
-        if key is None:
-            return await self._dial(request, None)
-        return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+        try:
+            if key is None:
+                return await self._dial(request, None)
+            return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+        except (BadRequest, OverLimit, Unavailable) as refusal:
+            self._observer.dial_refused(refusal)
+            raise
 
     async def _dial(
         self, request: DialRequest, claim: Callable[[Accepted], Claim] | None
@@ -243,6 +262,7 @@ class CallService:
 
     def _write_end(self, plan: CallPlan, event: CallEvent) -> None:
         _keep(self._ledger.append_record(fold(new_record(plan), event), event))
+        self._observer.told(plan, event)
         self._publish(event)
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
@@ -383,6 +403,7 @@ class CallService:
     ) -> CallPlan:
         call_id = self._new_id()
         facts = self._legs.facts(invite.session)
+        self._note_dialog(call_id, facts)
         route = route or RouteConfig()
         number = "" if caller.withheld else caller.number
         return CallPlan(
@@ -524,10 +545,12 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
+            observer=self._observer,
             clock=self._clock,
             wall=self._wall,
         )
         self._calls[plan.call_id] = call
+        self._observer.began(call, self._clock())
         self._idle.clear()
         _log.info(
             "call.accepted",
@@ -562,14 +585,25 @@ class CallService:
                 )
             case _:
                 pass
+        call = self._calls.get(event.call_id)
+        if call is not None:
+            self._observer.told(call.plan, event)
         self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:
         facts = self._legs.facts(session)
+        self._note_dialog(call.plan.call_id, facts)
         call.post(DialogFormed(sip_call_id=facts.call_id, sip_tag=facts.remote_tag))
+
+    def _note_dialog(self, call_id: str, facts: SipFacts) -> None:
+        if facts.call_id:
+            self._dialogs[call_id] = facts.call_id
+        while len(self._dialogs) > DIALOGS_KEPT:
+            self._dialogs.popitem(last=False)
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.plan.call_id, None)
+        self._observer.gone(call)
         for session in [s for s, call_id in self._sessions.items() if call_id == call.plan.call_id]:
             del self._sessions[session]
         self._note_idle()
@@ -585,6 +619,14 @@ class CallService:
         self._config = config
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
+
+    def call(self, call_id: str) -> Call | None:
+        """Return a call that runs, or None."""
+        return self._calls.get(call_id)
+
+    def sip_call_id(self, call_id: str) -> str | None:
+        """Return the SIP Call-ID of one of the last calls, also when it has ended."""
+        return self._dialogs.get(call_id)
 
     @property
     def running(self) -> Collection[str]:

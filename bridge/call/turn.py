@@ -6,7 +6,6 @@ ending, leaving.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -24,15 +23,16 @@ from bridge.call.commands import (
     RepeatTo,
     ReplyTo,
 )
-from bridge.call.outcome import LocalEnd, Outcome, Result, local_outcome, reject_status
-from bridge.call.state import CallState, Phase, RoomPhase, Timer
+from bridge.call.outcome import LocalEnd, Outcome, Result, bye_reason, local_outcome, reject_status
+from bridge.call.state import CallState, Phase, RoomPhase, Timer, renewed
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import LeaveReason
 
 E = TypeVar("E", bound=CallEvent)
 
 CANCEL_PATIENCE: Final = 2.0  # seconds for the final response to our CANCEL
-FLUSH_PATIENCE: Final = 0.5  # seconds for call_ended to reach the room
+FLUSH_PATIENCE: Final = 0.5  # seconds for call_ended to reach the room, once it is recorded
+RECORD_PATIENCE: Final = 5.0  # seconds for the journal to have it; then it is sent all the same
 LEAVE_PATIENCE: Final = 5.0
 DELETE_DELAY: Final = 5.0  # seconds from call_ended to the deletion of our room
 REJOIN_PATIENCE: Final = 2.0  # seconds after the end for a rejoin to bring call_ended there
@@ -70,7 +70,7 @@ class Turn:
 
     def set(self, **changes: Any) -> None:
         """Change fields of the state."""
-        self.state = replace(self.state, **changes)
+        self.state = renewed(self.state, changes)
 
     def do(self, command: Command) -> None:
         """Ask for something to be done, after what was asked before."""
@@ -123,7 +123,7 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
             turn.disarm(Timer.RING, Timer.AGENT, Timer.AGENT_GONE, Timer.AGENT_AGAIN)
             turn.arm(Timer.CANCEL, CANCEL_PATIENCE)
         case Phase.ANSWERING | Phase.ANSWERED:
-            turn.do(Bye())
+            turn.do(Bye(reason=bye_reason(why)))
             turn.set(settled=True)
             end(turn, verdict)
         case Phase.CANCELLING | Phase.ENDED | Phase.DONE:
@@ -169,7 +169,7 @@ def depart(turn: Turn) -> None:
     match turn.state.room:
         case RoomPhase.JOINED:
             turn.flush = True
-            turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
+            turn.arm(Timer.FLUSH, RECORD_PATIENCE + FLUSH_PATIENCE)  # `EndRecorded` shortens it
         case RoomPhase.RECONNECTING:
             turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
         case RoomPhase.JOINING:

@@ -178,7 +178,7 @@ class Guard:
             demand.asked = True
             known = any(gate.given(request) is not None for gate in self.gates.values())
             self._close(demand.step)
-            return self._ask(demand.step, stale=known)
+            return self._ask(demand.step, stale=known and not demand.step.given_up)
         fault = self._fault(request, credentials, _statuses(demand.step))
         if fault is not None:
             return Refusal(status=403, fault=fault)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from bridge.config import Config, ConfigError, HttpConfig, find_config, is_loopback, load
+from bridge.config import Config, ConfigError, HttpConfig, find_config, is_loopback, load, load_http
 from trunkbridge.client import Client
 
 FAILED = 1
@@ -61,13 +61,33 @@ def load_or_exit(config: str | None) -> tuple[Config, Path | None]:
 
 def client_of(url: str | None, config: str | None) -> Client:
     """Return a client of the daemon that --url, the environment or [http] names."""
+    try:
+        return reach(url, config)
+    except ConfigError as failure:
+        for line in failure.lines:
+            complain(line)
+        raise typer.Exit(WRONG_USAGE) from None
+
+
+def reach(url: str | None, config: str | None) -> Client:
+    """`client_of`; raises `ConfigError` when the configuration is needed and cannot be read.
+
+    Of the file ``[http]`` alone has to be right: a daemon that runs is not out of reach
+    because somebody is editing a trunk.
+    """
     url = url or os.environ.get("TRUNKBRIDGE_URL") or None
     key = os.environ.get("TRUNKBRIDGE_API_KEY") or None
     if url is None or (key is None and (config is not None or _is_here(url))):
-        http = load_or_exit(config)[0].http
-        if key is None and http.key:
-            key = http.key[0].key.get_secret_value()
-        url = url or _url_of(http)
+        try:
+            http = load_http(find_config(config))
+        except ConfigError:
+            if url is None or config is not None:
+                raise
+        else:
+            if key is None and http.key:
+                key = http.key[0].key.get_secret_value()
+            url = url or _url_of(http)
+    assert url is not None
     try:
         return Client(url, key)
     except ValueError as failure:

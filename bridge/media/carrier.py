@@ -149,6 +149,8 @@ class SdkCarrier:
             packets_refused=self._receiver.refused,
             jitter_ms=self._receiver.reception.jitter * 1000 / g711.RATE,
             round_trip_ms=None if trip is None else trip * 1000,
+            packets_late=self._receiver.buffer.late,
+            packets_shed=self._receiver.buffer.shed,
         )
 
     @property

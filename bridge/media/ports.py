@@ -58,6 +58,17 @@ class Ports:
         self._wake()
         return len(self._free)
 
+    @property
+    def resting(self) -> int:
+        """Pairs that were used and rest."""
+        self._wake()
+        return len(self._resting)
+
+    @property
+    def used(self) -> int:
+        """Pairs that are leased."""
+        return len(self._taken) - len(self._resting)
+
     def lease(self, address: str) -> Lease:
         """Bind a pair on *address* and return it. Raises `PortsExhausted`.
 

@@ -45,6 +45,16 @@ class SdkEngine:
         return self._ticker.ought_to_turn()
 
     @property
+    def turns_missed(self) -> int:
+        """Turns left out after stalls."""
+        return self._ticker.missed
+
+    @property
+    def turns_late(self) -> float:
+        """Lateness of all turns, summed, in seconds."""
+        return self._ticker.late
+
+    @property
     def calls(self) -> int:
         """Calls whose media is open."""
         self._forget_closed()

@@ -82,6 +82,8 @@ class MediaStats:
     packets_refused: int
     jitter_ms: float
     round_trip_ms: float | None
+    packets_late: int = 0  # came after their turn
+    packets_shed: int = 0  # thrown away to keep the delay down
 
 
 class CarrierMedia(Protocol):

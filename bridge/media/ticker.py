@@ -28,6 +28,8 @@ class Ticker:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.turns = 0  # slices so far: a watchdog looks whether it advances
+        self.missed = 0  # slices left out after stalls
+        self.late = 0.0  # lateness of all turns, seconds
         self._now = now
         self._members: dict[Ticked, None] = {}
         self._handle: asyncio.TimerHandle | None = None
@@ -81,7 +83,10 @@ class Ticker:
     def _turn(self) -> None:
         now = self._now()
         self.turns += 1
-        missed = max(0, int((now - self._next_at) / SLICE))
+        late = max(0.0, now - self._next_at)
+        missed = int(late / SLICE)
+        self.late += late
+        self.missed += missed
         self._next_at += (missed + 1) * SLICE
         self._handle = None
         self._schedule()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +20,11 @@ class LoopLag:
     """Measures the lateness of a periodic callback, in seconds; logs above 50 ms.
 
     ``waited_ms`` of the line is how long the thread was ready to run and had no
-    processor: what remains of ``ms`` is ours.
+    processor: what remains of ``ms`` is ours. *heard* is given every measurement.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[float], None] = lambda _: None) -> None:
+        self._heard = heard
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.last = 0.0
@@ -40,6 +42,7 @@ class LoopLag:
         loop = asyncio.get_running_loop()
         self.last = loop.time() - self._due
         self.worst = max(self.worst, self.last)
+        self._heard(max(0.0, self.last))
         waited = _waited_for_processor()
         if self.last > LATE:
             stolen = round((waited - self._waited) * 1000)

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -110,7 +111,11 @@ class Unit:
     watchdog is not fed. *status* of `start` is one line for ``systemctl status``.
     """
 
-    def __init__(self, notifier: Notifier, *, watchdog: float = 0.0) -> None:
+    def __init__(
+        self, notifier: Notifier, *, watchdog: float = 0.0, state: Path | None = None
+    ) -> None:
+        self.state = state
+        """The folder of ``StateDirectory=``, where what is kept belongs; None without a unit."""
         self._notifier = notifier
         self._watchdog = watchdog
         self._phase = Phase.STARTING
@@ -129,11 +134,15 @@ class Unit:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Unit:
-        """Return the unit that ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` mean."""
+        """Return what ``NOTIFY_SOCKET``, ``WATCHDOG_*`` and ``STATE_DIRECTORY`` say we are."""
         address = environ.get("NOTIFY_SOCKET", "")
-        if not address.startswith(("/", "@")):
-            return cls.nobodys()
-        return cls(Notifier(address), watchdog=_watchdog_of(environ))
+        # systemd.exec(5): several state folders are separated by colons.
+        state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        return cls(
+            Notifier(address if address.startswith(("/", "@")) else ""),
+            watchdog=_watchdog_of(environ),
+            state=Path(state) if state else None,
+        )
 
     def start(self, *, dead: Callable[[], Awaitable[list[str]]], status: Callable[[], str]) -> None:
         """Say that we are ready, and begin to feed the watchdog."""

@@ -86,6 +86,8 @@ def clean(text: str, limit: int = VALUE_LIMIT) -> str:
     Category C goes whole: controls, direction overrides and lone surrogates.
     The cut never splits a character.
     """
+    if text.isascii() and text.isprintable():
+        return text[:limit].strip()
     # A character is at least one byte, so this cut bounds the work and loses nothing.
     kept = "".join(c for c in text[: limit * 4] if unicodedata.category(c)[0] != "C")
     return kept.encode()[:limit].decode(errors="ignore").strip()

@@ -1,4 +1,4 @@
-"""Keep libwebrtc's log out of Python.
+"""How the SDK's native half is started: libwebrtc's log stays out of Python.
 
 The SDK asks its native half for every log record, parses each one under the
 GIL and drops nearly all. It has no public switch. Telling the native half
@@ -15,6 +15,15 @@ import structlog
 from livekit import rtc
 
 log = structlog.get_logger(__name__)
+
+_START = {
+    # What is not captured it would print itself; it reads its level once, when it starts.
+    "RUST_LOG": "off",
+    # Its threads call Python with each frame and wait for the interpreter lock in turn. With
+    # one thread per core all of them may wait there, and a message is sent by none.
+    "TOKIO_WORKER_THREADS": str(max(4, 2 * (os.cpu_count() or 1))),
+}
+"""What its environment says while the native half starts, unless an operator says it."""
 
 _done = False
 
@@ -41,15 +50,11 @@ def _switch_off() -> bool:
 
 
 def _start_silent(client: type[Any]) -> Any:
-    """Return the SDK's native half; unless told otherwise it prints nothing either.
-
-    What is not captured it would print itself; it reads its level once, when
-    it starts.
-    """
-    if "RUST_LOG" in os.environ:
-        return client.instance
-    os.environ["RUST_LOG"] = "off"
+    """Return the SDK's native half, started our way if it was not started before."""
+    ours = {name: value for name, value in _START.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         return client.instance
     finally:
-        del os.environ["RUST_LOG"]
+        for name in ours:
+            del os.environ[name]

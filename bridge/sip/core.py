@@ -36,6 +36,11 @@ from sdp.negotiate import Rejected
 Fields = Iterable[tuple[str, str]]
 SDP = ("Content-Type", "application/sdp")
 
+# RFC 3326 2: why a BYE that nobody above has asked for is sent.
+NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
+NOT_HEARD_OF = ("Reason", 'SIP;cause=408;text="Request Timeout"')
+ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+
 
 class UserAgentCore:
     """Sessions, dialogs, and the sending of requests and responses in them."""
@@ -125,6 +130,8 @@ class UserAgentCore:
         """Pass `Ended` and send a BYE."""
         event = Ended(session=session.id, cause=cause, status=status, q850=None)
         self.pass_up(session, event)
+        unusable = cause is EndCause.UNUSABLE_ANSWER
+        session.farewell = (NOT_ACCEPTABLE if unusable else NOT_HEARD_OF,)
         self.leave(session, now)
 
     def take_answer(self, session: Session, body: bytes | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bridge.sip.authentication import NO_ATTEMPTS, Attempts
+from bridge.sip.authentication import NO_ATTEMPTS, Attempts, Authentication
 from bridge.sip.message import Request
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey
@@ -24,6 +24,7 @@ class Purpose(Enum):
     CANCEL = "cancel"
     BYE = "bye"
     PROBE = "probe"
+    OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Letter:
 
     ``contact_user`` is None where no Contact belongs. ``keeps_via``: the Via
     is there already and stays (CANCEL). ``attempts``: of a request that was challenged.
+    ``authentication``: of its call, for a fork that answers when the session is gone.
     """
 
     request: Request
@@ -48,6 +50,7 @@ class Letter:
     contact_user: str | None = None
     keeps_via: bool = False
     attempts: Attempts = NO_ATTEMPTS
+    authentication: Authentication | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

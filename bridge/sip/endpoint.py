@@ -24,6 +24,7 @@ from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
+from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
@@ -71,6 +72,7 @@ class Endpoint:
         self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
+        self.probes = ProbeCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
 
@@ -287,6 +289,10 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.reoffers.probe(known, now)
 
+    def ask_trunk(self, question: TrunkQuestion, now: float) -> None:
+        """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
+        self.probes.ask(question, now)
+
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
         """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
@@ -400,6 +406,8 @@ class Endpoint:
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
+            case Purpose.OPTIONS if response.status >= 200:
+                self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
                 self.reoffers.on_probe_answered(session, client, response, flow, now)
             case _:
@@ -422,6 +430,9 @@ class Endpoint:
         self.callee.on_server_done(server)
 
     def _unanswered(self, errand: Errand, now: float, *, timed_out: bool) -> None:
+        if errand.purpose is Purpose.OPTIONS:
+            self.probes.settled(errand, None, now)
+            return
         session = self._owner(errand)
         if session is None:
             return

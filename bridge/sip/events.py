@@ -144,6 +144,18 @@ class Probed:
     alive: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkProbed:
+    """An OPTIONS outside a dialog is settled, *seconds* after it was asked for.
+
+    ``status`` is that of the final response, None when none came or nothing could be sent.
+    """
+
+    trunk: str
+    status: int | None
+    seconds: float
+
+
 SipEvent = (
     IncomingInvite
     | Progressed
@@ -202,7 +214,7 @@ class CloseFlow:
 class PassUp:
     """Tell the layer above."""
 
-    event: SipEvent
+    event: SipEvent | TrunkProbed
 
 
 Output = Send | Resolve | Connect | CloseFlow | PassUp

@@ -8,7 +8,7 @@ message that has not come completely, and outputs that were not polled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
@@ -367,8 +367,12 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         layer.courier.opened(flow)
     for session in snapshot.sessions:
         core.add(reader.session(session))
-    for client in snapshot.clients:
-        layer.clients[client.key] = reader.client(client, layer)
+    for kept in snapshot.clients:
+        client = reader.client(kept, layer)
+        owner = core.sessions.get(SessionId(client.letter.errand.session))
+        if owner is not None:
+            client.letter = replace(client.letter, authentication=owner.authentication)
+        layer.clients[client.key] = client
     for server in snapshot.servers:
         layer.servers[server.key] = reader.server(server, layer)
         layer.servers_on[server.flow.id] += 1

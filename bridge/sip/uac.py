@@ -6,7 +6,13 @@ RFC 3261 8.1, 9.1, 13.2.
 from __future__ import annotations
 
 from bridge.sip.authentication import Authentication
-from bridge.sip.core import SDP, UserAgentCore, capability_fields
+from bridge.sip.core import (
+    ANSWERED_ELSEWHERE,
+    NOT_ACCEPTABLE,
+    SDP,
+    UserAgentCore,
+    capability_fields,
+)
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
@@ -62,6 +68,7 @@ class CallerCore:
             errand=Errand(Purpose.INVITE, session_id),
             trunk=invite.trunk,
             contact_user=invite.contact_user,
+            authentication=session.authentication,
         )
         self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
         return session_id
@@ -234,8 +241,7 @@ class CallerCore:
         elif len(client.acks) >= MAX_EARLY:
             return  # no proxy forks so wide: each would cost a session, an ACK and a BYE
         elif session is None or session.phase is not Phase.INVITED:
-            known = None if session is None else session.authentication
-            self._end_fork(client, response, known, flow, now)
+            self._end_fork(client, response, flow, now)
         else:
             self._confirm(session, client, response, flow, now)
 
@@ -301,16 +307,11 @@ class CallerCore:
         self, session: Session, cause: FailureCause, response: Response, now: float
     ) -> None:
         self.core.pass_up(session, self._failed(session, cause, response))
+        if cause is FailureCause.UNUSABLE_ANSWER:
+            session.farewell = (NOT_ACCEPTABLE,)
         self.core.leave(session, now)
 
-    def _end_fork(
-        self,
-        client: Client,
-        response: Response,
-        authentication: Authentication | None,
-        flow: Flow,
-        now: float,
-    ) -> None:
+    def _end_fork(self, client: Client, response: Response, flow: Flow, now: float) -> None:
         """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own."""
         dialog = as_caller(client.machine.request, response)
         session = Session(
@@ -328,7 +329,8 @@ class CallerCore:
             invite=None,
             invite_key=None,
             dialog=dialog,
-            authentication=authentication,
+            farewell=(ANSWERED_ELSEWHERE,),
+            authentication=client.letter.authentication,
         )
         session.touch(flow)
         self.core.add(session)

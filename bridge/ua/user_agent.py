@@ -28,8 +28,10 @@ from bridge.sip.events import (
     Send,
     SessionId,
     SipEvent,
+    TrunkProbed,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.probe import TrunkQuestion
 from bridge.transport.flow import (
     Admitted,
     Bound,
@@ -82,6 +84,7 @@ class UserAgent:
         *,
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
+        on_probed: Callable[[TrunkProbed], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         invites: Gcra | None = None,
@@ -94,6 +97,7 @@ class UserAgent:
         self._admission = admission
         self._listen = listen
         self._on_event = on_event
+        self._on_probed = on_probed
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._invites = invites or Gcra(rate=100, burst=1000)
@@ -108,6 +112,7 @@ class UserAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing = False
         self._running = False
+        self.heard_at: float | None = None  # when the bytes came that are being handled
 
     # Life.
 
@@ -245,6 +250,11 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.probe(session, now)
 
+    def ask_trunk(self, question: TrunkQuestion) -> None:
+        """Send an OPTIONS outside any dialog; *on_probed* is told the answer."""
+        with self._command() as now:
+            self._endpoint.ask_trunk(question, now)
+
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
         with self._command() as now:
@@ -283,7 +293,7 @@ class UserAgent:
 
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
-        now = self._clock()
+        now = self.heard_at = self._clock()
         watched = self._watches.get(flow.id)
         if watched is not None:
             for frame in watched[1].feed(data, now):
@@ -292,6 +302,7 @@ class UserAgent:
         elif not flow.reliable:
             self._show(data, flow, came=True)
         self._feed(self._endpoint.receive, data, flow, now)
+        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
@@ -409,11 +420,14 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent) -> None:
+    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
         if isinstance(event, IncomingInvite) and not self._may_call(event):
             return
         try:
-            self._on_event(event)
+            if isinstance(event, TrunkProbed):
+                self._on_probed(event)
+            else:
+                self._on_event(event)
         except Exception:
             log.exception("ua.listener_failed", sip_event=type(event).__name__)
 

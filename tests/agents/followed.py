@@ -49,7 +49,7 @@ class Talker(Agent):
         """Look it up."""
         note("tool")
         async with context.with_filler("one moment please", delay=0.3, interval=0.3):
-            await asyncio.sleep(60)
+            await asyncio.sleep(3)
         return "found"
 
 

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import json
 import os
+import sys
 from collections import Counter
 from typing import Any
 
@@ -60,6 +61,7 @@ class OpenDaemon(Daemon):
             "connections": len(self._agent._tcp._connections),
             "service": len(self.service._sessions) + len(self.service._accepting),
             "journal": len(self._journal.open_calls()),
+            "blocks": sys.getallocatedblocks() if deep else 0,
             "kinds": kinds() if deep else {},
         }
 

@@ -101,7 +101,7 @@ async def soaked(soak: Soak) -> list[str]:
     return [
         *(f"not back: {left}" for left in after.not_back(before)),
         *kinds_verdict(before, after),
-        *memory_verdict(before, after, soak.samples, calls),
+        *memory_verdict(before, after, calls),
         *await stories_of_all(soak),
         *ledger.failures,
     ]
@@ -123,7 +123,8 @@ async def in_the_background(*work: object) -> AsyncIterator[None]:
 
 
 async def warm_up(soak: Soak) -> None:
-    """Calls until pools, arenas and threads have their size."""
+    """A reload, and calls until pools, arenas and threads have their size."""
+    soak.bridge.signal(signal.SIGHUP)
     if soak.plan.seconds >= LONG_S:
         await calls_for(soak, WARM_UP_S)
         return
@@ -231,7 +232,9 @@ def tell_all(soak: Soak, before: Census, after: Census, calls: int) -> None:
     say(
         f"{calls} calls, {ledger.excused} excused around restarts; memory {before.rss:.1f} ->"
         f" {after.rss:.1f} MB ({1024 * grown / max(calls, 1):.1f} kB a call,"
-        f" {slope(half):+.2f} MB a minute over the second half)"
+        f" {slope(half):+.2f} MB a minute over the second half), objects of Python"
+        f" {before.blocks} -> {after.blocks} ({(after.blocks - before.blocks) / max(calls, 1):.0f}"
+        " a call)"
     )
 
 

@@ -515,7 +515,7 @@ class RoomAgent:
         self.room = room
         self.identity = identity
         self.seen: list[Seen] = []
-        self._host = host
+        self.host = host
         self._server = server
         self._changed = asyncio.Event()
 
@@ -540,8 +540,8 @@ class RoomAgent:
             .with_grants(api.VideoGrants(room_join=True, room=self.room, agent=kind == "agent"))
             .to_jwt()
         )
-        self._host.adopt(self)
-        await self._host.ask(
+        self.host.adopt(self)
+        await self.host.ask(
             "join",
             self.name,
             within=60.0 if when_up else DEADLINE,
@@ -555,34 +555,34 @@ class RoomAgent:
 
     async def talk(self, hertz: int = AGENT_HERTZ, rate: int = 48000) -> None:
         """Publish a tone, or change it."""
-        await self._host.ask("talk", self.name, hertz=hertz, rate=rate)
+        await self.host.ask("talk", self.name, hertz=hertz, rate=rate)
 
     async def press(self, digits: str) -> None:
         """Send keys, one after another."""
         for digit in digits:
-            await self._host.ask("press", self.name, digit=digit)
+            await self.host.ask("press", self.name, digit=digit)
 
     async def rpc(self, method: str, payload: str = "") -> str:
         """Call a method of the phone."""
         phone = (await self.phone())["identity"]
-        result = await self._host.ask(
+        result = await self.host.ask(
             "rpc", self.name, identity=phone, method=method, payload=payload
         )
         return str(result)
 
     async def send(self, text: str, topic: str) -> float:
         """Send a reliable data message to everyone; return when."""
-        return float(await self._host.ask("send", self.name, text=text, topic=topic))
+        return float(await self.host.ask("send", self.name, text=text, topic=topic))
 
     async def counts(self) -> dict[str, int]:
         """Return the frames heard so far and the interruptions of a tone."""
-        result: dict[str, int] = await self._host.ask("counts", self.name)
+        result: dict[str, int] = await self.host.ask("counts", self.name)
         return result
 
     async def leave(self) -> None:
         """Leave the room."""
-        await self._host.ask("leave", self.name)
-        self._host.forget(self)
+        await self.host.ask("leave", self.name)
+        self.host.forget(self)
 
     def take(self, line: Seen) -> None:
         """Note what the participant saw."""
@@ -840,7 +840,7 @@ class Desk:
         self.server = server
         self.folder = folder
         self.bridges: list[Bridge] = []
-        self._host = host
+        self.host = host
         self._stack = contextlib.AsyncExitStack()
         self._agents: list[RoomAgent] = []
 
@@ -882,7 +882,7 @@ class Desk:
 
     def waiting_agent(self, room: str, identity: str = "agent") -> RoomAgent:
         """Return an agent that has not joined yet."""
-        agent = RoomAgent(self._host, self.server, room, identity)
+        agent = RoomAgent(self.host, self.server, room, identity)
         self._agents.append(agent)
         return agent
 

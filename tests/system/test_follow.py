@@ -6,22 +6,27 @@ way there is, and the carrier plays hold music.
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from livekit import api, rtc
 
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
+from bridge.room.tokens import LiveKitKeys, bridge_token
 from tests.agents.models import VOICE_HERTZ
 from tests.system.conftest import LiveKitServer
-from tests.system.harness import Bridge, Desk
+from tests.system.harness import Bridge, Desk, room_service
 from tests.system.test_survival import fine
 from tests.system.workers import Line, Worker, now
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-AWAY = 1.5  # seconds
+AWAY = 1.2  # seconds
 MUSIC_HERTZ = 660
 
 
@@ -64,7 +69,7 @@ def unwanted(worker: Worker, since: float, until: float) -> list[Line]:
 async def held_and_resumed(leg: Leg, worker: Worker, began: float) -> Line:
     """Hold for more than twice the time-out with music on the line, resume, judge."""
     await leg.run(
-        f"hold sendonly; tone {MUSIC_HERTZ} 2s; expect silence {2.2 * AWAY:.1f}s; tone 700 2s"
+        f"hold sendonly; tone {MUSIC_HERTZ} 1s; expect silence {2 * AWAY:.1f}s; tone 700 500ms"
     )
     fine(leg)
     held = await worker.sees("hold", since=began)
@@ -149,3 +154,118 @@ async def test_a_filler_that_runs_stops(desk: Desk, worker: Worker) -> None:
     await leg.run("hangup")
     fine(leg)
     await worker.sees("ended", since=resumed["at"])
+
+
+async def test_a_call_that_is_held_when_it_is_answered_is_followed_from_the_start(
+    desk: Desk, worker: Worker
+) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    began = now()
+    leg = await dialled(desk, bridge, carrier)
+    await leg.run("answer sendonly")
+    fine(leg)
+    held = await worker.sees("hold", since=began)
+    await leg.run(f"tone {MUSIC_HERTZ} 1s; expect silence {2 * AWAY:.1f}s")
+    fine(leg)
+    resumed_at = now()
+    await leg.run("resume")
+    fine(leg)
+    resumed = await worker.sees("resume", since=resumed_at)
+    assert unwanted(worker, held["at"], resumed["at"]) == []
+    await the_same_as_before(leg, worker, resumed["at"])
+    await leg.run("hangup")
+    fine(leg)
+    await worker.sees("ended", since=resumed["at"])
+
+
+# livekit/sip: a participant of kind SIP with sip.callStatus, no events, no RPC of ours.
+
+
+class Stranger:
+    """A phone of livekit/sip: attributes and a track, nothing else."""
+
+    def __init__(self, server: LiveKitServer, room: str) -> None:
+        self.room = rtc.Room()
+        self._server = server
+        self._name = room
+        self._source = rtc.AudioSource(8000, 1, queue_size_ms=100)
+        self._track = rtc.LocalAudioTrack.create_audio_track("sip", self._source)
+
+    async def join(self) -> None:
+        token = bridge_token(
+            LiveKitKeys(api_key=self._server.api_key, api_secret=self._server.api_secret),
+            room=self._name,
+            identity="sip_+919000000022",
+            name="Phone +919000000022",
+            metadata="",
+            attributes={
+                "sip.callID": "SCL_abc",
+                "sip.callStatus": "ringing",
+                "sip.phoneNumber": "+919000000022",
+            },
+        )
+        await self.room.connect(self._server.url, token)
+        await self.room.local_participant.publish_track(
+            self._track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        )
+
+    async def show(self, status: str) -> None:
+        await self.room.local_participant.set_attributes({"sip.callStatus": status})
+
+    async def talk(self, seconds: float) -> None:
+        """A tone, and a second of silence after it."""
+        samples = [int(9000 * math.sin(math.tau * 440 / 8000 * i)) for i in range(8000)]
+        second = struct.pack("<8000h", *samples)
+        for number in range(int((seconds + 1) * 50)):
+            at = number % 50 * 320
+            pcm = second[at : at + 320] if number < seconds * 50 else bytes(320)
+            await self._source.capture_frame(rtc.AudioFrame(pcm, 8000, 1, 160))
+
+    def mute(self) -> None:
+        self._track.mute()
+
+    def unmute(self) -> None:
+        self._track.unmute()
+
+
+async def test_a_phone_of_livekit_sip_is_answered_talks_and_ends(
+    livekit: LiveKitServer, worker: Worker
+) -> None:
+    name = livekit.room_name("sip")
+    began = now()
+    phone = Stranger(livekit, name)
+    async with room_service(livekit) as service:
+        await phone.join()
+        await service.agent_dispatch.create_dispatch(
+            api.CreateAgentDispatchRequest(
+                agent_name="followed", room=name, metadata=json.dumps({"away": AWAY})
+            )
+        )
+        attached = await worker.sees("attached", since=began)
+        assert attached["call_id"] == "SCL_abc"
+        await worker.sees("started", since=began)
+        assert not worker.saw("answered", began)
+        await phone.show("active")
+        await worker.sees("answered", since=began)
+        await worker.sees("item", role="assistant", since=began)  # good morning
+        await a_turn(phone, worker)
+        # A mute is no hold here: the user goes away as in every room, and comes back.
+        phone.mute()
+        muted_at = now()
+        await worker.sees("user", state="away", since=muted_at, within=10)
+        phone.unmute()
+        await a_turn(phone, worker)
+        assert not worker.saw("hold", began)
+        await phone.show("hangup")
+        await phone.room.disconnect()
+        await worker.sees("ended", since=began)
+        await worker.sees("closed", since=began)
+
+
+async def a_turn(phone: Stranger, worker: Worker) -> None:
+    since = now()
+    await phone.talk(0.6)
+    said = await worker.sees("transcript", since=since)
+    answer = await worker.sees("agent", state="speaking", since=said["at"])
+    await worker.sees("agent", state="listening", since=answer["at"])

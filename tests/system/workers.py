@@ -100,7 +100,7 @@ class Worker:
             self._reader.join(5)
         sys.stdout.write(f"--- the worker\n{self.story()}\n")  # pytest shows it on failure
 
-    def story(self, count: int = 60) -> str:
+    def story(self, count: int = 120) -> str:
         """Return the last lines of its output."""
         return "\n".join(self.output[-count:])
 

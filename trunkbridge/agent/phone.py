@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -13,6 +14,7 @@ from livekit import rtc
 
 from trunkbridge.agent.find import SIP, find_phone, is_phone, job_call_id
 from trunkbridge.agent.follow import Following
+from trunkbridge.agent.report import Reporter
 
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
@@ -102,6 +104,8 @@ class PhoneCall:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._following: list[Following] = []
+        self._reporters: list[Reporter] = []
+        self._on_shutdown: Callable[[Callable[[], Awaitable[None]]], object] | None = None
         room.on("data_received", self._on_data)
         room.on("participant_attributes_changed", self._on_attributes)
         room.on("participant_connected", self._on_joined)
@@ -126,6 +130,7 @@ class PhoneCall:
         if participant is None:
             return None
         phone = cls(room, participant)
+        phone._on_shutdown = getattr(ctx, "add_shutdown_callback", None)
         try:
             await phone._say_ready()
         except BaseException:
@@ -225,6 +230,33 @@ class PhoneCall:
         if self._held:
             following.hold()
 
+    def report(
+        self, session: AgentSession[Any], *, url: str | None = None, key: str | None = None
+    ) -> None:
+        """Send what *session* measures, and its agents, to the bridge's record of the call.
+
+        *url* and *key* are those of the bridge's HTTP API, else ``$TRUNKBRIDGE_URL`` and
+        ``$TRUNKBRIDGE_API_KEY``; without a URL nothing is sent, which is logged. Sent are
+        latencies, tokens and handoffs, no words: after each turn, at each handoff and when the
+        session closes. A second call for the same session changes nothing.
+        """
+        url = url or os.environ.get("TRUNKBRIDGE_URL", "")
+        if not url:
+            _log.warning("no report is sent: TRUNKBRIDGE_URL is not set")
+            return
+        if any(one.session is session for one in self._reporters):
+            return
+        reporter = Reporter(
+            session,
+            call_id=self.call_id,
+            room=self._room.name,
+            url=url,
+            key=key or os.environ.get("TRUNKBRIDGE_API_KEY", ""),
+        )
+        self._reporters.append(reporter)
+        if self._on_shutdown is not None:  # the job waits for the last one
+            self._on_shutdown(reporter.aclose)
+
     async def hangup(self) -> None:
         """End the call (BYE, or CANCEL before the answer); nothing to do when it is over."""
         if self._ended.is_set():
@@ -262,6 +294,8 @@ class PhoneCall:
         for task in self._tasks:
             task.cancel()
         self._stop_following()
+        for reporter in self._reporters:
+            await reporter.aclose()
 
     async def _ask(self, method: str, payload: Mapping[str, Any]) -> None:
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import description, endpoint, media, text
+from tests.fuzz.targets import challenges, description, endpoint, media, text
 
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         *text.TARGETS,
         *description.TARGETS,
+        *challenges.TARGETS,
         *media.TARGETS,
         *endpoint.TARGETS,
     )

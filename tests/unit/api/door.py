@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.call.requests import Accepted, DialRequest
+from bridge.feed import Feed
 
 CALL = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -25,8 +28,16 @@ class FakeService:
         self.hung_up: list[str] = []
         self.failure: Exception | None = None
         self.ready = True
-        self.call: dict[str, Any] = {"id": CALL, "outcome": None, "started_at": None}
+        self.call: dict[str, Any] = {
+            "id": CALL,
+            "outcome": None,
+            "started_at": None,
+            "ended_at": None,
+            "seq": 0,
+        }
         self.events: list[dict[str, Any]] = []
+        self.rungs: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, ...]] = []
 
     async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
         if self.failure is not None:
@@ -44,6 +55,15 @@ class FakeService:
     async def active(self, limit: int | None) -> list[dict[str, Any]]:
         return [self.call][:limit]
 
+    async def calls(
+        self, *, status: str | None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        self.asked.append(("calls", str(status), str(limit), str(offset)))
+        return [self.call], 41
+
+    async def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
+        return self.rungs if call_id == CALL else None
+
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
         return list(self.events) if call_id == CALL else None
 
@@ -51,17 +71,80 @@ class FakeService:
         self.hung_up.append(call_id)
         return call_id == CALL
 
+    async def hold(self, call_id: str) -> bool:
+        return self._control("hold", call_id)
+
+    async def resume(self, call_id: str) -> bool:
+        return self._control("resume", call_id)
+
+    async def send_dtmf(self, call_id: str, digits: str) -> bool:
+        return self._control("dtmf", call_id, digits)
+
+    def _control(self, *asked: str) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append(asked)
+        return asked[1] == CALL
+
+    async def drain(self) -> int:
+        self.ready = False
+        return 3
+
+    async def reload(self) -> dict[str, list[str]]:
+        if self.failure is not None:
+            raise self.failure
+        return {"changed": ["trunk[t].port: 5060 -> 5061"], "restart": []}
+
     async def readiness(self) -> dict[str, bool]:
         return {"accepting": self.ready, "livekit": True, "journal": True}
 
 
+class FakeLog:
+    """A journal in memory: what is in ``rows`` is written."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, str, int, str]] = []
+        self.failure: Exception | None = None
+        self.reads = 0
+
+    def write(self, event: Mapping[str, Any], position: int | None = None) -> None:
+        where = position or len(self.rows) + 1
+        body = json.dumps(event, separators=(",", ":"))
+        self.rows.append((where, event["call_id"], event["seq"], body))
+
+    def _rows(self) -> list[tuple[int, str, int, str]]:
+        self.reads += 1
+        if self.failure is not None:
+            raise self.failure
+        return list(self.rows)
+
+    def events_since(self, position: int, *, limit: int) -> list[tuple[int, str, int, str]]:
+        return [row for row in self._rows() if row[0] > position][:limit]
+
+    def events_of(self, call_id: str, *, after: int, limit: int) -> list[tuple[int, str, int, str]]:
+        return [row for row in self._rows() if row[1] == call_id and row[2] > after][:limit]
+
+    def last_position(self) -> int:
+        return max((row[0] for row in self._rows()), default=0)
+
+
+def app_of(
+    service: FakeService, keys: Sequence[ApiKey] = (), log: FakeLog | None = None
+) -> FastAPI:
+    """Return the app over *service* on the running loop."""
+    doors = Doors(service, asyncio.get_running_loop())
+    return make_app(doors, Gatekeeper(keys), Feed(log or FakeLog()), version="0.0.0")
+
+
 def transport_of(
-    service: FakeService, keys: Sequence[ApiKey] = (), *, raises: bool = True
+    service: FakeService,
+    keys: Sequence[ApiKey] = (),
+    *,
+    raises: bool = True,
+    log: FakeLog | None = None,
 ) -> httpx.ASGITransport:
     """Return a transport into the app, on the running loop."""
-    doors = Doors(service, asyncio.get_running_loop())
-    app = make_app(doors, Gatekeeper(keys), version="0.0.0")
-    return httpx.ASGITransport(app, raise_app_exceptions=raises)
+    return httpx.ASGITransport(app_of(service, keys, log), raise_app_exceptions=raises)
 
 
 def client_of(
@@ -70,7 +153,8 @@ def client_of(
     *,
     base_url: str = "http://127.0.0.1:8080",
     raises: bool = True,
+    log: FakeLog | None = None,
 ) -> httpx.AsyncClient:
     """Return a client of the app."""
-    transport = transport_of(service, keys, raises=raises)
+    transport = transport_of(service, keys, raises=raises, log=log)
     return httpx.AsyncClient(transport=transport, base_url=base_url)

@@ -8,18 +8,15 @@ import socket
 import httpx
 import pytest
 
-from bridge.api.app import Doors, make_app
-from bridge.api.auth import Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.errors import BridgeError
-from tests.unit.api.door import FakeService
+from tests.unit.api.door import FakeService, app_of
 
 pytestmark = pytest.mark.unit
 
 
 def server(port: int = 0, host: str = "127.0.0.1") -> ApiServer:
-    doors = Doors(FakeService(), asyncio.get_running_loop())
-    return ApiServer(make_app(doors, Gatekeeper(()), version="0"), host, port)
+    return ApiServer(app_of(FakeService()), host, port)
 
 
 async def test_it_answers_from_its_own_thread_until_it_is_stopped() -> None:
@@ -31,6 +28,24 @@ async def test_it_answers_from_its_own_thread_until_it_is_stopped() -> None:
     await running.stop()
     with socket.socket() as probe:
         assert probe.connect_ex((host, port)) != 0
+
+
+async def test_it_is_known_whether_it_answers() -> None:
+    running = server()
+    await running.start()
+    assert await running.answers()
+    await running.stop()
+    assert not await running.answers()
+
+
+async def test_a_server_that_is_stuck_does_not_answer() -> None:
+    with socket.socket() as stuck:  # it listens, and nobody ever reads
+        stuck.bind(("127.0.0.1", 0))
+        stuck.listen()
+        pretended = server(stuck.getsockname()[1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await pretended.answers()
 
 
 async def test_a_taken_address_is_one_line() -> None:

@@ -113,6 +113,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nreject = '404'", "trunk[0].reject", "'silent' or '403'"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'x'", "trunk[0].profile", "'exotel'"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nregister = true", "trunk[0]", "username is empty"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nusername = \"a\\nb\"", "trunk[0].username", "control"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nsession_timer = 30", "trunk[0].session_timer", "90"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
@@ -226,7 +227,7 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 
 
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
-    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nsrtp = 'required'\noptions_interval = 30\n"
+    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nsrtp = 'required'\nkeepalive = 'crlf'\n"
     config = load(write(tmp_path, text), {})
     assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == ["trunk[0].srtp: required is not served yet"]

@@ -2,11 +2,14 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge import journal as journal_module
 from bridge.journal import Entry, Journal, JournalError
 
 pytestmark = pytest.mark.unit
@@ -111,4 +114,70 @@ async def test_a_disk_that_comes_back_is_noticed_without_a_call(tmp_path: Path) 
         while not journal.writable:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # polling another thread: there is nothing to wait on
     assert journal.open_calls() == []
+    journal.close()
+
+
+def passing(call_id: str, seq: int, **record: Any) -> Entry:
+    """Return an entry that waits for no disk."""
+    return replace(entry(call_id, seq, **record), lasting=False)
+
+
+async def test_what_need_not_last_is_written_before_append_returns(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    await journal.append([entry("c1", 1)])
+    done = journal.append([passing("c1", 2, hold=True)])
+    assert done.done()
+    assert [event["seq"] for event in journal.events("c1")] == [1, 2]
+    assert journal.record("c1") == {"id": "c1", "hold": True}
+    journal.close()
+
+
+async def test_it_never_overtakes_what_the_writer_still_has(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    first = journal.append([entry("c1", 1, status="active")])
+    second = journal.append([passing("c1", 2, status="held")])
+    assert not second.done()
+    await asyncio.gather(first, second)
+    assert journal.record("c1") == {"id": "c1", "status": "held"}
+    assert journal.append([passing("c1", 3)]).done()
+    journal.close()
+
+
+async def test_a_file_that_somebody_else_writes_is_left_to_the_writer(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db", instance="a")
+    with closing(sqlite3.connect(tmp_path / "j.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        done = journal.append([passing("c1", 1)])
+        assert not done.done()
+        other.execute("rollback")
+        await done
+    assert journal.writable
+    assert len(journal.events("c1")) == 1
+    journal.close()
+
+
+async def test_a_slow_disk_is_left_to_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_SLOW", -1.0)
+    journal = Journal(tmp_path / "j.db", instance="a")
+    assert journal.append([passing("c1", 1)]).done()
+    late = journal.append([passing("c1", 2)])
+    assert not late.done()
+    await late
+    assert len(journal.events("c1")) == 2
+    journal.close()
+
+
+async def test_the_writer_gets_its_turn_to_tidy_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_RUN", 3)
+    journal = Journal(tmp_path / "j.db", instance="a")
+    at_once = []
+    for seq in range(1, 9):
+        done = journal.append([passing("c1", seq)])
+        at_once.append(done.done())
+        await done
+    assert at_once == [True, True, True, False] * 2
     journal.close()

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.adapters import Leg
 from bridge.sip.events import SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 
 pytestmark = pytest.mark.unit
@@ -30,4 +31,12 @@ def test_what_a_call_asks_of_its_session_reaches_the_user_agent() -> None:
     leg.reoffer(Direction.SENDONLY)
     leg.probe()
     leg.bye()
-    assert recorder.calls == [("reoffer", 7, Direction.SENDONLY), ("probe", 7), ("bye", 7)]
+    assert recorder.calls == [("reoffer", 7, Direction.SENDONLY), ("probe", 7), ("bye", 7, ())]
+
+
+def test_the_reason_of_an_end_becomes_a_header_of_the_bye() -> None:
+    recorder = Recorder()
+    agent: Any = recorder
+    Leg(agent, SessionId(7)).bye(Reason(protocol="Q.850", cause=102, text="media_timeout"))
+    (call,) = recorder.calls
+    assert call == ("bye", 7, (("Reason", 'Q.850;cause=102;text="media_timeout"'),))

@@ -20,6 +20,7 @@ from bridge.media.seam import CallMedia, Lease, MediaLevels, MediaNotice, MediaS
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 from bridge.sip.events import Failed, FailureCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
+from bridge.sip.headers import Reason
 from bridge.sip.message import Request, parse
 from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
@@ -56,6 +57,7 @@ class FakeLeg:
         self.session = session
         self.begun = begun
         self.done: list[str] = []
+        self.reasons: list[Reason | None] = []  # of our BYE
 
     def dial(self) -> None:
         self.done.append("dial")
@@ -80,8 +82,9 @@ class FakeLeg:
         assert self.session is not None
         self.desk.tell(failed(self.session, cause=FailureCause.CANCELLED, status=487))
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
         self.done.append("bye")
+        self.reasons.append(reason)
 
 
 class FakeMedia:

@@ -29,6 +29,7 @@ from bridge.room.seam import (
     RpcRefused,
 )
 from bridge.sip.events import FailureCause, Reoffered, SessionId
+from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Hold, Negotiated
 from tests.unit.call.kit import (
@@ -103,7 +104,8 @@ class World:
         notify: Any = self.handlers.notify
         notify(refused(487, cause=FailureCause.CANCELLED))
 
-    def bye(self) -> None:
+    def bye(self, reason: Reason | None = None) -> None:
+        del reason
         self.note("sip bye")
 
     def reoffer(self, direction: Direction) -> None:
@@ -140,6 +142,9 @@ class World:
             raise OSError("disk full")
         for name in names:
             self.note(f"journal {name}")
+
+    def room(self) -> Room:
+        return Room(self)
 
     # RoomPort
     async def prepare(
@@ -211,11 +216,40 @@ class Room:
         self.world.note(f"room leave {reason.value}")
 
 
+class QuickWorld(World):
+    """A journal and a room that do what they are asked before they return."""
+
+    def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if self.journal_fails:
+            done.set_exception(OSError("disk full"))
+        else:
+            for record in records:
+                self.note(f"journal {record.event.name}")
+            done.set_result(None)
+        return done
+
+    def room(self) -> Room:
+        return QuickRoom(self)
+
+
+class QuickRoom(Room):
+    """The room of a `QuickWorld`."""
+
+    def publish(  # type: ignore[override]
+        self, payload: bytes, topic: str, to: Sequence[str] = ()
+    ) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        self.world.note(f"room {payload.decode().split(chr(34))[3]}")
+        return done
+
+
 @asynccontextmanager
 async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
     def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
         world.handlers = handlers
-        return CallMedia(carrier=world, room=Room(world))
+        return CallMedia(carrier=world, room=world.room())
 
     def publish(event: CallEvent) -> None:
         world.note(f"listener {event.name}")
@@ -550,3 +584,31 @@ async def test_inputs_after_the_end_are_ignored() -> None:
     post(call, changed(Hold.SENDONLY), HangUp(by=By.API))
     await asyncio.sleep(0)
     assert world.log == before
+
+
+async def test_a_hold_that_is_journalled_at_once_is_sent_in_the_turn_that_heard_it() -> None:
+    world = QuickWorld()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "media gate True", "room status active")
+        await asyncio.sleep(0)  # the lane has seen that it is sent
+        before = len(world.log)
+        call.post(changed(Hold.SENDONLY))
+        told = world.log[before:]
+        assert told == ["media gate False", "media connect", "journal call_hold", "room call_hold"]
+        post(call, bye())
+    order(world, "room call_hold", "listener call_hold", "listener call_ended")
+    assert world.log.count("room call_hold") == 1
+
+
+async def test_a_hold_that_the_journal_refuses_is_told_all_the_same() -> None:
+    world = QuickWorld()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered", "media gate True")
+        world.journal_fails = True
+        call.post(changed(Hold.SENDONLY))
+        await world.until("room call_hold", "listener call_hold")
+        post(call, bye())

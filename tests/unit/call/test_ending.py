@@ -26,6 +26,7 @@ from bridge.call.inputs import (
     Begun,
     By,
     EffectFailed,
+    EndRecorded,
     Flushed,
     HangUp,
     Input,
@@ -87,7 +88,11 @@ ENDINGS: list[tuple[Input, str, str]] = [
 @pytest.mark.parametrize(("ending", "reason", "by"), ENDINGS)
 def test_our_end_of_an_answered_call_is_a_bye(ending: Input, reason: str, by: str) -> None:
     bench = Bench().talking().feed(ending)
-    assert len(bench.of(Bye)) == 1
+    (goodbye,) = bench.of(Bye)
+    assert goodbye.reason is not None
+    cause = {"shutdown": 41, "internal_error": 41}.get(reason, 16)
+    assert (goodbye.reason.protocol, goodbye.reason.cause) == ("Q.850", cause)
+    assert goodbye.reason.text == reason
     assert (bench.end.reason, bench.end.ended_by) == (reason, by)
     expected = {"shutdown": "dropped", "internal_error": "failed"}.get(reason, "completed")
     assert bench.end.outcome == expected
@@ -203,10 +208,23 @@ def test_no_timer_of_the_call_outlives_it() -> None:
 
 
 def test_flush_takes_half_a_second_at_most_and_leaving_five() -> None:
-    bench = Bench().talking().feed(bye()).wait(0.51)
+    bench = Bench().talking().feed(bye(), EndRecorded()).wait(0.51)
     assert bench.has(LeaveRoom)
     assert bench.wait(5).done
     assert bench.of(DeleteRoom)[0].delay == 0.0
+
+
+def test_the_half_second_begins_when_the_journal_has_the_end() -> None:
+    bench = Bench().talking().feed(bye()).wait(3)  # a slow disk
+    assert not bench.has(LeaveRoom)
+    bench.feed(EndRecorded()).wait(0.49)
+    assert not bench.has(LeaveRoom)
+    assert bench.wait(0.02).has(LeaveRoom)
+
+
+def test_a_journal_that_never_answers_keeps_nobody_in_the_room() -> None:
+    bench = Bench().talking().feed(bye()).wait(5.51)
+    assert bench.has(LeaveRoom)
 
 
 def test_room_that_others_made_is_not_deleted() -> None:

@@ -214,3 +214,98 @@ async def test_full_lane_says_so() -> None:
         assert not lane.is_full
         lane.put(log.entry(str(number)))
     assert lane.is_full
+
+
+class Beginner:
+    """Makes entries that can begin at once, and remembers which did."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.begun: list[str] = []
+        self.ends: dict[str, asyncio.Future[None]] = {}
+
+    def entry(self, name: str, *, able: bool = True) -> Entry:
+        made = self.log.entry(name)
+
+        def begin() -> asyncio.Future[None] | None:
+            if not able:
+                return None
+            self.begun.append(name)
+            self.ends[name] = asyncio.get_running_loop().create_future()
+            return self.ends[name]
+
+        made.begin = begin
+        return made
+
+
+async def test_what_is_alone_begins_when_it_is_put() -> None:
+    log, lane = Log(), RoomLane("c1")
+    beginner = Beginner(log)
+    async with running(lane):
+        lane.restore(log.entry("levels"))
+        await log.until("sent levels")
+        await asyncio.sleep(0)
+        lane.put(beginner.entry("a"))
+        assert beginner.begun == ["a"]
+        lane.put(beginner.entry("b"))  # something waits
+        assert beginner.begun == ["a"]
+        beginner.ends["a"].set_result(None)
+        await log.until("sent b")
+    assert log.lines == ["send levels", "sent levels", "sent a", "send b", "sent b"]
+
+
+async def test_nothing_begins_while_something_is_being_sent() -> None:
+    log, lane = Log(), RoomLane("c1")
+    beginner = Beginner(log)
+    started, fail = asyncio.Event(), asyncio.Event()
+    async with running(lane):
+        lane.restore(log.failing("slow", started, fail))
+        await started.wait()
+        lane.put(beginner.entry("a"))
+        assert beginner.begun == []
+        fail.set()
+        await log.until("sent a")
+
+
+async def test_nothing_begins_while_the_room_is_away_or_it_cannot() -> None:
+    log, lane = Log(), RoomLane("c1")
+    beginner = Beginner(log)
+    async with running(lane):
+        lane.put(beginner.entry("early"))
+        lane.restore(log.entry("levels"))
+        await log.until("sent early")
+        await asyncio.sleep(0)
+        lane.put(beginner.entry("unable", able=False))
+        await log.until("sent unable")
+        assert beginner.begun == []
+    assert "send unable" in log.lines
+
+
+async def test_what_began_and_failed_while_the_room_went_away_is_sent_again() -> None:
+    log, lane = Log(), RoomLane("c1")
+    beginner = Beginner(log)
+    async with running(lane):
+        lane.restore(log.entry("levels"))
+        await log.until("sent levels")
+        await asyncio.sleep(0)
+        lane.put(beginner.entry("a"))
+        await asyncio.sleep(0)
+        lane.suspend()
+        beginner.ends["a"].set_exception(RoomError("gone"))
+        await asyncio.sleep(0)
+        lane.restore(log.entry("levels again"))
+        await log.until("sent a")
+    assert log.lines[-4:] == ["send levels again", "sent levels again", "send a", "sent a"]
+
+
+async def test_stopping_drops_what_has_begun() -> None:
+    log, lane = Log(), RoomLane("c1")
+    beginner = Beginner(log)
+    async with running(lane):
+        lane.restore(log.entry("levels"))
+        await log.until("sent levels")
+        await asyncio.sleep(0)
+        lane.put(beginner.entry("a"))
+        lane.stop()
+    assert log.lines[-1] == "dropped a"
+    assert beginner.ends["a"].cancelled()

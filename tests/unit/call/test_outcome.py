@@ -14,6 +14,7 @@ from bridge.call.outcome import (
     Outcome,
     Refusal,
     Result,
+    bye_reason,
     failure_outcome,
     far_end_outcome,
     local_outcome,
@@ -183,3 +184,26 @@ def test_refusals(refusal: Refusal, status: int, reason: str) -> None:
 )
 def test_seed_003_status(result: Result, reason: str, status: str) -> None:
     assert status_of(result, reason) == status
+
+
+@pytest.mark.parametrize("why", list(LocalEnd))
+def test_a_bye_says_normal_clearing_only_of_a_call_that_went_as_it_should(why: LocalEnd) -> None:
+    outcome = local_outcome(why, Direction.OUTBOUND, answered=True)
+    reason = bye_reason(why)
+    assert reason.text == outcome.reason
+    if why is not LocalEnd.RING_TIMEOUT:  # of an answered call there is none
+        assert (reason.cause == 16) == (outcome.outcome is Result.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("why", "written"),
+    [
+        (LocalEnd.API, 'Q.850;cause=16;text="api_hangup"'),
+        (LocalEnd.MAX_DURATION, 'Q.850;cause=16;text="max_duration"'),
+        (LocalEnd.MEDIA_TIMEOUT, 'Q.850;cause=102;text="media_timeout"'),
+        (LocalEnd.NO_AGENT, 'Q.850;cause=41;text="no_agent"'),
+        (LocalEnd.SHUTDOWN, 'Q.850;cause=41;text="shutdown"'),
+    ],
+)
+def test_the_reason_of_a_bye_is_written_as_rfc_3326_wants_it(why: LocalEnd, written: str) -> None:
+    assert str(bye_reason(why)) == written

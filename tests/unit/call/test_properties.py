@@ -37,6 +37,7 @@ from bridge.call.inputs import (
     Dispatched,
     DispatchFailed,
     EffectFailed,
+    EndRecorded,
     Flushed,
     HangUp,
     HoldAsked,
@@ -134,6 +135,7 @@ peaceful: st.SearchStrategy[Input] = st.one_of(
 hostile: st.SearchStrategy[Input] = st.one_of(
     st.just(JoinFailed()),
     st.just(DispatchFailed()),
+    st.just(EndRecorded()),
     st.just(Flushed()),
     st.just(RoomLeft()),
     st.just(Shutdown()),

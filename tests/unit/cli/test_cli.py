@@ -21,7 +21,9 @@ from bridge.config import load
 
 pytestmark = pytest.mark.unit
 
-VERBS = ("run", "check", "demo", "dial", "hangup", "carrier")
+VERBS = (
+    *("run", "check", "demo", "dial", "calls", "show", "hangup", "drain", "reload", "carrier"),
+)
 CALL = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 CONFIG = """\
 [livekit]
@@ -94,8 +96,14 @@ class Daemon(BaseHTTPRequestHandler):
             self._answer(404, {"detail": "no such call"})
         elif self.path.endswith("/events"):
             at = "2026-11-21T12:00:00.123Z"
-            event = {"event": "call_ended", "seq": 1, "at": at, "outcome": self.outcome}
-            self._answer(200, [event])
+            event = {"event": "call_ended", "call_id": CALL, "seq": 1, "at": at}
+            text = json.dumps({**event, "outcome": self.outcome})
+            data = f"id: 0\n\nevent: call_ended\ndata: {text}\nid: 1\n\n".encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
         else:
             self._answer(200, {"call_id": CALL, "outcome": self.outcome})
 

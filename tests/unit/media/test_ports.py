@@ -110,3 +110,14 @@ def test_our_ports_are_known_as_ours_in_use_and_at_rest(leases: list[Lease], clo
 def test_a_range_without_a_pair_is_refused(span: str) -> None:
     with pytest.raises(ValueError, match=r"range of ports|no even port"):
         Ports(span)
+
+
+def test_pairs_are_told_apart_as_free_used_and_resting(clock: Clock) -> None:
+    ports = Ports("31700-31707", now=clock)
+    first, second = ports.lease("127.0.0.1"), ports.lease("127.0.0.1")
+    assert (ports.available, ports.used, ports.resting) == (2, 2, 0)
+    ports.release(first)
+    assert (ports.available, ports.used, ports.resting) == (2, 1, 1)
+    ports.release(second)
+    clock.t = 5.0
+    assert (ports.available, ports.used, ports.resting) == (4, 0, 0)

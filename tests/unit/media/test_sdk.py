@@ -513,6 +513,24 @@ async def test_loss_is_counted(line: Line) -> None:
     assert (stats.packets_received, stats.packets_lost, stats.packets_sent) == (2, 3, 0)
 
 
+async def test_what_comes_after_its_turn_is_counted_as_late(line: Line) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(TALKING)
+    for _ in range(4):
+        await line.say(b"\xd5" * 160)
+        line.run(0.02)
+    line.sequence = (line.sequence + 1) & 0xFFFF
+    line.timestamp = (line.timestamp + 160) & 0xFFFF_FFFF
+    await line.say(b"\xd5" * 160)
+    line.run(0.12)
+    assert line.carrier.stats().packets_late == 0
+    line.sequence = (line.sequence - 2) & 0xFFFF
+    line.timestamp = (line.timestamp - 320) & 0xFFFF_FFFF
+    await line.say(b"\xd5" * 160)
+    stats = line.carrier.stats()
+    assert (stats.packets_late, stats.packets_lost) == (1, 0)
+
+
 async def test_we_follow_the_source_that_was_latched(line: Line) -> None:
     elsewhere = replace(line.negotiated, remote_address="127.0.0.9", remote_port=9)
     line.carrier.connect(elsewhere)

@@ -52,9 +52,11 @@ async def test_the_clock_rests_without_members_and_starts_again_with_one() -> No
     ticker = Ticker(time.monotonic)
     ticker.start()
     assert ticker.resting()
+    assert not ticker.ought_to_turn()
     member = Member()
     ticker.add(member)
     assert not ticker.resting()
+    assert ticker.ought_to_turn()
     ticker.remove(member)
     ticker.remove(member)
     last = Member(then=lambda: ticker.remove(last))
@@ -80,4 +82,6 @@ async def test_a_stall_is_not_made_up_for_by_more_turns() -> None:
     async with asyncio.timeout(2):
         await member.beaten.wait()
     assert ticker.turns == 1
+    assert ticker.missed == 199
+    assert ticker.late == pytest.approx(1.0 - SLICE)
     ticker.stop()

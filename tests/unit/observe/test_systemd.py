@@ -241,6 +241,14 @@ async def test_the_watchdog_of_another_process_is_not_ours(supervisor: Superviso
     await unit.stop()
 
 
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [("", None), ("/var/lib/one", Path("/var/lib/one")), ("/a:/b", Path("/a"))],
+)
+def test_the_state_folder_is_the_units_first(variable: str, folder: Path | None) -> None:
+    assert Unit.from_environment({"STATE_DIRECTORY": variable}).state == folder
+
+
 def test_a_clock_that_ought_to_turn_and_does_not_is_dead() -> None:
     turns, ought = 5, True
     sign = ClockSign(lambda: turns, lambda: ought)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -167,3 +168,70 @@ async def test_a_closed_outbox_refuses_at_once_and_opens_again() -> None:
     await outbox.send(put("a"))
     assert line.sent == ["a"]
     outbox.close(RoomError("end"))
+
+
+def put_at_once(text: str, line: Line, done: asyncio.Future[None]) -> Callable[[Line], Any]:
+    """An effect that sends before it returns, and whose end is *done*."""
+
+    def effect(_line: Line) -> asyncio.Future[None]:
+        line.sent.append(text)
+        return done
+
+    return effect
+
+
+async def test_what_is_alone_begins_before_send_returns() -> None:
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    outbox.open(line)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    sending = outbox.send(put_at_once("a", line, done))
+    assert line.sent == ["a"]
+    second = outbox.send(put_at_once("b", line, done))
+    assert line.sent == ["a"]  # its turn comes when the first is done
+    done.set_result(None)
+    await asyncio.gather(sending, second)
+    assert line.sent == ["a", "b"]
+    outbox.close(RoomError("end"))
+
+
+async def test_what_began_on_a_connection_that_is_gone_begins_anew() -> None:
+    outbox: Outbox[Line] = Outbox()
+    gone, fresh = Line(), Line()
+    gone.open.clear()
+    outbox.open(gone)
+    sending = outbox.send(put("a"))
+    outbox.pause()  # before the pump had its turn
+    outbox.open(fresh)
+    await sending
+    assert (gone.sent, fresh.sent) == ([], ["a"])
+    outbox.close(RoomError("end"))
+
+
+async def test_an_effect_that_fails_at_once_is_tried_again() -> None:
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    outbox.open(line)
+    tries: list[int] = []
+
+    def effect(_line: Line) -> asyncio.Future[None]:
+        tries.append(1)
+        raise ValueError("not now")
+
+    with pytest.raises(RoomError, match=r"^not sent: ValueError$"):
+        await outbox.send(effect)
+    assert len(tries) == 2
+    outbox.close(RoomError("end"))
+
+
+async def test_closing_lets_go_of_what_has_begun() -> None:
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    outbox.open(line)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    sending = outbox.send(put_at_once("a", line, done))
+    coroutine = outbox.send(put("b"))
+    outbox.close(RoomError("the room was left"))
+    results = await asyncio.gather(sending, coroutine, return_exceptions=True)
+    assert [str(result) for result in results] == ["the room was left"] * 2
+    assert done.cancelled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from livekit import rtc
 
-from bridge.room.sdk_audio import REOPEN_LIMIT, ZEROS_SUSPECT, TrackListener
+from bridge.room import sdk_dispatch
+from bridge.room.mix import CAPACITY
+from bridge.room.sdk_audio import REOPEN_LIMIT, ZEROS_SUSPECT, TrackFeeder, TrackListener
 
 pytestmark = pytest.mark.unit
 
@@ -99,3 +102,131 @@ async def test_it_is_tried_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert streams.made == REOPEN_LIMIT + 1
     await ears.close()
     assert streams.closed == streams.made
+
+
+# Where the SDK's events are dispatched by handle.
+
+
+class Direct:
+    """Stands in for the dispatcher: streams that are fed by hand, sources that remember."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.sinks: list[Any] = []
+        self.closed: list[int] = []
+        self.pushed: list[bytes] = []
+        self._refuses = refuses
+
+    def listen(self, track: int, sink: Any, *, rate: int, frame_ms: int) -> Any:
+        assert (track, rate, frame_ms) == (12, 8000, 20)
+        if self._refuses:
+            raise sdk_dispatch.Unusable("no response")
+        self.sinks.append(sink)
+        number = len(self.sinks)
+        return SimpleNamespace(close=lambda: self.closed.append(number))
+
+    def source(self, handle: int, *, rate: int, frame_bytes: int) -> Any:
+        assert (handle, rate, frame_bytes) == (11, 8000, 160)
+        return SimpleNamespace(push=self.pushed.append, close=lambda: self.closed.append(0))
+
+
+TRACK = SimpleNamespace(sid="TR_1", _ffi_handle=SimpleNamespace(handle=12))
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
+    made = Direct()
+    monkeypatch.setattr(sdk_dispatch, "dispatcher", lambda: made)
+    return made
+
+
+async def test_frames_of_a_native_thread_are_there_at_the_next_pull(direct: Direct) -> None:
+    ears = TrackListener(TRACK)  # type: ignore[arg-type]
+    thread = threading.Thread(target=direct.sinks[0], args=(TONE,))
+    thread.start()
+    thread.join()
+    assert ears.buffer.pull(320) == TONE
+    await ears.close()
+    assert direct.closed == [1]
+    assert ears.buffer.pull(320) is None
+
+
+async def test_frames_that_nobody_pulls_do_not_pile_up(direct: Direct) -> None:
+    ears = TrackListener(TRACK)  # type: ignore[arg-type]
+    for _ in range(1000):
+        direct.sinks[0](TONE)
+    assert ears.buffer.buffered <= CAPACITY
+    await ears.close()
+
+
+async def test_a_dead_direct_stream_is_opened_anew(direct: Direct) -> None:
+    ears = TrackListener(TRACK)  # type: ignore[arg-type]
+    for _ in range(ZEROS_SUSPECT):
+        direct.sinks[0](ZERO)
+        _ = ears.buffer
+    ears.suspect()
+    assert len(direct.sinks) == 2
+    assert direct.closed == [1]
+    direct.sinks[1](TONE)
+    ears.suspect()
+    assert len(direct.sinks) == 2
+    await ears.close()
+    assert direct.closed == [1, 2]
+
+
+async def test_a_direct_stream_that_is_refused_is_opened_the_public_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sdk_dispatch, "dispatcher", lambda: Direct(refuses=True))
+    streams = Streams([TONE] * 2)
+    monkeypatch.setattr(rtc, "AudioStream", streams)
+    ears = TrackListener(TRACK)  # type: ignore[arg-type]
+    await reopened(streams, 1)
+    assert ears.buffer.pull(320) == TONE
+    await ears.close()
+
+
+class NativeSource:
+    """Stands in for `rtc.AudioSource`; frames by the public way arrive in ``captured``."""
+
+    def __init__(self, *_: object, **options: object) -> None:
+        assert options == {"queue_size_ms": 0}
+        self._ffi_handle = SimpleNamespace(handle=11)
+        self.captured: asyncio.Queue[bytes] = asyncio.Queue()
+        self.closed = False
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        self.captured.put_nowait(bytes(frame.data))
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def feeder(monkeypatch: pytest.MonkeyPatch) -> tuple[TrackFeeder, NativeSource]:
+    source = NativeSource(queue_size_ms=0)
+    monkeypatch.setattr(rtc, "AudioSource", lambda *_, **__: source)
+    monkeypatch.setattr(
+        rtc, "LocalAudioTrack", SimpleNamespace(create_audio_track=lambda name, _: name)
+    )
+    return TrackFeeder("voice"), source
+
+
+async def test_what_is_pushed_goes_out_in_frames_of_10_ms(
+    monkeypatch: pytest.MonkeyPatch, direct: Direct
+) -> None:
+    mouth, source = feeder(monkeypatch)
+    mouth.push(TONE)
+    assert direct.pushed == [TONE[:160], TONE[160:]]
+    await mouth.close()
+    mouth.push(TONE)
+    assert len(direct.pushed) == 2
+    assert direct.closed == [0]
+    assert source.closed
+
+
+async def test_without_the_dispatcher_a_task_feeds_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdk_dispatch, "dispatcher", lambda: None)
+    mouth, source = feeder(monkeypatch)
+    mouth.push(TONE)
+    assert [await source.captured.get() for _ in range(2)] == [TONE[:160], TONE[160:]]
+    await mouth.close()
+    assert source.closed

@@ -256,7 +256,8 @@ def test_a_200_that_is_never_acknowledged_ends_with_no_ack() -> None:
     agent.endpoint.answer(incoming.session, net.now)
     net.run(33)
     assert agent.only(Ended).cause is EndCause.NO_ACK
-    assert len(peer.requests("BYE")) == 1
+    (bye,) = peer.requests("BYE")
+    assert bye.headers.get("Reason") == 'SIP;cause=408;text="Request Timeout"'
     assert peer.statuses("INVITE").count(200) == 11
 
 

@@ -333,6 +333,22 @@ def test_the_bye_of_another_fork_has_credentials_and_answers_a_challenge() -> No
     assert set(call.agent.endpoint.core.sessions) == {call.session}
 
 
+def test_a_fork_that_answers_when_the_call_is_gone_is_ended_with_credentials() -> None:
+    call = Call(Net())
+    second = call.refuse("INVITE", *www("n1"))
+    call.accept("INVITE", body=sdp(P), tag="one")
+    call.agent.endpoint.bye(call.session, call.net.now)
+    call.net.settle()
+    call.accept("BYE", tag="one")
+    assert call.over
+    call.peer.reply(second, 200, call.flow, tag="two", body=sdp(P))
+    assert proven(call.last("BYE"))["nc"] == "00000003"
+    again = call.refuse("BYE", *www("n2"))
+    assert proven(again)["nonce"] == "n2"
+    call.accept("BYE", tag="two")
+    assert call.over
+
+
 # In the dialog
 
 

@@ -45,6 +45,7 @@ def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
     assert len({r.top_via.branch for r in acks.values()} | {invite.top_via.branch}) == 4
     assert sorted(str(r.to.tag) for r in peer.requests("BYE")) == ["four", "three"]
     for bye in peer.requests("BYE"):
+        assert bye.headers.get("Reason") == 'SIP;cause=200;text="Call completed elsewhere"'
         peer.reply(bye, 200, flow)
     assert agent.of(Failed) == []
     details = agent.endpoint.details(session)
@@ -111,7 +112,7 @@ def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 200, flow, body=body)
     assert peer.requests("ACK")
-    assert peer.requests("BYE")
+    assert peer.request("BYE").headers.get("Reason") == 'SIP;cause=488;text="Not Acceptable Here"'
     failed = agent.only(Failed)
     assert (failed.cause, failed.status) == (FailureCause.UNUSABLE_ANSWER, 200)
     assert agent.of(Answered) == []

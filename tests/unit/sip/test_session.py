@@ -451,7 +451,7 @@ def test_a_delayed_offer_without_usable_answer_ends_the_call(body: bytes) -> Non
     accepted = peer.response("INVITE", 200)
     peer.say(peer.in_dialog("ACK", accepted, flow, cseq=1, body=body), flow)
     assert agent.only(Ended).cause is EndCause.UNUSABLE_ANSWER
-    assert peer.requests("BYE")
+    assert peer.request("BYE").headers.get("Reason") == 'SIP;cause=488;text="Not Acceptable Here"'
     assert agent.of(Confirmed) == []
 
 

@@ -32,7 +32,9 @@ class FakeRoom:
     def __init__(self, *participants: FakeParticipant) -> None:
         self.remote_participants = {who.identity: who for who in participants}
         self.local_participant = self
+        self.name = "room"
         self.rpcs: list[tuple[str, str, Any]] = []
+        self.keys: list[tuple[int, str]] = []
         self.rpc_failures: list[rtc.RpcError] = []
         self.connected = True
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
@@ -59,6 +61,9 @@ class FakeRoom:
         if self.rpc_failures:
             raise self.rpc_failures.pop(0)
         return "{}"
+
+    async def publish_dtmf(self, *, code: int, digit: str) -> None:
+        self.keys.append((code, digit))
 
     # What happens.
 

@@ -19,7 +19,7 @@ from tests.unit.trunkbridge.fake_room import (
     FakeRoom,
     phone,
 )
-from trunkbridge.agent import CallEnded, PhoneCall, find
+from trunkbridge.agent import CallEnded, PhoneCall, Refused, find
 from trunkbridge.agent import phone as phone_module
 
 pytestmark = pytest.mark.unit
@@ -465,3 +465,37 @@ async def test_verbs_are_rpcs_on_the_phone() -> None:
         (who.identity, "bridge.Transfer", {"to": "+911"}),
         (who.identity, "lk.sip.EndCall", {}),
     ]
+
+
+async def test_a_refusal_says_what_was_refused_and_why() -> None:
+    room = FakeRoom(phone())
+    call = await attached(room)
+    room.rpc_failures.append(rtc.RpcError(1400, "not available yet"))
+    with pytest.raises(Refused, match=r"bridge\.Transfer: not available yet") as refused:
+        await call.transfer("+911")
+    assert refused.value.code == 1400
+    room.rpc_failures.append(rtc.RpcError(409, "the call is not answered, or on hold"))
+    with pytest.raises(Refused, match="on hold"):
+        await call.send_dtmf("1")
+
+
+async def test_to_hang_up_a_phone_that_has_just_left_is_no_failure() -> None:
+    room = FakeRoom(phone())
+    call = await attached(room)
+    room.rpc_failures.append(rtc.RpcError(rtc.RpcError.ErrorCode.RECIPIENT_DISCONNECTED, "left"))
+    await call.hangup()
+    room.rpc_failures.append(rtc.RpcError(rtc.RpcError.ErrorCode.SEND_FAILED, "no room"))
+    with pytest.raises(Refused):
+        await call.hangup()
+
+
+async def test_livekit_sip_is_sent_keys_as_it_takes_them_and_asked_for_no_transfer() -> None:
+    room = FakeRoom(phone(bridge=False, sip__callStatus="active"))
+    call = await attached(room)
+    await call.send_dtmf("1wb#")
+    assert room.keys == [(1, "1"), (13, "B"), (11, "#")]
+    with pytest.raises(Refused, match="digits"):
+        await call.send_dtmf("1x")
+    room.rpc_failures.append(rtc.RpcError(1400, "Method not supported at destination"))
+    with pytest.raises(Refused, match="not trunkbridge's"):
+        await call.transfer("+911")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -31,21 +30,6 @@ async def test_a_dialled_call_can_be_watched_and_hung_up() -> None:
         await call.hangup()
     assert service.dialled[0][0].agent == "support"
     assert service.hung_up == [CALL, CALL]
-
-
-async def test_events_come_once_each_and_end_with_the_call() -> None:
-    service = FakeService()
-    service.events = [{"event": "call_ringing", "seq": 1}]
-    names = []
-    async with client(service) as api, asyncio.timeout(5):
-        async for event in api.call(CALL).events():
-            names.append((event.seq, event.name))
-            if event.seq == 1:
-                service.events += [
-                    {"event": "call_answered", "seq": 2},
-                    {"event": "call_ended", "seq": 3, "outcome": "completed"},
-                ]
-    assert names == [(1, "call_ringing"), (2, "call_answered"), (3, "call_ended")]
 
 
 async def test_a_request_with_a_key_of_its_own_says_so() -> None:

@@ -27,7 +27,9 @@ from bridge.sip.events import (
     SessionChanged,
     SessionId,
     SipEvent,
+    TrunkProbed,
 )
+from bridge.sip.probe import TrunkQuestion
 from bridge.sip.transaction import Timers
 from bridge.trunk.admission import Admission
 from bridge.ua.tap import Ladder
@@ -48,6 +50,8 @@ class Phone:
         self.host = host
         self.transport = transport
         self.events: asyncio.Queue[SipEvent] = asyncio.Queue()
+        self.probed: asyncio.Queue[TrunkProbed] = asyncio.Queue()
+        self.heard_at: list[float | None] = []
         self.ladder = Ladder()
         admission = Admission([TrunkConfig(name="peer", host="127.0.0.1", allow=["127.0.0.0/8"])])
         self.agent = UserAgent(
@@ -58,9 +62,14 @@ class Phone:
             ),
             admission,
             listen=[ListenAddress.parse(f"{transport}:{host}:0")],
-            on_event=self.events.put_nowait,
+            on_event=self._heard,
+            on_probed=self.probed.put_nowait,
             tap=self.ladder,
         )
+
+    def _heard(self, event: SipEvent) -> None:
+        self.heard_at.append(self.agent.heard_at)
+        self.events.put_nowait(event)
 
     @property
     def port(self) -> int:
@@ -117,6 +126,37 @@ async def connected(alice: Phone, bob: Phone) -> tuple[SessionId, SessionId]:
     assert (await alice.next(Answered)).negotiated.codec == "PCMA"
     await bob.next(Confirmed)
     return ours, incoming.session
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_a_trunk_is_asked_and_draining_is_told(
+    started: AsyncExitStack, transport: str
+) -> None:
+    alice, bob = await phones(started, transport)
+    question = TrunkQuestion(
+        trunk="peer",
+        next_hop=(transport, bob.host, bob.port),
+        request_uri=f"sip:{bob.host}",
+        from_=f"<sip:ping@{HOST}>",
+        to=f"<sip:{bob.host}>",
+    )
+    for status in (200, 503):
+        alice.agent.ask_trunk(question)
+        async with asyncio.timeout(5):
+            answer = await alice.probed.get()
+        assert (answer.trunk, answer.status) == ("peer", status)
+        assert 0 < answer.seconds < 5
+        bob.agent.set_draining(draining=True)
+
+
+async def test_while_an_event_is_told_the_time_its_message_came_is_known(
+    started: AsyncExitStack,
+) -> None:
+    alice, bob = await phones(started, "tcp")
+    await connected(alice, bob)
+    assert alice.heard_at
+    assert all(at is not None and at > 0 for at in alice.heard_at)
+    assert alice.agent.heard_at is None
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

@@ -1,0 +1,100 @@
+"""The way from a request, in the API's thread, to the bridge on the main loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from fastapi import HTTPException
+
+from bridge.call.requests import Accepted, DialRequest, Unavailable
+
+T = TypeVar("T")
+
+
+class CallDoor(Protocol):
+    """What the API needs of the bridge; coroutines run on the main loop.
+
+    ``None`` or False: there is no such call.
+    """
+
+    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+        """Accept an outbound call, once for each *key*.
+
+        Raises BadRequest, OverLimit, Unavailable.
+        """
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """Return a call's resource."""
+
+    async def active(self, limit: int | None) -> list[dict[str, Any]]:
+        """Return the calls without an end, oldest first."""
+
+    async def calls(
+        self, *, status: str | None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return calls, newest first, and how many there are."""
+
+    async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return a call's events so far."""
+
+    async def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return a call's SIP messages, as long as they are kept."""
+
+    async def hang_up(self, call_id: str) -> bool:
+        """End a call; True also when it has ended."""
+
+    async def hold(self, call_id: str) -> bool:
+        """Hold the far end. Raises WrongState, NotDone."""
+
+    async def resume(self, call_id: str) -> bool:
+        """End our hold. Raises WrongState, NotDone."""
+
+    async def send_dtmf(self, call_id: str, digits: str) -> bool:
+        """Play keys to the far end. Raises BadRequest, WrongState."""
+
+    async def readiness(self) -> dict[str, bool]:
+        """Return what a new call needs and whether it is there."""
+
+    async def drain(self) -> int:
+        """Take no new calls; return how many still run."""
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Re-read the configuration; return what changed. Raises BadConfiguration."""
+
+
+class Doors:
+    """Carries a coroutine of the bridge to the main loop and its result back."""
+
+    def __init__(self, service: CallDoor, loop: asyncio.AbstractEventLoop) -> None:
+        self.service = service
+        self._loop = loop
+
+    async def ask(self, question: Coroutine[Any, Any, T]) -> T:
+        """Run *question* on the main loop and return what it returns or raises.
+
+        What has begun there is finished, also when the one who asked goes away.
+        """
+        try:
+            answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        except RuntimeError:  # the loop is closed
+            question.close()
+            raise Unavailable("the bridge has stopped") from None
+        return await asyncio.shield(asyncio.wrap_future(answer))
+
+
+def call_id_of(text: str) -> str:
+    """Return a call's id as we write it; what is no id is no call."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise HTTPException(404, "no such call") from None
+
+
+def known(value: T | None) -> T:
+    """Return *value*; 404 when there is no such call."""
+    if value is None or value is False:
+        raise HTTPException(404, "no such call")
+    return value

@@ -1,0 +1,96 @@
+"""The events of one call and of all: as JSON so far, as a stream from there on.
+
+What a client saw last is ``Last-Event-ID``, or ``?last_event_id=`` where it cannot send
+headers; a header wins, because a browser that reconnects sends it beside the old address.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from bridge.api import examples
+from bridge.api.door import Doors, call_id_of, known
+from bridge.api.stream import EventStream, messages, wants_stream
+from bridge.call.requests import BadRequest
+from bridge.feed import Feed
+
+_DIGITS = 18  # fits SQLite, whatever they are
+
+LastSeen = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", description="The id of the last event that was seen."),
+]
+LastSeenQuery = Annotated[
+    str | None,
+    Query(alias="last_event_id", description="The same, for who cannot send headers."),
+]
+
+
+def router(doors: Doors, feed: Feed) -> APIRouter:
+    """Return the two routes."""
+    routes = APIRouter(prefix="/api/v1", tags=["events"])
+
+    @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
+    async def all_events(
+        request: Request,
+        header: LastSeen = None,
+        query: LastSeenQuery = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        """The events of all calls, in the order they were written down.
+
+        With ``Accept: text/event-stream`` everything after *last_event_id* and then what
+        happens, live; an id is a position in the journal, ``latest`` is its end, and
+        without one it begins at the first. Otherwise a page of at most *limit*: its
+        ``Last-Event-ID`` header is what the next page is asked with.
+        """
+        after = await _position(feed, header or query)
+        if wants_stream(request.headers.get("accept", "")):
+            stream = messages(feed.everything(after), after, lambda one: one.position)
+            return EventStream(feed, stream)
+        page = await feed.page(after, limit)
+        last = page[-1].position if page else after
+        headers = {"Last-Event-ID": str(last)}
+        if len(page) == limit:
+            headers["Link"] = f'</api/v1/events?last_event_id={last}&limit={limit}>; rel="next"'
+        return JSONResponse([json.loads(one.body) for one in page], headers=headers)
+
+    @routes.get("/calls/{call_id}/events", response_model=None, responses=examples.EVENTS)
+    async def events_of_call(
+        call_id: str, request: Request, header: LastSeen = None, query: LastSeenQuery = None
+    ) -> Response:
+        """The journal of one call, in order; an id is an event's seq.
+
+        With ``Accept: text/event-stream`` what there is after *last_event_id* and then what
+        happens, live; ends after ``call_ended``, and 204 when that was seen already.
+        """
+        wanted = call_id_of(call_id)
+        after = _number(header or query) or 0
+        if not wants_stream(request.headers.get("accept", "")):
+            events = known(await doors.ask(doors.service.events_of(wanted)))
+            return JSONResponse([event for event in events if event["seq"] > after])
+        call = known(await doors.ask(doors.service.find(wanted)))
+        if call["ended_at"] is not None and after >= call["seq"]:
+            return Response(status_code=204)  # HTML 9.2: a browser stops reconnecting
+        stream = messages(feed.of_call(wanted, after), after, lambda one: one.seq)
+        return EventStream(feed, stream)
+
+    return routes
+
+
+async def _position(feed: Feed, given: str | None) -> int:
+    if given == "latest":
+        return await feed.last_position()
+    return _number(given) or 0
+
+
+def _number(given: str | None) -> int | None:
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= _DIGITS):
+        raise BadRequest("last_event_id", "must be the id of an event")
+    return int(given)

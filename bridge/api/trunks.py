@@ -1,0 +1,63 @@
+"""``GET /api/v1/trunks``: health and last failures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from bridge.api.app import Doors
+
+
+class TrunkDoor(Protocol):
+    """Who knows the trunks; its coroutine runs on the main loop."""
+
+    async def report(self) -> list[dict[str, Any]]:
+        """Return one object for each trunk, in the order of the file."""
+
+
+class TrunkFailure(BaseModel):
+    """A call or probe that failed; ``sip_status`` null: no answer came."""
+
+    at: str
+    by: str
+    sip_status: int | None
+    reason: str
+
+
+class TrunkCalls(BaseModel):
+    """Calls that run now."""
+
+    inbound: int
+    outbound: int
+
+
+class TrunkReport(BaseModel):
+    """One trunk. ``status``: up, down, or unknown until something was asked of it."""
+
+    name: str
+    profile: str
+    host: str
+    port: int
+    transport: str
+    status: str
+    calls: TrunkCalls
+    max_calls: int
+    calls_per_second: float
+    options_interval: float
+    last_success: str | None
+    last_failures: list[TrunkFailure]
+
+
+def trunks_router(doors: Doors, trunks: TrunkDoor) -> APIRouter:
+    """Return the route."""
+    router = APIRouter(prefix="/api/v1/trunks", tags=["trunks"])
+
+    @router.get("")
+    async def show() -> list[TrunkReport]:
+        """Every trunk: whether it can be reached, its calls and limits, its last failures."""
+        return [TrunkReport(**row) for row in await doors.ask(trunks.report())]
+
+    return router

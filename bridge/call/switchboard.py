@@ -1,0 +1,188 @@
+"""Everything a door may ask of this instance: the HTTP API's words, on the main loop.
+
+One object for all doors (HTTP, `bridge.Bridge`), so that they cannot differ. It decides
+nothing: calls are the service's, the rest is the daemon's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from bridge.call.call import Call
+from bridge.call.control import send_digits, set_hold
+from bridge.call.requests import (
+    Accepted,
+    BadConfiguration,
+    DialRequest,
+    Unavailable,
+    WrongState,
+)
+from bridge.call.service import CallService
+from bridge.config import ConfigError
+from bridge.errors import BridgeError
+from bridge.events import rfc3339
+
+_RUNNING: Final = ("pending", "connecting", "active")
+
+
+class Message(Protocol):
+    """One SIP message as the ladder keeps it, numbers masked."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def first_line(self) -> str: ...
+    @property
+    def sdp(self) -> str | None: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+
+
+class Records(Protocol):
+    """The journal's resources of all calls. Called in threads."""
+
+    def calls(
+        self, *, status: str | None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return resources, newest first, and how many there are in all."""
+
+
+class House(Protocol):
+    """The daemon around the calls."""
+
+    def drain(self) -> None:
+        """Take no new calls."""
+
+    def reread(self) -> Awaitable[dict[str, list[str]]]:
+        """Re-read the configuration; return what changed. Raises `ConfigError`."""
+
+
+class Switchboard:
+    """The verbs of the API. *ladder* returns the messages of a SIP Call-ID."""
+
+    def __init__(
+        self,
+        service: CallService,
+        records: Records,
+        house: House,
+        ladder: Callable[[str], Sequence[Message]],
+    ) -> None:
+        self._service = service
+        self._records = records
+        self._house = house
+        self._ladder = ladder
+
+    # Calls.
+
+    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+        """Accept an outbound call; see `CallService.dial`."""
+        return await self._service.dial(request, key=key)
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """Return a call's resource, or None."""
+        return await self._service.find(call_id)
+
+    async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the calls without an end, oldest first."""
+        return await self._service.active(limit)
+
+    async def calls(
+        self, *, status: str | None = None, limit: int = 20, offset: int = 0
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return calls, newest first, and how many there are; running ones as they are now."""
+        if status in _RUNNING:
+            running = [c for c in await self._service.active() if c["status"] == status]
+            running.reverse()
+            return running[offset : offset + limit], len(running)
+        try:
+            found, total = await asyncio.to_thread(
+                self._records.calls, status=status, limit=limit, offset=offset
+            )
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be read") from failure
+        return [self._as_now(resource) for resource in found], total
+
+    def _as_now(self, resource: dict[str, Any]) -> dict[str, Any]:
+        call = self._service.call(resource["id"])
+        return resource if call is None else call.record.as_dict()
+
+    async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return a call's events so far, or None for an unknown call."""
+        return await self._service.events_of(call_id)
+
+    async def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return a call's SIP messages, as long as they are kept; None for an unknown call."""
+        if await self._service.find(call_id) is None:
+            return None
+        sip_call_id = self._service.sip_call_id(call_id)
+        return [_rung(one) for one in self._ladder(sip_call_id)] if sip_call_id else []
+
+    async def hang_up(self, call_id: str) -> bool:
+        """End a call; True also when it has ended, False for an unknown one."""
+        return await self._service.hang_up(call_id)
+
+    async def hold(self, call_id: str) -> bool:
+        """Hold the far end; False for an unknown call. Raises `WrongState`, `NotDone`."""
+        call = await self._running(call_id)
+        if call is not None:
+            await set_hold(call, hold=True)
+        return call is not None
+
+    async def resume(self, call_id: str) -> bool:
+        """End our hold; False for an unknown call. Raises `WrongState`, `NotDone`."""
+        call = await self._running(call_id)
+        if call is not None:
+            await set_hold(call, hold=False)
+        return call is not None
+
+    async def send_dtmf(self, call_id: str, digits: str) -> bool:
+        """Play keys to the far end; False for an unknown call.
+
+        Raises `BadRequest`, `WrongState`.
+        """
+        call = await self._running(call_id)
+        if call is not None:
+            send_digits(call, digits)
+        return call is not None
+
+    async def _running(self, call_id: str) -> Call | None:
+        """Return a call that runs, None for an unknown one; `WrongState` when it has ended."""
+        call = self._service.call(call_id)
+        if call is None and await self._service.find(call_id) is not None:
+            raise WrongState("the call has ended")
+        return call
+
+    # The house.
+
+    async def readiness(self) -> dict[str, bool]:
+        """Return what a new call needs and whether it is there."""
+        return await self._service.readiness()
+
+    async def drain(self) -> int:
+        """Take no new calls; return how many still run."""
+        self._house.drain()
+        return len(self._service.running)
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Re-read the configuration; return what changed. Raises `BadConfiguration`."""
+        try:
+            return await self._house.reread()
+        except ConfigError as failure:
+            raise BadConfiguration(failure.lines) from failure
+
+
+def _rung(message: Message) -> dict[str, Any]:
+    return {
+        "at": rfc3339(message.at),
+        "direction": message.direction,
+        "first_line": message.first_line,
+        "sdp_direction": message.sdp,
+        "transport": message.transport,
+        "peer": message.peer,
+    }

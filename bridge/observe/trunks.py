@@ -1,0 +1,131 @@
+"""The health of every trunk, from the calls we make and the probes we send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from bridge.call.plan import CallPlan
+from bridge.config import TrunkConfig
+from bridge.events import CallAnswered, CallEnded, CallEvent, CallRinging, rfc3339
+from bridge.trunk.health import By, Failure, TrunkHealth, Verdict, answer_says
+
+_NOT_THE_TRUNKS: Final = frozenset({"callee", "caller", "agent", "api"})
+"""Who may end a call without its being the trunk's failure."""
+
+_ANSWERED: Final = frozenset({"completed", "dropped"})
+
+_NO_ANSWER: Final = "carrier_unreachable"
+"""The reason of a call whose INVITE nobody answered, or that could not be sent."""
+
+
+class TrunkBoard:
+    """What is known of the configured trunks. Lives on the loop's thread."""
+
+    def __init__(self, trunks: Iterable[TrunkConfig]) -> None:
+        self._trunks = {trunk.name: trunk for trunk in trunks}
+        self._health = {name: TrunkHealth() for name in self._trunks}
+
+    def replace(self, trunks: Iterable[TrunkConfig]) -> None:
+        """Take the trunks of a reload; what is known of one stays while it leads to one place."""
+        before, health = self._trunks, self._health
+        self._trunks = {trunk.name: trunk for trunk in trunks}
+        self._health = {
+            name: health[name]
+            if name in before and _place(before[name]) == _place(trunk)
+            else TrunkHealth()
+            for name, trunk in self._trunks.items()
+        }
+
+    @property
+    def trunks(self) -> Mapping[str, TrunkConfig]:
+        """The configured trunks, by name, in the order of the file."""
+        return self._trunks
+
+    def health(self, trunk: str) -> TrunkHealth | None:
+        """Return what is known of *trunk*."""
+        return self._health.get(trunk)
+
+    def told(self, plan: CallPlan, event: CallEvent) -> By | None:
+        """Take an event of a call; return `By.CALL` when it says that the trunk is down.
+
+        Only calls that we made tell: how they were received, not how they went on.
+        """
+        health = self._health.get(plan.trunk)
+        if health is None or plan.inbound:
+            return None
+        match event:
+            case CallRinging() | CallAnswered():
+                health.succeeded(event.at)
+            case CallEnded():
+                return _ended(health, event)
+            case _:
+                pass
+        return None
+
+    def probed(self, trunk: str, status: int | None, at: float) -> bool:
+        """Take the answer to a probe (None: none came); return whether it says up."""
+        health = self._health.get(trunk)
+        up = answer_says(status, By.PROBE) is Verdict.UP
+        if health is not None and up:
+            health.succeeded(at)
+        elif health is not None:
+            reason = "no_answer" if status is None else "refused"
+            health.failed(Failure(at=at, by=By.PROBE, sip_status=status, reason=reason))
+        return up
+
+    def report(self, calls: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+        """Return ``GET /api/v1/trunks``; *calls* counts running ones by trunk and direction.
+
+        Neither numbers nor credentials are in it.
+        """
+        return [self._row(trunk, calls) for trunk in self._trunks.values()]
+
+    def _row(self, trunk: TrunkConfig, calls: Mapping[tuple[str, str], int]) -> dict[str, Any]:
+        health = self._health[trunk.name]
+        at = health.succeeded_at
+        return {
+            "name": trunk.name,
+            "profile": trunk.profile,
+            "host": trunk.host,
+            "port": trunk.port,
+            "transport": trunk.transport,
+            "status": {True: "up", False: "down", None: "unknown"}[health.up],
+            "calls": {way: calls.get((trunk.name, way), 0) for way in ("inbound", "outbound")},
+            "max_calls": trunk.max_calls,
+            "calls_per_second": trunk.calls_per_second,
+            "options_interval": trunk.options_interval,
+            "last_success": None if at is None else rfc3339(at),
+            "last_failures": [
+                {
+                    "at": rfc3339(failure.at),
+                    "by": failure.by.value,
+                    "sip_status": failure.sip_status,
+                    "reason": failure.reason,
+                }
+                for failure in health.failures
+            ],
+        }
+
+
+def _place(trunk: TrunkConfig) -> tuple[str, int, str, str]:
+    return trunk.host, trunk.port, trunk.transport, trunk.outbound_proxy
+
+
+def _ended(health: TrunkHealth, event: CallEnded) -> By | None:
+    """Judge the end of a call of ours: the final response to its INVITE, or that none came."""
+    if event.sip_status is None and event.reason != _NO_ANSWER:
+        return None  # we gave up first, or never asked
+    failure = Failure(at=event.at, by=By.CALL, sip_status=event.sip_status, reason=event.reason)
+    if event.outcome in _ANSWERED:
+        verdict = Verdict.NOTHING  # told when it was answered; the status may be of a BYE
+    else:
+        verdict = answer_says(event.sip_status, By.CALL)
+    if verdict is Verdict.DOWN:
+        health.failed(failure)
+        return By.CALL
+    if verdict is Verdict.UP:
+        health.succeeded(event.at)
+    if event.ended_by not in _NOT_THE_TRUNKS:
+        health.noted(failure)
+    return None

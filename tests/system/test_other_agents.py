@@ -1,0 +1,160 @@
+"""Agents that know nothing of trunkbridge: unmodified ones, and one for an older bridge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.carrier.carrier import Carrier
+from tests.agents.older import HERTZ
+from tests.system.conftest import LiveKitServer, PrivateLiveKit
+from tests.system.gateway import GREETING, REPLY, VOICE_HERTZ, Gateway
+from tests.system.harness import ROOT, AgentHost, Bridge, Desk, Server, now_number, until
+from tests.system.test_survival import fine
+from tests.system.workers import Worker, now
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
+
+NUMBER = "+919000000031"
+
+
+# Unmodified livekit-agents: every room of the server is theirs, so the server is the test's.
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with Gateway() as made:
+        yield made
+
+
+@pytest.fixture
+async def own_desk(
+    private_livekit: PrivateLiveKit, agent_host: AgentHost, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    async with Desk(private_livekit.server, agent_host, tmp_path) as made:
+        yield made
+
+
+async def unmodified(server: Server, gateway: Gateway, file: Path) -> Worker:
+    """Start an agent's file by its own command line, in the mode for development."""
+    worker = Worker(
+        server, [str(file), "dev"], env={"LIVEKIT_INFERENCE_URL": gateway.url}, cwd=file.parent
+    )
+    worker.start()
+    await worker.ready("registered worker")
+    return worker
+
+
+async def on_the_phone(desk: Desk, gateway: Gateway, file: Path, direction: str) -> None:
+    """One call by a worker that has just registered: a busy machine's gets no second job."""
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    worker = await unmodified(desk.server, gateway, file)
+    try:
+        if direction == "outbound":
+            await out(desk, bridge, carrier, gateway)
+        else:
+            await into(bridge, carrier, gateway)
+    finally:
+        worker.stop()
+
+
+async def out(desk: Desk, bridge: Bridge, carrier: Carrier, gateway: Gateway) -> None:
+    call = await bridge.dial(NUMBER, room=desk.room())
+    leg = await carrier.incoming()
+    await leg.run("ring")
+    # The model is asked for the greeting while it rings; nobody is there to hear it.
+    await until(lambda: gateway.said, "the agent greets", 30)
+    await leg.run("wait 1s")
+    assert leg.media.heard.packets == 0
+    await leg.run(f"answer; expect audio {VOICE_HERTZ} within 10s; wait 1s")
+    fine(leg)
+    assert gateway.said[0].startswith(GREETING.split(".")[0])
+    await leg.run(f"wait 1s; tone 440 700ms; expect audio {VOICE_HERTZ} within 15s")
+    fine(leg)
+    assert any(text.startswith(REPLY.split(".")[0]) for text in gateway.said)
+    await leg.run("wait 2s; tone 440 700ms; stay 20s")
+    fine(leg)
+    ended = await bridge.ended(call.id, 20)
+    assert (ended["outcome"], ended["ended_by"]) == ("completed", "agent")
+    assert len(gateway.said) > 2  # and a farewell
+
+
+async def into(bridge: Bridge, carrier: Carrier, gateway: Gateway) -> None:
+    leg = await carrier.dial(bridge.sip_uri(now_number()))
+    await leg.run(f"expect audio {VOICE_HERTZ} within 20s; wait 2s")
+    fine(leg)
+    await leg.run(f"tone 440 700ms; expect audio {VOICE_HERTZ} within 15s; hangup")
+    fine(leg)
+    assert gateway.heard
+
+
+both = pytest.mark.parametrize("direction", ["inbound", "outbound"])
+
+
+@both
+async def test_a_plain_agent_of_livekit_agents_is_on_the_phone(
+    own_desk: Desk, gateway: Gateway, direction: str
+) -> None:
+    await on_the_phone(own_desk, gateway, ROOT / "tests" / "agents" / "plain.py", direction)
+
+
+@both
+async def test_the_unmodified_basic_agent_of_livekit_is_on_the_phone(
+    own_desk: Desk, gateway: Gateway, tmp_path: Path, direction: str
+) -> None:
+    """``LIVEKIT_AGENTS_EXAMPLES``: the folder ``examples`` of a checkout of livekit/agents."""
+    examples = os.environ.get("LIVEKIT_AGENTS_EXAMPLES")
+    if not examples:
+        pytest.skip("LIVEKIT_AGENTS_EXAMPLES names no folder of livekit-agents' examples")
+    file = tmp_path / "basic_agent.py"
+    shutil.copyfile(Path(examples) / "voice_agents" / "basic_agent.py", file)
+    await on_the_phone(own_desk, gateway, file, direction)
+
+
+# An agent for the older bridge.
+
+
+async def test_an_agent_that_knows_topic_and_events_only_waits_holds_and_leaves(
+    desk: Desk, livekit: LiveKitServer
+) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    worker = Worker(livekit, ["-m", "tests.agents.older", "start"])
+    worker.start()
+    try:
+        await worker.ready()
+        for late in (0, 4):
+            await older_call(desk, bridge, carrier, worker, late)
+    finally:
+        worker.stop()
+
+
+async def older_call(
+    desk: Desk, bridge: Bridge, carrier: Carrier, worker: Worker, late: float
+) -> None:
+    """One call; *late* seconds pass before the agent joins, by then it is answered and held."""
+    began = now()
+    await bridge.dial(NUMBER, room=desk.room(), agent="older", metadata={"late": late})
+    leg = await carrier.incoming()
+    if late:
+        await leg.run("answer; hold sendonly")
+    else:
+        await leg.run("ring; wait 2s")
+        assert not worker.saw("speaks", began)
+        await leg.run(f"answer; expect audio {HERTZ} within 10s; hold inactive")
+    fine(leg)
+    await worker.sees("event", name="call_hold", since=began)
+    await leg.run("expect silence 2s")
+    fine(leg)
+    resumed_at = now()
+    await leg.run(f"resume; expect audio {HERTZ} within 5s; hangup")
+    fine(leg)
+    await worker.sees("leaves", since=resumed_at)
+    names = [line["name"] for line in worker.saw("event", began)]
+    expected = ["call_answered", "call_hold", "call_resume", "call_ended"]
+    assert [name for name in names if name != "call_ringing"] == expected
