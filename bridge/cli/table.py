@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.table import Table
+from rich.text import Text
 
 HEADINGS: Final = ("CALL", "NUMBER", "DIRECTION", "TRUNK", "STATUS", "TALKING", "BEGAN")
 _STYLES: Final[Mapping[str, str]] = {
@@ -68,7 +69,8 @@ def pretty(calls: Sequence[Mapping[str, Any]], title: str | None = None) -> Tabl
         table.add_column(heading, no_wrap=True, min_width=36 if heading == "CALL" else None)
     for call in calls:
         row = row_of(call)
-        table.add_row(*row, style=_STYLES.get(row[4], "red" if call["outcome"] else ""))
+        # As text: a number may be whatever a caller wrote, and rich reads [tags] in a str.
+        table.add_row(*map(Text, row), style=_STYLES.get(row[4], "red" if call["outcome"] else ""))
     return table
 
 
