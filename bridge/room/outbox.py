@@ -25,7 +25,7 @@ class _Send(Generic[T]):
     effect: Callable[[T], Awaitable[None]]
     done: asyncio.Future[None] = field(default_factory=lambda: _future())
     tries: int = 0
-    begun: tuple[T, Awaitable[None]] | None = None  # on this connection, before its turn
+    begun: Awaitable[None] | None = None  # on the present connection, before its turn
 
 
 class Outbox(Generic[T]):
@@ -64,6 +64,9 @@ class Outbox(Generic[T]):
         self._wake.clear()
         if self._flight is not None:
             self._flight.cancel()
+        if self._items:  # only what is alone was begun
+            begun, self._items[0].begun = self._items[0].begun, None
+            _abandon(begun)
 
     def send(self, effect: Callable[[T], Awaitable[None]]) -> asyncio.Future[None]:
         """Run *effect* on the connection when its turn comes, which may be now.
@@ -88,11 +91,11 @@ class Outbox(Generic[T]):
         if self._target is None or len(self._items) > 1:
             return
         try:
-            item.begun = (self._target, item.effect(self._target))
+            item.begun = item.effect(self._target)
         except Exception as error:
             failed = _future()
             failed.set_exception(error)
-            item.begun = (self._target, failed)
+            item.begun = failed
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew` or `open`."""
@@ -102,9 +105,7 @@ class Outbox(Generic[T]):
             self._pump.cancel()
             self._pump = None
         while self._items:
-            item = self._items.popleft()
-            _abandon(item.begun)
-            _settle(item.done, error)
+            _settle(self._items.popleft().done, error)
 
     def renew(self) -> None:
         """Let messages wait again: a connection is being made."""
@@ -121,12 +122,7 @@ class Outbox(Generic[T]):
     async def _send_first(self, target: T) -> None:
         item = self._items[0]
         begun, item.begun = item.begun, None
-        if begun is not None and begun[0] is target:
-            work = begun[1]
-        else:
-            _abandon(begun)
-            work = None
-        flight = asyncio.ensure_future(_bounded(item.effect, target, work))
+        flight = asyncio.ensure_future(_bounded(item.effect, target, begun))
         self._flight = flight
         try:
             await asyncio.wait({flight})
@@ -158,14 +154,13 @@ async def _bounded(
         await (effect(target) if begun is None else begun)
 
 
-def _abandon(begun: tuple[T, Awaitable[None]] | None) -> None:
+def _abandon(begun: Awaitable[None] | None) -> None:
     """Let go of what was begun on a connection that is gone."""
-    if begun is None:
-        return
-    if isinstance(begun[1], asyncio.Future):
-        begun[1].cancel()
-    elif isinstance(begun[1], Coroutine):
-        begun[1].close()
+    if isinstance(begun, asyncio.Future):
+        if not begun.cancel():
+            _retrieve(begun)
+    elif isinstance(begun, Coroutine):
+        begun.close()
 
 
 def _future() -> asyncio.Future[None]:
