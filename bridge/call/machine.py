@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call import own_hold, peer, phone, presence
+from bridge.call import agents, own_hold, peer, phone, presence
 from bridge.call.commands import (
     ApplyLevels,
     Command,
@@ -136,11 +136,11 @@ def _hang_up_at(why: LocalEnd) -> Callable[[Turn], None]:
 TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
     {
         Timer.JOIN: _hang_up_at(LocalEnd.ROOM_UNAVAILABLE),
-        Timer.DISPATCH: presence.dispatch_unanswered,
+        Timer.DISPATCH: agents.dispatch_unanswered,
         Timer.RING: _hang_up_at(LocalEnd.RING_TIMEOUT),
         Timer.AGENT: _hang_up_at(LocalEnd.NO_AGENT),
         Timer.AGENT_GONE: _hang_up_at(LocalEnd.AGENT_GONE),
-        Timer.AGENT_AGAIN: presence.dispatch_again,
+        Timer.AGENT_AGAIN: agents.dispatch_again,
         Timer.GATE: phone.open_gate,
         Timer.RESUME: phone.open_after_resume,
         Timer.REOFFER: own_hold.expired,
@@ -183,12 +183,12 @@ _EVERYWHERE: Final[Mapping[tuple[Phase, ...], Mapping[type, Handler]]] = {
         Shutdown: _shut_down,
         EffectFailed: _effect_failed,
         DialogFormed: phone.dialog_formed,
-        Dispatched: presence.dispatched,
-        DispatchFailed: presence.dispatch_failed,
+        Dispatched: agents.dispatched,
+        DispatchFailed: agents.dispatch_failed,
         ParticipantJoined: presence.participant_joined,
         ParticipantLeft: presence.participant_left,
-        AudioPublished: presence.agent_speaks,
-        AgentReady: presence.agent_speaks,
+        AudioPublished: agents.agent_speaks,
+        AgentReady: agents.agent_speaks,
         Published: presence.published,
     },
     _LIVE_OR_LEAVING: {

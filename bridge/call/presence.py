@@ -6,21 +6,16 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
+from bridge.call.agents import answer, await_agent, fetch_agent, note_agent, recall
 from bridge.call.commands import (
-    Answer,
     CatchUp,
-    DispatchAgent,
     JoinRoom,
-    RecallAgent,
     RepeatTo,
     Ring,
     SuspendRoom,
 )
 from bridge.call.inputs import (
-    AgentReady,
     Begun,
-    Dispatched,
-    DispatchFailed,
     EndRecorded,
     Flushed,
     Joined,
@@ -31,13 +26,12 @@ from bridge.call.inputs import (
 )
 from bridge.call.levels import attributes
 from bridge.call.outcome import LocalEnd
-from bridge.call.phone import dial, open_after_resume, open_gate
+from bridge.call.phone import open_after_resume, open_gate
 from bridge.call.plan import AnswerMode
-from bridge.call.state import Again, CallState, Phase, RoomPhase, Timer
+from bridge.call.state import CallState, Phase, RoomPhase, Timer
 from bridge.call.turn import FLUSH_PATIENCE, Turn, finish, hang_up, leave, left
 from bridge.events import CallRinging
 from bridge.room.seam import (
-    AudioPublished,
     ParticipantJoined,
     ParticipantLeft,
     RoomClosed,
@@ -47,17 +41,12 @@ from bridge.room.seam import (
 )
 
 JOIN_PATIENCE: Final = 20.0
-DISPATCH_PATIENCE: Final = 10.0
 ROOM_PATIENCE: Final = 30.0  # seconds a room may stay away (contract 4, Ending)
 REJOIN_PAUSE: Final = 0.25  # after the first rejoin that failed; then twice as long each time
 REJOIN_PAUSE_LIMIT: Final = 2.0
-AGENT_RETURN: Final = 2.0  # seconds an agent has to come back into a room its server forgot
-AGENT_TRIES: Final = 5  # every `AGENT_RETURN`; then the pauses double
-AGENT_PAUSE_LIMIT: Final = 30.0
 
 _AGENT_KIND: Final = "agent"
 _THERE: Final = (RoomPhase.JOINED, RoomPhase.RECONNECTING)
-_AWAY: Final = (RoomPhase.RECONNECTING, RoomPhase.LOST, RoomPhase.REJOINING)
 _ON_THE_WAY: Final = (RoomPhase.JOINING, RoomPhase.REJOINING)
 
 
@@ -68,7 +57,7 @@ def begun(turn: Turn, _event: Begun) -> None:
         turn.set(phase=Phase.PREPARING)
     elif plan.answer_mode is AnswerMode.NOW:
         turn.set(settled=False)
-        _answer(turn)
+        answer(turn)
     else:
         turn.set(phase=Phase.RINGING, rang_at=turn.now, settled=False)
         turn.do(Ring())
@@ -77,11 +66,6 @@ def begun(turn: Turn, _event: Begun) -> None:
     turn.set(room=RoomPhase.JOINING)
     turn.do(JoinRoom(attributes=attributes(turn.state), again=False))
     turn.arm(Timer.JOIN, JOIN_PATIENCE)
-
-
-def _answer(turn: Turn) -> None:
-    turn.set(phase=Phase.ANSWERING, sip_status=200)
-    turn.do(Answer())
 
 
 def prepared(turn: Turn, event: RoomPrepared) -> None:
@@ -123,40 +107,9 @@ def joined(turn: Turn, event: Joined) -> None:
     _tell(turn, event.others, state.sent_seq)
     _watch_company(turn)
     if not state.joined_once:
-        _fetch_agent(turn)
+        fetch_agent(turn)
     else:
-        _await_agent(turn)
-
-
-def _await_agent(turn: Turn) -> None:
-    """Give the agent time to come back into a room that its server forgot."""
-    state = turn.state
-    if state.forgotten and state.plan.agent:
-        turn.arm(Timer.AGENT_AGAIN, AGENT_RETURN)
-
-
-def dispatch_again(turn: Turn) -> None:
-    """The server forgot our dispatch with the room, and the agent did not come back by itself."""
-    state = turn.state
-    if not state.agents:
-        turn.set(again=Again.ASKED, asked_again=state.asked_again + 1)
-        turn.do(DispatchAgent(instead_of=state.second))
-        turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
-
-
-def _ask_again_later(turn: Turn) -> None:
-    """A worker that has lost its server too is told of no dispatch made before it is back."""
-    if turn.state.forgotten and not turn.state.agents:
-        pause = AGENT_RETURN * 2.0 ** min(max(turn.state.asked_again - AGENT_TRIES, 0), 10)
-        turn.arm(Timer.AGENT_AGAIN, min(pause, AGENT_PAUSE_LIMIT))
-
-
-def _fetch_agent(turn: Turn) -> None:
-    if turn.state.plan.agent:
-        turn.do(DispatchAgent())
-        turn.arm(Timer.DISPATCH, DISPATCH_PATIENCE)
-    elif turn.state.phase is Phase.PREPARING:
-        dial(turn)
+        await_agent(turn)
 
 
 def join_failed(turn: Turn, _event: JoinFailed) -> None:
@@ -184,55 +137,6 @@ def rejoin(turn: Turn) -> None:
     turn.do(JoinRoom(attributes=attributes(turn.state), again=True))
 
 
-def _recall(turn: Turn) -> None:
-    """A former agent is back: one that was asked in its place is one too many."""
-    state = turn.state
-    if state.again is Again.ASKED:
-        turn.set(again=Again.UNWANTED)
-    if state.second:
-        turn.do(RecallAgent(dispatch=state.second))
-        turn.set(second="")
-
-
-def dispatched(turn: Turn, event: Dispatched) -> None:
-    """The agent was asked: an outbound call dials at once."""
-    turn.disarm(Timer.DISPATCH)
-    match turn.state.again:
-        case Again.ASKED:
-            turn.set(second=event.dispatch)
-            _ask_again_later(turn)
-        case Again.UNWANTED:
-            turn.do(RecallAgent(dispatch=event.dispatch))
-        case Again.NO:
-            pass
-    turn.set(again=Again.NO)
-    if turn.state.phase is Phase.PREPARING:
-        dial(turn)
-
-
-def dispatch_failed(turn: Turn, _event: DispatchFailed) -> None:
-    """The agent could not be asked; nothing is lost when one is there already.
-
-    While the room is away it is asked again after the rejoin.
-    """
-    turn.disarm(Timer.DISPATCH)
-    state = turn.state
-    turn.set(again=Again.NO)
-    if state.room in _AWAY:
-        turn.set(forgotten=True)
-    elif state.again is not Again.NO:
-        _ask_again_later(turn)
-    elif not state.agent_seen:
-        hang_up(turn, LocalEnd.NO_AGENT)
-    elif state.phase is Phase.PREPARING:
-        dial(turn)
-
-
-def dispatch_unanswered(turn: Turn) -> None:
-    """No word whether the agent was asked."""
-    dispatch_failed(turn, DispatchFailed())
-
-
 def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
     """Somebody is there; one who comes late hears what was told before."""
     state = turn.state
@@ -246,8 +150,8 @@ def participant_joined(turn: Turn, event: ParticipantJoined) -> None:
         turn.set(agents=turn.state.agents | {event.identity}, forgotten=False)
         turn.disarm(Timer.AGENT_AGAIN)
         if event.identity in state.former:
-            _recall(turn)
-        _agent_seen(turn)
+            recall(turn)
+        note_agent(turn)
 
 
 def _missed(state: CallState, identity: str, *, upto: int) -> list[RepeatTo | CatchUp]:
@@ -294,21 +198,6 @@ def _watch_company(turn: Turn) -> None:
         turn.arm_unless_armed(Timer.AGENT_GONE, state.plan.agent_gone_timeout)
 
 
-def agent_speaks(turn: Turn, _event: AudioPublished | AgentReady) -> None:
-    """Another participant can speak: what a ringing inbound call waits for."""
-    _agent_seen(turn)
-    plan = turn.state.plan
-    if plan.inbound and turn.state.phase is Phase.RINGING:
-        turn.disarm(Timer.AGENT)
-        _answer(turn)
-
-
-def _agent_seen(turn: Turn) -> None:
-    turn.set(agent_seen=True)
-    if turn.state.phase is Phase.ANSWERED:
-        turn.disarm(Timer.AGENT)
-
-
 def reconnecting(turn: Turn, _event: RoomReconnecting) -> None:
     """The session repairs its connection; what we send waits."""
     if turn.state.room is not RoomPhase.JOINED:
@@ -331,7 +220,7 @@ def reconnected(turn: Turn, _event: RoomReconnected) -> None:
         turn.flush = True
     else:
         _watch_company(turn)
-        _await_agent(turn)
+        await_agent(turn)
 
 
 def closed(turn: Turn, event: RoomClosed) -> None:

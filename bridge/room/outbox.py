@@ -31,16 +31,19 @@ class _Send(Generic[T]):
 class Outbox(Generic[T]):
     """A first-in-first-out lane towards whatever connection is up.
 
-    `open` gives it a connection, `pause` takes it away; what was being sent at
-    that moment is sent again on the next one, so a message may arrive twice
-    but never out of order. Before the first connection messages wait too. A
-    caller that is cancelled does not withdraw its message.
+    `open` gives it a connection, `pause` says that it is being repaired: what
+    is being sent is left to it (the SDK sends it after its repair; a second time
+    would be one too many). `lose` takes the connection away; what was being sent
+    is sent again on the next one. Nothing goes out of order. Before the first
+    connection messages wait too. A caller that is cancelled does not withdraw
+    its message.
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
         self._limit = limit
         self._items: deque[_Send[T]] = deque()
         self._target: T | None = None
+        self._last: T | None = None  # also while it is being repaired
         self._refusal: RoomError | None = None
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -48,6 +51,9 @@ class Outbox(Generic[T]):
 
     def open(self, target: T, first: Callable[[T], Awaitable[None]] | None = None) -> None:
         """Send to *target* from now on, *first* before all that waits."""
+        if target is not self._last:
+            self.lose()
+        self._last = target
         self._refusal = None
         if first is not None:
             send = _Send(first)
@@ -59,11 +65,18 @@ class Outbox(Generic[T]):
             self._pump = asyncio.get_running_loop().create_task(self._run())
 
     def pause(self) -> None:
-        """Let everything wait: the connection is away."""
+        """Let everything wait but what is being sent: the connection is being repaired."""
         self._target = None
         self._wake.clear()
+
+    def lose(self) -> None:
+        """Let everything wait: the connection is gone."""
+        self.pause()
         if self._flight is not None:
             self._flight.cancel()
+        for item in self._items:
+            _abandon(item.begun)
+            item.begun = None
 
     def send(self, effect: Callable[[T], Awaitable[None]]) -> asyncio.Future[None]:
         """Run *effect* on the connection when its turn comes, which may be now.
@@ -96,15 +109,13 @@ class Outbox(Generic[T]):
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew` or `open`."""
-        self.pause()
+        self.lose()
         self._refusal = error
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
         while self._items:
-            item = self._items.popleft()
-            _abandon(item.begun)
-            _settle(item.done, error)
+            _settle(self._items.popleft().done, error)
 
     def renew(self) -> None:
         """Let messages wait again: a connection is being made."""
@@ -126,36 +137,45 @@ class Outbox(Generic[T]):
         else:
             _abandon(begun)
             work = None
-        flight = asyncio.ensure_future(_bounded(item.effect, target, work))
+        flight = asyncio.ensure_future(_sent(item.effect, target, work))
         self._flight = flight
         try:
-            await asyncio.wait({flight})
+            await self._landed(flight, target)
         finally:
             self._flight = None
-            flight.cancel()
-        if flight.cancelled():
+            overdue = flight.cancel()
+        if overdue and self._target is target:
+            failure: BaseException | None = TimeoutError()
+        elif overdue or flight.cancelled():
             return  # the connection went away under it: again on the next one
-        failure = flight.exception()
+        else:
+            failure = flight.exception()
         if failure is not None and self._target is not target:
             return
         item.tries += 1
         if failure is not None and item.tries < SEND_TRIES:
             await asyncio.sleep(RETRY_PAUSE)
             return
-        if self._items and self._items[0] is item:
-            self._items.popleft()
+        if item in self._items:
+            self._items.remove(item)
         _settle(item.done, None if failure is None else _room_error(failure))
+
+    async def _landed(self, flight: asyncio.Task[None], target: T) -> None:
+        """Wait for the end of *flight*, `SEND_TIMEOUT` at most while its connection is up."""
+        while not flight.done():
+            await asyncio.wait({flight}, timeout=SEND_TIMEOUT)
+            if self._target is target:
+                return
 
     def _wake_if_open(self) -> None:
         if self._target is not None:
             self._wake.set()
 
 
-async def _bounded(
+async def _sent(
     effect: Callable[[T], Awaitable[None]], target: T, begun: Awaitable[None] | None
 ) -> None:
-    async with asyncio.timeout(SEND_TIMEOUT):
-        await (effect(target) if begun is None else begun)
+    await (effect(target) if begun is None else begun)
 
 
 def _abandon(begun: tuple[T, Awaitable[None]] | None) -> None:
@@ -163,7 +183,8 @@ def _abandon(begun: tuple[T, Awaitable[None]] | None) -> None:
     if begun is None:
         return
     if isinstance(begun[1], asyncio.Future):
-        begun[1].cancel()
+        if not begun[1].cancel() and not begun[1].cancelled():
+            begun[1].exception()  # seen: it is sent again
     elif isinstance(begun[1], Coroutine):
         begun[1].close()
 

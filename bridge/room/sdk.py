@@ -200,7 +200,8 @@ class SdkRoom(RoomSession, RoomAudio):
         """Let our own state follow before the call hears of it."""
         match notice:
             case RoomReconnecting():
-                self._pause()
+                self._outbox.pause()
+                self._attributes.pause()
                 if self._away is None:
                     self._away = watch_of(self._url).away(self._returned)
             case RoomReconnected():
@@ -208,7 +209,7 @@ class SdkRoom(RoomSession, RoomAudio):
                 self._outbox.open(link.local, self._restore)
             case RoomClosed(why=RoomGone.LOST):
                 self._is_back()
-                self._pause()
+                self._lose()
                 self._forget(link)
             case RoomClosed():
                 self._is_back()
@@ -217,8 +218,8 @@ class SdkRoom(RoomSession, RoomAudio):
             case _:
                 pass
 
-    def _pause(self) -> None:
-        self._outbox.pause()
+    def _lose(self) -> None:
+        self._outbox.lose()
         self._attributes.pause()
 
     @property
@@ -237,7 +238,7 @@ class SdkRoom(RoomSession, RoomAudio):
         if link is None:
             return
         log.info("room.given_up")
-        self._pause()
+        self._lose()
         self._given_up = link
         self._ghost_until = asyncio.get_running_loop().time() + OWN_GHOST
         _keep(link.give_up())

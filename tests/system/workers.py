@@ -87,6 +87,12 @@ class Worker:
                 self.lines.append(json.loads(text))
         process.stdout.close()
 
+    def kill(self) -> None:
+        """End the worker as a crash does; with the executor `THREAD` its jobs too."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the worker and the processes of its jobs; they are asked first."""
         if self._process is not None and self._process.poll() is None:

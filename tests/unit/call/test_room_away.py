@@ -161,6 +161,13 @@ def test_dispatch_that_fails_because_the_room_went_away_is_made_after_the_rejoin
     assert bench.feed(Dispatched(dispatch="AD_2")).has(Dial)
 
 
+def test_call_that_was_not_dialled_ends_when_its_agent_cannot_be_asked_again() -> None:
+    bench = Bench().in_room().feed(RoomReconnecting(), DispatchFailed())
+    bench.feed(LOST, prepared("RM_2"), joined()).wait(2.1).feed(DispatchFailed())
+    assert bench.end.reason == "no_agent"
+    assert not bench.has(Dial)
+
+
 def test_room_that_reconnects_after_a_rejoin_still_waits_for_its_agent() -> None:
     bench = talking().feed(LOST, prepared("RM_2"), joined()).wait(1)
     bench.feed(RoomReconnecting()).wait(3)

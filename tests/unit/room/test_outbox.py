@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.room import outbox as module
 from bridge.room.outbox import Outbox
 from bridge.room.seam import RoomError
 
@@ -60,6 +61,61 @@ async def test_what_was_under_way_is_sent_again_before_the_rest() -> None:
     await asyncio.gather(*waiting)
     assert stuck.sent == []
     assert fresh.sent == ["restored", "a", "b"]
+    outbox.close(RoomError("end"))
+
+
+@pytest.mark.parametrize("lands_after_the_repair", [True, False])
+async def test_what_was_under_way_is_left_to_a_connection_that_is_repaired(
+    lands_after_the_repair: bool,
+) -> None:
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    line.open.clear()
+    outbox.open(line)
+    waiting = [asyncio.ensure_future(outbox.send(put(text))) for text in "ab"]
+    await line.started.wait()
+    outbox.pause()
+    if lands_after_the_repair:
+        outbox.open(line, put("restored"))
+        line.open.set()
+    else:
+        line.open.set()
+        await waiting[0]
+        outbox.open(line, put("restored"))
+    await asyncio.gather(*waiting)
+    assert line.sent == ["a", "restored", "b"]
+    outbox.close(RoomError("end"))
+
+
+async def test_what_fails_while_a_connection_is_repaired_is_sent_after_it() -> None:
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    line.open.clear()
+    outbox.open(line)
+    waiting = asyncio.ensure_future(outbox.send(put("a")))
+    await line.started.wait()
+    outbox.pause()
+    line.refusals = 1
+    line.open.set()
+    while line.refusals:  # noqa: ASYNC110 (the outbox takes some turns)
+        await asyncio.sleep(0)
+    outbox.open(line, put("restored"))
+    await waiting
+    assert line.sent == ["restored", "a"]
+    outbox.close(RoomError("end"))
+
+
+async def test_a_send_takes_no_longer_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEND_TIMEOUT", 0.01)
+    outbox: Outbox[Line] = Outbox()
+    line = Line()
+    line.open.clear()
+    outbox.open(line)
+    with pytest.raises(RoomError, match=r"^not sent: TimeoutError$"):
+        await outbox.send(put("a"))
+    line.open.set()
+    await outbox.send(put("b"))
+    assert line.sent == ["b"]
     outbox.close(RoomError("end"))
 
 
