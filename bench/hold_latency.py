@@ -1,12 +1,13 @@
-"""From the last byte of a re-INVITE to ``call_hold`` at a stock SDK participant.
+"""From a re-INVITE to ``call_hold`` at a stock SDK participant.
 
-From: the carrier's write of the whole re-INVITE has returned. To: the agent's
-``data_received`` is called. Every agent is a stock `rtc.Room` that publishes a voice all the
-time and listens to the caller; some share a process, so that they leave the bridge, the
-carrier and livekit-server a part of a small machine.
+From: the carrier begins to write the re-INVITE, in one piece, to its connection. To: the
+agent's ``data_received`` is called. Every agent is a stock `rtc.Room` that listens to the
+caller and speaks all the time. Agents share processes, so that on a small machine they leave
+something to the bridge, the carrier and livekit-server.
 
 Interleaved, hold by hold, with the floor: a plain reliable data message from one stock
-participant to another, which publish and hear nothing, through the same livekit-server.
+participant to another, each alone in its process, without audio, through the same
+livekit-server.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Scale:
 
 
 class Written:
-    """Remembers when the carrier had written the last byte of its last INVITE."""
+    """Remembers when the carrier began to write its last INVITE."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -49,9 +50,10 @@ class Written:
         written = self
 
         def send(stream: Stream, data: bytes) -> None:
-            written._send(stream, data)
             if data.startswith(b"INVITE "):
+                # Before the call: the bridge may be at work before it returns.
                 written.at = time.monotonic()
+            written._send(stream, data)
 
         Stream.send = send  # type: ignore[method-assign, assignment]
         return self
@@ -102,7 +104,7 @@ async def measure(desk: Desk, scale: Scale, servers: list[int]) -> list[Row]:
         await asyncio.gather(*(one.stop() for one in (*hosts, *talkers)))
     beside = f"{scale.calls} calls with audio both ways"
     return [
-        row("re-INVITE written -> call_hold received", holds, beside=beside, floor=FLOOR),
+        row("re-INVITE -> call_hold received", holds, beside=beside, floor=FLOOR),
         row(FLOOR, floor, beside=f"{beside}, same run, after each hold"),
     ]
 

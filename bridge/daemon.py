@@ -306,7 +306,8 @@ class Daemon:
         alive = {
             "media clock": self._clock_sign.alive(),
             "sip listeners": self._agent.listening,
-            "http listener": self._api is not None and await self._api.answers(),
+            "http listener": not self.serves_http
+            or (self._api is not None and await self._api.answers()),
         }
         return [part for part, lives in alive.items() if not lives]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi import APIRouter, Request, Response
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Page(Protocol):
-    """One scrape; written in the thread that serves HTTP."""
+    """One scrape; written in a thread."""
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the page and its content type."""
@@ -32,7 +33,8 @@ def metrics_router(doors: Doors, metrics: MetricsDoor) -> APIRouter:
     async def scrape(request: Request) -> Response:
         """Everything that is counted, in Prometheus' text format or as OpenMetrics."""
         page = await doors.ask(metrics.take())
-        body, content_type = page.text(request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        body, content_type = await asyncio.to_thread(page.text, accept)
         return Response(body, headers={"Content-Type": content_type})
 
     return router

@@ -51,7 +51,6 @@ class Ear:
         self._room = room
         self._identity = identity
         self._frame = SILENCE
-        self._stream: rtc.AudioStream | None = None
         self._task: asyncio.Task[None] | None = None
         room.on("track_subscribed", self._on_track)
         participant = room.remote_participants.get(identity)
@@ -66,15 +65,22 @@ class Ear:
             self._listen(track)
 
     def _listen(self, track: rtc.Track) -> None:
-        if track.kind == rtc.TrackKind.KIND_AUDIO and self._task is None:
-            self._stream = rtc.AudioStream(
-                track, sample_rate=RATE, num_channels=1, frame_size_ms=20, capacity=5
-            )
-            self._task = asyncio.create_task(self._read(self._stream))
+        """Hear *track*, instead of the one before: after a lost server the phone has a new one."""
+        if track.kind != rtc.TrackKind.KIND_AUDIO:
+            return
+        if self._task is not None:
+            self._task.cancel()  # ends its stream
+        stream = rtc.AudioStream(
+            track, sample_rate=RATE, num_channels=1, frame_size_ms=20, capacity=5
+        )
+        self._task = asyncio.create_task(self._read(stream))
 
     async def _read(self, stream: rtc.AudioStream) -> None:
-        async for event in stream:
-            self._frame = bytes(event.frame.data)[:FRAME].ljust(FRAME, b"\0")
+        try:
+            async for event in stream:
+                self._frame = bytes(event.frame.data)[:FRAME].ljust(FRAME, b"\0")
+        finally:
+            await stream.aclose()
 
     def take(self) -> bytes:
         """Return what was heard since the last call, silence when nothing came."""
@@ -85,8 +91,7 @@ class Ear:
         """Stop listening."""
         if self._task is not None:
             self._task.cancel()
-        if self._stream is not None:
-            await self._stream.aclose()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def talk(source: rtc.AudioSource, voice: EchoVoice, ear: Ear, over: asyncio.Event) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from bridge.call.plan import CallPlan
 from bridge.call.ports import CallObserver, Watched
@@ -27,11 +27,14 @@ from bridge.config import TrunkConfig
 from bridge.events import EVENT_TYPES, CallAnswered, CallEnded, CallEvent, CallHold, CallRinging
 from bridge.observe import catalogue
 from bridge.observe.catalogue import DIRECTIONS, GONE, OUTCOMES, STATES, Figure
+from bridge.observe.process import ThisProcess
 from bridge.observe.reading import Page, Reading, Rows, TrunkWay, single
 from bridge.observe.sip_count import SipCount
 from bridge.observe.traffic import Seen, Traffic
 from bridge.observe.trunks import TrunkBoard
 from bridge.trunk.health import By
+
+_log = structlog.get_logger(__name__)
 
 SAMPLING: Final = 5.0  # seconds between two looks at the jitter of every call
 
@@ -109,7 +112,7 @@ class Metrics(CallObserver):
         )
         self.trunks = TrunkBoard(trunks)
         self._open_trunks()
-        ProcessCollector(registry=self._registry)
+        ThisProcess(registry=self._registry)
         GCCollector(registry=self._registry)
 
     def _make_instruments(self) -> None:
@@ -291,7 +294,10 @@ class Metrics(CallObserver):
         """Look at the media of every call every 5 s, until cancelled."""
         while True:
             await asyncio.sleep(SAMPLING)
-            self.sample()
+            try:
+                self.sample()
+            except Exception:  # a bug in one look costs no later one
+                _log.exception("metrics.sample_failed")
 
     def sample(self) -> None:
         """Take the jitter and round trip of every call that hears RTP."""

@@ -1,7 +1,7 @@
 """One look at everything that is not counted as it happens, and the page made of it.
 
 A `Reading` is taken on the loop's thread and only copies numbers. The page is written in
-the thread that serves HTTP, from that copy and from the registry, whose counters and
+a thread of its own, from that copy and from the registry, whose counters and
 histograms have locks of their own.
 """
 

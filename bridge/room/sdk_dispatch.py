@@ -109,6 +109,7 @@ class Dispatcher:
         self._ids = itertools.count(FIRST_ID)
         self._sources: dict[int, Source] = {}  # by the number of their captures
         self._pushed: list[tuple[Source, bytes]] = []
+        self._flusher: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = {}
         self._streams: dict[int, Stream] = {}  # by handle
         self._opening = 0
@@ -152,12 +153,15 @@ class Dispatcher:
 
     def capture(self, source: Source, pcm: bytes) -> None:
         """Send a frame at the end of this turn of the loop, after what must not wait for it."""
-        if not self._pushed:
-            asyncio.get_running_loop().call_soon(self.flush)
+        loop = asyncio.get_running_loop()
+        if self._flusher is not loop:  # none is scheduled, or it was on a loop that has ended
+            self._flusher = loop
+            loop.call_soon(self.flush)
         self._pushed.append((source, pcm))
 
     def flush(self) -> None:
         """Send what was pushed."""
+        self._flusher = None
         pushed, self._pushed = self._pushed, []
         for source, pcm in pushed:
             source.send(pcm, self._quick)

@@ -19,6 +19,7 @@ from tests.fuzz.schedule import Result, Run, folders, plan, run_all
 from tests.fuzz.target import Meter, Target
 from tests.fuzz.targets.registry import TARGETS
 
+PYTHON = Path(sys.executable)
 MOST_PRICED = 400  # finds of a target whose cost is measured afterwards
 
 
@@ -70,8 +71,9 @@ def priced(target: Target, run: Run) -> list[str]:
 
 
 def repeat(path: Path) -> str:
-    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-    return f"{Path(sys.executable).name} -m tests.fuzz --replay {shown}"
+    """The command that runs one input again, from the project's root."""
+    python, shown = (p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in (PYTHON, path))
+    return f"{python} -m tests.fuzz --replay {shown}"
 
 
 def conclude(run: Run, results: list[Result], names: list[str]) -> int:

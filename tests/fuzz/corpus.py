@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 from tests.fuzz.target import MOST_CPU, MOST_MEMORY, Meter, Target
 
@@ -34,7 +35,7 @@ def arcs_of(run: Callable[[], None]) -> set[Arc]:
     found: set[Arc] = set()
     last: dict[int, int] = {}
 
-    def trace(frame: FrameType, event: str, _arg: object) -> object:
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
         code = frame.f_code
         if not code.co_filename.startswith(CORES):
             return None

@@ -76,7 +76,7 @@ def kinds() -> dict[str, int]:
     return dict(found)
 
 
-command.Daemon = OpenDaemon  # type: ignore[misc]
+command.Daemon = OpenDaemon  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     main()

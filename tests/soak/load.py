@@ -6,8 +6,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,13 @@ from tests.system.harness import (
     now_number,
     room_of,
 )
+from trunkbridge.client import Call
 
 # T.38 has no place here; the offerless one without a direction is in the list as well.
 DIALECTS = tuple(dialect for dialect in HOLD_DIALECTS if "ipv6" not in dialect)
 RESUMES = ("resume", "resume no-direction", "resume offerless", "resume update")
 LISTEN = f"talk; expect audio {AGENT_HERTZ} within 12s"
-AFTERMATH = 40.0  # seconds after a restart of the server in which calls may fail
+FOREVER = 1e6  # seconds
 ENOUGH = 50  # failures that are told
 
 
@@ -59,6 +60,43 @@ class Ledger:
         return any(begin <= now and end >= since for begin, end in self.disturbed)
 
 
+class Switch:
+    """Gives each leg that the carrier is called on to the story that called the number."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._expected: dict[str, asyncio.Future[Leg]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Switch:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @asynccontextmanager
+    async def expected(self, number: str) -> AsyncIterator[asyncio.Future[Leg]]:
+        """A future of the leg on which *number* is called; ask before it is dialled."""
+        leg: asyncio.Future[Leg] = asyncio.get_running_loop().create_future()
+        self._expected[number] = leg
+        try:
+            yield leg
+        finally:
+            del self._expected[number]
+
+    async def _run(self) -> None:
+        while True:
+            leg = await self._carrier.incoming(timeout=FOREVER)
+            waiting = self._expected.get(f"+{leg.report.number.lstrip('+')}")
+            if waiting is None or waiting.done():
+                await leg.finish()  # its story has given up
+            else:
+                waiting.set_result(leg)
+
+
 @dataclass(slots=True, kw_only=True)
 class Stage:
     """What a story plays on."""
@@ -66,6 +104,7 @@ class Stage:
     desk: Desk
     bridge: Bridge
     carrier: Carrier
+    switch: Switch
     chance: random.Random
     ledger: Ledger
     up: asyncio.Event  # set while livekit-server runs
@@ -129,42 +168,28 @@ async def inbound(stage: Stage) -> tuple[Leg, RoomAgent, str]:
 
 
 async def outbound(stage: Stage) -> tuple[Leg, RoomAgent, str]:
-    room, number = stage.desk.room(), f"+9190{stage.chance.randrange(10**8):08d}"
+    room = stage.desk.room()
     agent = stage.desk.waiting_agent(room)
     await agent.join(kind="agent")
+    legs: list[Leg] = []
     try:
-        call = await stage.bridge.dial(number, room=room)
-        leg = await incoming(stage, number)
-    except BaseException:
-        await leave(stage, agent)
-        raise
-    try:
+        call, leg = await dialled(stage, room)
+        legs.append(leg)
         await leg.run("ring; answer")
         await leg.run(LISTEN)
         fine(leg)
         return leg, agent, call.id
     except BaseException:
-        await leave(stage, agent, leg)
+        await leave(stage, agent, *legs)
         raise
 
 
-_waiting: dict[str, asyncio.Future[Leg]] = {}
-
-
-async def incoming(stage: Stage, number: str) -> Leg:
-    """The leg on which our number is called; several stories wait at once."""
-    mine = _waiting[number] = asyncio.get_running_loop().create_future()
-    try:
-        while not mine.done():
-            leg = await stage.carrier.incoming(timeout=15)
-            other = _waiting.get(f"+{leg.report.number.lstrip('+')}")
-            if other is not None and not other.done():
-                other.set_result(leg)
-            elif other is None:
-                await leg.finish()  # its caller has given up
-        return mine.result()
-    finally:
-        _waiting.pop(number, None)
+async def dialled(stage: Stage, room: str) -> tuple[Call, Leg]:
+    """A call of ours, and the carrier's side of it."""
+    number = f"+9190{stage.chance.randrange(10**8):08d}"
+    async with stage.switch.expected(number) as leg:
+        call = await stage.bridge.dial(number, room=room)
+        return call, await asyncio.wait_for(leg, 15)
 
 
 async def connected(stage: Stage) -> tuple[Leg, RoomAgent, str]:
@@ -279,9 +304,7 @@ async def caller_cancels(stage: Stage) -> None:
 
 async def unanswered(stage: Stage) -> None:
     """Busy, declined, cancelled by the API: calls of ours that nobody takes."""
-    room, number = stage.desk.room(), f"+9190{stage.chance.randrange(10**8):08d}"
-    call = await stage.bridge.dial(number, room=room)
-    leg = await incoming(stage, number)
+    call, leg = await dialled(stage, stage.desk.room())
     try:
         match stage.chance.randrange(3):
             case 0:

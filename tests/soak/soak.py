@@ -16,7 +16,7 @@ import httpx
 
 from bridge.carrier.carrier import Carrier
 from tests.soak.census import Census, OpenBridge, kinds_verdict, memory_verdict, slope, take
-from tests.soak.load import Ledger, Stage, conversation, keep_calling, names, tell
+from tests.soak.load import Ledger, Stage, Switch, conversation, keep_calling, names, tell
 from tests.system.conftest import PrivateLiveKit, started_server
 from tests.system.harness import AgentHost, Desk, free_port, until
 
@@ -128,34 +128,34 @@ async def warm_up(soak: Soak) -> None:
     if soak.plan.seconds >= LONG_S:
         await calls_for(soak, WARM_UP_S)
         return
-    async with carrier_of(soak) as carrier, asyncio.TaskGroup() as group:
+    async with stages(soak) as stage, asyncio.TaskGroup() as group:
         chances = (random.Random(f"{soak.plan.seed}-{n}") for n in range(WARM_UP_CALLS))
         for chance in chances:
-            group.create_task(tell(stage_of(soak, carrier, chance), conversation))
+            group.create_task(tell(stage(chance), conversation))
 
 
 async def calls_for(soak: Soak, seconds: float) -> None:
     """Several callers for a while, on a carrier of their own."""
     deadline = time.monotonic() + seconds
-    async with carrier_of(soak) as carrier, asyncio.TaskGroup() as group:
+    async with stages(soak) as stage, asyncio.TaskGroup() as group:
         for number in range(soak.plan.calls):
             chance = random.Random(f"{soak.plan.seed}-{number}-{seconds}")
-            group.create_task(keep_calling(stage_of(soak, carrier, chance), deadline))
+            group.create_task(keep_calling(stage(chance), deadline))
 
 
-def carrier_of(soak: Soak) -> Carrier:
-    return Carrier(port=soak.carrier_port)
-
-
-def stage_of(soak: Soak, carrier: Carrier, chance: random.Random) -> Stage:
-    return Stage(
-        desk=soak.desk,
-        bridge=soak.bridge,
-        carrier=carrier,
-        chance=chance,
-        ledger=soak.ledger,
-        up=soak.up,
-    )
+@asynccontextmanager
+async def stages(soak: Soak) -> AsyncIterator[Callable[[random.Random], Stage]]:
+    """A carrier of its own, for each story with its own chance."""
+    async with Carrier(port=soak.carrier_port) as carrier, Switch(carrier) as switch:
+        yield lambda chance: Stage(
+            desk=soak.desk,
+            bridge=soak.bridge,
+            carrier=carrier,
+            switch=switch,
+            chance=chance,
+            ledger=soak.ledger,
+            up=soak.up,
+        )
 
 
 async def settled(soak: Soak, before: Census | None) -> Census:

@@ -56,6 +56,14 @@ class Gateway:
         assert self._runner is not None
         await self._runner.cleanup()
 
+    def knows(self, tool: str) -> bool:
+        """Tell whether the agent has ever offered *tool* to its model."""
+        return any(
+            one["function"]["name"] == tool
+            for asked in self.asked
+            for one in asked.get("tools", ())
+        )
+
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": []})
 

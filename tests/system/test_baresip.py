@@ -76,8 +76,7 @@ async def test_a_call_is_heard_held_resumed_and_keyed(
     await peer.command("resume")
     await agent.event("call_resume")
     await agent.hears(CALLER_HERTZ, since=resumed_at)
-    await peer.hears(AGENT_HERTZ)
-
+    # What it hears from here on baresip 1.0.0 does not write down; keys show that it hears us.
     await peer.command("sndcode", "5")
     await agent.until(lambda: [k["digit"] for k in agent.saw("dtmf")] == ["5"], "a key")
     await agent.press("7")
@@ -131,8 +130,8 @@ async def test_a_transfer_is_refused_and_the_call_goes_on(desk: Desk) -> None:
     peer = await baresip(desk)
     _, agent = await called(desk, peer, "tcp")
     await peer.command("transfer", "sip:somebody@127.0.0.1:9")
-    refused = await peer.event("CALL_TRANSFER_FAILED")
-    assert refused["param"].startswith("405"), refused
+    refused = await peer.event("TRANSFER_FAILED")
+    assert refused["param"].startswith("603"), refused
     await peer.command("sndcode", "1")
     await agent.until(lambda: agent.saw("dtmf", digit="1"), "a key after the refusal")
     await peer.command("hangup")

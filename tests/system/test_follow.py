@@ -163,6 +163,8 @@ async def test_a_call_that_is_held_when_it_is_answered_is_followed_from_the_star
     bridge = await desk.bridge(carrier)
     began = now()
     leg = await dialled(desk, bridge, carrier)
+    await leg.run("ring")
+    await worker.sees("started", since=began)
     await leg.run("answer sendonly")
     fine(leg)
     held = await worker.sees("hold", since=began)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +12,16 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.observe import catalogue
-from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, room_of, until
+from tests.system.conftest import PrivateLiveKit
+from tests.system.harness import (
+    AGENT_HERTZ,
+    AgentHost,
+    Bridge,
+    Desk,
+    agent_number,
+    room_of,
+    until,
+)
 from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
@@ -27,6 +38,14 @@ PROMISED = {
     "trunkbridge_build_info": "gauge",
 }
 """Contract 6; the parser takes ``_total`` off a counter's family."""
+
+
+@pytest.fixture
+async def own_desk(
+    private_livekit: PrivateLiveKit, agent_host: AgentHost, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    async with Desk(private_livekit.server, agent_host, tmp_path) as made:
+        yield made
 
 
 async def scrape(bridge: Bridge) -> dict[str, Metric]:
@@ -146,3 +165,43 @@ async def test_a_trunk_goes_down_and_up_by_its_probes_alone(desk: Desk) -> None:
     (row,) = await trunks(bridge)
     assert row["last_failures"][0]["by"] == "probe"
     assert row["last_failures"][0]["sip_status"] is None
+
+
+async def test_what_a_crash_left_open_is_counted_by_the_next_process(desk: Desk) -> None:
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    called = agent_number()
+    await desk.agent(room_of(called))
+    leg = await carrier.dial(bridge.sip_uri(called))
+    await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
+    fine(leg)
+    await bridge.kill()
+    await bridge.start()
+    page = await scrape(bridge)
+    here = {"trunk": "carrier", "direction": "inbound"}
+    assert value(page, "trunkbridge_calls_ended_total", **here, outcome="dropped") == 1
+    assert value(page, "trunkbridge_call_end_reasons_total", **here, reason="crash") == 1
+    assert value(page, "trunkbridge_calls") == 0
+    await leg.run("hangup")
+    fine(leg)
+
+
+async def test_livekit_gone_and_back_is_seen_and_so_is_what_it_costs(
+    own_desk: Desk, private_livekit: PrivateLiveKit
+) -> None:
+    carrier = await own_desk.carrier()
+    bridge = await own_desk.bridge(carrier)
+
+    async def livekit_is(up: float) -> bool:
+        return value(await scrape(bridge), "trunkbridge_livekit_up") == up
+
+    assert await livekit_is(1)
+    private_livekit.kill()
+    await until(lambda: livekit_is(0), "LiveKit is seen to be gone")
+    leg = await carrier.dial(bridge.sip_uri(agent_number()))
+    await leg.run("expect status 503 within 3s")
+    fine(leg)
+    page = await scrape(bridge)
+    assert value(page, "trunkbridge_call_end_reasons_total", reason="room_unavailable") == 1
+    assert private_livekit.start()
+    await until(lambda: livekit_is(1), "LiveKit is back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import tomllib
 from collections import Counter
@@ -220,11 +221,23 @@ def test_the_options_of_the_readmes_commands_exist() -> None:
 
 def test_the_agent_of_the_readme_can_be_imported() -> None:
     pytest.importorskip("livekit.agents")
-    (text,) = blocks(ROOT / "README.md", "python")
+    text, _ = blocks(ROOT / "README.md", "python")
     scope: dict[str, Any] = {"__name__": "support"}
     exec(compile(text, "support.py", "exec"), scope)
     assert scope["server"]
     assert callable(scope["entrypoint"])
+
+
+def test_the_client_of_the_readme_names_what_there_is() -> None:
+    _, text = blocks(ROOT / "README.md", "python")
+    compile(text, "dial.py", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    imported, _, program = text.partition("\n")
+    exec(imported, scope := {})
+    taken = inspect.signature(scope["Client"]).parameters.keys()
+    used = re.search(r"Client\((.*)\) as client", program)
+    assert used is not None
+    assert set(re.findall(r"(\w+)=", used[1])) <= taken
+    assert {"dial", "events"} <= {*dir(scope["Client"]), *dir(scope["Client"]().call("x"))}
 
 
 def test_the_licence_is_the_one_the_package_declares() -> None:

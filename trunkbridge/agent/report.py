@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -43,14 +42,21 @@ class Report:
         self._call_id = call_id
         self._agents: list[str] = []
         self._delays: defaultdict[str, list[float]] = defaultdict(list)
-        with suppress(RuntimeError):  # not started yet: its first agent is told as a handoff
-            self._agents.append(session.current_agent.id)
+        self._see_agent()
+
+    def _see_agent(self) -> None:
+        try:
+            agent = self._session.current_agent
+        except RuntimeError:  # not started yet
+            return
+        name = str(getattr(agent, "id", type(agent).__name__))
+        if self._agents[-1:] != [name] and len(self._agents) < _HISTORY:
+            self._agents.append(name)
 
     def take(self, item: Any) -> bool:
         """Take an item of the conversation; True when it says something to send."""
-        if item.type == "agent_handoff":
-            if self._agents[-1:] != [item.new_agent_id] and len(self._agents) < _HISTORY:
-                self._agents.append(item.new_agent_id)
+        self._see_agent()
+        if item.type == "agent_handoff":  # livekit-agents 1.3 and newer
             return True
         measured = getattr(item, "metrics", None) or {}
         for source, name in _DELAYS.items():
@@ -103,7 +109,7 @@ class Reporter:
         self.session: Any = session
         self._report = Report(session, call_id)
         self._path = f"/api/sessions/by-room/{quote(room, safe='')}/metrics"
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(
             base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport
         )

@@ -139,6 +139,7 @@ def take_turn(machine: OfferAnswer, script: Script, versions: Versions, meter: M
     """Give the machine one body, as an offer or as an answer."""
     text = mutated(script.one_of(corpus.SDP), script, corpus.SDP)
     before = machine.snapshot()
+    result: Answer | Negotiated | Rejected
     with meter:
         match script.below(4):
             case 0 | 1:

@@ -16,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from bridge.cli.app import app
+from bridge.cli.table import ladder_lines
 from bridge.cli.timeline import line_of
 from bridge.config import load
 
@@ -73,11 +74,71 @@ def write(tmp_path: Path, *, http: int = 8080, sip: int = 5070, extra: str = "")
     return str(path)
 
 
+RESOURCE: dict[str, Any] = {
+    "id": CALL,
+    "phone_number": "+919876543210",
+    "trunk_number": "+918047361000",
+    "direction": "inbound",
+    "trunk": "t",
+    "status": "active",
+    "hold": False,
+    "outcome": None,
+    "reason": None,
+    "ended_by": None,
+    "sip_status": None,
+    "agent": "support",
+    "room_name": "r",
+    "duration_seconds": None,
+    "created_at": "2026-11-21T12:00:00.000Z",
+    "started_at": None,
+}
+ENDED = {
+    **RESOURCE,
+    "status": "completed",
+    "outcome": "completed",
+    "reason": "remote_hangup",
+    "ended_by": "caller",
+    "duration_seconds": 3723,
+    "started_at": "2026-11-21T12:00:02.000Z",
+}
+EVENTS = [
+    {
+        "event": "call_hold",
+        "version": 1,
+        "call_id": CALL,
+        "seq": 3,
+        "at": "2026-11-21T12:00:05.250Z",
+        "direction": "sendonly",
+    }
+]
+RUNGS = [
+    {
+        "at": "2026-11-21T12:00:00.020Z",
+        "direction": "in",
+        "first_line": "INVITE sip:***@192.0.2.1:5070 SIP/2.0",
+        "sdp_direction": "sendonly",
+        "transport": "tcp",
+        "peer": "192.0.2.9",
+    },
+    {
+        "at": "2026-11-21T12:00:00.040Z",
+        "direction": "out",
+        "first_line": "SIP/2.0 200 OK",
+        "sdp_direction": None,
+        "transport": "tcp",
+        "peer": "192.0.2.9",
+    },
+]
+
+
 class Daemon(BaseHTTPRequestHandler):
     """Answers like the API; ``asked`` are the requests."""
 
     asked: list[tuple[str, str, str | None, Any]] = []  # noqa: RUF012
     outcome = "completed"
+    left: list[int] = []  # noqa: RUF012
+    calls: list[Any] = []  # noqa: RUF012
+    reloaded: tuple[int, Any] = (200, {"changed": [], "restart": []})
 
     def _answer(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -90,7 +151,18 @@ class Daemon(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         self.asked.append((self.command, self.path, self.headers.get("Authorization"), body))
-        if self.command == "POST":
+        path, *_ = self.path.partition("?")
+        if path == "/api/v1/drain":
+            self._answer(202, {"status": "draining", "calls": self.left.pop(0)})
+        elif path == "/api/v1/reload":
+            self._answer(*self.reloaded)
+        elif path == "/api/v1/calls" and self.command == "GET":
+            self._answer(200, {"items": self.calls})
+        elif path.endswith("/ladder"):
+            self._answer(200, RUNGS)
+        elif path.endswith("/events") and "text/event-stream" not in self.headers["Accept"]:
+            self._answer(200, EVENTS if CALL in path else [])
+        elif self.command == "POST":
             self._answer(201, {"call_id": CALL, "status": "pending", "room_name": "r"})
         elif CALL not in self.path:
             self._answer(404, {"detail": "no such call"})
@@ -105,7 +177,7 @@ class Daemon(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(data)
         else:
-            self._answer(200, {"call_id": CALL, "outcome": self.outcome})
+            self._answer(200, {**RESOURCE, "call_id": CALL, "outcome": self.outcome})
 
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815 (http.server's names)
 
@@ -116,6 +188,8 @@ class Daemon(BaseHTTPRequestHandler):
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Daemon.asked, Daemon.outcome = [], "completed"
+    Daemon.left, Daemon.calls = [0], []
+    Daemon.reloaded = (200, {"changed": [], "restart": []})
     with HTTPServer(("127.0.0.1", 0), Daemon) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -140,7 +214,18 @@ def test_the_verbs_are_those_of_the_contract_so_far() -> None:
     assert tuple(commands) == VERBS
 
 
-@pytest.mark.parametrize("words", [("dial",), ("hangup",), ("nothing",), ("check", "--nothing")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dial",),
+        ("hangup",),
+        ("nothing",),
+        ("check", "--nothing"),
+        ("show",),
+        ("calls", "--status", "done"),
+        ("calls", "--limit", "0"),
+    ],
+)
 def test_wrong_usage_is_2(words: tuple[str, ...]) -> None:
     status, _, err = trunkbridge(*words)
     assert status == 2
@@ -278,7 +363,18 @@ def test_hangup_is_0_and_1_for_an_unknown_call(daemon: str) -> None:
     assert trunkbridge("hangup", "nope") == (1, "", "hangup: no such call\n")
 
 
-@pytest.mark.parametrize("words", [("dial", "--to", "+91"), ("hangup", CALL)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dial", "--to", "+91"),
+        ("hangup", CALL),
+        ("calls",),
+        ("calls", "--watch"),
+        ("show", CALL),
+        ("drain",),
+        ("reload",),
+    ],
+)
 def test_nobody_there_is_one_line_and_1(words: tuple[str, ...]) -> None:
     status, out, err = trunkbridge(*words, "--url", f"http://127.0.0.1:{free_port()}")
     assert (status, out) == (1, "")
@@ -327,6 +423,126 @@ def test_the_configs_key_goes_to_no_other_host_unasked(
     here = client_of("http://127.0.0.1:8080", None)
     assert "authorization" not in away._http.headers
     assert here._http.headers["authorization"] == "Bearer s3cret-key"
+
+
+# calls and show
+
+
+def test_calls_are_a_table_that_cuts_nothing(daemon: str) -> None:
+    Daemon.calls = [{**RESOURCE, "hold": True, "phone_number": None}, ENDED]
+    status, out, err = trunkbridge("calls", "--status", "active", "--limit", "5")
+    assert (status, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["CALL", "NUMBER", "DIRECTION", "TRUNK", "STATUS", "TALKING", "BEGAN"],
+        [CALL, "withheld", "inbound", "t", "on", "hold", "2026-11-21", "12:00:00"],
+        [
+            *(CALL, "+919876543210", "inbound", "t", "completed", "(remote_hangup)"),
+            *("1:02:03", "2026-11-21", "12:00:00"),
+        ],
+    ]
+    assert Daemon.asked[0][1] == "/api/v1/calls?status=active&page=1&page_size=5"
+
+
+def test_calls_are_json_lines(daemon: str) -> None:
+    Daemon.calls = [RESOURCE, ENDED]
+    status, out, _ = trunkbridge("calls", "--json")
+    assert status == 0
+    assert [json.loads(line) for line in out.splitlines()] == [RESOURCE, ENDED]
+
+
+def test_show_draws_the_timeline_and_the_messages(daemon: str) -> None:
+    status, out, _ = trunkbridge("show", CALL)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == ("inbound +919876543210 on t, began 2026-11-21 12:00:00: completed")
+    assert "12:00:05.250   3  call_hold      direction=sendonly" in lines
+    invite, ok = lines[-2:]
+    assert invite.startswith("12:00:00.020  │─")
+    assert invite.endswith("─▶│")
+    assert " INVITE sip:***@192.0.2.1:5070 [sendonly] " in invite
+    assert ok.startswith("12:00:00.040  │◀─")
+    assert " 200 OK " in ok
+    assert len(invite) == len(ok)
+    assert "tcp 192.0.2.9" in out
+
+
+def test_show_is_one_json_object(daemon: str) -> None:
+    status, out, _ = trunkbridge("show", CALL, "--json")
+    assert status == 0
+    story = json.loads(out)
+    assert story["events"] == EVENTS
+    assert story["ladder"] == RUNGS
+    assert story["call"]["id"] == CALL
+
+
+def test_a_ladder_without_drawing_characters_is_ascii() -> None:
+    long = {**RUNGS[0], "first_line": "INVITE sip:" + "x" * 100 + "@192.0.2.1 SIP/2.0"}
+    lines = list(ladder_lines([*RUNGS, {**long, "sdp_direction": None}, long], fancy=False))
+    assert "->|" in lines[2]
+    assert "|<-" in lines[3]
+    assert len({len(line) for line in lines[2:]}) == 1
+    assert lines[-1].count("[sendonly]") == 1
+
+
+# drain and reload
+
+
+def test_drain_says_how_many_calls_are_left_and_waits_when_told(
+    daemon: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.cli.drain._PAUSE", 0)
+    Daemon.left = [2]
+    assert trunkbridge("drain") == (0, "draining, 2 calls left\n", "")
+    Daemon.left = [2, 2, 1, 0]
+    status, out, _ = trunkbridge("drain", "--wait")
+    assert status == 0
+    assert out == "draining, 2 calls left\ndraining, 1 call left\ndrained, no call is left\n"
+    Daemon.left = [1, 0]
+    status, out, _ = trunkbridge("drain", "--wait", "--json")
+    assert [json.loads(line)["calls"] for line in out.splitlines()] == [1, 0]
+
+
+def test_reload_prints_what_changed_and_what_waits(daemon: str) -> None:
+    assert trunkbridge("reload") == (0, "nothing changed\n", "")
+    changes = {"changed": ["trunk[t].port: 1 -> 2"], "restart": ["log.level: x -> y"]}
+    Daemon.reloaded = (200, changes)
+    status, out, _ = trunkbridge("reload")
+    assert (status, out.splitlines()) == (
+        0,
+        ["trunk[t].port: 1 -> 2", "log.level: x -> y (needs a restart)"],
+    )
+    status, out, _ = trunkbridge("reload", "--json")
+    assert json.loads(out) == changes
+
+
+def test_a_refused_reload_is_a_line_for_each_error_and_1(daemon: str) -> None:
+    errors = [{"field": "a", "message": "t.toml:a: x"}, {"field": "b", "message": "t.toml:b: y"}]
+    Daemon.reloaded = (422, {"detail": "wrong", "errors": errors})
+    assert trunkbridge("reload") == (1, "", "t.toml:a: x\nt.toml:b: y\n")
+    status, out, err = trunkbridge("reload", "--json")
+    assert (status, json.loads(out)["errors"]) == (1, errors)
+    assert err.count("\n") == 2
+
+
+def test_a_file_that_is_no_toml_stops_no_reload_where_the_address_is_known(
+    daemon: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trunkbridge.toml").write_text("[")
+    assert trunkbridge("reload")[0] == 0
+    monkeypatch.delenv("TRUNKBRIDGE_URL")
+    status, out, err = trunkbridge("reload")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("trunkbridge.toml: not TOML")
+    assert trunkbridge("hangup", CALL)[0] == 2
+
+
+def test_a_wrong_trunk_puts_the_daemon_out_of_reach_of_nobody(
+    daemon: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = write(tmp_path, http=int(daemon.rpartition(":")[2]), extra="colour = 1\n")
+    monkeypatch.delenv("TRUNKBRIDGE_URL")
+    assert trunkbridge("hangup", CALL, "--config", given)[0] == 0
+    assert Daemon.asked[-1][2] == "Bearer s3cret-key"
 
 
 # carrier

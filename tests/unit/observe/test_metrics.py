@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.call.outcome import Result
@@ -292,6 +293,38 @@ async def test_jitter_is_sampled_of_calls_that_hear_something() -> None:
     assert await one(metrics, "trunkbridge_rtp_jitter_seconds_count") == 2
     assert await one(metrics, "trunkbridge_rtp_jitter_seconds_bucket", le="0.005") == 2
     assert await one(metrics, "trunkbridge_rtp_round_trip_seconds_sum") == pytest.approx(0.16)
+
+
+class Flaky(FakeCall):
+    """Its counters fail the first time; ``again`` is set at the third."""
+
+    again: asyncio.Event
+    looks = 0
+
+    def stats(self) -> MediaStats:
+        self.looks += 1
+        if self.looks == 1:
+            raise RuntimeError("a bug")
+        if self.looks == 3:
+            self.again.set()
+        return self.stats_
+
+
+async def test_a_look_that_fails_is_logged_and_the_next_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.observe.metrics.SAMPLING", 0.001)
+    metrics, plain = made(), call()
+    it = Flaky(plain.plan, plain.state, stats(received=9))
+    it.again = asyncio.Event()
+    metrics.began(it, 0.0)
+    with structlog.testing.capture_logs() as logs:
+        watch = asyncio.create_task(metrics.watch())
+        async with asyncio.timeout(5):
+            await it.again.wait()
+        watch.cancel()
+    assert [log["event"] for log in logs] == ["metrics.sample_failed"]
+    assert await one(metrics, "trunkbridge_rtp_jitter_seconds_count") >= 1
 
 
 async def test_a_reload_resets_no_counter_and_opens_the_new_trunk() -> None:

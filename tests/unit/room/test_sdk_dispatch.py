@@ -499,3 +499,25 @@ def test_rooms_without_it_are_left_to_the_sdk(monkeypatch: pytest.MonkeyPatch) -
         sdk_dispatch.own_events(object())  # type: ignore[arg-type]
     assert logs == []
     assert rtc.__version__
+
+
+def test_a_loop_that_ended_early_leaves_nothing_stuck() -> None:
+    bench = Bench()
+    source = bench.made.source(SOURCE, rate=8000, frame_bytes=160)
+
+    def push_and_stop() -> None:
+        source.push(FRAME)
+        loop.stop()
+
+    loop = asyncio.new_event_loop()
+    loop.call_soon(push_and_stop)
+    loop.run_forever()
+    loop.close()
+    assert bench.native.pcm == []
+
+    async def push_and_stay() -> None:
+        source.push(FRAME)
+        await asyncio.sleep(0)
+
+    asyncio.run(push_and_stay())
+    assert bench.native.pcm == [FRAME, FRAME]

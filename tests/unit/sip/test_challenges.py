@@ -27,7 +27,7 @@ from bridge.sip.events import (
     SessionId,
 )
 from bridge.sip.flow import Flow
-from bridge.sip.message import Request
+from bridge.sip.message import Request, response_to
 from bridge.sip.parameters import EndpointConfig
 from sdp.model import Direction
 from sdp.negotiate import OfferAnswer, OfferAnswerSnapshot
@@ -617,3 +617,72 @@ def test_a_probe_challenged_without_end_does_not_keep_a_dead_call() -> None:
     call.net.settle()
     call.refuse("OPTIONS", status=481)
     assert call.agent.only(Ended).cause is EndCause.PEER_GONE
+
+
+# A network that loses, doubles and reorders
+
+
+class Gatekeeper(Peer):
+    """Answers every request by itself: 401 without the right nonce, else 200; keeps no state.
+
+    Its nonces wear out after three uses, and it says so.
+    """
+
+    def __init__(self, net: Net, host: str) -> None:
+        super().__init__(net, host)
+        self.uses: dict[str, str] = {}  # nonce and nc -> branch
+        self.nonces = 1
+
+    def take(self, data: bytes, flow: Flow) -> None:
+        super().take(data, flow)
+        message = self.received[-1]
+        if not isinstance(message, Request) or message.method == "ACK":
+            return
+        given = message.headers.get("Authorization")
+        fields = {} if given is None else proven(message)
+        branch = message.top_via.branch or ""
+        use = f"{fields.get('nonce')} {fields.get('nc')}"
+        known = self.uses.setdefault(use, branch) == branch if fields else True
+        assert known, "one count of a nonce for two requests"
+        if fields.get("nonce") == f"n{self.nonces}" and int(fields["nc"], 16) <= 3:
+            self.answer(message, 200, flow)
+            return
+        if fields.get("nonce") == f"n{self.nonces}":
+            self.nonces += 1
+        stale = ("stale=true",) if fields else ()
+        self.answer(message, 401, flow, *www(f"n{self.nonces}", *stale))
+
+    def answer(self, request: Request, status: int, flow: Flow, *more: tuple[str, str]) -> None:
+        body = b""
+        fields = list(more)
+        if request.method == "INVITE" and status == 200:
+            held = b"a=sendonly" in request.body
+            body = sdp(P, *(("a=recvonly",) if held else ()), version=request.cseq.number)
+            fields.append(("Contact", f"<sip:bob@{P}:5060>"))
+            fields.append(("Content-Type", "application/sdp"))
+        response = response_to(request, status, to_tag="bobtag", headers=fields, body=body)
+        self.net.send(self, flow, response.encode())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_call_through_a_bad_network_answers_every_challenge(seed: int) -> None:
+    net = Net(seed)
+    agent = net.agent(A)
+    peer = net.nodes[P] = Gatekeeper(net, P)
+    session = agent.dial(P, transport="udp", credentials=SECRET)
+    net.loss, net.duplication, net.jitter = 0.2, 0.2, 0.6
+    net.run(40)
+    assert agent.only(Answered)
+    for number in range(4):
+        wanted = Direction.SENDRECV if number % 2 else Direction.SENDONLY
+        agent.endpoint.reoffer(session, wanted, net.now)
+        agent.endpoint.probe(session, net.now)
+        net.run(40)
+    assert [event.ok for event in agent.of(Reoffered)] == [True] * 4
+    assert len(agent.of(Probed)) == 4
+    agent.endpoint.bye(session, net.now)
+    net.run(80)
+    assert agent.of(Ended) == []
+    assert agent.endpoint.core.sessions == {}
+    assert agent.endpoint.layer.clients == {}
+    assert peer.nonces > 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -499,3 +501,13 @@ async def test_livekit_sip_is_sent_keys_as_it_takes_them_and_asked_for_no_transf
     room.rpc_failures.append(rtc.RpcError(1400, "Method not supported at destination"))
     with pytest.raises(Refused, match="not trunkbridge's"):
         await call.transfer("+911")
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [("trunkbridge", "livekit"), ("trunkbridge.agent", "livekit.agents")],
+)
+def test_importing_costs_no_more_than_is_used(module: str, absent: str) -> None:
+    script = f"import sys, {module}; print(sorted(n for n in sys.modules if n == {absent!r}))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert found.stdout.strip() == b"[]"

@@ -1,0 +1,158 @@
+"""The verbs beside dialling: ladder, list, hold, keys, drain, reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.api.problems import setting_of
+from bridge.call.requests import BadConfiguration, BadRequest, NotDone, WrongState
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
+
+pytestmark = pytest.mark.unit
+
+PROBLEM = "application/problem+json"
+
+
+async def test_calls_are_listed_by_page() -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        first = await client.get("/api/v1/calls")
+        third = await client.get("/api/v1/calls?page=3&page_size=10&status=completed")
+    assert first.json() == {
+        "items": [service.call],
+        "total": 41,
+        "page": 1,
+        "page_size": 20,
+        "pages": 3,
+    }
+    assert third.json()["pages"] == 5
+    assert service.asked == [("calls", "None", "20", "0"), ("calls", "completed", "10", "20")]
+
+
+@pytest.mark.parametrize("query", ["page=0", "page_size=0", "page_size=101", "status=done"])
+async def test_a_wrong_page_is_422_and_names_the_field(query: str) -> None:
+    async with client_of(FakeService()) as client:
+        answer = await client.get(f"/api/v1/calls?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_a_ladder_is_shown_and_may_be_empty() -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        empty = await client.get(f"/api/v1/calls/{CALL}/ladder")
+        service.rungs = [{"at": "x", "first_line": "BYE sip:*** SIP/2.0"}]
+        shown = await client.get(f"/api/v1/calls/{CALL}/ladder")
+        unknown = await client.get(f"/api/v1/calls/{UNKNOWN}/ladder")
+    assert (empty.status_code, empty.json()) == (200, [])
+    assert shown.json() == service.rungs
+    assert unknown.status_code == 404
+
+
+CONTROLS: list[tuple[str, dict[str, Any]]] = [
+    ("hold", {}),
+    ("resume", {}),
+    ("dtmf", {"json": {"digits": "12w#"}}),
+]
+
+
+@pytest.mark.parametrize(("verb", "body"), CONTROLS)
+async def test_a_control_is_202_404_409_and_502(verb: str, body: dict[str, Any]) -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        done = await client.post(f"/api/v1/calls/{CALL}/{verb}", **body)
+        unknown = await client.post(f"/api/v1/calls/{UNKNOWN}/{verb}", **body)
+        service.failure = WrongState("the call has ended")
+        ended = await client.post(f"/api/v1/calls/{CALL}/{verb}", **body)
+        service.failure = NotDone("the far end did not agree")
+        refused = await client.post(f"/api/v1/calls/{CALL}/{verb}", **body)
+    assert (done.status_code, done.json()) == (202, {"call_id": CALL})
+    assert service.asked[0][:2] == (verb, CALL)
+    answers = (unknown, ended, refused)
+    assert [answer.status_code for answer in answers] == [404, 409, 502]
+    assert all(answer.headers["content-type"] == PROBLEM for answer in answers)
+    assert ended.json()["detail"] == "the call has ended"
+
+
+@pytest.mark.parametrize("body", [{}, {"digits": 5}, {"digits": "1", "duration": 2}])
+async def test_keys_of_the_wrong_shape_are_422_and_never_repeated(body: Any) -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        answer = await client.post(f"/api/v1/calls/{CALL}/dtmf", json=body)
+        service.failure = BadRequest("digits", "must be 1 to 64 of 0-9 * # A-D w")
+        wrong = await client.post(f"/api/v1/calls/{CALL}/dtmf", json={"digits": "98765x"})
+    assert (answer.status_code, wrong.status_code) == (422, 422)
+    assert wrong.json()["errors"][0]["field"] == "digits"
+    assert "98765" not in wrong.text
+    assert service.asked == []
+
+
+async def test_draining_tells_how_many_calls_are_left() -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        answer = await client.post("/api/v1/drain")
+        ready = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (202, {"status": "draining", "calls": 3})
+    assert ready.status_code == 503
+
+
+async def test_a_reload_tells_what_changed_or_one_error_for_each_line() -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        good = await client.post("/api/v1/reload")
+        service.failure = BadConfiguration(
+            ["/etc/t.toml:trunk[0].port: 0: too small", "/etc/t.toml: not TOML: x"]
+        )
+        bad = await client.post("/api/v1/reload")
+    assert good.json() == {"changed": ["trunk[t].port: 5060 -> 5061"], "restart": []}
+    assert (bad.status_code, bad.headers["content-type"]) == (422, PROBLEM)
+    assert bad.json()["errors"] == [
+        {"field": "trunk[0].port", "message": "/etc/t.toml:trunk[0].port: 0: too small"},
+        {"field": "/etc/t.toml", "message": "/etc/t.toml: not TOML: x"},
+    ]
+
+
+def test_the_setting_of_a_line_without_a_file_is_its_beginning() -> None:
+    assert setting_of("trunk[0].transport: tls is not served yet") == "trunk[0].transport"
+    assert setting_of("environment:TRUNKBRIDGE_HTTP__LISTEN: x") == "TRUNKBRIDGE_HTTP__LISTEN"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/drain"),
+        ("POST", "/api/v1/reload"),
+        ("POST", f"/api/v1/calls/{CALL}/hold"),
+        ("GET", f"/api/v1/calls/{CALL}/ladder"),
+        ("GET", "/api/v1/calls"),
+        ("GET", "/api/v1/events"),
+    ],
+)
+async def test_every_door_asks_for_the_key_or_for_this_machine(method: str, path: str) -> None:
+    service = FakeService()
+    async with client_of(service, [KEY]) as client:
+        assert (await client.request(method, path)).status_code == 401
+    async with client_of(service) as client:
+        away = await client.request(method, path, headers={"Origin": "https://example.com"})
+        assert away.status_code == 403
+    assert service.ready
+    assert service.asked == []
+
+
+async def test_the_description_has_an_example_of_every_answer() -> None:
+    async with client_of(FakeService()) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    missing = []
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                for kind, content in answer.get("content", {}).items():
+                    generated = "$ref" in content.get("schema", {}) or path in (
+                        "/healthz",
+                        "/readyz",
+                    )
+                    if "example" not in content and not generated:
+                        missing.append(f"{method} {path} {status} {kind}")
+    assert missing == []
