@@ -27,7 +27,6 @@ PATIENCE = 300.0
 
 _BACKOFF = 0.2, 5.0  # seconds before the first and the later attempts
 _SILENCE = 45.0  # seconds; the daemon says something every 15
-_IDLE = 20  # connections kept for later; of streams there may be any number
 _PASSING = (429, 502, 503, 504)  # a daemon that stops, starts, or is full
 
 
@@ -92,8 +91,8 @@ class Client:
             base_url=url,
             headers=headers,
             timeout=timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE),
             transport=transport,
+            limits=httpx.Limits(max_keepalive_connections=20),  # a stream is a connection
         )
 
     async def __aenter__(self) -> Self:

@@ -91,5 +91,5 @@ async def test_an_event_that_comes_while_its_call_is_asked_for_is_asked_for_agai
 @pytest.mark.parametrize("number", ["[/x]", "[red]1000[/red]", ":phone:", "[link=x]1"])
 def test_what_a_caller_calls_itself_is_shown_as_it_is(number: str) -> None:
     console = Console(file=StringIO(), force_terminal=True, width=160)
-    console.print(pretty([resource(phone_number=number)]))
+    console.print(pretty([resource(phone_number=number)], 160))
     assert number in cast("StringIO", console.file).getvalue()
