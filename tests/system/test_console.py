@@ -52,8 +52,8 @@ class Page:
         return answer["result"].get("value")
 
     async def text(self, selector: str) -> str:
-        """Return what a person sees there."""
-        return str(await self.run(f"document.querySelector({selector!r}).innerText"))
+        """Return what a person sees there; nothing while the page is on its way."""
+        return str(await self.run(f"document.querySelector({selector!r})?.innerText ?? ''"))
 
     async def shows(self, selector: str, word: str, within: float = 10.0) -> None:
         """Wait until *word* is seen there."""

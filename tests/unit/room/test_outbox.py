@@ -235,19 +235,3 @@ async def test_closing_lets_go_of_what_has_begun() -> None:
     results = await asyncio.gather(sending, coroutine, return_exceptions=True)
     assert [str(result) for result in results] == ["the room was left"] * 2
     assert done.cancelled()
-
-
-async def test_what_began_before_a_pause_begins_anew_on_the_same_connection_too() -> None:
-    outbox: Outbox[Line] = Outbox()
-    line = Line()
-    outbox.open(line)
-    futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    ends = iter(futures)
-    sending = outbox.send(lambda line: put_at_once("a", line, next(ends))(line))
-    outbox.pause()
-    outbox.open(line)
-    futures[1].set_result(None)
-    await sending
-    assert line.sent == ["a", "a"]
-    assert futures[0].cancelled()
-    outbox.close(RoomError("end"))
