@@ -158,7 +158,10 @@ class Client:
     async def position(self) -> int:
         """Return the `Event.id` of the last event so far, to give to `events` later."""
         response = await self._send("GET", "/api/v1/events", params={"last_event_id": "latest"})
-        return int(response.headers["Last-Event-ID"])
+        try:
+            return int(response.headers["Last-Event-ID"])
+        except (KeyError, ValueError):
+            raise self._no_bridge(response) from None
 
     async def drain(self) -> int:
         """Have the daemon take no new calls; return how many still run.
