@@ -88,7 +88,11 @@ class Client:
             raise ValueError(f"{url!r} is no HTTP address, allowed: http://HOST:PORT")
         headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=timeout, transport=transport
+            base_url=url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            limits=httpx.Limits(max_keepalive_connections=20),  # a stream is a connection
         )
 
     async def __aenter__(self) -> Self:

@@ -94,6 +94,14 @@ class Gatekeeper:
             401, "no or wrong key: Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"}
         )
 
+    def still_admits(self, request: Request) -> bool:
+        """Whether who was admitted would be now: a key may be taken away meanwhile."""
+        try:
+            self.admit(request)
+        except HTTPException:
+            return False
+        return True
+
     def _check_local(self, request: Request) -> None:
         if not _is_loopback(_host_of(request.headers.get("host", ""))):
             raise HTTPException(403, "without keys the Host must be loopback")

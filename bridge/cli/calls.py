@@ -75,7 +75,7 @@ async def _list(
         for call in found:
             show_json(call)
     elif console.is_terminal:
-        console.print(pretty(found))
+        console.print(pretty(found, console.width))
     else:
         for line in plain(found):
             typer.echo(line)
@@ -110,7 +110,9 @@ class Board:
                 await self._changed.wait()
                 with Live(console=self._console, auto_refresh=False) as live:
                     while not listener.done():
-                        live.update(pretty(self.rows, self._title), refresh=True)
+                        live.update(
+                            pretty(self.rows, self._console.width, self._title), refresh=True
+                        )
                         await self._next()
                 listener.result()
             finally:

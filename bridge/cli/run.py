@@ -15,7 +15,6 @@ from bridge.config import Config, ConfigError, cannot_start
 from bridge.daemon import Daemon
 from bridge.errors import BridgeError
 from bridge.observe import logs
-from bridge.observe.priority import put_media_first
 from bridge.observe.systemd import Unit
 
 HELP = """Run the daemon.
@@ -37,7 +36,6 @@ def run(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if blockers:
         fail("\n".join(f"{path or 'environment'}:{line}" for line in blockers), WRONG_USAGE)
     logs.configure(settings.log.level, "json" if as_json else settings.log.format)
-    put_media_first()  # before any thread is started
     faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
     uvloop.install()
     try:

@@ -681,17 +681,26 @@ async def test_a_repair_that_is_faster_than_our_watch_is_given_up_for_a_rejoin(
         await notices.of(RoomReconnecting)
         assert await asyncio.to_thread(private_livekit.start)
         peer = await bench.peer()
-        left: asyncio.Future[rtc.RemoteParticipant] = asyncio.get_running_loop().create_future()
-        peer.room.on("participant_disconnected", left.set_result)
         closed = await notices.of(RoomClosed)
         assert closed == RoomClosed(why=RoomGone.LOST)
         assert not [notice for notice in notices.seen if isinstance(notice, RoomReconnected)]
         await session.join(bench.spec())
-        gone = await asyncio.wait_for(left, DEADLINE)
-        assert gone.disconnect_reason == rtc.DisconnectReason.AGENT_ERROR
         await session.publish(b"here", convention.TOPIC)
         assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
     await sdk.settle()
+
+
+async def test_a_link_given_up_leaves_for_a_reason_at_which_no_agent_closes(bench: Bench) -> None:
+    peer = await bench.peer()
+    left: asyncio.Future[rtc.RemoteParticipant] = asyncio.get_running_loop().create_future()
+    peer.room.on("participant_disconnected", left.set_result)
+    session, notices = await bench.joined()
+    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+    session._returned()
+    assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
+    gone = await asyncio.wait_for(left, DEADLINE)
+    assert gone.disconnect_reason == rtc.DisconnectReason.AGENT_ERROR
+    await session.join(bench.spec())
 
 
 async def test_a_new_link_thrown_out_by_the_ghost_of_the_old_one_is_joined_again(

@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from bridge.api.app import make_app
-from bridge.api.auth import Gatekeeper
+from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.door import Doors
 from bridge.api.server import ApiServer
 from bridge.api.stream import wants_stream
 from bridge.events import CallDtmf, CallEnded, CallEvent
 from bridge.feed import Feed
 from bridge.journal import JournalError
-from tests.unit.api.door import CALL, UNKNOWN, FakeLog, FakeService, client_of
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeLog, FakeService, client_of
 from trunkbridge import ApiError, Client, Event
 from trunkbridge.sse import Message, Reader
 
@@ -53,6 +53,7 @@ class House:
 
     def __init__(self, **options: Any) -> None:
         self.log = FakeLog()
+        self.gatekeeper = Gatekeeper(())
         self.service = FakeService()
         self.feed = Feed(self.log, **options)
         self.url = ""
@@ -80,7 +81,7 @@ class House:
 async def house(*, stalled_after: int = 30_000, **options: Any) -> AsyncIterator[House]:
     made = House(**options)
     doors = Doors(made.service, asyncio.get_running_loop())
-    app = make_app(doors, Gatekeeper(()), made.feed, version="0")
+    app = make_app(doors, made.gatekeeper, made.feed, version="0")
     server = ApiServer(app, "127.0.0.1", 0, stalled_after=stalled_after)
     await server.start()
     made.url = f"http://127.0.0.1:{server.address[1]}"
@@ -305,6 +306,20 @@ async def test_the_end_of_the_daemon_ends_streams_with_everything_said() -> None
                 assert [m.id async for m in messages(all_calls) if m.data] == ["1"]
                 assert [m.id async for m in messages(one) if m.data] == ["1"]
         assert (await http.get("/api/v1/events", headers=STREAM)).status_code == 503
+
+
+async def test_a_stream_ends_when_its_key_is_taken_away() -> None:
+    async with house() as bridge, Client(bridge.url, KEY.secret) as client:
+        bridge.gatekeeper.replace_keys([KEY])
+        stream = client.events(after=0)
+        bridge.happen(key(1))
+        assert (await anext(stream)).id == 1
+        bridge.gatekeeper.replace_keys([ApiKey(name="other", secret="other")])
+        bridge.happen(key(2))
+        with pytest.raises(ApiError) as refused:
+            await anext(stream)
+        assert refused.value.status == 401
+        await bridge.idle()
 
 
 async def test_a_call_that_was_seen_to_its_end_is_204() -> None:
