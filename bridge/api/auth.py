@@ -88,7 +88,7 @@ class Gatekeeper:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             for key in keys:
-                if hmac.compare_digest(key.secret.encode(), given.strip().encode("latin-1")):
+                if hmac.compare_digest(key.secret.encode(), given.strip(" \t").encode("latin-1")):
                     return key.name
         raise HTTPException(
             401, "no or wrong key: Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"}

@@ -147,12 +147,13 @@ class Board:
 
     async def _ask(self) -> None:
         for call_id in list(self._stale):
+            self._stale.discard(call_id)  # first: an event that comes meanwhile asks again
             try:
                 self._calls[call_id] = await self._client.call(call_id).status()
             except ApiError as failure:
                 if failure.status != GONE:
+                    self._stale.add(call_id)
                     return  # a daemon that restarts: asked again
-            self._stale.discard(call_id)
         over = [call["id"] for call in self._calls.values() if call["outcome"] is not None]
         for call_id in over[:-_KEPT]:
             del self._calls[call_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import signal
 from pathlib import Path
 
@@ -50,6 +51,8 @@ async def _run(settings: Config, path: Path | None) -> None:
     signals = Signals(daemon)
     signals.install()  # before the start, so that a signal during it stops in order
     await daemon.start()
+    gc.collect()
+    gc.freeze()  # a later full collection then costs nothing of what stays for ever
     await signals.until_told_to_stop()
     daemon.drain()
     unit.draining()  # a drain by the API is no stop: systemd hears of this one only

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.table import Table
+from rich.text import Text
 
 HEADINGS: Final = ("CALL", "NUMBER", "DIRECTION", "TRUNK", "STATUS", "TALKING", "BEGAN")
 _NARROW: Final = ("CALL", "NUMBER", "STATUS", "TALKING")
@@ -71,7 +72,8 @@ def pretty(calls: Sequence[Mapping[str, Any]], width: int, title: str | None = N
         row = dict(zip(HEADINGS, row_of(call), strict=True))
         if headings is _NARROW:
             row["STATUS"] = row["STATUS"].partition(" (")[0]
-        table.add_row(*(row[heading] for heading in headings), style=_style(call))
+        # As text: a number may be whatever a caller wrote, and rich reads [tags] in a str.
+        table.add_row(*(Text(row[heading]) for heading in headings), style=_style(call))
     return table
 
 

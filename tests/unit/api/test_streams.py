@@ -20,7 +20,7 @@ from bridge.api.stream import wants_stream
 from bridge.events import CallDtmf, CallEnded, CallEvent
 from bridge.feed import Feed
 from bridge.journal import JournalError
-from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeLog, FakeService, client_of
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeLog, FakeService, app_of, client_of
 from trunkbridge import ApiError, Client, Event
 from trunkbridge.sse import Message, Reader
 
@@ -473,3 +473,41 @@ async def test_a_first_refusal_is_told_at_once(answer: httpx.Response, status: i
         with pytest.raises(ApiError) as refused:
             await anext(client.events())
     assert refused.value.status == status
+
+
+async def test_a_daemon_that_drops_every_stream_is_asked_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            raise asyncio.CancelledError
+
+    async def drop(_: httpx.Request) -> httpx.Response:
+        headers = {"Content-Type": "text/event-stream"}
+        return httpx.Response(200, text="id: 7\nretry: 1000\n\n", headers=headers)
+
+    monkeypatch.setattr("trunkbridge.client.asyncio.sleep", note)
+    monkeypatch.setattr("trunkbridge.client.random.uniform", lambda _, high: high)
+    async with Client("http://b", transport=httpx.MockTransport(drop)) as client:
+        with pytest.raises(asyncio.CancelledError):
+            await anext(client.events())
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+async def test_a_client_may_follow_any_number_of_calls_and_still_ask() -> None:
+    log = FakeLog()
+    log.write(key(1).as_dict())
+    running = ApiServer(app_of(FakeService(), log=log), "127.0.0.1", 0)
+    await running.start()
+    host, port = running.address
+    async with Client(f"http://{host}:{port}", timeout=1) as client:
+        streams = [client.events(after=0) for _ in range(101)]
+        for stream in streams:
+            assert (await anext(stream)).seq == 1
+        assert await client.ready()
+        for stream in streams:
+            await stream.aclose()
+    await running.stop()
