@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -182,8 +181,6 @@ class Daemon:
         self._spawn(self._watch_livekit())
         self._spawn(self.metrics.watch())
         self._probing.start(self._config.trunk)
-        gc.collect()
-        gc.freeze()  # a later full collection then costs nothing of what stays for ever
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
         self._unit.start(dead=self._dead_parts, status=self._status)
 

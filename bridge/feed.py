@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 KEEP_ALIVE: Final = 15.0
 """Seconds after which a reader without news gets an empty batch."""
-READERS: Final = 200
+READERS: Final = 1000
 """At once, for one feed."""
 
 _BATCH: Final = 200  # events a reader is handed at once

@@ -44,28 +44,28 @@ release_name() {
 }
 
 build_release() {
-    local python=$1 folder=$2 wheels=$3 pip source=()
+    local python=$1 folder=$2 wheels=$3 pip=() source=()
     [ -z "$wheels" ] || source=(--no-index --find-links "$wheels")
     say "making $folder with $("$python" --version)"
     rm -rf "$DESTDIR$folder"
     mkdir -p "$DESTDIR$RELEASES"
     "$python" -m venv "$DESTDIR$folder"
-    pip="$DESTDIR$folder/bin/python -m pip --quiet --disable-pip-version-check"
+    pip=("$DESTDIR$folder/bin/python" -m pip --quiet --disable-pip-version-check)
     say "installing Python packages of requirements-daemon.lock (by hash${wheels:+, from $wheels})"
-    $pip install --require-hashes --no-compile ${source[@]+"${source[@]}"} -r requirements-daemon.lock
+    "${pip[@]}" install --require-hashes --no-compile ${source[@]+"${source[@]}"} -r requirements-daemon.lock
     say "building and installing trunkbridge"
     needs_of_the_build >"$WORK/build.lock"
-    $pip install --require-hashes --no-compile ${source[@]+"${source[@]}"} --target "$WORK/build" \
+    "${pip[@]}" install --require-hashes --no-compile ${source[@]+"${source[@]}"} --target "$WORK/build" \
         -r "$WORK/build.lock"
-    PYTHONPATH="$WORK/build" $pip wheel --no-deps --no-build-isolation --no-index \
+    PYTHONPATH="$WORK/build" "${pip[@]}" wheel --no-deps --no-build-isolation --no-index \
         --wheel-dir "$WORK/wheel" .
-    $pip install --no-deps --no-index --no-compile "$WORK"/wheel/*.whl
+    "${pip[@]}" install --no-deps --no-index --no-compile "$WORK"/wheel/*.whl
     # The service may not write here, so the byte code is made now.
     "$DESTDIR$folder/bin/python" -m compileall -q -j 0 "$DESTDIR$folder/lib" \
         ${DESTDIR:+-s "$DESTDIR"} || complain "some byte code could not be made; starts are slower"
     if [ -n "$DESTDIR" ]; then # scripts and the venv itself name the place they were made at
-        grep -lIZ "$DESTDIR" "$DESTDIR$folder"/bin/* "$DESTDIR$folder/pyvenv.cfg" |
-            xargs -0 -r sed -i "s|$DESTDIR||g"
+        grep -lIZF -- "$DESTDIR" "$DESTDIR$folder"/bin/* "$DESTDIR$folder/pyvenv.cfg" |
+            xargs -0 -r sed -i "s|$(sed 's/[][\\.*^$|]/\\&/g' <<<"$DESTDIR")||g"
     fi
     install -d "$DESTDIR$folder/share/doc/trunkbridge"
     cp docs/*.md "$DESTDIR$folder/share/doc/trunkbridge/"

@@ -21,7 +21,7 @@ in_a_home() { case "$1" in /home/* | /root/*) true ;; *) false ;; esac; }
 # The service's interpreter: PYTHON, or one outside of home folders if there is any.
 find_python() {
     local candidate real last=""
-    for candidate in ${PYTHON:-} /usr/bin/python3 /usr/local/bin/python3 \
+    for candidate in ${PYTHON:+"$PYTHON"} /usr/bin/python3 /usr/local/bin/python3 \
         python3 python3.13 python3.12 python3.11; do
         real=$("$candidate" -c 'import os, sys, venv, ensurepip
 print(os.path.realpath(sys.executable))

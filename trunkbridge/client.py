@@ -88,7 +88,11 @@ class Client:
             raise ValueError(f"{url!r} is no HTTP address, allowed: http://HOST:PORT")
         headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._http = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=timeout, transport=transport
+            base_url=url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            limits=httpx.Limits(max_keepalive_connections=20),  # a stream is a connection
         )
 
     async def __aenter__(self) -> Self:
@@ -154,7 +158,10 @@ class Client:
     async def position(self) -> int:
         """Return the `Event.id` of the last event so far, to give to `events` later."""
         response = await self._send("GET", "/api/v1/events", params={"last_event_id": "latest"})
-        return int(response.headers["Last-Event-ID"])
+        try:
+            return int(response.headers["Last-Event-ID"])
+        except (KeyError, ValueError):
+            raise self._no_bridge(response) from None
 
     async def drain(self) -> int:
         """Have the daemon take no new calls; return how many still run.
@@ -198,21 +205,22 @@ class Client:
     async def _messages(self, path: str, last: str, patience: float) -> AsyncIterator[Message]:
         """Yield a stream's messages; connect again, where it was, when it is lost."""
         connected = False
-        lost: _Lost | None = None
+        lost = _Lost(patience)
         while True:
             try:
                 async for message in self._connection(path, last):
-                    connected, lost = True, None
+                    connected = True
+                    lost.reached()
                     last = message.id or last
                     if message.data:
+                        lost.served()
                         yield message
             except _Finished:
                 return
             except ApiError as failure:
                 passing = failure.status == 0 or failure.status in _PASSING
-                if not connected or not passing or (lost is not None and lost.too_long()):
+                if not connected or not passing or lost.too_long():
                     raise
-            lost = lost or _Lost(patience)
             await lost.wait()
 
     async def _connection(self, path: str, last: str) -> AsyncIterator[Message]:
@@ -339,15 +347,31 @@ class _Lost:
     """A stream that is lost: since when, and how long to wait before the next attempt."""
 
     def __init__(self, patience: float) -> None:
-        self._until = time.monotonic() + patience
+        self._patience = patience
+        self._since: float | None = None
+        self._reached: float | None = None
+        self._pause = _BACKOFF[0]
+
+    def reached(self) -> None:
+        """The daemon answers; only if that lasts the pauses begin anew."""
+        self._since, self._reached = None, time.monotonic()
+
+    def served(self) -> None:
+        """It said something: whatever happens next is new."""
         self._pause = _BACKOFF[0]
 
     def too_long(self) -> bool:
         """Whether to give up."""
-        return time.monotonic() >= self._until
+        return self._since is not None and time.monotonic() >= self._since + self._patience
 
     async def wait(self) -> None:
         """Wait; longer each time, never in step with others who lost the same daemon."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if self._reached is not None and now - self._reached >= _BACKOFF[1]:
+            self._pause = _BACKOFF[0]
+        self._reached = None
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
         self._pause = min(self._pause * 2, _BACKOFF[1])
 

@@ -58,7 +58,7 @@ class Reader:
                 self._event = value
             case "data":
                 self._data.append(value)
-                self._size += len(value)
+                self._size += len(value) + 1
             case "id" if "\0" not in value:
                 self._id = value
                 self._touched = True

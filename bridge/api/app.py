@@ -44,7 +44,7 @@ def make_app(
     app.add_middleware(Gate, gatekeeper=gatekeeper)
     app.include_router(_page())
     app.include_router(_health(doors))
-    app.include_router(events.router(doors, feed))
+    app.include_router(events.router(doors, feed, gatekeeper))
     app.include_router(calls.router(doors))
     app.include_router(_house(doors))
     if metrics is not None:

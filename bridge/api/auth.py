@@ -88,11 +88,19 @@ class Gatekeeper:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             for key in keys:
-                if hmac.compare_digest(key.secret.encode(), given.strip().encode("latin-1")):
+                if hmac.compare_digest(key.secret.encode(), given.strip(" \t").encode("latin-1")):
                     return key.name
         raise HTTPException(
             401, "no or wrong key: Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"}
         )
+
+    def still_admits(self, request: Request) -> bool:
+        """Whether who was admitted would be now: a key may be taken away meanwhile."""
+        try:
+            self.admit(request)
+        except HTTPException:
+            return False
+        return True
 
     def _check_local(self, request: Request) -> None:
         if not _is_loopback(_host_of(request.headers.get("host", ""))):

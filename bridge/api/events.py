@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from bridge.api import examples
+from bridge.api.auth import Gatekeeper
 from bridge.api.door import Doors, call_id_of, known
 from bridge.api.stream import EventStream, messages, wants_stream
 from bridge.call.requests import BadRequest
@@ -30,8 +31,8 @@ LastSeenQuery = Annotated[
 ]
 
 
-def router(doors: Doors, feed: Feed) -> APIRouter:
-    """Return the two routes."""
+def router(doors: Doors, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
+    """Return the two routes; a stream ends when its key is taken away."""
     routes = APIRouter(prefix="/api/v1", tags=["events"])
 
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
@@ -50,8 +51,15 @@ def router(doors: Doors, feed: Feed) -> APIRouter:
         """
         after = await _position(feed, header or query)
         if wants_stream(request.headers.get("accept", "")):
-            stream = messages(feed.everything(after), after, lambda one: one.position)
-            return EventStream(feed, stream)
+            return EventStream(
+                feed,
+                messages(
+                    feed.everything(after),
+                    after,
+                    lambda one: one.position,
+                    lambda: gatekeeper.still_admits(request),
+                ),
+            )
         page = await feed.page(after, limit)
         last = page[-1].position if page else after
         headers = {"Last-Event-ID": str(last)}
@@ -76,8 +84,15 @@ def router(doors: Doors, feed: Feed) -> APIRouter:
         call = known(await doors.ask(doors.service.find(wanted)))
         if call["ended_at"] is not None and after >= call["seq"]:
             return Response(status_code=204)  # HTML 9.2: a browser stops reconnecting
-        stream = messages(feed.of_call(wanted, after), after, lambda one: one.seq)
-        return EventStream(feed, stream)
+        return EventStream(
+            feed,
+            messages(
+                feed.of_call(wanted, after),
+                after,
+                lambda one: one.seq,
+                lambda: gatekeeper.still_admits(request),
+            ),
+        )
 
     return routes
 

@@ -106,7 +106,7 @@ def _both(events: list[Any]) -> dict[str, Any]:
 
 
 _FULL: Final[Responses] = {
-    503: problem_of("200 event streams are open, no more", 503, "Service Unavailable")
+    503: problem_of("1000 event streams are open, no more", 503, "Service Unavailable")
 }
 
 CALL: Final[Responses] = {200: _json(_CALL, "The call"), **_UNKNOWN}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from types import NoneType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,8 +25,13 @@ def _check_text(value: str) -> str:
 
 
 def _check_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what Python's JSON reader takes and nobody else could read back."""
+    """Refuse what Python's JSON reader takes and nobody else could read back.
+
+    And what a program that has the bridge inside may hand over, but JSON cannot say.
+    """
     for item in _leaves(value, 0):
+        if not isinstance(item, (str, int, float, NoneType)):
+            raise ValueError("has a value that is not JSON")
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError("has a number that is not JSON")
         if isinstance(item, str) and any("\ud800" <= char <= "\udfff" for char in item):
@@ -40,7 +46,7 @@ def _leaves(value: Any, depth: int) -> Iterator[Any]:
         for key, item in value.items():
             yield key
             yield from _leaves(item, depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _leaves(item, depth + 1)
     else:

@@ -66,11 +66,16 @@ class EventStream(StreamingResponse):
 
 
 async def messages(
-    batches: AsyncIterator[Sequence[Logged]], start: int, id_of: Callable[[Logged], int]
+    batches: AsyncIterator[Sequence[Logged]],
+    start: int,
+    id_of: Callable[[Logged], int],
+    allowed: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    """Yield *batches* as they go over the wire."""
+    """Yield *batches* as they go over the wire, until the one who asked may no longer."""
     yield format_sse_event(id=str(start), retry=RETRY)
     async for batch in batches:
+        if not allowed():
+            return
         if batch:
             yield b"".join(
                 format_sse_event(data_str=one.body, event=one.name, id=str(id_of(one)))

@@ -63,9 +63,9 @@ class Once:
         except BaseException as failure:
             if isinstance(failure, Exception):
                 answer.set_exception(failure)
-                answer.exception()  # there may be nobody else who waits
-            else:
-                answer.cancel()
+            else:  # whoever waits was not cancelled
+                answer.set_exception(Unavailable("the request was given up: ask again"))
+            answer.exception()  # there may be nobody else who waits
             raise
         else:
             answer.set_result(accepted)

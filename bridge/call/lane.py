@@ -55,7 +55,8 @@ def _drop(entry: Entry) -> None:
     """End *entry* unsent; what was begun goes on, but nobody waits for it."""
     begun, entry.begun = entry.begun, None
     if isinstance(begun, asyncio.Future):
-        begun.cancel()
+        if not begun.cancel() and not begun.cancelled():
+            begun.exception()  # seen: it is dropped all the same
     elif isinstance(begun, Coroutine):
         begun.close()
     entry.dropped()

@@ -235,13 +235,10 @@ def _shifted(state: CallState, shift: float) -> CallState:
         value: float | None = getattr(state, name)
         changes[name] = None if value is None else value + shift
     key = state.last_key
-    return replace(
-        state,
-        deadlines=MappingProxyType({t: at + shift for t, at in state.deadlines.items()}),
-        last_key=None if key is None else replace(key, at=key.at + shift),
-        keys_since=state.keys_since + shift,
-        **changes,
-    )
+    changes["deadlines"] = MappingProxyType({t: at + shift for t, at in state.deadlines.items()})
+    changes["last_key"] = None if key is None else replace(key, at=key.at + shift)
+    changes["keys_since"] = state.keys_since + shift
+    return renewed(state, changes)
 
 
 def snapshot(state: CallState, now: float, wall: float) -> MachineSnapshot:

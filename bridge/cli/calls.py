@@ -75,7 +75,7 @@ async def _list(
         for call in found:
             show_json(call)
     elif console.is_terminal:
-        console.print(pretty(found))
+        console.print(pretty(found, console.width))
     else:
         for line in plain(found):
             typer.echo(line)
@@ -110,7 +110,9 @@ class Board:
                 await self._changed.wait()
                 with Live(console=self._console, auto_refresh=False) as live:
                     while not listener.done():
-                        live.update(pretty(self.rows, self._title), refresh=True)
+                        live.update(
+                            pretty(self.rows, self._console.width, self._title), refresh=True
+                        )
                         await self._next()
                 listener.result()
             finally:
@@ -145,12 +147,13 @@ class Board:
 
     async def _ask(self) -> None:
         for call_id in list(self._stale):
+            self._stale.discard(call_id)  # first: an event that comes meanwhile asks again
             try:
                 self._calls[call_id] = await self._client.call(call_id).status()
             except ApiError as failure:
                 if failure.status != GONE:
+                    self._stale.add(call_id)
                     return  # a daemon that restarts: asked again
-            self._stale.discard(call_id)
         over = [call["id"] for call in self._calls.values() if call["outcome"] is not None]
         for call_id in over[:-_KEPT]:
             del self._calls[call_id]

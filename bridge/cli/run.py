@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import signal
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from bridge.config import Config, ConfigError, cannot_start
 from bridge.daemon import Daemon
 from bridge.errors import BridgeError
 from bridge.observe import logs
-from bridge.observe.priority import put_media_first
 from bridge.observe.systemd import Unit
 
 HELP = """Run the daemon.
@@ -37,7 +37,6 @@ def run(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if blockers:
         fail("\n".join(f"{path or 'environment'}:{line}" for line in blockers), WRONG_USAGE)
     logs.configure(settings.log.level, "json" if as_json else settings.log.format)
-    put_media_first()  # before any thread is started
     faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
     uvloop.install()
     try:
@@ -52,6 +51,8 @@ async def _run(settings: Config, path: Path | None) -> None:
     signals = Signals(daemon)
     signals.install()  # before the start, so that a signal during it stops in order
     await daemon.start()
+    gc.collect()
+    gc.freeze()  # a later full collection then costs nothing of what stays for ever
     await signals.until_told_to_stop()
     daemon.drain()
     unit.draining()  # a drain by the API is no stop: systemd hears of this one only

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.table import Table
+from rich.text import Text
 
 HEADINGS: Final = ("CALL", "NUMBER", "DIRECTION", "TRUNK", "STATUS", "TALKING", "BEGAN")
+_NARROW: Final = ("CALL", "NUMBER", "STATUS", "TALKING")
+_WIDE: Final = 130  # columns that all headings need
 _STYLES: Final[Mapping[str, str]] = {
     "active": "green",
-    "on hold": "yellow",
     "pending": "cyan",
     "connecting": "cyan",
     "completed": "dim",
@@ -60,16 +62,25 @@ def plain(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
 
-def pretty(calls: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
-    """Return a table for a terminal."""
+def pretty(calls: Sequence[Mapping[str, Any]], width: int, title: str | None = None) -> Table:
+    """Return a table for a terminal of *width* columns; a narrow one gets the least."""
+    headings = HEADINGS if width >= _WIDE else _NARROW
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in HEADINGS:
-        # What is needed to go on (`show`, `hangup`) is never cut.
-        table.add_column(heading, no_wrap=True, min_width=36 if heading == "CALL" else None)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
     for call in calls:
-        row = row_of(call)
-        table.add_row(*row, style=_STYLES.get(row[4], "red" if call["outcome"] else ""))
+        row = dict(zip(HEADINGS, row_of(call), strict=True))
+        if headings is _NARROW:
+            row["STATUS"] = row["STATUS"].partition(" (")[0]
+        # As text: a number may be whatever a caller wrote, and rich reads [tags] in a str.
+        table.add_row(*(Text(row[heading]) for heading in headings), style=_style(call))
     return table
+
+
+def _style(call: Mapping[str, Any]) -> str:
+    if call["hold"]:
+        return "yellow"
+    return _STYLES.get(str(call["status"]), "red")
 
 
 def ladder_lines(rungs: Sequence[Mapping[str, Any]], *, fancy: bool) -> Iterator[str]:

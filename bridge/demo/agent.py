@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AgentServer, AutoSubscribe, JobContext
+from livekit.agents import AgentServer, JobContext
 
 from bridge.demo.voice import FRAME, SILENCE, EchoVoice
 from trunkbridge.agent import CallEnded, PhoneCall
@@ -107,7 +107,8 @@ async def talk(source: rtc.AudioSource, voice: EchoVoice, ear: Ear, over: asynci
 async def entrypoint(ctx: JobContext) -> None:
     """One call."""
     voice = EchoVoice(read_greeting(Path(os.environ[GREETING])))
-    await ctx.connect(auto_subscribe=AutoSubscribe.AUDIO_ONLY)
+    # The server subscribes, so that it also does when it had to be joined anew.
+    await ctx.connect()
     source = rtc.AudioSource(RATE, 1, queue_size_ms=100)
     track = rtc.LocalAudioTrack.create_audio_track("voice", source)
     await ctx.room.local_participant.publish_track(

@@ -160,8 +160,10 @@ class Unit:
     @contextmanager
     def reload(self) -> Iterator[None]:
         """Say that a reload runs, then that it is over; a failed one stays in the status."""
+        ready = self._phase is not Phase.STARTING  # a signal during the start: not yet
         # sd_notify(3): RELOADING=1 wants MONOTONIC_USEC= with it, CLOCK_MONOTONIC in us.
-        self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if ready:
+            self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
         except Exception:
@@ -170,7 +172,8 @@ class Unit:
         else:
             self._remark = ""
         finally:
-            self._say("READY=1")
+            if ready:
+                self._say("READY=1")
 
     def draining(self) -> None:
         """Say that we are going to stop; running calls may take longer than systemd waits."""

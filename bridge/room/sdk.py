@@ -99,6 +99,8 @@ class SdkRoom(RoomSession, RoomAudio):
             raise
         finally:
             self._joining = None
+            if joining.given_up.done() and joining.connected:  # in the turn before: too late for it
+                _keep(joining.link.close(joining.reason))
         if joining.given_up.done():
             msg = "left while joining"
             raise RoomError(msg)
@@ -260,6 +262,8 @@ class SdkRoom(RoomSession, RoomAudio):
             joining.error = _room_error(error)
         if joining.error is not None or joining.given_up.done():
             await link.close(joining.reason)
+        else:
+            joining.connected = True
 
     def _adopt(self, joining: _Joining) -> None:
         link = joining.link
@@ -292,6 +296,7 @@ class _Joining:
         self.link = link
         self.notices: list[RoomNotice] = []
         self.error: RoomError | None = None
+        self.connected = False  # and nobody had given it up by then
         self.reason = LeaveReason.CLIENT_INITIATED
         self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -32,6 +32,7 @@ class TrunkQuestion:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     trunk: str
+    next_hop: tuple[str, str, int | None]
     at: float
 
 
@@ -47,13 +48,17 @@ class ProbeCore:
         """Send an OPTIONS; `TrunkProbed` follows, after 64*T1 at the latest.
 
         ParseError when it cannot be written. While a question to the same trunk is
-        open this does nothing.
+        open this does nothing, unless the trunk leads elsewhere now: then the answer to
+        the open one says nothing any more.
         """
-        if any(asked.trunk == question.trunk for asked in self.asked.values()):
+        before = [n for n, asked in self.asked.items() if asked.trunk == question.trunk]
+        if any(self.asked[number].next_hop == question.next_hop for number in before):
             return
         request = self._request(question)
+        for number in before:
+            del self.asked[number]
         number = self.layer.courier.next_id()
-        self.asked[number] = _Asked(question.trunk, now)
+        self.asked[number] = _Asked(question.trunk, question.next_hop, now)
         letter = Letter(
             request=request,
             errand=Errand(Purpose.OPTIONS, number),

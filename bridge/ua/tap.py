@@ -14,6 +14,7 @@ from bridge.sip.flow import Flow
 _MAX_LINE = 160
 _MAX_CALL_ID = 256
 _DIGITS = re.compile(r"[0-9]{5,}")
+_NUMBER = re.compile(r"[0-9]{6,}")  # after the user part, where a port is no number
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
 _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", re.MULTILINE)
 _ZERO = re.compile(rb"^c=IN (?:IP4 0\.0\.0\.0|IP6 ::)[ \t]*\r?$", re.MULTILINE)
@@ -113,7 +114,7 @@ def _masked_uri(uri: str) -> str:
         return f"{scheme}:***"
     if any(c.isdigit() for c in user):
         user = "***"
-    return f"{scheme}:{user}{at}{host}"
+    return f"{scheme}:{user}{at}{_NUMBER.sub('***', host)}"
 
 
 def sdp_direction(body: bytes) -> str | None:

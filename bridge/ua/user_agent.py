@@ -110,6 +110,7 @@ class UserAgent:
         self._timer_at = math.inf
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unseen: tuple[bytes, Flow, float] | None = None  # what came and was not shown yet
         self._flushing = False
         self._running = False
         self.heard_at: float | None = None  # when the bytes came that are being handled
@@ -294,6 +295,17 @@ class UserAgent:
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
         now = self.heard_at = self._clock()
+        self._unseen = (data, flow, now)
+        self._feed(self._endpoint.receive, data, flow, now)
+        self._look()
+        self.heard_at = None
+
+    def _look(self) -> None:
+        """Watch and show what came: after the core had it, before what it answers is shown."""
+        unseen, self._unseen = self._unseen, None
+        if unseen is None:
+            return
+        data, flow, now = unseen
         watched = self._watches.get(flow.id)
         if watched is not None:
             for frame in watched[1].feed(data, now):
@@ -301,11 +313,10 @@ class UserAgent:
                     self._show(frame, flow, came=True)
         elif not flow.reliable:
             self._show(data, flow, came=True)
-        self._feed(self._endpoint.receive, data, flow, now)
-        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
+        self._look()
         self._watches.pop(flow.id, None)
         self._feed(self._endpoint.flow_lost, flow, self._clock())
 
@@ -372,6 +383,7 @@ class UserAgent:
             log.info("ua.send_failed", remote=output.flow.remote[0], error=str(failure))
             self._feed(self._endpoint.send_failed, output.flow, self._clock())
             return
+        self._look()
         self._show(output.data, output.flow, came=False)
 
     def _resolve(self, output: Resolve) -> None:

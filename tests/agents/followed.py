@@ -63,7 +63,13 @@ def build(mode: str, away: float, counts: Counts) -> AgentSession[Any]:
     }
     if mode == "realtime":
         models = {"llm": OneRealtimeModel(counts, reply_seconds=1.5)}
-    return AgentSession(user_away_timeout=away, session_close_transcript_timeout=0.1, **models)
+    return AgentSession(
+        user_away_timeout=away,
+        session_close_transcript_timeout=0.1,
+        # An answer comes before the user is taken for away.
+        turn_handling={"endpointing": {"min_delay": 0.2, "max_delay": 0.4}},
+        **models,
+    )
 
 
 def watch(session: AgentSession[Any]) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,8 @@ ABSOLUTE = (
     *("calls", "ports", "sessions", "dialogs", "transactions", "deliveries", "timers"),
     *("flows", "connections", "service", "journal", "rooms", "participants"),
 )
+# Of those, what is nought a few seconds after the last call; SIP takes 64 * T1.
+SOON = ("calls", "ports", "flows", "connections", "journal", "rooms", "participants")
 # Must not be more than after the warm-up.
 RELATIVE = ("tasks", "fds", "threads")
 
@@ -67,16 +71,19 @@ class Census:
     counts: dict[str, int]
     blocks: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
+    threads: Counter[str] = field(default_factory=Counter)
 
-    def not_back(self, before: Census | None) -> list[str]:
+    def not_back(self, before: Census | None, absolute: tuple[str, ...] = ABSOLUTE) -> list[str]:
         """What is not where it was *before*; without that, what should be nought."""
-        left = [f"{name} {self.counts[name]}" for name in ABSOLUTE if self.counts[name]]
+        left = [f"{name} {self.counts[name]}" for name in absolute if self.counts[name]]
         if before is not None:
             left += [
                 f"{name} {before.counts[name]} -> {self.counts[name]}"
                 for name in RELATIVE
                 if self.counts[name] > before.counts[name]
             ]
+            if self.counts["threads"] > before.counts["threads"]:
+                left[-1] += f" ({', '.join((self.threads - before.threads).elements())})"
         return left
 
 
@@ -84,19 +91,32 @@ async def take(bridge: OpenBridge, server: Server, *, deep: bool = False) -> Cen
     """Count everything now; rooms as -1 when the server does not answer."""
     inside = await bridge.look(deep=deep)
     kinds, blocks = inside.pop("kinds"), int(str(inside.pop("blocks")))
+    pool = int(str(inside.pop("pool")))
     assert isinstance(kinds, dict)
     process = Path(f"/proc/{bridge.pid}")
     rooms, participants = await on_server(server)
+    threads = Counter(thread_names(process))
     counts = {
         **{name: int(str(value)) for name, value in inside.items()},
         "fds": len(list((process / "fd").iterdir())),
-        "threads": len(list((process / "task").iterdir())),
+        "threads": threads.total() - pool,
         "rooms": rooms,
         "participants": participants,
     }
     pages = int((process / "statm").read_text().split()[1])
     rss = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return Census(at=time.monotonic(), rss=rss, counts=counts, blocks=blocks, kinds=kinds)
+    return Census(
+        at=time.monotonic(), rss=rss, counts=counts, blocks=blocks, kinds=kinds, threads=threads
+    )
+
+
+def thread_names(process: Path) -> list[str]:
+    """What the threads of a process call themselves; those that end meanwhile are left out."""
+    found = []
+    for task in (process / "task").iterdir():
+        with suppress(OSError):
+            found.append((task / "comm").read_text().strip())
+    return found
 
 
 async def on_server(server: Server) -> tuple[int, int]:

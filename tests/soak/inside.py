@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import sys
+import threading
 from collections import Counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from bridge.cli import run as command
 from bridge.daemon import Daemon
 
 DOOR = "SOAK_DOOR"
+POOL = "asyncio_"  # threads of the loop's executor: made when needed, then kept, bounded
 OURS = ("bridge.", "rtp.", "sdp.", "livekit.rtc.")
 
 
@@ -61,6 +63,7 @@ class OpenDaemon(Daemon):
             "connections": len(self._agent._tcp._connections),
             "service": len(self.service._sessions) + len(self.service._accepting),
             "journal": len(self._journal.open_calls()),
+            "pool": sum(thread.name.startswith(POOL) for thread in threading.enumerate()),
             "blocks": sys.getallocatedblocks() if deep else 0,
             "kinds": kinds() if deep else {},
         }

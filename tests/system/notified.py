@@ -22,16 +22,19 @@ class Told:
 
 
 class NotifySocket:
-    """Listens at *path* and keeps what it is told, in order. An async context manager."""
+    """Listens and keeps what it is told, in order. An async context manager.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    *path* is a file, or ``@name`` in the abstract namespace, which every mount namespace sees.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.address = str(path)
         self.told: list[Told] = []
         self._changed = asyncio.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
+        abstract = self.address.startswith("@")
+        self._socket.bind(f"\0{self.address[1:]}" if abstract else self.address)
         self._socket.settimeout(0)
-        path.chmod(0o666)  # whoever the service is; systemd's own looks at credentials
 
     async def __aenter__(self) -> NotifySocket:
         asyncio.get_running_loop().add_reader(self._socket, self._read)
@@ -45,7 +48,6 @@ class NotifySocket:
     ) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        self.path.unlink()
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -56,7 +58,7 @@ class NotifySocket:
 
     def environ(self, watchdog: float = 0.0) -> dict[str, str]:
         """Return what systemd sets for the service."""
-        return {"NOTIFY_SOCKET": str(self.path), "WATCHDOG_USEC": str(int(watchdog * 1e6))}
+        return {"NOTIFY_SOCKET": self.address, "WATCHDOG_USEC": str(int(watchdog * 1e6))}
 
     def saying(self, line: str, since: float = 0.0) -> list[Told]:
         """Return the datagrams with this line, since a moment."""

@@ -103,6 +103,7 @@ class PhoneCall:
         self._hold_seq = 0  # of what ``held`` was taken from, event or attribute
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._leaves = 0  # of the phone: a later one has a time of its own
         self._following: list[Following] = []
         self._reporters: list[Reporter] = []
         self._on_shutdown: Callable[[Callable[[], Awaitable[None]]], object] | None = None
@@ -418,9 +419,11 @@ class PhoneCall:
         if participant.identity != self._identity:
             return
         outcome = _outcome_of_leaving(participant, answered=self._answered.is_set())
+        self._leaves += 1
+        this = self._leaves
 
         def end() -> None:
-            if self._identity not in self._room.remote_participants:
+            if this == self._leaves and self._identity not in self._room.remote_participants:
                 self._set_ended(outcome, {"event": "call_ended", "call_id": self.call_id})
 
         if participant.disconnect_reason in _FINAL or "bridge.seq" not in self._attributes:

@@ -44,10 +44,10 @@ async def test_no_or_a_wrong_key_is_401(header: str | None) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-@pytest.mark.parametrize("secret", ["s3cret", "schlüssel"])
+@pytest.mark.parametrize("secret", ["s3cret", "schlüssel", "voilà"])  # à ends with byte A0
 async def test_each_key_opens_from_any_host(scheme: str, secret: str) -> None:
     service = FakeService()
-    keys = [KEY, ApiKey(name="other", secret="schlüssel")]
+    keys = [KEY, ApiKey(name="other", secret=secret)]
     headers = {"Authorization": f"{scheme} {secret}".encode()}
     async with client_of(service, keys, base_url="http://bridge.example.com") as client:
         answer = await client.get("/api/v1/calls/active", headers=headers)

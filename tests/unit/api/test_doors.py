@@ -31,7 +31,10 @@ async def test_calls_are_listed_by_page() -> None:
     assert service.asked == [("calls", "None", "20", "0"), ("calls", "completed", "10", "20")]
 
 
-@pytest.mark.parametrize("query", ["page=0", "page_size=0", "page_size=101", "status=done"])
+@pytest.mark.parametrize(
+    "query",
+    ["page=0", "page_size=0", "page_size=101", "status=done", "user_id=x", "started_after=2026"],
+)
 async def test_a_wrong_page_is_422_and_names_the_field(query: str) -> None:
     async with client_of(FakeService()) as client:
         answer = await client.get(f"/api/v1/calls?{query}")

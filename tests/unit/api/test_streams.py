@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from bridge.api.app import make_app
-from bridge.api.auth import Gatekeeper
+from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.door import Doors
 from bridge.api.server import ApiServer
 from bridge.api.stream import wants_stream
 from bridge.events import CallDtmf, CallEnded, CallEvent
 from bridge.feed import Feed
 from bridge.journal import JournalError
-from tests.unit.api.door import CALL, UNKNOWN, FakeLog, FakeService, client_of
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeLog, FakeService, app_of, client_of
 from trunkbridge import ApiError, Client, Event
 from trunkbridge.sse import Message, Reader
 
@@ -53,6 +53,7 @@ class House:
 
     def __init__(self, **options: Any) -> None:
         self.log = FakeLog()
+        self.gatekeeper = Gatekeeper(())
         self.service = FakeService()
         self.feed = Feed(self.log, **options)
         self.url = ""
@@ -80,7 +81,7 @@ class House:
 async def house(*, stalled_after: int = 30_000, **options: Any) -> AsyncIterator[House]:
     made = House(**options)
     doors = Doors(made.service, asyncio.get_running_loop())
-    app = make_app(doors, Gatekeeper(()), made.feed, version="0")
+    app = make_app(doors, made.gatekeeper, made.feed, version="0")
     server = ApiServer(app, "127.0.0.1", 0, stalled_after=stalled_after)
     await server.start()
     made.url = f"http://127.0.0.1:{server.address[1]}"
@@ -307,6 +308,20 @@ async def test_the_end_of_the_daemon_ends_streams_with_everything_said() -> None
         assert (await http.get("/api/v1/events", headers=STREAM)).status_code == 503
 
 
+async def test_a_stream_ends_when_its_key_is_taken_away() -> None:
+    async with house() as bridge, Client(bridge.url, KEY.secret) as client:
+        bridge.gatekeeper.replace_keys([KEY])
+        stream = client.events(after=0)
+        bridge.happen(key(1))
+        assert (await anext(stream)).id == 1
+        bridge.gatekeeper.replace_keys([ApiKey(name="other", secret="other")])
+        bridge.happen(key(2))
+        with pytest.raises(ApiError) as refused:
+            await anext(stream)
+        assert refused.value.status == 401
+        await bridge.idle()
+
+
 async def test_a_call_that_was_seen_to_its_end_is_204() -> None:
     async with house() as bridge, Client(bridge.url) as client:
         bridge.happen(key(1), end(2))
@@ -458,3 +473,41 @@ async def test_a_first_refusal_is_told_at_once(answer: httpx.Response, status: i
         with pytest.raises(ApiError) as refused:
             await anext(client.events())
     assert refused.value.status == status
+
+
+async def test_a_daemon_that_drops_every_stream_is_asked_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            raise asyncio.CancelledError
+
+    async def drop(_: httpx.Request) -> httpx.Response:
+        headers = {"Content-Type": "text/event-stream"}
+        return httpx.Response(200, text="id: 7\nretry: 1000\n\n", headers=headers)
+
+    monkeypatch.setattr("trunkbridge.client.asyncio.sleep", note)
+    monkeypatch.setattr("trunkbridge.client.random.uniform", lambda _, high: high)
+    async with Client("http://b", transport=httpx.MockTransport(drop)) as client:
+        with pytest.raises(asyncio.CancelledError):
+            await anext(client.events())
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+async def test_a_client_may_follow_any_number_of_calls_and_still_ask() -> None:
+    log = FakeLog()
+    log.write(key(1).as_dict())
+    running = ApiServer(app_of(FakeService(), log=log), "127.0.0.1", 0)
+    await running.start()
+    host, port = running.address
+    async with Client(f"http://{host}:{port}", timeout=1) as client:
+        streams = [client.events(after=0) for _ in range(101)]
+        for stream in streams:
+            assert (await anext(stream)).seq == 1
+        assert await client.ready()
+        for stream in streams:
+            await stream.aclose()
+    await running.stop()

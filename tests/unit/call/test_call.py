@@ -15,6 +15,7 @@ from bridge.call.inputs import By, HangUp, Input
 from bridge.call.plan import AnswerMode, CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom
 from bridge.call.state import Phase
+from bridge.call.turn import FLUSH_PATIENCE
 from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, MediaLevels, MediaNotice, MediaStats
 from bridge.room.seam import (
@@ -60,6 +61,8 @@ class World:
         self.may_prepare.set()
         self.may_publish = asyncio.Event()
         self.may_publish.set()
+        self.may_record = asyncio.Event()
+        self.may_record.set()
         self.journal_fails = False
         self.join_failures = 0
         self.publish_failures = 0
@@ -138,6 +141,7 @@ class World:
 
     async def _append(self, names: list[str]) -> None:
         await asyncio.sleep(0)
+        await self.may_record.wait()
         if self.journal_fails:
             raise OSError("disk full")
         for name in names:
@@ -375,6 +379,21 @@ async def test_a_journal_failure_does_not_stop_the_call() -> None:
         await world.until("room call_answered", "listener call_answered", "media gate True")
         post(call, bye())
     assert "listener call_ended" in world.log
+
+
+async def test_a_slow_disk_does_not_keep_the_end_from_the_room() -> None:
+    world = World()
+    async with running(world, plan()) as call:
+        await world.until("sip dial")
+        post(call, progressed(), answered())
+        await world.until("room call_answered")
+        world.may_record.clear()
+        post(call, bye())
+        await asyncio.sleep(FLUSH_PATIENCE + 0.1)
+        assert "room leave client_initiated" not in world.log
+        world.may_record.set()
+        await world.until("room leave client_initiated")
+    order(world, "journal call_ended", "room call_ended", "room leave client_initiated")
 
 
 async def test_a_failing_listener_does_not_stop_the_call() -> None:

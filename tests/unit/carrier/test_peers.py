@@ -80,6 +80,14 @@ class Hand:
                 fed = self.framer.feed(await self.reader.read(65536))
                 self.frames += [frame.decode() for frame in fed if isinstance(frame, bytes)]
 
+    def agree(self, request: str) -> None:
+        """Answer a request of the carrier with 200."""
+        copied = ("Via:", "From:", "To:", "Call-ID:", "CSeq:")
+        lines = [line for line in request.split("\r\n") if line.startswith(copied)]
+        self.writer.write(
+            "\r\n".join(["SIP/2.0 200 OK", *lines, "Content-Length: 0", "", ""]).encode()
+        )
+
     async def call(self) -> str:
         self.send("INVITE", 1, body=SDP)
         answer = await self.receive("SIP/2.0 200")
@@ -240,6 +248,7 @@ async def test_an_ack_without_the_credentials_of_its_invite_is_a_breach(
     hand.send("INVITE", 2, credentials(challenge, "me", "right"), body=SDP)
     await hand.receive("SIP/2.0 200 ")
     hand.send("ACK", 2)
+    hand.agree(await hand.receive("BYE "))
     assert await running == "the ACK has not the credentials of its INVITE"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bridge.cli.app import app
-from bridge.cli.table import ladder_lines
+from bridge.cli.table import ladder_lines, pretty
 from bridge.cli.timeline import line_of
 from bridge.config import load
 
@@ -575,3 +577,17 @@ def test_a_timeline_line_leaves_out_what_is_unknown() -> None:
         "duration_ms": 0,
     }
     assert line_of(event) == "12:00:00.123  12  call_ended     outcome=busy duration_ms=0"
+
+
+@pytest.mark.parametrize("width", [80, 130, 200])
+def test_a_table_on_a_terminal_never_cuts_what_is_needed_to_go_on(width: int) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=True, color_system=None)
+    console.print(pretty([{**RESOURCE, "hold": True}, ENDED], width, "1 call now"))
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    assert all(len(line) <= width for line in lines)
+    assert [CALL in line and "+919876543210" in line for line in lines[2:]] == [True, True]
+    assert "on hold" in lines[2]
+    assert "completed" in lines[3]
+    assert "1:02:03" in lines[3]
+    assert ("inbound" in lines[2]) is (width >= 130)

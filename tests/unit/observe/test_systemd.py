@@ -93,6 +93,18 @@ async def test_a_reload_is_said_with_its_moment_and_ended_by_ready(supervisor: S
     await unit.stop()
 
 
+async def test_a_reload_during_the_start_does_not_say_that_we_are_ready(
+    supervisor: Supervisor,
+) -> None:
+    unit = Unit.from_environment(supervisor.environ())
+    with unit.reload():
+        pass
+    assert supervisor.heard() == []
+    unit.start(dead=nothing_dead, status=lambda: "calls: 0")
+    assert supervisor.heard() == [["READY=1", "STATUS=calls: 0"]]
+    await unit.stop()
+
+
 async def test_a_refused_reload_stays_in_the_status_until_one_works(supervisor: Supervisor) -> None:
     unit = await started(supervisor)
 

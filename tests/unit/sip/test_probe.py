@@ -94,6 +94,18 @@ def test_a_second_question_while_one_is_open_is_not_sent_but_other_trunks_are_as
     assert len(peer.requests("OPTIONS")) == 3
 
 
+def test_what_a_trunk_was_before_a_reload_says_nothing_of_what_it_is_now() -> None:
+    net = Net()
+    agent, before = asked(net)
+    now = net.peer("198.51.100.8")
+    ask(agent, host="198.51.100.8")
+    net.settle()
+    before.reply(*before.arrivals[-1][:1], 200, before.arrivals[-1][1])  # type: ignore[arg-type]
+    assert agent.of(TrunkProbed) == []
+    now.reply(*now.arrivals[-1][:1], 503, now.arrivals[-1][1])  # type: ignore[arg-type]
+    assert agent.only(TrunkProbed).status == 503
+
+
 def test_the_connection_of_a_call_is_used_again() -> None:
     net = Net()
     caller, callee = net.agent(A), net.agent(P)

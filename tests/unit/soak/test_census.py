@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.soak.census import (
@@ -38,9 +40,16 @@ def test_what_must_be_nought_is_named_when_it_is_not(name: str) -> None:
 @pytest.mark.parametrize("name", RELATIVE)
 def test_what_must_not_grow_is_named_when_it_grew(name: str) -> None:
     more = Census(at=0, rss=1, counts={**QUIET, name: QUIET[name] + 1})
-    assert more.not_back(census()) == [f"{name} {QUIET[name]} -> {QUIET[name] + 1}"]
+    (text,) = more.not_back(census())
+    assert text.startswith(f"{name} {QUIET[name]} -> {QUIET[name] + 1}")
     fewer = Census(at=0, rss=1, counts={**QUIET, name: QUIET[name] - 1})
     assert fewer.not_back(census()) == []
+
+
+def test_threads_that_are_left_are_named() -> None:
+    more = Census(at=0, rss=1, counts={**QUIET, "threads": 21}, threads=Counter(a=2, b=1))
+    before = Census(at=0, rss=1, counts=QUIET, threads=Counter(a=1, b=1))
+    assert more.not_back(before) == ["threads 20 -> 21 (a)"]
 
 
 def test_a_server_that_does_not_answer_is_not_back() -> None:

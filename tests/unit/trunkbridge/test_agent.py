@@ -511,3 +511,21 @@ def test_importing_costs_no_more_than_is_used(module: str, absent: str) -> None:
     script = f"import sys, {module}; print(sorted(n for n in sys.modules if n == {absent!r}))"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert found.stdout.strip() == b"[]"
+
+
+async def test_a_phone_that_goes_twice_has_its_time_to_come_back_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(phone_module, "_REJOIN", 0.1)
+    who = phone(sip__callStatus="active")
+    room = FakeRoom(who)
+    call = await attached(room)
+    names = heard(call)
+    room.leave(who, Reason.CONNECTION_TIMEOUT)
+    room.join(who)
+    await asyncio.sleep(0.06)
+    room.leave(who, Reason.CONNECTION_TIMEOUT)
+    await asyncio.sleep(0.06)  # past the time of the first leave
+    room.join(who)
+    await asyncio.sleep(0.06)
+    assert names == []

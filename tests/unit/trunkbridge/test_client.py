@@ -65,6 +65,13 @@ async def test_a_refusal_has_its_status_and_its_problem() -> None:
     assert unknown.value.retry_after is None
 
 
+async def test_a_server_that_is_no_bridge_has_no_position() -> None:
+    page = httpx.MockTransport(lambda _: httpx.Response(200, html="<p>hello"))
+    async with Client(transport=page) as api:
+        with pytest.raises(ApiError, match="no answer of a bridge"):
+            await api.position()
+
+
 async def test_an_id_is_never_a_path() -> None:
     seen = []
 

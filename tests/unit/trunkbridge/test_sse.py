@@ -50,7 +50,9 @@ def test_every_byte_may_come_alone() -> None:
     assert found == MESSAGES
 
 
-@pytest.mark.parametrize("line", [b"x" * 65536, b"data: " + b"x" * 65530 + b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"x" * 65536, b"data: " + b"x" * 65530 + b"\n", b"data\n" * 65536]
+)
 def test_a_message_without_an_end_is_refused(line: bytes) -> None:
     reader = Reader()
     lines = (line for _ in range(LONGEST // 65536 + 2))

@@ -61,6 +61,8 @@ def test_both_dimensions_are_bounded_and_the_oldest_goes_first() -> None:
         ("INVITE sip:a\x1b[2J@h SIP/2.0", "INVITE sip:***@h SIP/2.0"),
         ("INVITE sip:" + "0987" * 60 + "@h SIP/2.0", "INVITE sip:***@h SIP/2.0"),
         ("INVITE sip:09876543210 SIP/2.0", "INVITE sip:*** SIP/2.0"),
+        ("INVITE sip:1@h:50600;rn=+919876543210 SIP/2.0", "INVITE sip:***@h:50600;rn=+*** SIP/2.0"),
+        ("INVITE sip:h.example;to=919876543210 SIP/2.0", "INVITE sip:h.example;to=*** SIP/2.0"),
         ("SIP/2.0 404 No +919876543210 here", "SIP/2.0 404 No +*** here"),
         ("SIP/2.0 200 O\x1bK", "SIP/2.0 200 O?K"),
     ],
