@@ -64,7 +64,10 @@ class Page:
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the page and its content type, in the format that *accept* asks for."""
-        write, content_type = choose_encoder(accept)
+        try:
+            write, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is none
+            write, content_type = choose_encoder("")
         return write(self), content_type
 
 

@@ -152,6 +152,8 @@ class Outbox(Generic[T]):
         if overdue and self._target is target:
             failure: BaseException | None = TimeoutError()
         elif overdue or flight.cancelled():
+            if flight.cancelled() and work is not None:
+                _abandon((target, work))  # perhaps cancelled before its first turn
             return  # the connection went away under it: again on the next one
         else:
             failure = flight.exception()

@@ -206,6 +206,14 @@ async def test_a_held_call_is_held_and_every_place_of_a_trunk_has_a_zero() -> No
     assert 'trunkbridge_calls{direction="inbound",state="pending",trunk="exotel"} 0.0' in page
 
 
+@pytest.mark.parametrize(
+    "accept",
+    ["application/openmetrics-text; version=abc", "text/plain;version=1.x.0", ";", "a/b;q=1,,/"],
+)
+async def test_whoever_asks_for_a_version_that_is_none_gets_the_plain_page(accept: str) -> None:
+    assert "trunkbridge_build_info{" in await text(made(), accept)
+
+
 async def test_a_call_from_its_acceptance_to_its_end() -> None:
     metrics = made()
     it = call(dialed_at=11.0, rang_at=12.5, answered_at=15.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -253,3 +254,24 @@ async def test_closing_lets_go_of_what_has_begun() -> None:
     results = await asyncio.gather(sending, coroutine, return_exceptions=True)
     assert [str(result) for result in results] == ["the room was left"] * 2
     assert done.cancelled()
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_what_is_lost_before_its_first_turn_is_closed_and_sent_on_the_next(
+    turns: int,
+) -> None:
+    first, second = Line(), Line()
+    first.open.clear()
+    outbox: Outbox[Line] = Outbox()
+    outbox.open(first)
+    await asyncio.sleep(0)
+    sending = outbox.send(lambda line: line.take("a"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    outbox.lose()
+    await asyncio.sleep(0)
+    outbox.open(second)
+    await sending
+    gc.collect()  # a coroutine that was never awaited is told of now
+    assert (first.sent, second.sent) == ([], ["a"])
+    outbox.close(RoomError("over"))
