@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types arrows unit system bench fuzz soak install clean
+.PHONY: help setup run test check lint types arrows unit system bench fuzz soak install uninstall image clean
 
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
@@ -45,6 +45,12 @@ soak: setup  ## calls, holds and room changes for HOURS=0.17, then everything ba
 
 install:  ## install as a service: user, /opt/trunkbridge, /etc/trunkbridge, systemd unit (as root)
 	@bash scripts/install.sh
+
+uninstall:  ## remove the service, keep configuration and records (PURGE=1: those too)
+	@bash scripts/uninstall.sh
+
+image:  ## a container image of the daemon, by docker, podman or buildah
+	@$(or $(firstword $(shell command -v docker podman buildah)),docker) build -f deploy/Containerfile -t trunkbridge .
 
 clean:  ## remove what was set up
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -93,6 +93,7 @@ DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
 ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
+RETURN_PATIENCE: Final = 60.0  # seconds after a rejoin in which the others come back
 RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
@@ -143,6 +144,8 @@ class Call:
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
         self._recent: deque[CallEvent] = deque(maxlen=RECENT)
+        self._sent_seq = 0  # the last event whose turn in the lane has been
+        self._behind: dict[str, int] = {}  # who has yet to be sent what it missed
         self._running = False
         self._stepping = False
         self._wake = asyncio.Event()
@@ -375,20 +378,40 @@ class Call:
 
         async def send() -> None:
             await self._wait_stored(telling)
-            await self.media.room.publish(payload, TOPIC)
+            to = self._addressees()
+            if to is None:
+                await self.media.room.publish(payload, TOPIC)
+            elif to:
+                await self.media.room.publish(payload, TOPIC, to)
 
         def begin() -> Awaitable[object] | None:
             """Send in this turn what is in the journal already."""
             stored = telling.stored
-            safe = stored is not None and _safe(stored)
+            safe = stored is not None and _safe(stored) and self._addressees() is None
             return self.media.room.publish(payload, TOPIC) if safe else None
 
         def sent() -> None:
             telling.settled.set()
+            self._sent_seq = telling.event.seq
             self._observer.published(telling.event, self._clock() - telling.at)
             self.post(Published(seq=telling.event.seq))
 
         return Entry(send=send, begin=begin, sent=sent, dropped=telling.settled.set)
+
+    def _addressees(self) -> list[str] | None:
+        """Return whom an event is sent to now; None: everybody in the room.
+
+        While somebody who was there before a rejoin is not back, or has yet to be sent
+        what it missed, only those that are known to be there: who comes back in this very
+        moment is in the room before we hear of it, and would be told twice.
+        """
+        state = self._state
+        recent = state.rejoined_at is not None and (
+            self._clock() - state.rejoined_at < RETURN_PATIENCE
+        )
+        if not self._behind and not (recent and state.told.keys() - state.others):
+            return None
+        return sorted(state.others - self._behind.keys())
 
     async def _wait_stored(self, telling: _Telling) -> None:
         """Wait until the event is in the journal, or the journal had its time."""
@@ -482,10 +505,26 @@ class Call:
     def _repeat_entries(self, command: RepeatTo | CatchUp) -> list[Entry]:
         """Return the sends of earlier events, unchanged, to one participant."""
         if isinstance(command, RepeatTo):
-            events = [command.event]
-        else:
-            events = [e for e in self._recent if command.after < e.seq <= command.upto]
-        return [self._repeat_entry(command.identity, event.encode()) for event in events]
+            return [self._repeat_entry(command.identity, command.event.encode())]
+        return [self._catch_up_entry(command)]
+
+    def _catch_up_entry(self, command: CatchUp) -> Entry:
+        """Return one entry that sends what was sent without *identity* until its turn came."""
+        identity, at = command.identity, command.after
+        self._behind[identity] = self._behind.get(identity, 0) + 1
+
+        async def send() -> None:
+            nonlocal at
+            for event in [e for e in self._recent if at < e.seq <= self._sent_seq]:
+                await self.media.room.publish(event.encode(), TOPIC, [identity])
+                at = event.seq
+
+        def caught_up() -> None:
+            self._behind[identity] -= 1
+            if not self._behind[identity]:
+                del self._behind[identity]
+
+        return Entry(send=send, sent=caught_up, dropped=caught_up)
 
     def _repeat_entry(self, identity: str, payload: bytes) -> Entry:
         room = self.media.room

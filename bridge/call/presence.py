@@ -103,6 +103,8 @@ def joined(turn: Turn, event: Joined) -> None:
         turn.arm(Timer.FLUSH, FLUSH_PATIENCE)
         return
     company = state.company or bool(event.others)
+    if state.joined_once:
+        turn.set(rejoined_at=turn.now)
     turn.set(others=event.others, agents=state.agents & event.others, company=company)
     if state.joined_once:
         for identity in sorted(event.others):  # what is queued reaches them anyway

@@ -154,6 +154,7 @@ class CallState:
     room_sid: str = ""  # the server's own id of the room: another one is another room
     forgotten: bool = False  # the server had forgotten the room we are in, and our dispatch
     joined_once: bool = False
+    rejoined_at: float | None = None
     lost_early: bool = False  # lost before `Joined` was taken
     others: frozenset[str] = frozenset()
     agents: frozenset[str] = frozenset()  # those of them that are of kind AGENT

@@ -47,6 +47,11 @@ class _Lossy(QueueHandler):
         return record
 
 
+def _of_somebody(record: logging.LogRecord) -> bool:
+    """Whether a line has a logger's name: the SDK tells the root of each stream it ignores."""
+    return record.name != "root" or record.levelno >= logging.WARNING
+
+
 def configure(level: str, style: str) -> None:
     """Log to standard error from now on; *style* is ``json`` or ``console``."""
     shared: list[structlog.types.Processor] = [
@@ -87,6 +92,7 @@ def configure(level: str, style: str) -> None:
     atexit.register(listener.stop)
     root = logging.getLogger()
     root.handlers[:] = [_Lossy(lines)]
+    root.handlers[0].addFilter(_of_somebody)
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)  # such as PyJWT's about a short secret
     for noisy in ("livekit", "httpx", "asyncio", "uvicorn"):

@@ -33,10 +33,10 @@ class Outbox(Generic[T]):
 
     `open` gives it a connection, `pause` says that it is being repaired: what
     is being sent is left to it (the SDK sends it after its repair; a second time
-    would be one too many). `lose` takes the connection away; what was being sent
-    is sent again on the next one. Nothing goes out of order. Before the first
-    connection messages wait too. A caller that is cancelled does not withdraw
-    its message.
+    would be one too many). `lose` takes the connection away: all that waits
+    fails, because on another one it may have to go to others. Nothing goes out of
+    order. Before the first connection, and between two, messages wait. A caller
+    that is cancelled does not withdraw its message.
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
@@ -51,8 +51,8 @@ class Outbox(Generic[T]):
 
     def open(self, target: T, first: Callable[[T], Awaitable[None]] | None = None) -> None:
         """Send to *target* from now on, *first* before all that waits."""
-        if target is not self._last:
-            self.lose()
+        if target is not self._last and self._flight is not None:
+            self._flight.cancel()
         self._last = target
         self._refusal = None
         if first is not None:
@@ -70,13 +70,17 @@ class Outbox(Generic[T]):
         self._wake.clear()
 
     def lose(self) -> None:
-        """Let everything wait: the connection is gone."""
+        """Fail what waits: the connection is gone."""
         self.pause()
         if self._flight is not None:
             self._flight.cancel()
-        for item in self._items:
+        self._fail_all(RoomError("the room is away"))
+
+    def _fail_all(self, error: RoomError) -> None:
+        while self._items:
+            item = self._items.popleft()
             _abandon(item.begun)
-            item.begun = None
+            _settle(item.done, error)
 
     def send(self, effect: Callable[[T], Awaitable[None]]) -> asyncio.Future[None]:
         """Run *effect* on the connection when its turn comes, which may be now.
@@ -109,13 +113,14 @@ class Outbox(Generic[T]):
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew` or `open`."""
-        self.lose()
+        self.pause()
+        if self._flight is not None:
+            self._flight.cancel()
         self._refusal = error
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
-        while self._items:
-            _settle(self._items.popleft().done, error)
+        self._fail_all(error)
 
     def renew(self) -> None:
         """Let messages wait again: a connection is being made."""

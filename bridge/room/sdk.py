@@ -111,8 +111,9 @@ class SdkRoom(RoomSession, RoomAudio):
     def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message, to all or to the identities in *to*.
 
-        Begins at once when nothing else waits, and waits, in order, while the
-        room is away. Done when the SDK has sent it; raises `RoomError`.
+        Begins at once when nothing else waits; waits, in order, while the SDK
+        repairs its connection or a join is awaited. Done when the SDK has sent it.
+        Raises `RoomError`, also when the room is lost meanwhile.
         """
         return self._outbox.send(lambda local: send_data(local, payload, topic=topic, to=to))
 

@@ -232,7 +232,9 @@ class Link:
     def _walk(self) -> None:
         """Tell of those who were there before us; no event does."""
         for participant in list(self._room.remote_participants.values()):
-            self._welcome(participant, at_join=True)
+            # One that is still joining gets no data yet; `participant_active` will tell of it.
+            if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
+                self._welcome(participant, at_join=True)
 
     def _welcome(self, participant: rtc.RemoteParticipant, *, at_join: bool) -> None:
         kind = kind_name(participant.kind)

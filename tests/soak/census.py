@@ -38,7 +38,14 @@ BLOCKS_PER_CALL = 400
 BLOCKS_ROOM = 20_000
 KIND_ROOM = 3
 """Objects of one class that may be left over (the last message of a connection and the like)."""
-CACHES = ("bridge.ua.tap.Rung", "bridge.call.idempotency", "bridge.sip.message", "bridge.ua.watch")
+CACHES = (
+    "bridge.ua.tap.Rung",
+    "bridge.call.idempotency",
+    "bridge.sip.message",
+    "bridge.ua.watch",
+    "bridge.events",  # they go with their `Call`, which is counted
+)
+CALL = "bridge.call.call.Call"
 
 
 class OpenBridge(Bridge):

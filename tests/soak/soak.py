@@ -17,6 +17,7 @@ import httpx
 from bridge.carrier.carrier import Carrier
 from tests.soak.census import (
     ABSOLUTE,
+    CALL,
     SOON,
     Census,
     OpenBridge,
@@ -246,7 +247,7 @@ def tell_all(soak: Soak, before: Census, after: Census, calls: int) -> None:
         f" {after.rss:.1f} MB ({1024 * grown / max(calls, 1):.1f} kB a call,"
         f" {slope(half):+.2f} MB a minute over the second half), objects of Python"
         f" {before.blocks} -> {after.blocks} ({(after.blocks - before.blocks) / max(calls, 1):.0f}"
-        " a call)"
+        f" a call), {after.kinds.get(CALL, 0)} ended calls still alive as objects"
     )
 
 

@@ -96,7 +96,7 @@ async def test_a_killed_servers_return_brings_audio_back_to_an_agent_that_joins_
     call_id = await the_call(agent)
     async with gone(private_livekit):
         other, joining = await successor(private_desk, agent)
-        await leg.run("wait 200ms")
+        await leg.run("wait 500ms")
         before_it = leg.media.report()
         await leg.run("wait 2s")
         fine(leg)

@@ -224,7 +224,7 @@ async def test_sigterm_drains_and_a_second_one_hangs_up(desk: Desk, manager: Not
 
     bridge.signal(signal.SIGTERM)
     stopping = await manager.hears("STOPPING=1")
-    assert "STATUS=draining; calls: 1" in stopping.lines
+    assert "STATUS=draining; takes no new calls; calls: 1" in stopping.lines
     await manager.hears("EXTEND_TIMEOUT_USEC=15000000", since=stopping.at + 0.5)
     assert (await options(bridge)).startswith("SIP/2.0 503")
     assert await status_of(f"{bridge.url}/readyz") == 503

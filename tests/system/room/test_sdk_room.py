@@ -656,9 +656,12 @@ async def test_a_lost_room_is_rejoined_on_the_same_session(private_livekit: Any)
         await session.set_attributes({"bridge.seq": "9"})
         private_livekit.kill()
         await notices.of(RoomReconnecting)
-        waiting = asyncio.ensure_future(session.publish(b"late", convention.TOPIC))
+        waiting = asyncio.ensure_future(session.publish(b"early", convention.TOPIC))
         await asyncio.to_thread(private_livekit.start)
         assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
+        with pytest.raises(RoomError, match="the room is away"):
+            await waiting
+        waiting = asyncio.ensure_future(session.publish(b"late", convention.TOPIC))
         peer = await bench.peer()
         await peer.talk(440)
         await session.join(bench.spec())

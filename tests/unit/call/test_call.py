@@ -453,11 +453,22 @@ async def test_one_who_comes_back_after_us_is_sent_what_it_missed_in_order() -> 
         post(call, changed(Hold.SENDONLY), changed())
         world.log.clear()
         world.may_join.set()
-        await world.until("room call_hold", "room call_resume")
-        post(call, there)
-        await world.until("room call_hold to agent", "room call_resume to agent")
-    order(world, "room call_resume", "room call_hold to agent", "room call_resume to agent")
+        await world.until("listener call_resume", "room joined")
+        stranger = ParticipantJoined(identity="new", kind="standard", at_join=False)
+        post(call, stranger, changed(Hold.INACTIVE))
+        await world.until("room call_hold to new")
+        post(call, there, changed())
+        await world.until("room call_resume to agent")
+    order(
+        world,
+        "room call_answered to new",
+        "room call_hold to agent",
+        "room call_resume to agent",
+    )
+    sent = [line.removeprefix("room ") for line in world.log if line.endswith(" to agent")]
+    assert sent[:3] == ["call_hold to agent", "call_resume to agent", "call_hold to agent"]
     assert "room call_answered to agent" not in world.log
+    assert "room call_hold" not in world.log, "nobody is told before it is known to be there"
 
 
 async def test_a_rejoin_that_waits_for_the_server_does_not_outlive_the_call(

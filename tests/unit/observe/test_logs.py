@@ -21,6 +21,7 @@ logs.configure("info", "json")
 log = structlog.get_logger("x")
 log.info("call.held", call_id="c", phone_number="+919876500000", token="s3cret", digit="7")
 log.debug("call.quiet", call_id="c")
+logging.info("ignoring byte stream with topic '%s', no callback attached", "x")
 logging.getLogger("uvicorn.error").warning("of %s", "another")
 try:
     raise ValueError("a bug")

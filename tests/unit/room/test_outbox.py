@@ -50,6 +50,24 @@ async def test_messages_leave_in_order_and_the_first_one_first() -> None:
     outbox.close(RoomError("end"))
 
 
+async def test_what_waits_fails_when_the_connection_is_lost() -> None:
+    outbox: Outbox[Line] = Outbox()
+    stuck, fresh = Line(), Line()
+    stuck.open.clear()
+    outbox.open(stuck)
+    waiting = [asyncio.ensure_future(outbox.send(put(text))) for text in "ab"]
+    await stuck.started.wait()
+    outbox.lose()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(result) for result in results] == ["the room is away"] * 2
+    later = asyncio.ensure_future(outbox.send(put("c")))
+    await asyncio.sleep(0)
+    outbox.open(fresh, put("restored"))
+    await later
+    assert (stuck.sent, fresh.sent) == ([], ["restored", "c"])
+    outbox.close(RoomError("end"))
+
+
 async def test_what_was_under_way_is_sent_again_before_the_rest() -> None:
     outbox: Outbox[Line] = Outbox()
     stuck, fresh = Line(), Line()
