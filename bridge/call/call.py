@@ -82,7 +82,7 @@ from bridge.call.ports import (
 )
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
-from bridge.call.state import CallState, Phase
+from bridge.call.state import CallState, Phase, RoomPhase
 from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
@@ -559,7 +559,8 @@ class Call:
             self.post(JoinFailed())
             return
         self._observer.joined(seconds=self._clock() - since, again=again, ok=True)
-        if self._state.phase is Phase.DONE:  # abandoned: nobody else will leave
+        abandoned = self._state.phase is Phase.DONE or self._state.room is RoomPhase.LEFT
+        if abandoned:  # nobody else will leave
             await self._leave(LeaveReason.CLIENT_INITIATED)
             return
         self.post(Joined(others=frozenset(self.media.room.others())))

@@ -10,7 +10,6 @@ from bridge.call.agents import answer, await_agent, fetch_agent, note_agent, rec
 from bridge.call.commands import (
     CatchUp,
     JoinRoom,
-    LeaveRoom,
     RepeatTo,
     Ring,
     SuspendRoom,
@@ -86,8 +85,6 @@ def prepared(turn: Turn, event: RoomPrepared) -> None:
 def joined(turn: Turn, event: Joined) -> None:
     """We are in: restore everything before anything queued, then go on."""
     state = turn.state
-    if state.room is RoomPhase.LEFT:  # given up meanwhile, and SIP is not settled yet
-        turn.do(LeaveRoom(reason=state.leave_reason))
     if state.room not in _ON_THE_WAY:
         return
     if state.lost_early and not state.over:

@@ -486,6 +486,29 @@ async def test_a_rejoin_that_waits_for_the_server_does_not_outlive_the_call(
         assert call.state.phase is Phase.DONE
 
 
+async def test_a_rejoin_that_was_given_up_is_left_also_while_sip_is_not_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent(World):
+        def cancel(self) -> None:
+            self.note("sip cancel")
+
+    monkeypatch.setattr(turn, "CANCEL_PATIENCE", 0.01)
+    monkeypatch.setattr(turn, "REJOIN_PATIENCE", 0.01)
+    world = Silent()
+    async with running(world, plan(agent="")) as call:
+        await world.until("sip dial")
+        world.may_join.clear()
+        post(call, RoomClosed(why=RoomGone.LOST))
+        await world.until("rooms prepare sip-1")
+        post(call, HangUp(by=By.API))
+        await world.until("rooms delete")  # given up: nobody waits for the rejoin
+        assert "room leave client_initiated" not in world.log
+        world.may_join.set()
+        await world.until("room leave client_initiated")
+        post(call, refused(487))
+
+
 async def test_a_send_that_fails_while_the_room_goes_away_is_sent_after_the_rejoin() -> None:
     world = World()
     async with running(world, plan()) as call:

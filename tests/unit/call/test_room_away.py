@@ -16,10 +16,8 @@ from bridge.call.commands import (
 )
 from bridge.call.inputs import (
     Begun,
-    By,
     Dispatched,
     DispatchFailed,
-    HangUp,
     Joined,
     JoinFailed,
     Published,
@@ -36,7 +34,7 @@ from bridge.room.seam import (
     RoomReconnecting,
 )
 from sdp.negotiated import Hold
-from tests.unit.call.kit import Bench, bye, changed, inbound, plan, progressed, refused
+from tests.unit.call.kit import Bench, bye, changed, inbound, plan, progressed
 
 pytestmark = pytest.mark.unit
 
@@ -255,16 +253,3 @@ def test_ringing_call_whose_room_is_lost_goes_on() -> None:
     bench = Bench().dialing().feed(progressed(), LOST, prepared("RM_2"), joined())
     assert bench.state.phase is Phase.RINGING
     assert bench.of(RestoreRoom)[-1].attributes["sip.callStatus"] == "ringing"
-
-
-def test_a_rejoin_that_ends_after_it_was_given_up_is_left_while_sip_is_not_settled() -> None:
-    bench = Bench(plan(agent="")).dialing().feed(LOST, HangUp(by=By.API))
-    bench.wait(2.1)  # no word on the CANCEL
-    bench.wait(2.1)  # none on the rejoin either
-    assert (bench.state.phase, bench.state.room) == (Phase.ENDED, RoomPhase.LEFT)
-    assert not bench.has(LeaveRoom)
-    bench.feed(joined())
-    assert len(bench.of(LeaveRoom)) == 1
-    bench.feed(RoomLeft(), refused(487))
-    assert bench.done
-    assert len(bench.of(LeaveRoom)) == 1
