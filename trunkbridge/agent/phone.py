@@ -387,8 +387,10 @@ class PhoneCall:
             self._set_answered({"event": "call_answered", "call_id": self.call_id})
         text = attributes.get("bridge.seq", "")
         seq = int(text) if text.isdecimal() else self._seq
-        # Attributes that are older than the last event of a hold say nothing new.
-        if "bridge.hold" in attributes and seq >= max(self._seq, self._hold_seq):
+        # Attributes that are older than the last event of a hold say nothing new; and at its
+        # end a call is no longer held, which is no resume.
+        known = "bridge.hold" in attributes and status != "hangup"
+        if known and seq >= max(self._seq, self._hold_seq):
             self._hold_seq = seq
             held = attributes["bridge.hold"] == "true"
             name = "call_hold" if held else "call_resume"
@@ -440,7 +442,7 @@ class PhoneCall:
             self._fire("answered", event)
 
     def _set_held(self, event: Mapping[str, Any], *, held: bool) -> None:
-        if held != self._held:
+        if held != self._held and not self._ended.is_set():
             self._held = held
             for following in self._following:
                 if held:
@@ -452,6 +454,7 @@ class PhoneCall:
     def _set_ended(self, outcome: str, event: Mapping[str, Any]) -> None:
         if not self._ended.is_set():
             self._outcome = outcome
+            self._held = False
             self._ended.set()
             self._stop_following()
             self._fire("ended", event)

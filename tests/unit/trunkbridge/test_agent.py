@@ -529,3 +529,18 @@ async def test_a_phone_that_goes_twice_has_its_time_to_come_back_each_time(
     room.join(who)
     await asyncio.sleep(0.06)
     assert names == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_call_that_ends_on_hold_is_not_resumed_first_or_afterwards(told: bool) -> None:
+    who = phone(sip__callStatus="active", bridge__hold="true", bridge__seq="3")
+    room = FakeRoom(who)
+    call = await attached(room)
+    names = heard(call)
+    if told:
+        room.send(who, "call_ended", 4, outcome="completed")
+    room.change(who, sip__callStatus="hangup", bridge__hold="false", bridge__seq="4")
+    await past_grace()
+    await past_grace()
+    assert names == ["ended"]
+    assert not call.held
