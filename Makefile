@@ -32,7 +32,7 @@ unit:  ## pure code and loopback sockets, in parallel
 	@$(PY) -m pytest -m unit -n 2 -q
 
 system:  ## the real livekit-server and real SIP peers, one after another
-	@$(ALONE) $(PY) -m pytest -m system -q --timeout 300
+	@$(ALONE) $(PY) -m pytest -m system -q --timeout 300 --durations=15
 
 bench: setup  ## the figures of the closing notes, interleaved with a peer
 	@$(ALONE) $(PY) -m bench

@@ -14,11 +14,11 @@ from typing import Final
 import structlog
 
 from bridge.call import saved
+from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.idempotency import Claim
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
-from bridge.call.service import NoPorts, SipFacts
 from bridge.config import Config, TrunkConfig
 from bridge.events import CallDtmf, CallEvent, CallHold, CallResume
 from bridge.journal import Entry, Journal

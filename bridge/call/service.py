@@ -12,12 +12,12 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from bridge.call.call import Call
+from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.observed import Guarded
@@ -26,12 +26,10 @@ from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.ports import (
     UNOBSERVED,
     CallObserver,
-    JournalPort,
     OpenMedia,
-    RoomPort,
     SipPort,
 )
-from bridge.call.record import CallRecord, ended_event, fold, new_record
+from bridge.call.record import ended_event, fold, new_record
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -52,95 +50,6 @@ T = TypeVar("T")
 
 DIALOGS_KEPT: Final = 2000
 """Calls whose SIP Call-ID is remembered, as many as there are ladders."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SipFacts:
-    """What a session's dialog is called."""
-
-    call_id: str
-    remote_tag: str
-    remote_headers: tuple[tuple[str, str], ...]
-
-
-class Legs(Protocol):
-    """The SIP and media sides of calls, as the service needs them made."""
-
-    def lease(self) -> Lease:
-        """Bind a pair of media ports. Raises `NoPorts`."""
-
-    def release(self, lease: Lease) -> None:
-        """Give the ports back when no media was opened on them."""
-
-    def incoming(
-        self, invite: IncomingInvite, trunk: TrunkConfig, lease: Lease
-    ) -> SipPort | Rejected:
-        """Take an INVITE on: run its offer. `Rejected`: nothing was sent yet."""
-
-    def outgoing(
-        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
-    ) -> SipPort:
-        """Prepare an INVITE; *begun* is told its session when it is dialled."""
-
-    def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
-        """Refuse an INVITE that was not taken on."""
-
-    def facts(self, session: SessionId) -> SipFacts:
-        """Return what the session's dialog is called."""
-
-    def open_media(
-        self,
-        plan: CallPlan,
-        trunk: TrunkConfig,
-        lease: Lease,
-        peer: str,
-        handlers: RoomHandlers,
-        notify: Callable[[MediaNotice], None],
-    ) -> CallMedia:
-        """Open both sides of a call's media on *lease*; closing them frees it."""
-
-
-class NoPorts(Exception):
-    """No media port is free."""
-
-
-class Archive(Protocol):
-    """What is read back of calls: events of all, records of those that are over."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether the last write worked."""
-
-    def record(self, call_id: str) -> dict[str, Any] | None:
-        """Return the resource of a call, or None."""
-
-    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
-        """Return the events of a call with a seq above *after*, in order."""
-
-    def claim(self, key_digest: str, *, since: float) -> Claim | None:
-        """Return who used an idempotency key after *since* (wall seconds), or None."""
-
-
-class Rooms(RoomPort, Protocol):
-    """LiveKit's server API as the service needs it."""
-
-    async def alive(self) -> bool:
-        """Whether the server answers."""
-
-    def visitor_token(self, room: str, identity: str) -> str:
-        """Return a plain participant's token for the API's caller."""
-
-    def check_job(self, plan: CallPlan) -> None:
-        """Raise ``ValueError`` when the job metadata of *plan* is too large."""
-
-
-class Ledger(JournalPort, Protocol):
-    """The journal, for calls and for what the service writes itself."""
-
-    def append_record(
-        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
-    ) -> asyncio.Future[None]:
-        """Write a record that no running call writes, with the claim it was made by."""
 
 
 class CallService:

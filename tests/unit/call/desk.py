@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge.adapters import Ledger
+from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.plan import CallPlan
 from bridge.call.ports import PreparedRoom, SipPort
-from bridge.call.service import CallService, NoPorts, SipFacts
+from bridge.call.service import CallService
 from bridge.config import Config, RouteConfig, SipConfig, TrunkConfig
 from bridge.events import CallEvent
 from bridge.journal import Journal
