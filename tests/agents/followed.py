@@ -119,15 +119,20 @@ async def entrypoint(ctx: JobContext) -> None:
     watch(session)
     talking: list[asyncio.Task[None]] = []
 
+    def talk() -> None:
+        if not talking:
+            talking.append(asyncio.create_task(chatter(session)))
+
     @phone.on("hold")
     def hold(event: Mapping[str, Any]) -> None:
         note("hold", direction=event.get("direction"), **vars(counts))
-        talking.append(asyncio.create_task(chatter(session)))
+        talk()
 
     @phone.on("resume")
     def resume(_: Mapping[str, Any]) -> None:
         note("resume", **vars(counts))
-        talking.pop().cancel()
+        while talking:
+            talking.pop().cancel()
 
     @phone.on("ended")
     def ended(event: Mapping[str, Any]) -> None:
@@ -142,8 +147,8 @@ async def entrypoint(ctx: JobContext) -> None:
         note("never answered", outcome=failure.outcome)
         return
     note("answered", held=phone.held, **vars(counts))
-    if phone.held:
-        talking.append(asyncio.create_task(chatter(session)))
+    if phone.held:  # by the attribute: the event may still be on its way
+        talk()
     await session.say("good morning").wait_for_playout()
     if wanted.get("long"):
         speech = session.say("and now for something much longer " * 4)

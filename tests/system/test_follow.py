@@ -27,6 +27,7 @@ from tests.system.workers import Line, Worker, now
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 AWAY = 1.2  # seconds
+UNDER_WAY = 3  # frames on their way to a model; a hold of these tests is worth fifty and more
 MUSIC_HERTZ = 660
 
 
@@ -111,8 +112,10 @@ async def test_a_held_session_hears_says_and_waits_for_nothing(
     # What the interrupted speech had said is noted as said within the first moment.
     assert unwanted(worker, held["at"] + 1.0, resumed["at"]) == []
     assert all(all(one["interrupted"]) for one in worker.saw("chatter", since=held["at"]))
-    for frames in ("stt_frames", "vad_frames", "realtime_frames", "transcripts"):
-        assert resumed[frames] == held[frames], frames
+    for frames in ("stt_frames", "vad_frames", "realtime_frames"):
+        # Some were under way to the models when the hold came.
+        assert resumed[frames] - held[frames] <= UNDER_WAY, frames
+    assert resumed["transcripts"] == held["transcripts"]
     await the_same_as_before(leg, worker, resumed["at"])
     await leg.run("hangup")
     fine(leg)

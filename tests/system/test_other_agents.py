@@ -112,24 +112,23 @@ async def test_a_plain_agent_of_livekit_agents_is_on_the_phone(
     await on_the_phone(own_desk, gateway, ROOT / "tests" / "agents" / "plain.py", direction)
 
 
-@both
-@pytest.mark.parametrize(
-    ("example", "agent"),
-    [
-        ("voice_agents/basic_agent.py", ""),
-        ("telephony/basic_dtmf_agent.py", "my-telephony-agent"),
-    ],
-)
-async def test_an_unmodified_example_of_livekit_agents_is_on_the_phone(
-    own_desk: Desk, gateway: Gateway, tmp_path: Path, direction: str, example: str, agent: str
-) -> None:
-    """``LIVEKIT_AGENTS_EXAMPLES``: the folder ``examples`` of a checkout of livekit/agents."""
-    examples = os.environ.get("LIVEKIT_AGENTS_EXAMPLES")
-    if not examples:
-        pytest.skip("LIVEKIT_AGENTS_EXAMPLES names no folder of livekit-agents' examples")
-    file = tmp_path / Path(example).name
-    shutil.copyfile(Path(examples) / example, file)
-    await on_the_phone(own_desk, gateway, file, direction, agent)
+if EXAMPLES := os.environ.get("LIVEKIT_AGENTS_EXAMPLES"):
+
+    @both
+    @pytest.mark.parametrize(
+        ("example", "agent"),
+        [
+            ("voice_agents/basic_agent.py", ""),
+            ("telephony/basic_dtmf_agent.py", "my-telephony-agent"),
+        ],
+    )
+    async def test_an_unmodified_example_of_livekit_agents_is_on_the_phone(
+        own_desk: Desk, gateway: Gateway, tmp_path: Path, direction: str, example: str, agent: str
+    ) -> None:
+        """``LIVEKIT_AGENTS_EXAMPLES``: the folder ``examples`` of a checkout of livekit/agents."""
+        file = tmp_path / Path(example).name
+        shutil.copyfile(Path(EXAMPLES) / example, file)
+        await on_the_phone(own_desk, gateway, file, direction, agent)
 
 
 # An agent for the older bridge.

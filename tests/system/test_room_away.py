@@ -102,7 +102,8 @@ async def test_a_killed_servers_return_brings_audio_back_to_an_agent_that_joins_
         fine(leg)
         after_it = leg.media.report()
         assert 95 <= after_it.packets - before_it.packets <= 105, "packets at their pace"
-        assert after_it.seconds_of_sound == before_it.seconds_of_sound, "of silence"
+        sound = after_it.seconds_of_sound - before_it.seconds_of_sound
+        assert sound <= 0.1, "of silence, but for what the SDK still conceals"
     await joining
     await other.hears(CALLER_HERTZ, within=SOON)
     await leg.run(f"expect audio {AGENT_HERTZ} within 8s")
