@@ -51,6 +51,9 @@ _REASONS = {
     LeaveReason.USER_REJECTED: rtc.DisconnectReason.USER_REJECTED,
     LeaveReason.USER_UNAVAILABLE: rtc.DisconnectReason.USER_UNAVAILABLE,
 }
+ACTIVE_DELAY = 0.5
+"""Seconds in which the SDK tells that a participant it names is active, if it does."""
+
 _COMING_BACK = rtc.DisconnectReason.AGENT_ERROR
 """The one reason that the server passes on and after which no agent closes its session."""
 
@@ -232,9 +235,24 @@ class Link:
     def _walk(self) -> None:
         """Tell of those who were there before us; no event does."""
         for participant in list(self._room.remote_participants.values()):
-            # One that is still joining gets no data yet; `participant_active` will tell of it.
-            if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
-                self._welcome(participant, at_join=True)
+            self._welcome_active(participant, at_join=True)
+
+    def _welcome_active(self, participant: rtc.RemoteParticipant, *, at_join: bool) -> None:
+        """Tell of a participant that data reaches.
+
+        One that is still joining gets none yet, and `participant_active` will tell of it.
+        The SDK can miss that, so whoever is there a moment later counts as well.
+        """
+        if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
+            self._welcome(participant, at_join=at_join)
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(ACTIVE_DELAY, self._welcome_late, participant.identity)
+
+    def _welcome_late(self, identity: str) -> None:
+        participant = self._room.remote_participants.get(identity)
+        if participant is not None and identity not in self._present and not self._closed:
+            self._welcome(participant, at_join=False)
 
     def _welcome(self, participant: rtc.RemoteParticipant, *, at_join: bool) -> None:
         kind = kind_name(participant.kind)
@@ -313,8 +331,7 @@ class Link:
             return
         if identity in self._missing:
             self._part(identity)
-        if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
-            self._welcome(participant, at_join=False)
+        self._welcome_active(participant, at_join=False)
 
     def _on_participant_active(self, participant: rtc.RemoteParticipant) -> None:
         """Tell of a newcomer only when it can receive data: it is sent some at once."""
