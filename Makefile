@@ -31,8 +31,14 @@ arrows:  ## import-linter: the arrows of the house
 unit:  ## pure code and loopback sockets, in parallel
 	@$(PY) -m pytest -m unit -n 2 -q
 
-system:  ## the real livekit-server and real SIP peers, one after another
-	@$(ALONE) $(PY) -m pytest -m system -q --timeout 300 --durations=15
+# Tests that mostly wait (for a server to come back, a browser, an installation): two at a time.
+PATIENT := $(patsubst %,tests/system/test_%.py,room_away room_ways room_worker other_agents \
+	day_in_the_life cli_live console streams embedded metrics service)
+SYSTEM := $(PY) -m pytest -m system -q --timeout 300 --durations=10
+
+system:  ## the real livekit-server and real SIP peers
+	@$(ALONE) $(SYSTEM) $(PATIENT:%=--ignore=%)
+	@$(ALONE) $(SYSTEM) -n 2 --dist loadfile $(PATIENT)
 
 bench: setup  ## the figures of the closing notes, interleaved with a peer
 	@$(ALONE) $(PY) -m bench

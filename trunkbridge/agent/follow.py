@@ -7,6 +7,7 @@ had no public ones yet; the versions are ``>=1.2,<2``.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class Following:
     def _on_speech_created(self, event: Any) -> None:
         """Everything that speaks comes by here first: say, replies, fillers, realtime models."""
         if self._held:
-            _attempt(lambda: _interrupt(event.speech_handle))
+            _attempt(lambda: self._silence(event.speech_handle))
 
     # The countdown to "away".
 
@@ -117,12 +118,36 @@ class Following:
 
     def _stop_speaking(self) -> None:
         with suppress(RuntimeError):
-            _interrupt(self.session)
+            if _nobody_hears_yet(self.session) is None:
+                _interrupt(self.session)
+            elif (speech := self.session.current_speech) is not None:
+                self._silence(speech)
+
+    def _silence(self, speech: Any) -> None:
+        """Interrupt a speech, but not before the session's track has its first listener.
+
+        What is interrupted while it waits for that cancels the wait itself, and with it the
+        session's voice for good (livekit-agents 1.8.9, `capture_frame` of its room output).
+        """
+        unheard = _nobody_hears_yet(self.session)
+        if unheard is None:
+            _interrupt(speech)
+        else:
+            unheard.add_done_callback(lambda _: _attempt(lambda: _interrupt(speech)))
 
     def _forget_turn(self) -> None:
         """Drop what was heard and not answered yet, transcribed or not."""
         with suppress(RuntimeError):
             self.session.clear_user_turn()
+
+
+def _nobody_hears_yet(session: Any) -> asyncio.Future[None] | None:
+    """Return what is done when somebody subscribes to the session's voice; None: it is."""
+    try:
+        future: asyncio.Future[None] | None = session.room_io.subscribed_fut
+    except (AttributeError, RuntimeError):  # an older version, or no room
+        return None
+    return None if future is None or future.done() else future
 
 
 def _interrupt(speaker: Any) -> None:

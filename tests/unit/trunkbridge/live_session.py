@@ -64,12 +64,17 @@ class Mouth(io.AudioOutput):
             sample_rate=RATE,
         )
         self.played: list[float] = []  # moments of frames
+        self.heard: asyncio.Future[None] | None = None  # by a first listener, as RoomIO has it
+        self.waits = asyncio.Event()
         self._until = 0.0
         self._pushed = 0.0
         self._started = 0.0
         self._finish: asyncio.TimerHandle | None = None
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        if self.heard is not None:
+            self.waits.set()
+            await self.heard
         await super().capture_frame(frame)
         now = time.monotonic()
         self.played.append(now)

@@ -273,6 +273,34 @@ async def test_a_resume_handler_may_speak_and_a_hold_handler_may_not() -> None:
 # Versions of livekit-agents that had fewer public names, and ones that will have others.
 
 
+async def test_a_hold_before_anybody_listens_leaves_the_session_its_voice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line()
+    call = await line.attach()
+    async with stage("pipeline") as on:
+        heard = on.mouth.heard = asyncio.get_running_loop().create_future()
+        await on.start()
+        room_io = SimpleNamespace(subscribed_fut=heard)
+        monkeypatch.setattr(type(on.session), "room_io", property(lambda _: room_io))
+        call.follow(on.session)
+        greeting = on.session.say("good morning")
+        await on.mouth.waits.wait()
+        line.hold()
+        dropped = on.session.say("and this, on hold")
+        await asyncio.wait({heard}, timeout=0.2)  # what must not happen would have by then
+        assert not heard.cancelled()
+        heard.set_result(None)
+        await asyncio.wait_for(greeting.wait_for_playout(), 1)
+        await asyncio.wait_for(dropped.wait_for_playout(), 1)
+        assert greeting.interrupted
+        assert dropped.interrupted
+        resumed_at = time.monotonic()
+        line.resume()
+        await on.converse()
+        assert [at for at in on.mouth.played if at >= resumed_at]
+
+
 class OldSession:
     """livekit-agents 1.2: no ``force``, no public reset of the countdown."""
 
