@@ -177,7 +177,8 @@ async def test_a_call_that_is_held_when_it_is_answered_is_followed_from_the_star
     await leg.run("resume")
     fine(leg)
     resumed = await worker.sees("resume", since=resumed_at)
-    assert unwanted(worker, held["at"], resumed["at"]) == []
+    # The greeting was under way, unheard: it is cut as soon as its track has a listener.
+    assert unwanted(worker, held["at"] + 0.5, resumed["at"]) == []
     await the_same_as_before(leg, worker, resumed["at"])
     await leg.run("hangup")
     fine(leg)
