@@ -47,6 +47,7 @@ class TcpLimits:
     write_buffer: int = 1024 * 1024
     connect_timeout: float = 10.0
     idle: float = 3600.0
+    spare: float = 64.0  # silent for longer than any transaction: closed when there is no room
 
 
 class _Connection(asyncio.Protocol):
@@ -239,7 +240,7 @@ class TcpTransport:
             self._accepted.total() >= self._limits.accepted
             or self._accepted[address] >= self._limits.accepted_per_address
         )
-        if full or not local:
+        if not local or (full and not self._make_room(address)):
             log.warning("tcp.refused", remote=address, why="too_many_connections")
             transport.abort()
             return
@@ -251,6 +252,27 @@ class TcpTransport:
             sources=sources,
         )
         self._owner.opened(flow)
+
+    def _make_room(self, address: str) -> bool:
+        """Close the connection from *address* that was silent longest, if one was for long.
+
+        Some carriers open one per call and leave it. A closed connection ends no call.
+        """
+        silent_since = self._clock() - self._limits.spare
+        idle = [
+            connection
+            for connection in self._connections.values()
+            if connection.listener is not None
+            and connection.active_at <= silent_since
+            and connection.flow is not None
+            and connection.flow.remote[0] == address
+        ]
+        oldest = min(idle, key=lambda connection: connection.active_at, default=None)
+        if oldest is None or oldest.flow is None:
+            return False
+        log.info("tcp.idle", remote=address)
+        self.close(oldest.flow)
+        return True
 
     def _admit(
         self,

@@ -183,6 +183,26 @@ async def test_connections_over_the_cap_of_one_address_are_closed(
     await tcp.stop()
 
 
+async def test_over_the_cap_the_connection_that_was_silent_longest_makes_room(
+    owner: Recorder, peers: Peers
+) -> None:
+    tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2, spare=0.0))
+    bound = await tcp.listen(HOST, 0)
+    first, first_writer = await peers.connect(bound.port)
+    await asyncio.wait_for(owner.flows.get(), 5)
+    second, second_writer = await peers.connect(bound.port)
+    await asyncio.wait_for(owner.flows.get(), 5)
+    first_writer.write(b"still here")
+    await asyncio.wait_for(owner.chunks.get(), 5)
+    _, third_writer = await peers.connect(bound.port)
+    await asyncio.wait_for(owner.flows.get(), 5)
+    assert await asyncio.wait_for(second.read(), 5) == b""
+    assert not first.at_eof()
+    for writer in (first_writer, second_writer, third_writer):
+        writer.close()
+    await tcp.stop()
+
+
 async def test_an_open_dialled_connection_is_reused(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
