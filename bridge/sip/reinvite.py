@@ -83,7 +83,11 @@ class ReofferCore:
         self.send(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
-        """Say again what we said, for the session timer's sake (RFC 4028 7.4); no event."""
+        """Send a re-INVITE for the session timer's sake alone; no event follows.
+
+        RFC 4028 7.4: "the offer MUST indicate that it has not changed. In the case of SDP,
+        this is accomplished by including the same value for the origin field".
+        """
         if session.offer_answer is not None:
             session.reoffer = Reoffer(direction=session.offer_answer.wanted, refresh=True)
             self.send(session, now)

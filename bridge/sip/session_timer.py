@@ -139,8 +139,7 @@ class SessionTimer:
     def first_fields(self) -> Fields:
         """Return the fields of our first INVITE.
 
-        RFC 4028 7.1: "If the UAC wishes [to have refreshes] it is RECOMMENDED that the
-        refresher parameter be omitted": who answers may choose.
+        RFC 4028 7.1: it is better without a refresher, so that who answers may choose.
         """
         seconds = max(self.wish, self.min_se)
         if not seconds:
@@ -150,8 +149,7 @@ class SessionTimer:
     def fields(self) -> Fields:
         """Return the fields of a re-INVITE or UPDATE of ours; none when there is no timer.
 
-        RFC 4028 7.4: "the refresher parameter SHOULD be set to 'uac' if the element sending
-        the request is currently performing refreshes, else 'uas'".
+        RFC 4028 7.4: the refresher should be who refreshes now, seen from this request.
         """
         if self.interval is None:
             return []
@@ -182,8 +180,8 @@ class SessionTimer:
     def raised(self, headers: Headers) -> bool:
         """Take a 422; tell whether the request may be sent again with new fields.
 
-        RFC 4028 7.3: "the UAC SHOULD retry [...] the Min-SE header field [has] the largest
-        value among all Min-SE header field values returned in all 422 responses".
+        RFC 4028 7.3: Min-SE is then the largest of all that came, and Session-Expires as
+        large at least.
         """
         least = read_min_se(headers)
         asked = max(self.min_se, self.interval or self.wish)
@@ -232,14 +230,16 @@ class SessionTimer:
         return max(wanted, least) if wanted else None
 
     def _chosen(self, asked: SessionExpires | None, *, able: bool) -> Refresher:
-        """Return who refreshes from now on (RFC 4028 9, table 2)."""
+        """Return who refreshes from now on (RFC 4028 9, table 2).
+
+        We do where the choice is ours: then no call ends because a peer says that it knows
+        timers and does not keep them.
+        """
         if not able:
             return Refresher.US
         if asked is not None and asked.refresher is not None:
             return Refresher.US if asked.refresher == "uas" else Refresher.THEM
-        if self.running:
-            return self.refresher
-        return Refresher.US if asked is None else Refresher.THEM
+        return self.refresher if self.running else Refresher.US
 
     # Time
 

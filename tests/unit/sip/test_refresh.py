@@ -135,7 +135,7 @@ def body_of(request: Request) -> bytes:
 def test_our_invite_says_what_the_trunk_wants_and_that_we_know_timers(
     seconds: int, said: str | None
 ) -> None:
-    """Row 64, R1 7.1.13: Supported lists timer in every request but ACK, and it is meant."""
+    """Row 64. R1 7.1.13. Supported lists timer in every request but ACK, and it is meant."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     session = agent.dial(P, session_timer=seconds)
@@ -153,7 +153,7 @@ def test_our_invite_says_what_the_trunk_wants_and_that_we_know_timers(
 
 
 def test_422_to_our_invite_is_tried_once_more_with_the_interval_it_names() -> None:
-    """Row 64, Status 422. RFC 4028 7.3: the same call, a new CSeq, their Min-SE."""
+    """Row 64. Status 422. RFC 4028 7.3: the same call, a new CSeq, their Min-SE."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.dial(P, session_timer=90)
@@ -196,7 +196,7 @@ def test_422_after_our_cancel_ends_the_attempt() -> None:
 
 
 def test_too_brief_an_interval_is_refused_with_ours_and_is_no_call_yet() -> None:
-    """Row 64, Status 422. RFC 4028 9."""
+    """Row 64. Status 422. RFC 4028 9."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.answers()
@@ -214,7 +214,7 @@ def test_too_brief_an_interval_is_refused_with_ours_and_is_no_call_yet() -> None
 
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
 def test_too_brief_an_interval_in_the_dialog_is_refused_and_nothing_changes(method: str) -> None:
-    """Row 64, Status 422."""
+    """Row 64. Status 422."""
     net = Net()
     call = Call(net)
     call.say(method, sdp(P, "a=sendonly", version=2), headers=(*ABLE, *expires("89")))
@@ -332,7 +332,7 @@ def test_their_refresh_while_they_hold_us_keeps_the_hold(method: str) -> None:
 
 
 def test_our_own_hold_is_kept_by_our_refresh() -> None:
-    """Row 65, Row 70."""
+    """Rows 65, 70. Our hold is our own wish."""
     net = Net()
     call = Call(net, headers=NO_UPDATES)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -369,7 +369,7 @@ def test_update_that_is_refused_after_all_gives_way_to_a_reinvite() -> None:
 
 
 def test_a_challenged_refresh_is_sent_again_with_credentials() -> None:
-    """Row 42, Row 64."""
+    """Rows 42, 64."""
     net = Net()
     call = Call(net, credentials=Credentials(username="us", password="secret"))
     call.half()
@@ -402,7 +402,7 @@ def test_their_answer_to_our_update_moves_the_remote_target() -> None:
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 @pytest.mark.parametrize("status", [408, 481])
 def test_a_refresh_that_finds_no_session_ends_it(status: int, fields: Fields) -> None:
-    """Row 36, Row 64. RFC 4028 10: "then the UAC sends a BYE request"."""
+    """Rows 36, 64. RFC 4028 10: "then the UAC sends a BYE request"."""
     net = Net()
     call = Call(net, headers=fields)
     call.half()
@@ -425,7 +425,7 @@ def test_a_refresh_that_nobody_answers_ends_the_session_in_time(fields: Fields) 
 def test_a_refused_refresh_is_none_and_the_session_lives_until_it_expires(
     status: int, fields: Fields
 ) -> None:
-    """Row 64, Failure 7.2: refresh 422/503 treated as success."""
+    """Row 64. Failure 7.2: refresh 422 or 503 taken for success."""
     net = Net()
     call = Call(net, headers=fields)
     call.peer.take = refusing(call, status)  # type: ignore[method-assign]
@@ -453,7 +453,7 @@ def refusing(call: Call, status: int):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 def test_422_to_a_refresh_is_tried_again_with_the_larger_interval(fields: Fields) -> None:
-    """Row 64, Status 422, Failure 7.2: refresh 422/503 treated as success."""
+    """Row 64. Status 422. Failure 7.2: refresh 422 or 503 taken for success."""
     net = Net()
     call = Call(net, headers=fields)
     call.half()
@@ -478,7 +478,7 @@ def test_422_to_a_refresh_is_tried_again_with_the_larger_interval(fields: Fields
 def test_491_to_a_refresh_is_tried_again_after_the_back_off_of_our_role(
     inbound: bool, least: float, most: float, fields: Fields
 ) -> None:
-    """Row 52, Failure 7.2: 491 back-off ignoring Call-ID ownership."""
+    """Row 52. Failure 7.2: 491 back-off ignores who owns the Call-ID."""
     net = Net()
     call = Call(net, inbound=inbound, headers=fields)
     call.half()
@@ -547,7 +547,7 @@ def test_a_2xx_without_session_expires_turns_the_timer_off() -> None:
 
 
 def test_a_hold_that_is_asked_for_while_a_refresh_is_on_its_way_waits_for_it() -> None:
-    """Failure 7.4: JsSIP #732, hold racing session refresh -> double INVITE."""
+    """Failure 7.4: hold races a session refresh. No second INVITE while the first is open."""
     net = Net()
     call = Call(net, headers=NO_UPDATES)
     call.half()
@@ -563,7 +563,7 @@ def test_a_hold_that_is_asked_for_while_a_refresh_is_on_its_way_waits_for_it() -
 
 
 def test_a_hold_asked_for_during_a_refresh_that_meets_491_is_what_is_offered_next() -> None:
-    """Failure 7.4: JsSIP #732."""
+    """Failure 7.4: hold races a session refresh."""
     net = Net()
     call = Call(net, headers=NO_UPDATES)
     call.half()
@@ -580,7 +580,7 @@ def test_a_hold_asked_for_during_a_refresh_that_meets_491_is_what_is_offered_nex
 
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 def test_a_refresh_that_falls_due_during_a_hold_of_ours_is_not_sent(fields: Fields) -> None:
-    """Failure 7.4: JsSIP #732. The re-INVITE refreshes as well."""
+    """Failure 7.4: hold races a session refresh. The re-INVITE refreshes as well."""
     net = Net()
     call = Call(net, headers=fields)
     net.run(INTERVAL / 2 - 1)
@@ -598,7 +598,7 @@ def test_a_refresh_that_falls_due_during_a_hold_of_ours_is_not_sent(fields: Fiel
 
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 def test_a_refresh_waits_for_the_ack_of_their_reinvite(fields: Fields) -> None:
-    """Row 52: never with a pending re-INVITE of either side."""
+    """Row 52. Never with a pending re-INVITE of either side."""
     net = Net()
     call = Call(net, headers=fields)
     net.run(INTERVAL / 2 - 1)
@@ -613,7 +613,7 @@ def test_a_refresh_waits_for_the_ack_of_their_reinvite(fields: Fields) -> None:
 
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 def test_our_bye_and_a_refresh_do_not_collide(fields: Fields) -> None:
-    """Failure 7.2: session-timer refresh and BYE colliding."""
+    """Failure 7.2: refresh and BYE collide."""
     net = Net()
     call = Call(net, headers=fields)
     call.half()
@@ -632,7 +632,7 @@ def test_our_bye_and_a_refresh_do_not_collide(fields: Fields) -> None:
 @pytest.mark.parametrize("fields", [UPDATES, NO_UPDATES], ids=["UPDATE", "re-INVITE"])
 @pytest.mark.parametrize("status", [200, 481, 503])
 def test_their_bye_and_our_refresh_may_cross(status: int, fields: Fields) -> None:
-    """Failure 7.2: session-timer refresh and BYE colliding."""
+    """Failure 7.2: refresh and BYE collide."""
     net = Net()
     call = Call(net, headers=fields)
     call.half()
@@ -650,7 +650,7 @@ def test_their_bye_and_our_refresh_may_cross(status: int, fields: Fields) -> Non
 
 
 def test_a_held_call_with_a_session_timer_is_not_asked_by_options() -> None:
-    """Contract 4, Hold: OPTIONS only "without a negotiated session timer"."""
+    """Row 90. Contract 4, Hold: OPTIONS only "without a negotiated session timer"."""
     net = Net()
     call = Call(net, we_refresh=False)
     call.agent.endpoint.probe(call.session, net.now)

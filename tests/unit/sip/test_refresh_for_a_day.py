@@ -94,7 +94,7 @@ def test_both_sides_agree_who_refreshes_whatever_else_goes_on(
     jitter: float,
     wishes: tuple[int, int],
 ) -> None:
-    """Row 64, Failure 7.2: session-timer refreshes among holds, glare, loss and reordering."""
+    """Row 64. Refreshes among holds, glare, loss and reordering."""
     net = Net(seed)
     sides = call(net, "udp", wishes=wishes)
     net.loss, net.duplication, net.jitter = loss, loss, jitter
