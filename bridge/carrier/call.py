@@ -518,7 +518,7 @@ class Leg:
         self.report.setup_seconds = time.monotonic() - self._started
         if self.session.theirs and self.session.body in bodies.ANSWERS:
             wanted = bodies.ANSWERS[self.session.body]
-            for fault in bodies.answer_faults(self.session.theirs[-1], wanted):
+            for fault in self.session.answer_faults(self.session.theirs[-1], wanted):
                 self.violate(f"the answer to our INVITE {fault}")
         self._no_early_rtp()
 
