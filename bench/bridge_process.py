@@ -29,6 +29,7 @@ from bridge.observe import logs
 from bridge.room.dispatch import EnsuredRoom
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 from bridge.trunk.admission import Gcra
+from bridge.trunk.gate import Gate
 
 
 class FakeRoom:
@@ -52,10 +53,10 @@ class FakeRoom:
     async def set_attributes(self, attributes: Mapping[str, str]) -> None:
         """Have them set."""
 
-    def mute(self, muted: bool) -> None:  # noqa: FBT001
+    def mute(self, muted: bool) -> None:
         """Be muted."""
 
-    def subscribe(self, wanted: bool) -> None:  # noqa: FBT001
+    def subscribe(self, wanted: bool) -> None:
         """Hear the others."""
 
     def others(self) -> Sequence[str]:
@@ -124,8 +125,8 @@ async def serve(folder: Path, options: Mapping[str, Any]) -> None:
     ):
         daemon = Daemon(config, path=path)
     if "rate" in options:
-        limiter = Gcra(rate=options["rate"], burst=options["burst"])
-        daemon._agent._invites = limiter
+        rates = [Gcra(rate=options["rate"], burst=options["burst"]) for _ in range(2)]
+        daemon._agent._gate = Gate(sources=rates[0], trunks=rates[1])
     await daemon.start()
     gc.collect()
     gc.freeze()
