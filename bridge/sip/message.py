@@ -54,7 +54,18 @@ _WHITE = re.compile("[\x00-\x20\x7f]")
 _AT_END = LWS + ";"
 
 
+# Spellings seen all day, so that reading them is one look-up.
+_KNOWN = {
+    spelled: COMPACT_FORMS.get(name.lower(), name.lower())
+    for name in (*COMMON_NAMES, *COMPACT_FORMS)
+    for spelled in (name, name.lower())
+}
+
+
 def _key(name: str) -> str:
+    known = _KNOWN.get(name)
+    if known is not None:
+        return known
     lowered = name.lower()
     return COMPACT_FORMS.get(lowered, lowered)
 
@@ -554,10 +565,4 @@ _SINGLE = {
     "call-id": "Call-ID",
     "cseq": "CSeq",
     "max-forwards": "Max-Forwards",
-}
-# Spellings seen all day, so that reading them is one look-up.
-_KNOWN = {
-    spelled: _key(name)
-    for name in (*COMMON_NAMES, *COMPACT_FORMS)
-    for spelled in (name, name.lower())
 }
