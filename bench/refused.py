@@ -8,7 +8,9 @@ round, with the floor: an event loop that frames the same bytes and writes one f
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from bench import local
@@ -49,14 +51,15 @@ def _one(folder: Path, name: str, limits: dict[str, float], scale: Scale) -> lis
         caller, floor = Caller(port, "refused"), Caller(floor_port, "floor")
         for warm in (caller, floor):
             warm.run(scale.rate / 4, 1.0)
-        ours, bare = _Sum(), _Sum()
+        ours, bare = Sum(), Sum()
         for _ in range(scale.rounds):
-            ours.add(caller, pid, scale)
-            bare.add(floor, floor_pid, scale)
+            ours.add(caller, pid, scale.rate, scale.seconds)
+            bare.add(floor, floor_pid, scale.rate, scale.seconds)
         print(
             f"{name}: answers {ours.finals}, none {ours.unanswered};"
             f" the daemon used {ours.share:.0f} % of its core, the floor {bare.share:.0f} %;"
-            f" the caller was late by p99 {percentile(ours.late, 0.99) * 1000:.2f} ms; {local.load()}"
+            f" the caller was late by p99 {percentile(ours.late, 0.99) * 1000:.2f} ms;"
+            f" {local.load()}"
         )
         caller.close()
         floor.close()
@@ -68,25 +71,31 @@ def _one(folder: Path, name: str, limits: dict[str, float], scale: Scale) -> lis
     ]
 
 
-class _Sum:
+class Sum:
     """All rounds of one side."""
 
     def __init__(self) -> None:
         self.latency: list[float] = []
         self.late: list[float] = []
         self.finals: dict[int, int] = {}
+        self.byes: dict[int, int] = {}
         self.unanswered = 0
         self._cpu = 0.0
         self._seconds = 0.0
 
-    def add(self, caller: Caller, pid: int, scale: Scale) -> None:
-        before = cpu_seconds(pid)
-        tally: Tally = caller.run(scale.rate, scale.seconds)
+    def add(
+        self, caller: Caller, pid: int, rate: float, seconds: float, *, hold: float = inf
+    ) -> None:
+        """Run one round against the process *pid*."""
+        before, since = cpu_seconds(pid), time.monotonic()
+        tally: Tally = caller.run(rate, seconds, hold=hold)
         self._cpu += cpu_seconds(pid) - before
-        self._seconds += scale.seconds
+        self._seconds += time.monotonic() - since
         self.latency += tally.of()
         self.late += tally.late
         self.unanswered += tally.unanswered
+        for status, count in tally.byes.items():
+            self.byes[status] = self.byes.get(status, 0) + count
         for status, count in tally.finals().items():
             self.finals[status] = self.finals.get(status, 0) + count
 
