@@ -7,6 +7,7 @@ import time
 from bridge.carrier import bodies
 from bridge.carrier.bodies import Body, Ours
 from bridge.carrier.exchange import Behaviour
+from bridge.carrier.lifetime import Lifetime
 from bridge.carrier.media import Media, Source, tone_source
 
 MUSIC_HERTZ = 620  # what we play to the far end while it is held
@@ -25,6 +26,7 @@ class Session:
         self.behaviour = behaviour
         self.theirs: list[Body] = []
         self.body = "offer"
+        self.lifetime = Lifetime()
         self.holding = False
         self.rtp_on = True
         self.hold_rtp = True
