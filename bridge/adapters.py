@@ -38,6 +38,7 @@ from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
+from sdp.crypto import SrtpPolicy, protection
 from sdp.destination import destination_policy
 from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
@@ -190,6 +191,7 @@ class LegDesk:
             port=lease.port,
             codecs=tuple(trunk.codecs),
             session_id=secrets.randbits(62),
+            protection=protection(SrtpPolicy(trunk.srtp), secrets.token_bytes),
         )
         policy = destination_policy(media_allow=trunk.media_allow, own=self._ports.is_own)
         return OfferAnswer(local, destination_allowed=policy)

@@ -69,6 +69,7 @@ class UserAgentCore:
         self.next_hop_allowed = next_hop_allowed
         self.sessions: dict[SessionId, Session] = {}
         self.dialogs: dict[DialogId, SessionId] = {}
+        self.leaving: set[SessionId] = set()  # those whose BYE waits for its response
         self.secret = secret
         self.draining = False
 
@@ -77,11 +78,13 @@ class UserAgentCore:
     @property
     def occupied(self) -> int:
         """Sessions that count against ``max_sessions``."""
-        return sum(1 for s in self.sessions.values() if s.phase is not Phase.LEAVING)
+        return len(self.sessions) - len(self.leaving)
 
     def add(self, session: Session) -> None:
         """Enter a session and its dialogs."""
         self.sessions[session.id] = session
+        if session.phase is Phase.LEAVING:
+            self.leaving.add(session.id)
         for dialog in session.dialogs():
             self.dialogs[dialog.id] = session.id
 
@@ -113,6 +116,7 @@ class UserAgentCore:
         for dialog in session.dialogs():
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
+        self.leaving.discard(session.id)
         self.layer.agenda.set(("session", session.id), None)
         self.layer.courier.abandon(session.id, *PASSING)
 
@@ -289,6 +293,8 @@ class UserAgentCore:
             self.drop_dialog(early.dialog)
         session.early = {}
         session.phase = Phase.LEAVING
+        if session.id in self.sessions:
+            self.leaving.add(session.id)
         session.unacked = session.reoffer = session.offer_answer = None
         session.cancel_by = session.ring_again_at = None
         session.timer.stop()

@@ -412,7 +412,7 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         layer.servers_on[server.flow.id] += 1
     for delivery in snapshot.deliveries:
         live = reader.delivery(delivery)
-        layer.courier.deliveries[live.id] = live
+        layer.courier.enter(live)
         layer.courier.waiting[live.waiting] = live.id
     for key in snapshot.agenda:
         layer.agenda.set(key, _deadline(key, core, layer.courier))

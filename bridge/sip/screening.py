@@ -5,8 +5,10 @@ RFC 3261 8.2.2.3, 8.2.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
@@ -33,6 +35,13 @@ class Refusal:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+    remembered: bool = False
+    """Whether copies and retries of the request must get it again, not a new decision."""
+
+
+Screen = Callable[[Request, Flow, float], Refusal | None]
+"""Decides on a request of a known source that is in no dialog, before anything is allocated
+for it; None: go on. Must not raise."""
 
 
 NOT_ALLOWED = Refusal(405, (("Allow", ALLOW),))

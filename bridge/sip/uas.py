@@ -17,7 +17,8 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
-from bridge.sip.screening import Refusal
+from bridge.sip.rejections import Rejections
+from bridge.sip.screening import Refusal, Screen
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -31,11 +32,15 @@ MergeKey = tuple[str, str, int]
 class CalleeCore:
     """The callee's side of INVITE, and requests without a dialog."""
 
-    def __init__(self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool]) -> None:
+    def __init__(
+        self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool], screen: Screen
+    ) -> None:
         self.core = core
         self.layer = core.layer
         self.unknown_reject = unknown_reject
+        self.screen = screen
         self.merges: dict[MergeKey, TransactionKey] = {}
+        self.rejections = Rejections()
 
     # Requests
 
@@ -46,6 +51,8 @@ class CalleeCore:
             self.on_stranger(request, flow, now)
         elif request.method == "INVITE":
             self._invited(request, flow, now)
+        elif (turned_away := self.screen(request, flow, now)) is not None:
+            self._refuse(request, flow, turned_away, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
         else:
@@ -80,7 +87,12 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request)
+        refusal = self.rejections.find(merge, now) or self._refusal(request)
+        if refusal is None:
+            refusal = self.screen(request, flow, now)
+            if refusal is not None and refusal.remembered:
+                self._turn_away(request, flow, refusal, now)
+                return
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -118,6 +130,18 @@ class CalleeCore:
         core.add(session)
         core.respond(server, 100, now)
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
+
+    def _turn_away(self, request: Request, flow: Flow, refusal: Refusal, now: float) -> None:
+        """Refuse once and for all: by a transaction where there is room for one."""
+        self.rejections.note(_merge_key(request), refusal, now)
+        if flow.reliable or not self.layer.has_room(flow):
+            # Nobody repeats it on a stream; its ACK finds nothing, as it should.
+            self._refuse(request, flow, refusal, now)
+            return
+        tag = self.core.stateless_tag(request)
+        server = self.layer.begin_server(request, flow, 0, tag, now)
+        self.merges[_merge_key(request)] = server.key
+        self.core.respond(server, refusal.status, now, headers=refusal.headers)
 
     def _refusal(self, request: Request) -> Refusal | None:
         if not is_request_uri(request.uri):
@@ -230,7 +254,9 @@ class CalleeCore:
         """Send a final refusal and forget the session."""
         server = self._waiting(session)
         if server is not None:
-            self.core.respond(server, status, now, headers=headers)
+            fields = tuple(headers)
+            self.core.respond(server, status, now, headers=fields)
+            self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
             self.core.free(session)
 
     def _server(self, session: Session) -> Server | None:
