@@ -132,7 +132,9 @@ class LegDesk:
     ) -> SipPort | Rejected:
         """Run the INVITE's offer."""
         offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
-        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
+        adopted = self._agent.adopt(
+            invite.session, offer_answer, trunk.name, credentials_of(trunk), trunk.session_timer
+        )
         if isinstance(adopted, Rejected):
             return adopted
         return Leg(self._agent, invite.session)
@@ -211,6 +213,7 @@ class LegDesk:
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
             credentials=credentials_of(trunk),
+            session_timer=trunk.session_timer,
         )
 
 

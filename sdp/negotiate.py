@@ -128,6 +128,23 @@ class OfferAnswer:
         self._sent(replace(state, agreed=before, offered=offered), local)
         return write(local)
 
+    def repeat(self) -> bytes:
+        """Return an offer that changes nothing: our last description, with our own wish.
+
+        While the far end holds us that wish is not what our answer had to say, so the
+        version of ``o=`` goes up then. What has no media is offered anew. RFC 3264 8,
+        RFC 6337 5.3.
+        """
+        state = self._state
+        before = state.agreed if state.offered is None else state.offered.before
+        if before is None or not any(media.port for media in before.local.media):
+            return self.offer(state.wanted)
+        media = redirected(before.local.media, state.wanted)
+        local = self._numbered(replace(before.local, origin=None, media=media), before)
+        offered = Offered(local=local, direction=state.wanted, before=before)
+        self._sent(replace(state, agreed=before, offered=offered), local)
+        return write(local)
+
     def receive_offer(self, body: bytes) -> Answer | Rejected:
         """Answer *body* and commit the result.
 

@@ -65,6 +65,7 @@ class Exchange:
 class Unacked:
     """A final response to an INVITE that waits for its ACK."""
 
+    request: Request
     data: bytes
     peer: Peer
     since: float
