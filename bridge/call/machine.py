@@ -218,6 +218,7 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Failed: phone.failed,
         SessionChanged: phone.changed_early,
         Cancelled: phone.cancelled,
+        Ended: phone.ended,
     },
     Phase.ANSWERING: {
         Confirmed: phone.confirmed,

@@ -18,7 +18,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import MAX_CSEQ
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
-from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.parameters import ALLOW, EXTENSIONS, SUPPORTED, EndpointConfig
 from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
@@ -35,6 +35,9 @@ from sdp.negotiate import Rejected
 
 Fields = Iterable[tuple[str, str]]
 SDP = ("Content-Type", "application/sdp")
+
+STALE = (Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL, Purpose.PRACK)
+"""Requests that mean nothing once their session is over."""
 
 # RFC 3326 2: why a BYE that nobody above has asked for is sent.
 NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
@@ -105,7 +108,7 @@ class UserAgentCore:
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
         self.layer.agenda.set(("session", session.id), None)
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, *STALE)
 
     def schedule(self, session: Session) -> None:
         """Note when *session* is due next."""
@@ -200,9 +203,10 @@ class UserAgentCore:
         *,
         headers: Fields = (),
         body: bytes = b"",
+        dialog: Dialog | None = None,
     ) -> None:
-        """Send a request in the session's dialog."""
-        dialog = session.dialog
+        """Send a request in the session's dialog, or in an early one of it."""
+        dialog = session.dialog if dialog is None else dialog
         if dialog is None:
             return
         request = dialog.request(method)
@@ -224,16 +228,26 @@ class UserAgentCore:
         self.layer.send(letter, self.hops(session, dialog), now)
 
     def send_again(
-        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+        self,
+        session: Session,
+        client: Client,
+        response: Response,
+        flow: Flow,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> bool:
         """Send a challenged request of ours with credentials; tell whether there were any.
+
+        *dialog*: an early one, for what was sent in it.
 
         RFC 3261 8.1.3.5: the new request "constitutes a new transaction and SHOULD have the
         same value of the Call-ID, To, and From of the previous request, but the CSeq should
         contain a new sequence number that is one higher than the previous." 22.2: "it MUST
         increment the CSeq header field value".
         """
-        authentication, dialog = session.authentication, session.dialog
+        authentication = session.authentication
+        dialog = session.dialog if dialog is None else dialog
         if response.status not in CHALLENGED or authentication is None:
             return False
         before = client.letter
@@ -261,9 +275,9 @@ class UserAgentCore:
             self.drop_dialog(early.dialog)
         session.early = {}
         session.phase = Phase.LEAVING
-        session.unacked = session.reoffer = session.offer_answer = None
+        session.unacked = session.reoffer = session.offer_answer = session.reliable = None
         session.cancel_by = session.ring_again_at = None
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, *STALE)
         self.schedule(session)
         self.send(session, "BYE", Purpose.BYE, now, headers=session.farewell)
 
@@ -352,11 +366,12 @@ class UserAgentCore:
         ]
 
 
-def capability_fields() -> list[tuple[str, str]]:
-    """Return Allow, and Supported when there is something to list."""
+def capability_fields(*, without: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Return Allow, and Supported (of all but *without*) when there is something to list."""
     fields = [("Allow", ALLOW)]
-    if SUPPORTED:
-        fields.append(("Supported", SUPPORTED))
+    supported = ", ".join(sorted(EXTENSIONS.difference(without))) if without else SUPPORTED
+    if supported:
+        fields.append(("Supported", supported))
     return fields
 
 

@@ -30,7 +30,7 @@ class EndCause(Enum):
     """Why an established session ended without our asking."""
 
     BYE = "bye"
-    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
+    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent. Or after a reliable 18x; 504 sent
     PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
     UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
 

@@ -10,7 +10,7 @@ from bridge.sip.message import Request
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)
@@ -18,7 +18,9 @@ ACCEPT_SDP = "application/sdp"
 ACCEPT_KEYS = "application/dtmf-relay, application/dtmf"
 ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
 
-EXTENSIONS: frozenset[str] = frozenset()
+RELIABLE = "100rel"
+
+EXTENSIONS: frozenset[str] = frozenset((RELIABLE,))
 """Option tags we implement: what Require may name and Supported lists."""
 
 SUPPORTED = ", ".join(sorted(EXTENSIONS))
@@ -53,6 +55,7 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
+    ``reliable``: ``100rel`` is among what we support.
     """
 
     trunk: str
@@ -64,6 +67,7 @@ class OutgoingInvite:
     offer_answer: OfferAnswer
     contact_user: str = ""
     credentials: Credentials | None = None
+    reliable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

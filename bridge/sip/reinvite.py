@@ -10,6 +10,7 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.parameters import RELIABLE
 from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from bridge.sip.transaction import CREDENTIALS
@@ -91,7 +92,7 @@ class ReofferCore:
         reoffer.stale = False
         body = offer_answer.offer(reoffer.direction)
         self.core.schedule(session)
-        fields = [*capability_fields(), SDP]
+        fields = [*capability_fields(without=(RELIABLE,)), SDP]
         self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
 
     def _later(self, session: Session, reoffer: Reoffer, now: float) -> None:

@@ -19,8 +19,9 @@ from bridge.sip.events import Answered, Failed, FailureCause, Progressed, Sessio
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_name_addr, q850_cause
 from bridge.sip.message import Headers, Request, Response
-from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.parameters import RELIABLE, OutgoingInvite
 from bridge.sip.records import Client
+from bridge.sip.reliable import Delivery, ReliableCaller
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
@@ -34,6 +35,7 @@ class CallerCore:
     def __init__(self, core: UserAgentCore) -> None:
         self.core = core
         self.layer = core.layer
+        self.reliable = ReliableCaller(core)
 
     # Commands
 
@@ -82,7 +84,7 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(),
+                *capability_fields(without=() if invite.reliable else (RELIABLE,)),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
                 SDP,
@@ -191,11 +193,17 @@ class CallerCore:
             self._send_cancel(session, now)
         if response.status == 100:
             return
+        early = self._early(session, client, response)
+        delivery = self.reliable.judge(early, response)
+        if delivery is Delivery.STRAY:
+            return
         session.rang = True
         session.remote_headers = tuple(response.headers.items())
-        early = self._early(session, client, response)
-        if session.cancelling is Cancelling.NOT:
+        if delivery is Delivery.NEW and early is not None:
+            negotiated = self._reliable_answer(session, early, response, now)
+        else:
             negotiated = self._early_answer(session, early, response)
+        if session.cancelling is Cancelling.NOT:
             self.core.pass_up(
                 session, Progressed(session=session.id, status=response.status, early=negotiated)
             )
@@ -217,11 +225,24 @@ class CallerCore:
         offer_answer = session.offer_answer
         if body is None or early is None or offer_answer is None:
             return None
+        if early.offer_answer is not None:
+            return None  # answered already, reliably
         result = offer_answer.receive_answer(body, early=True)
         if isinstance(result, Rejected):
             return None
         early.sdp = body
         return result
+
+    def _reliable_answer(
+        self, session: Session, early: Early, response: Response, now: float
+    ) -> Negotiated | None:
+        """Take the SDP of a reliable 18x, and acknowledge it."""
+        body = response.sdp
+        negotiated, answer = None, b""
+        if body is not None:
+            negotiated, answer = self.reliable.take(session, early, body)
+        self.reliable.acknowledge(session, early, response, answer, now)
+        return negotiated
 
     # 2xx
 
@@ -265,7 +286,11 @@ class CallerCore:
             # RFC 3261 9.1, 15: the 2xx crossed our CANCEL; the call is ended by BYE.
             self._bye_unwanted(session, FailureCause.CANCELLED, response, now)
             return
-        negotiated = self._answer(session.offer_answer, early, response)
+        if early is not None and early.offer_answer is not None:
+            session.offer_answer = early.offer_answer
+            negotiated = early.offer_answer.active
+        else:
+            negotiated = self._answer(session.offer_answer, early, response)
         if negotiated is None:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return

@@ -17,6 +17,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
+from bridge.sip.reliable import ReliableCallee, requires
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -34,6 +35,7 @@ class CalleeCore:
         self.core = core
         self.layer = core.layer
         self.unknown_reject = unknown_reject
+        self.reliable = ReliableCallee(core)
         self.merges: dict[MergeKey, TransactionKey] = {}
 
     # Requests
@@ -179,24 +181,36 @@ class CalleeCore:
         return result
 
     def ring(self, session: Session, now: float) -> None:
-        """Send 180, and again every minute (RFC 3261 13.3.1.1)."""
+        """Send 180, and again every minute (RFC 3261 13.3.1.1).
+
+        RFC 3262 3: "The UAS MUST send any non-100 provisional response reliably if the initial
+        request contained a Require header field with the option tag 100rel."
+        """
         server = self._waiting(session)
         if server is None:
             return
         session.ring_again_at = now + RING_AGAIN
         self.core.schedule(session)
+        if requires(server.request):
+            self.reliable.ring(session, server, now)
+            return
         fields = self.core.dialog_fields(session, server.flow)
         self.core.respond(server, 180, now, headers=fields)
 
     def answer(self, session: Session, now: float) -> None:
-        """Send 200 with the answer, or with our offer when theirs is delayed."""
+        """Send 200 with the answer, or with our offer when theirs is delayed.
+
+        Without either when a reliable 18x had our offer, and its PRACK the answer.
+        """
         server = self._waiting(session)
         if server is None:
             return
         if session.offer_answer is None:
             raise MisuseError("Session was not adopted")
-        offers = session.answer is None
-        body = session.offer_answer.offer() if session.answer is None else session.answer
+        if self.reliable.postpones(session):
+            return
+        offers = session.answer is None and session.offer_answer.active is None
+        body = session.offer_answer.offer() if offers else session.answer or b""
         session.phase = Phase.ACCEPTED
         session.ring_again_at = None
         self.accept(session, server, body, now, offers=offers)
@@ -206,7 +220,7 @@ class CalleeCore:
     ) -> None:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
-        fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields = [*self.core.dialog_fields(session, server.flow), *([SDP] if body else [])]
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
             cseq=server.request.cseq.number,
@@ -225,6 +239,24 @@ class CalleeCore:
         if server is not None:
             self.core.respond(server, status, now, headers=headers)
             self.core.free(session)
+
+    def on_prack(self, session: Session, server: Server, now: float) -> None:
+        """Take a PRACK, and send the 200 that waited for it."""
+        self.reliable.on_prack(session, server, now)
+        reliable = session.reliable
+        if reliable is not None and reliable.answering and reliable.response is None:
+            reliable.answering = False
+            self.answer(session, now)
+
+    def on_unacknowledged(self, session: Session, now: float) -> None:
+        """A reliable 18x is due again."""
+        server, reliable = self._waiting(session), session.reliable
+        if reliable is None:
+            return
+        if server is None:
+            reliable.resend_at = reliable.give_up_at = None
+        else:
+            self.reliable.on_resend(session, reliable, server, now)
 
     def _server(self, session: Session) -> Server | None:
         return None if session.invite_key is None else self.layer.servers.get(session.invite_key)

@@ -203,6 +203,8 @@ class Agent(Node):
         request_uri: str | None = None,
         port: int | None = None,
         credentials: Credentials | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        reliable: bool = False,
     ) -> SessionId:
         invite = OutgoingInvite(
             trunk=TRUNK,
@@ -213,6 +215,8 @@ class Agent(Node):
             offer_answer=offer_answer or media(self.host),
             contact_user="alice",
             credentials=credentials,
+            headers=headers,
+            reliable=reliable,
         )
         session = self.endpoint.dial(invite, self.net.now)
         self.run()
