@@ -289,12 +289,19 @@ class UserAgentCore:
         tag: str,
         cseq: int,
         now: float,
+        *,
+        answer: bytes = b"",
     ) -> None:
-        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
+        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new.
+
+        *answer*: our SDP when the 2xx has the offer.
+        """
         request = dialog.ack(cseq)
+        request.body = answer
         request.headers.add("User-Agent", self.config.user_agent)
         # 13.2.2.4: "The ACK MUST contain the same credentials as the INVITE."
         request.headers.extend(client.machine.request.headers.copied(*CREDENTIALS))
+        request.headers.extend([SDP] if answer else [])
         letter = Letter(
             request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
         )

@@ -375,7 +375,8 @@ class Endpoint:
                 self.dialogs.on_request(session, dialog, request, flow, now)
         elif is_known(flow):
             # RFC 3261 12.2.2: a request that matches no dialog gets 481.
-            self.core.refuse(request, flow, 481, now)
+            late = request.method == "PRACK" and self.callee.is_late_prack(request)
+            self.core.refuse(request, flow, 200 if late else 481, now)
         else:
             self.callee.on_stranger(request, flow, now)
 

@@ -55,7 +55,8 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
-    ``reliable``: ``100rel`` is among what we support.
+    ``reliable``: ``100rel`` is among what we support. ``delayed``: the offer is left to
+    the far end, to be answered in our PRACK or ACK.
     """
 
     trunk: str
@@ -68,6 +69,7 @@ class OutgoingInvite:
     contact_user: str = ""
     credentials: Credentials | None = None
     reliable: bool = False
+    delayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ whatever comes reliably, in each early dialog by itself. RFC 3262; RFC 3311 5.2;
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -80,6 +81,12 @@ def early_machine(session: Session, dialog: Dialog) -> OfferAnswer | None:
     if session.answer is not None or offer_answer is None or offer_answer.pending:
         return None
     return offer_answer if offer_answer.active is not None else None
+
+
+def run_offer(machine: OfferAnswer, body: bytes) -> tuple[Negotiated | None, bytes]:
+    """Answer an offer; None when it cannot be used."""
+    result = machine.receive_offer(body)
+    return (result.negotiated, result.body) if isinstance(result, Answer) else (None, b"")
 
 
 class ReliableCallee:
@@ -238,6 +245,30 @@ class ReliableCaller:
     def __init__(self, core: UserAgentCore) -> None:
         self.core = core
 
+    def insist(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Send the INVITE again, now offering 100rel, to a peer that will not do without.
+
+        RFC 3261 21.4.15: 421 says that the extension in Require "is not listed in a Supported
+        header field in the request". Once: the next INVITE does list it.
+        """
+        source = client.letter.request
+        supported = source.headers.values("Supported")
+        asked = {tag.lower() for tag in response.headers.values("Require")}
+        if response.status != 421 or asked.difference(supported) != {RELIABLE}:
+            return False
+        session.touch(flow)
+        request = Request(source.method, source.uri, source.headers.copy(), source.body)
+        request.headers.set("Supported", ", ".join([*supported, RELIABLE]))
+        request.headers.set("CSeq", f"{source.cseq.number + 1} {source.method}")
+        attempts = client.letter.attempts
+        if session.authentication is not None:
+            attempts = replace(attempts, tried=session.authentication.authorize(request))
+        letter = replace(client.letter, request=request, attempts=attempts)
+        self.core.layer.send(letter, self.core.layer.ways_of(client), now)
+        return True
+
     @staticmethod
     def judge(early: Early | None, response: Response) -> Delivery:
         """Tell whether a provisional response is to be acknowledged, and note that it came.
@@ -270,15 +301,12 @@ class ReliableCaller:
         machine = session.offer_answer.fork()
         if machine.pending:
             result = machine.receive_answer(body)
-            answer = b""
+            agreed, answer = (None if isinstance(result, Rejected) else result), b""
         else:
-            answered = machine.receive_offer(body)
-            result = answered.negotiated if isinstance(answered, Answer) else answered
-            answer = answered.body if isinstance(answered, Answer) else b""
-        if isinstance(result, Rejected):
-            return None, b""
-        early.offer_answer = machine
-        return result, answer
+            agreed, answer = run_offer(machine, body)
+        if agreed is not None:
+            early.offer_answer = machine
+        return agreed, answer
 
     def acknowledge(
         self, session: Session, early: Early, response: Response, answer: bytes, now: float

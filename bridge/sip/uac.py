@@ -21,11 +21,11 @@ from bridge.sip.headers import parse_name_addr, q850_cause
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import RELIABLE, OutgoingInvite
 from bridge.sip.records import Client
-from bridge.sip.reliable import Delivery, ReliableCaller
+from bridge.sip.reliable import Delivery, ReliableCaller, run_offer
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
-from sdp.negotiate import OfferAnswer, Rejected
+from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
 
 
@@ -77,6 +77,7 @@ class CallerCore:
 
     def _invite(self, invite: OutgoingInvite, tag: str) -> Request:
         core = self.core
+        body = b"" if invite.delayed else invite.offer_answer.offer()
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
@@ -87,10 +88,10 @@ class CallerCore:
                 *capability_fields(without=() if invite.reliable else (RELIABLE,)),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
-                SDP,
+                *([SDP] if body else []),
             ]
         )
-        return Request("INVITE", invite.request_uri, headers, invite.offer_answer.offer())
+        return Request("INVITE", invite.request_uri, headers, body)
 
     def cancel(self, session: Session, headers: tuple[tuple[str, str], ...], now: float) -> None:
         """Give a call up before its answer."""
@@ -183,6 +184,8 @@ class CallerCore:
             self.core.drop_dialog(early.dialog)
         session.early = {}
         session.provisional = False  # of the new transaction, for the CANCEL
+        if self.reliable.insist(session, client, response, flow, now):
+            return True
         return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
@@ -280,17 +283,13 @@ class CallerCore:
         session.cancel_by = None
         self.core.add_dialog(session, dialog)
         self.core.schedule(session)
+        negotiated, answer = self._agree(session, early, response)
         cseq = client.machine.request.cseq.number
-        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now)
+        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now, answer=answer)
         if session.cancelling is not Cancelling.NOT:
             # RFC 3261 9.1, 15: the 2xx crossed our CANCEL; the call is ended by BYE.
             self._bye_unwanted(session, FailureCause.CANCELLED, response, now)
             return
-        if early is not None and early.offer_answer is not None:
-            session.offer_answer = early.offer_answer
-            negotiated = early.offer_answer.active
-        else:
-            negotiated = self._answer(session.offer_answer, early, response)
         if negotiated is None:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
@@ -316,17 +315,26 @@ class CallerCore:
         return dialog
 
     @staticmethod
-    def _answer(
-        offer_answer: OfferAnswer | None, early: Early | None, response: Response
-    ) -> Negotiated | None:
-        """Apply the answer of the 2xx, or without one the early answer of the same dialog."""
-        body = response.sdp
+    def _agree(
+        session: Session, early: Early | None, response: Response
+    ) -> tuple[Negotiated | None, bytes]:
+        """Return what is agreed with a 2xx, and our answer for the ACK when it has the offer.
+
+        A reliable answer of the same dialog is final; then the SDP of the 2xx counts, and
+        without any an early answer of the same dialog.
+        """
+        if early is not None and early.offer_answer is not None:
+            session.offer_answer = early.offer_answer
+            return early.offer_answer.active, b""
+        body, offer_answer = response.sdp, session.offer_answer
         if body is None and early is not None:
             body = early.sdp
         if body is None or offer_answer is None:
-            return None
+            return None, b""
+        if not offer_answer.pending:
+            return run_offer(offer_answer, body)
         result = offer_answer.receive_answer(body)
-        return None if isinstance(result, Rejected) else result
+        return None if isinstance(result, Rejected) else result, b""
 
     def _bye_unwanted(
         self, session: Session, cause: FailureCause, response: Response, now: float

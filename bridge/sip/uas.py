@@ -17,7 +17,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
-from bridge.sip.reliable import ReliableCallee, requires
+from bridge.sip.reliable import ReliableCallee, read_rack, requires
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -247,6 +247,21 @@ class CalleeCore:
         if reliable is not None and reliable.answering and reliable.response is None:
             reliable.answering = False
             self.answer(session, now)
+
+    def is_late_prack(self, request: Request) -> bool:
+        """Whether a PRACK is for an INVITE that we have refused meanwhile.
+
+        RFC 3262 3: having sent a final response the UAS "MUST be prepared to process PRACK
+        requests for those outstanding responses". It is, for as long as its transaction lives.
+        """
+        rack = read_rack(request)
+        if rack is None:
+            return False
+        merge = (request.call_id, request.from_.tag or "", rack[1].number)
+        server = self.layer.servers.get(self.merges.get(merge, ()))
+        if server is None or not requires(server.request):
+            return False
+        return server.to_tag == request.to.tag
 
     def on_unacknowledged(self, session: Session, now: float) -> None:
         """A reliable 18x is due again."""

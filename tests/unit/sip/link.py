@@ -205,6 +205,7 @@ class Agent(Node):
         credentials: Credentials | None = None,
         headers: tuple[tuple[str, str], ...] = (),
         reliable: bool = False,
+        delayed: bool = False,
     ) -> SessionId:
         invite = OutgoingInvite(
             trunk=TRUNK,
@@ -217,6 +218,7 @@ class Agent(Node):
             credentials=credentials,
             headers=headers,
             reliable=reliable,
+            delayed=delayed,
         )
         session = self.endpoint.dial(invite, self.net.now)
         self.run()

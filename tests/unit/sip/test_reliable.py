@@ -265,6 +265,23 @@ def test_a_cancel_and_our_refusal_end_the_repeating() -> None:
     assert len(other.sent(A, "180 INVITE")) == 1
 
 
+def test_a_prack_that_comes_after_our_refusal_is_answered_200() -> None:
+    """RFC 3262 3: "it MUST be prepared to process PRACK requests" after a final response."""
+    net = Net()
+    agent, peer, flow, session = called(net, transport="udp")
+    agent.endpoint.reject(session, 486, net.now)
+    net.settle()
+    ringing = peer.response("INVITE", 180)
+    peer.say(prack(peer, ringing, flow), flow)
+    other = prack(peer, ringing, flow, cseq=3)
+    other.headers.set("To", "<sip:5551@192.0.2.1>;tag=unheard")
+    peer.say(other, flow)
+    assert peer.statuses("PRACK") == [200, 481]
+    net.run(100)
+    peer.say(prack(peer, ringing, flow, cseq=4), flow)
+    assert peer.statuses("PRACK") == [200, 481, 481]
+
+
 def test_without_require_a_180_is_a_plain_one() -> None:
     """RFC 3262 3: where it is only supported the callee may choose; we send it plainly."""
     net = Net()
@@ -491,3 +508,74 @@ def test_a_reliable_18x_after_our_cancel_is_acknowledged_all_the_same() -> None:
     peer.reply(invite, 183, flow, headers=reliably(3))
     assert peer.request("PRACK").headers.get("RAck") == "3 1 INVITE"
     assert len(agent.of(Progressed)) == 1
+
+
+def test_a_peer_that_will_not_do_without_is_offered_100rel_once() -> None:
+    """RFC 3261 21.4.15: 421 with Require: 100rel; the INVITE goes again and lists it."""
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 421, flow, headers=(REQUIRE,))
+    again = peer.request("INVITE")
+    assert again.cseq.number == 2
+    assert "100rel" in again.headers.values("Supported")
+    assert (again.call_id, again.from_, again.body) == (invite.call_id, invite.from_, invite.body)
+    peer.reply(again, 183, flow, tag="new", body=sdp(P), headers=reliably(1))
+    assert peer.request("PRACK").headers.get("RAck") == "1 2 INVITE"
+    assert peer.request("PRACK").cseq.number == 3
+    peer.reply(again, 421, flow, headers=(REQUIRE,))
+    assert len(peer.requests("INVITE")) == 2
+    assert agent.only(Failed).status == 421
+
+
+def test_a_421_for_what_we_do_not_have_ends_the_call() -> None:
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 421, flow, headers=(("Require", "100rel, precondition"),))
+    assert agent.only(Failed).status == 421
+    assert len(peer.requests("INVITE")) == 1
+
+
+# An INVITE of ours without an offer
+
+
+def offerless(net: Net) -> tuple[Agent, Peer, Request, Flow]:
+    agent, peer = net.agent(A), net.peer(P)
+    agent.dial(P, delayed=True, reliable=True)
+    net.settle()
+    invite = peer.request("INVITE")
+    assert (invite.body, "Content-Type" in invite.headers) == (b"", False)
+    assert "100rel" in invite.headers.values("Supported")
+    return agent, peer, invite, peer.arrivals[-1][1]
+
+
+def test_an_offer_in_a_reliable_18x_is_answered_in_the_prack() -> None:
+    """Row 55. RFC 3262 5: "it MUST generate an answer in the PRACK"."""
+    net = Net()
+    agent, peer, invite, flow = offerless(net)
+    peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000), headers=reliably(1))
+    peer.reply(invite, 183, flow, tag="two", body=sdp(P, port=32000), headers=reliably(1))
+    bodies = [r.sdp for r in peer.requests("PRACK")]
+    assert all(body is not None and b"a=sendrecv" in body for body in bodies)
+    peer.reply(invite, 200, flow, tag="two")
+    assert agent.only(Answered).negotiated.remote_port == 32000
+    assert peer.request("ACK").body == b""
+
+
+def test_an_offer_in_the_2xx_is_answered_in_the_ack_and_in_its_copies() -> None:
+    """Row 50. RFC 3261 13.2.2.4: "the UAC MUST place an answer in the ACK"."""
+    net = Net()
+    agent, peer, invite, flow = offerless(net)
+    peer.reply(invite, 180, flow)
+    peer.reply(invite, 200, flow, body=sdp(P, port=31000))
+    peer.reply(invite, 200, flow, body=sdp(P, port=31000))
+    assert agent.only(Answered).negotiated.remote_port == 31000
+    first, second = peer.requests("ACK")
+    assert first.sdp == second.sdp is not None
+
+
+def test_an_offerless_2xx_to_our_offerless_invite_ends_the_call() -> None:
+    net = Net()
+    agent, peer, invite, flow = offerless(net)
+    peer.reply(invite, 200, flow)
+    assert peer.requests("BYE")
+    assert agent.only(Failed).cause is FailureCause.UNUSABLE_ANSWER
