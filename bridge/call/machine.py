@@ -281,6 +281,8 @@ def step(state: CallState, event: Input, now: float, wall: float) -> Step:
     if handler is None:
         return Step(state=state, commands=(), events=())
     turn = Turn(state, now, wall)
+    if isinstance(event, Progressed | Answered | Failed | Cancelled | Ended):
+        phone.note_carrier_ids(turn, event.headers)
     handler(turn, event)
     peer.watch(turn)
     _emit_media_levels(turn)

@@ -41,6 +41,7 @@ from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
 from bridge.trunk.admission import Gcra, has_room
 from bridge.trunk.headers import copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
+from bridge.trunk.profiles import profile_of
 from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
@@ -400,6 +401,7 @@ class CallService:
             "hold_music": trunk.hold_music,
             "control": Control(trunk.control),
             "controllers": frozenset(self._config.media.controllers),
+            "carrier_headers": profile_of(trunk.profile).carrier_headers,
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
 

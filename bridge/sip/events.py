@@ -14,6 +14,8 @@ from bridge.sip.message import Request
 from sdp.negotiated import Negotiated
 
 SessionId = NewType("SessionId", int)
+Headers = tuple[tuple[str, str], ...]
+"""The header fields of the message that an event tells of, in order; none when there was none."""
 
 
 class FailureCause(Enum):
@@ -51,6 +53,7 @@ class Progressed:
     session: SessionId
     status: int
     early: Negotiated | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Answered:
     session: SessionId
     negotiated: Negotiated
     status: int
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,7 @@ class Failed:
     phrase: str
     q850: int | None
     rang: bool  # some 18x had come
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,7 @@ class Cancelled:
 
     session: SessionId
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,7 @@ class Ended:
     cause: EndCause
     status: int | None
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,8 +84,14 @@ class DialogCore:
         if session.phase is Phase.INVITED:
             self._early_bye(session, dialog, server, now)
             return
-        q850 = q850_cause(server.request.headers)
-        event = Ended(session=session.id, cause=EndCause.BYE, status=None, q850=q850)
+        headers = server.request.headers
+        event = Ended(
+            session=session.id,
+            cause=EndCause.BYE,
+            status=None,
+            q850=q850_cause(headers),
+            headers=tuple(headers.items()),
+        )
         self.core.end(session, event)
 
     def _early_bye(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:

@@ -207,9 +207,13 @@ class CallerCore:
         else:
             negotiated = self._early_answer(session, early, response)
         if session.cancelling is Cancelling.NOT:
-            self.core.pass_up(
-                session, Progressed(session=session.id, status=response.status, early=negotiated)
+            event = Progressed(
+                session=session.id,
+                status=response.status,
+                early=negotiated,
+                headers=session.remote_headers,
             )
+            self.core.pass_up(session, event)
 
     def _early(self, session: Session, client: Client, response: Response) -> Early | None:
         """Return the early dialog of an 18x, one for each To tag (RFC 3261 12.1.2)."""
@@ -296,7 +300,12 @@ class CallerCore:
         session.phase = Phase.CONFIRMED
         self.core.pass_up(
             session,
-            Answered(session=session.id, negotiated=negotiated, status=response.status),
+            Answered(
+                session=session.id,
+                negotiated=negotiated,
+                status=response.status,
+                headers=session.remote_headers,
+            ),
         )
 
     @staticmethod
@@ -387,4 +396,5 @@ class CallerCore:
             phrase="" if response is None else response.reason,
             q850=None if response is None else q850_cause(response.headers),
             rang=session.rang,
+            headers=() if response is None else tuple(response.headers.items()),
         )

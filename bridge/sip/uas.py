@@ -158,7 +158,12 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
-        self.core.end(session, Cancelled(session=session.id, q850=q850_cause(request.headers)))
+        event = Cancelled(
+            session=session.id,
+            q850=q850_cause(request.headers),
+            headers=tuple(request.headers.items()),
+        )
+        self.core.end(session, event)
 
     # Commands
 
