@@ -25,6 +25,7 @@ class Purpose(Enum):
     BYE = "bye"
     PRACK = "prack"
     PROBE = "probe"
+    UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 

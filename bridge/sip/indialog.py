@@ -7,7 +7,7 @@ Re-INVITE and UPDATE are answered in the same turn, by the session's
 from __future__ import annotations
 
 from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore
+from bridge.sip.core import SDP, UserAgentCore
 from bridge.sip.dialog import Dialog, Sequence
 from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
@@ -63,8 +63,7 @@ class DialogCore:
         else:
             self.core.respond(server, 200, now, headers=options_fields())
 
-    @staticmethod
-    def _refusal(request: Request) -> screening.Refusal | None:
+    def _refusal(self, request: Request) -> screening.Refusal | None:
         if request.method not in SERVED:
             return screening.for_method(request.method, screening.IN_DIALOG)
         if request.method == "BYE":
@@ -72,6 +71,8 @@ class DialogCore:
         refusal = screening.extensions(request)
         if refusal is None and request.method in ("INVITE", "UPDATE", "PRACK"):
             refusal = screening.session_body(request)
+        if refusal is None and request.method in ("INVITE", "UPDATE"):
+            refusal = screening.session_interval(request, self.core.config.min_session_expires)
         return refusal
 
     # BYE
@@ -139,9 +140,10 @@ class DialogCore:
         early = early_machine(session, dialog)
         offer_answer = session.offer_answer if early is None else early
         body = server.request.sdp
-        fields: Fields = core.dialog_fields(session, server.flow)
+        fields = core.dialog_fields(session, server.flow)
         if body is None:
             dialog.refresh(server.request)
+            fields.extend(core.timer_fields(session, server.request, now))
             core.respond(server, 200, now, headers=fields)
         elif (early is None and self._is_inviting(session)) or (
             offer_answer is not None and offer_answer.pending
@@ -160,6 +162,7 @@ class DialogCore:
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
+                fields.extend(core.timer_fields(session, server.request, now))
                 core.respond(server, 200, now, headers=[*fields, SDP], body=answer.body)
 
     @staticmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bridge.sip.digest import Credentials
 from bridge.sip.message import Request
+from bridge.sip.session_timer import MINIMUM
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
@@ -20,10 +21,13 @@ ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
 
 RELIABLE = "100rel"
 
-EXTENSIONS: frozenset[str] = frozenset((RELIABLE,))
+EXTENSIONS: frozenset[str] = frozenset({RELIABLE, "timer"})
 """Option tags we implement: what Require may name and Supported lists."""
 
 SUPPORTED = ", ".join(sorted(EXTENSIONS))
+
+ASKING = ", ".join(sorted(EXTENSIONS - {RELIABLE}))
+"""What requests of ours list: not 100rel, over which some peers refuse an INVITE with 488."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ class EndpointConfig:
     transport without a listener uses the flow's own port. Over
     ``max_sessions`` a new call is refused with 503 and ``retry_after``
     (seconds); a flow with ``max_flow_transactions`` server transactions gets
-    503 for everything new.
+    503 for everything new. ``min_session_expires`` is our Min-SE in seconds; RFC 4028
+    allows no other value below 90 than those of a test.
     """
 
     user_agent: str = "trunkbridge"
@@ -45,6 +50,7 @@ class EndpointConfig:
     max_sessions: int = 1000
     max_flow_transactions: int = 4096
     retry_after: int = 10
+    min_session_expires: int = MINIMUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,7 @@ class OutgoingInvite:
     challenges to every request of the call; without them a 401 or 407 ends it.
     ``reliable``: ``100rel`` is among what we support. ``delayed``: the offer is left to
     the far end, to be answered in our PRACK or ACK.
+    ``session_timer`` is the Session-Expires we ask for in seconds, 0 for none.
     """
 
     trunk: str
@@ -70,6 +77,7 @@ class OutgoingInvite:
     credentials: Credentials | None = None
     reliable: bool = False
     delayed: bool = False
+    session_timer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

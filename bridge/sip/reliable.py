@@ -6,7 +6,6 @@ whatever comes reliably, in each early dialog by itself. RFC 3262; RFC 3311 5.2;
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -258,15 +257,8 @@ class ReliableCaller:
         asked = {tag.lower() for tag in response.headers.values("Require")}
         if response.status != 421 or asked.difference(supported) != {RELIABLE}:
             return False
-        session.touch(flow)
-        request = Request(source.method, source.uri, source.headers.copy(), source.body)
-        request.headers.set("Supported", ", ".join([*supported, RELIABLE]))
-        request.headers.set("CSeq", f"{source.cseq.number + 1} {source.method}")
-        attempts = client.letter.attempts
-        if session.authentication is not None:
-            attempts = replace(attempts, tried=session.authentication.authorize(request))
-        letter = replace(client.letter, request=request, attempts=attempts)
-        self.core.layer.send(letter, self.core.layer.ways_of(client), now)
+        fields = [("Supported", ", ".join([*supported, RELIABLE]))]
+        self.core.send_with(session, client, fields, flow, now)
         return True
 
     @staticmethod

@@ -15,6 +15,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
@@ -105,10 +106,12 @@ class Unacked:
 class Reoffer:
     """Our re-INVITE: on its way, or waiting to be sent again after 491.
 
-    ``stale``: the wish has changed since it was sent.
+    ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
+    it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    refresh: bool = False
     stale: bool = False
     attempts: int = 0
     again_at: float | None = None
@@ -157,6 +160,7 @@ class Session:
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property
     def remote_tag(self) -> str:
@@ -189,5 +193,6 @@ class Session:
             None if reoffer is None else reoffer.again_at,
             None if reliable is None else reliable.resend_at,
             None if reliable is None else reliable.give_up_at,
+            self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

@@ -19,10 +19,11 @@ from bridge.sip.events import Answered, Failed, FailureCause, Progressed, Sessio
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_name_addr, q850_cause
 from bridge.sip.message import Headers, Request, Response
-from bridge.sip.parameters import RELIABLE, OutgoingInvite
+from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
 from bridge.sip.reliable import Delivery, ReliableCaller, run_offer
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import Rejected
@@ -44,7 +45,9 @@ class CallerCore:
         core = self.core
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
-        request = self._invite(invite, tag)
+        floor = core.config.min_session_expires
+        timer = SessionTimer(wish=invite.session_timer, floor=floor)
+        request = self._invite(invite, tag, timer)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -61,6 +64,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             offer_answer=invite.offer_answer,
+            timer=timer,
         )
         if invite.credentials is not None:
             session.authentication = Authentication(credentials=invite.credentials)
@@ -75,7 +79,7 @@ class CallerCore:
         self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
         return session_id
 
-    def _invite(self, invite: OutgoingInvite, tag: str) -> Request:
+    def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
         body = b"" if invite.delayed else invite.offer_answer.offer()
         headers = Headers(
@@ -85,7 +89,8 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(without=() if invite.reliable else (RELIABLE,)),
+                *capability_fields(SUPPORTED if invite.reliable else ASKING),
+                *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
                 *([SDP] if body else []),
@@ -174,7 +179,7 @@ class CallerCore:
     def _send_again(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> bool:
-        """Send the INVITE with the credentials that were asked for, unless it was cancelled."""
+        """Send the INVITE with the credentials or interval asked for, unless it was cancelled."""
         if session.cancelling is not Cancelling.NOT:
             return False
         # RFC 3261 12.3: "if a request outside of a dialog generates a non-2xx final response,
@@ -184,6 +189,10 @@ class CallerCore:
             self.core.drop_dialog(early.dialog)
         session.early = {}
         session.provisional = False  # of the new transaction, for the CANCEL
+        if response.status == 422 and session.timer.raised(response.headers):
+            fields = session.timer.first_fields()
+            self.core.send_with(session, client, fields, flow, now)
+            return True
         if self.reliable.insist(session, client, response, flow, now):
             return True
         return self.core.send_again(session, client, response, flow, now)
@@ -201,6 +210,7 @@ class CallerCore:
         if delivery is Delivery.STRAY:
             return
         session.rang = True
+        session.timer.learn(response.headers)
         session.remote_headers = tuple(response.headers.items())
         if delivery is Delivery.NEW and early is not None:
             negotiated = self._reliable_answer(session, early, response, now)
@@ -298,6 +308,8 @@ class CallerCore:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
         session.phase = Phase.CONFIRMED
+        session.timer.accepted(response.headers, now)
+        self.core.schedule(session)
         self.core.pass_up(
             session,
             Answered(

@@ -206,6 +206,7 @@ class Agent(Node):
         headers: tuple[tuple[str, str], ...] = (),
         reliable: bool = False,
         delayed: bool = False,
+        session_timer: int = 0,
     ) -> SessionId:
         invite = OutgoingInvite(
             trunk=TRUNK,
@@ -219,18 +220,27 @@ class Agent(Node):
             headers=headers,
             reliable=reliable,
             delayed=delayed,
+            session_timer=session_timer,
         )
         session = self.endpoint.dial(invite, self.net.now)
         self.run()
         return session
 
-    def answers(self, *, after_ring: bool = True, credentials: Credentials | None = None) -> None:
+    def answers(
+        self,
+        *,
+        after_ring: bool = True,
+        credentials: Credentials | None = None,
+        session_timer: int = 0,
+    ) -> None:
         """Adopt, ring and answer every call that comes."""
 
         def accept(event: SipEvent) -> None:
             if isinstance(event, IncomingInvite):
                 now = self.net.now
-                self.endpoint.adopt(event.session, media(self.host), TRUNK, now, credentials)
+                self.endpoint.adopt(
+                    event.session, media(self.host), TRUNK, now, credentials, session_timer
+                )
                 if after_ring:
                     self.endpoint.ring(event.session, now)
                 self.endpoint.answer(event.session, now)
