@@ -21,7 +21,7 @@ OUT_OF_DIALOG = {
     "BYE": 481,
     "UPDATE": 481,
     "INFO": 481,
-    "PRACK": 405,
+    "PRACK": 481,
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
