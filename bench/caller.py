@@ -6,6 +6,7 @@ every final answer, and hangs up what was answered.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
 import select
@@ -199,10 +200,8 @@ class Caller:
         writing = [self._sock] if self._out else []
         readable, writable, _ = select.select([self._sock], writing, [], timeout)
         if writable:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 del self._out[: self._sock.send(self._out)]
-            except BlockingIOError:
-                pass
         if readable:
             data = self._sock.recv(_READ)
             now = time.monotonic()

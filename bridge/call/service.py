@@ -21,7 +21,7 @@ from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.observed import Guarded
-from bridge.call.outcome import LocalEnd, Refusal, Result, local_outcome, refusal_outcome
+from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.ports import (
     UNOBSERVED,
@@ -344,7 +344,7 @@ class CallService:
         self._legs.refuse(session, sent, retry_after=RETRY_AFTER if sent == 503 else None)
         self._record_refusal(plan, sent, verdict)
 
-    def _record_refusal(self, plan: CallPlan, status: int, verdict: Result) -> None:
+    def _record_refusal(self, plan: CallPlan, status: int, verdict: Outcome) -> None:
         event = ended_event(plan, verdict, wall=self._wall(), sip_status=status)
         now = self._clock()
         if self._telling.allow(plan.trunk, now):

@@ -174,6 +174,11 @@ class UserAgent:
         return [*self._tcp.bound, *self._udp.bound]
 
     @property
+    def connections(self) -> dict[str, int]:
+        """How many connections are open, by who opened them."""
+        return self._tcp.counts
+
+    @property
     def listening(self) -> bool:
         """Whether it runs and every listener is open."""
         return self._running and self._tcp.listening and self._udp.listening
