@@ -20,6 +20,7 @@ from bridge.sip.records import Server
 from bridge.sip.rejections import Rejections
 from bridge.sip.screening import Refusal, Screen
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
 from bridge.sip.uri import SipUri, parse_uri
 from sdp.negotiate import Answer, OfferAnswer, Rejected
@@ -123,6 +124,7 @@ class CalleeCore:
             invite_key=server.key,
             dialog=dialog,
             remote_headers=tuple(request.headers.items()),
+            timer=SessionTimer(floor=core.config.min_session_expires),
         )
         session.touch(flow)
         core.add(session)
@@ -141,11 +143,14 @@ class CalleeCore:
         self.merges[_merge_key(request)] = server.key
         self.core.respond(server, refusal.status, now, headers=refusal.headers)
 
-    @staticmethod
-    def _refusal(request: Request) -> Refusal | None:
+    def _refusal(self, request: Request) -> Refusal | None:
         if not is_request_uri(request.uri):
             return Refusal(416)
-        return screening.extensions(request) or screening.session_body(request)
+        return (
+            screening.extensions(request)
+            or screening.session_body(request)
+            or screening.session_interval(request, self.core.config.min_session_expires)
+        )
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
@@ -185,13 +190,14 @@ class CalleeCore:
     # Commands
 
     def adopt(
-        self, session: Session, offer_answer: OfferAnswer, trunk: str
+        self, session: Session, offer_answer: OfferAnswer, trunk: str, session_timer: int = 0
     ) -> Negotiated | Rejected | None:
         """Take the trunk and run the offer; None when the INVITE had none."""
         if session.role is not Role.CALLEE or session.offer_answer is not None:
             raise MisuseError("Session was adopted already")
         session.offer_answer = offer_answer
         session.trunk = trunk
+        session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
         body = None if session.invite is None else session.invite.sdp
         if body is None:
@@ -231,6 +237,7 @@ class CalleeCore:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
         fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields.extend(self.core.timer_fields(session, server.request, now))
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
             cseq=server.request.cseq.number,
