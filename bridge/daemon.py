@@ -49,7 +49,12 @@ from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.trunk.admission import Admission
+<<<<<<< HEAD
 from bridge.ua.captures import Captures, captures
+=======
+from bridge.trunk.gate import Gate
+from bridge.trunk.overload import Overload
+>>>>>>> abuse
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
@@ -120,7 +125,12 @@ class Daemon:
             gauges=self._gauges,
             heard_at=lambda: self._agent.heard_at,
         )
+<<<<<<< HEAD
         self._captures = _captures_of(config, path, self._unit.state)
+=======
+        self._overload = Overload()
+        self._turned = (0, 0.0)  # turns of the media clock at the last look, and their lateness
+>>>>>>> abuse
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
@@ -129,7 +139,13 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
+<<<<<<< HEAD
             tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
+=======
+            tap=Taps(self.ladder, self.metrics.sip),
+            gate=Gate(overloaded=lambda: self._overload.active),
+            on_refused=self.metrics.sip_refused,
+>>>>>>> abuse
             screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
@@ -149,9 +165,22 @@ class Daemon:
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
-        self._lag = LoopLag(self.metrics.lagged)
+        self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _lagged(self, late: float, stolen: float) -> None:
+        """Take how late the loop was, and with it how late the media clock's turns were."""
+        self.metrics.lagged(late)
+        turned = self._engine.turns, self._engine.turns_late
+        turns, lateness = turned[0] - self._turned[0], turned[1] - self._turned[1]
+        self._turned = turned
+        media = lateness / turns if turns else 0.0
+        if self._overload.measured(late, stolen=stolen, media=media):
+            if self._overload.active:
+                _log.warning("overload.began", late_ms=round(late * 1000))
+            else:
+                _log.info("overload.over")
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
@@ -340,6 +369,7 @@ class Daemon:
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
+            overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
             ports_free=self._ports.available,
@@ -351,6 +381,7 @@ class Daemon:
             media_late=self._engine.turns_late,
             capture_dropped=self._captures.dropped(),
             sip_sessions=self._endpoint.occupied,
+            sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
         )
 

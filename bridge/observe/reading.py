@@ -93,6 +93,8 @@ PULLED: Final = (
     catalogue.TRUNK_MAX_CALLS,
     catalogue.MAX_CALLS,
     catalogue.DRAINING,
+    catalogue.OVERLOADED,
+    catalogue.SIP_CONNECTIONS,
     catalogue.JOURNAL_WRITABLE,
     catalogue.JOURNAL_WAITING,
     catalogue.BUILD_INFO,

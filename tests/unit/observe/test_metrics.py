@@ -43,6 +43,7 @@ class Daemon:
         default_factory=lambda: Gauges(
             livekit_up=True,
             draining=False,
+            overloaded=False,
             journal_writable=True,
             journal_waiting=2,
             ports_free=4000,
@@ -54,6 +55,7 @@ class Daemon:
             media_late=0.5,
             capture_dropped=9,
             sip_sessions=3,
+            sip_connections={"accepted": 2, "dialled": 1},
             max_calls=1000,
         )
     )
