@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sdp.audio import G711, AudioLine, choose_audio, destination, packet_time
+from sdp.audio import G711, AudioLine, choose_audio, destination, is_plain_audio, packet_time
 from sdp.compose import (
     address_type,
     audio_section,
@@ -54,15 +54,19 @@ class Answer:
 class Rejected:
     """Their SDP cannot be used; nothing changed. ``status``: of the SIP response.
 
-    ``reason`` is ours, a fixed text: never a word of the peer's.
+    ``reason`` is ours, a fixed text: never a word of the peer's. ``warning``: the
+    warn-code that fits (RFC 3261 20.43), 399 for none of its own.
     """
 
     status: int
     reason: str
+    warning: int = 399
 
 
 UNREADABLE: Final = Rejected(status=400, reason="SDP cannot be parsed")
-NO_AUDIO: Final = Rejected(status=488, reason="no usable audio")
+NO_AUDIO: Final = Rejected(status=488, reason="no audio media line", warning=304)
+NO_PROTOCOL: Final = Rejected(status=488, reason="no audio line over RTP/AVP", warning=302)
+NO_CODEC: Final = Rejected(status=488, reason="no common codec", warning=305)
 BAD_DESTINATION: Final = Rejected(status=488, reason="media destination not allowed")
 GLARE: Final = Rejected(status=491, reason="our own offer is outstanding")
 NO_OFFER: Final = Rejected(status=488, reason="an answer without an offer")
@@ -259,7 +263,7 @@ class OfferAnswer:
             return content, self._without_media(remote)
         line = choose_audio(remote, local.codecs)
         if line is None:
-            return NO_AUDIO
+            return _unusable(remote)
         # RFC 3264 6.1: one codec, the first of theirs that is ours too.
         line = replace(line, codecs=line.codecs[:1])
         media = remote.media[line.index]
@@ -296,7 +300,7 @@ class OfferAnswer:
         line = choose_audio(remote, self._state.local.codecs)
         ours = choose_audio(offered.local, self._state.local.codecs)
         if line is None or ours is None:
-            return NO_AUDIO
+            return _unusable(remote)
         negotiated = self._settle(
             remote,
             line,
@@ -387,6 +391,14 @@ def _read(body: bytes) -> SessionDescription | None:
         return replace(parse(body), origin=None, name="-", timing="0 0")
     except SdpError:
         return None
+
+
+def _unusable(remote: SessionDescription) -> Rejected:
+    """Return why no audio line of *remote* can be used."""
+    audio = [media for media in remote.media if media.media.lower() == "audio" and media.port]
+    if not audio:
+        return NO_AUDIO
+    return NO_CODEC if any(is_plain_audio(media) for media in audio) else NO_PROTOCOL
 
 
 def _version(local: SessionDescription) -> int:

@@ -7,7 +7,7 @@ Re-INVITE and UPDATE are answered in the same turn, by the session's
 from __future__ import annotations
 
 from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore
+from bridge.sip.core import SDP, Fields, UserAgentCore, warning_of
 from bridge.sip.dialog import Dialog, Sequence
 from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
@@ -170,8 +170,7 @@ class DialogCore:
         result = offer_answer.receive_offer(body)
         if isinstance(result, Answer):
             return result
-        warning = ("Warning", f'399 trunkbridge "{result.reason}"')
-        self.core.respond(server, result.status, now, headers=[warning])
+        self.core.respond(server, result.status, now, headers=[warning_of(result)])
         return None
 
     def _changed(self, session: Session, answer: Answer) -> None:

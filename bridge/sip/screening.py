@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.sip.grammar import LWS
+from bridge.sip.bodies import is_beyond_us
+from bridge.sip.dialog import DialogId
+from bridge.sip.grammar import LWS, ParseError, find_param, parse_params
 from bridge.sip.message import Request
-from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
+from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
 
 OUT_OF_DIALOG = {
     "REFER": 603,
@@ -56,18 +58,38 @@ def extensions(request: Request) -> Refusal | None:
     return Refusal(420, (("Unsupported", ", ".join(unknown)),))
 
 
+def replaced_dialog(request: Request) -> DialogId | Refusal | None:
+    """Return which dialog of ours an INVITE names in Replaces or Join; None for none.
+
+    RFC 3891 3, RFC 3911 4: to-tag is the local tag here; more than one such field, or one
+    that cannot be read, is 400.
+    """
+    headers = request.headers
+    named = [*headers.all("Replaces"), *headers.all("Join")]
+    if not named:
+        return None
+    call_id, _, rest = named[0].partition(";")
+    try:
+        params = parse_params(rest)
+    except ParseError:
+        return Refusal(400)
+    ours, theirs = find_param(params, "to-tag"), find_param(params, "from-tag")
+    if len(named) > 1 or not call_id.strip(LWS) or not ours or not theirs:
+        return Refusal(400)
+    return (call_id.strip(LWS), ours, theirs)
+
+
 def session_body(request: Request) -> Refusal | None:
-    """Refuse an INVITE or UPDATE whose body is no SDP and may not be ignored."""
+    """Refuse an INVITE or UPDATE with a body that is no SDP and may not be ignored.
+
+    RFC 3261 8.2.3; RFC 5621 5 for the parts of a multipart.
+    """
     encoding = request.headers.get("Content-Encoding", "identity") or "identity"
     if request.body and encoding.strip(LWS).lower() != "identity":
         return Refusal(415, (("Accept-Encoding", "identity"),))
-    if not request.body or request.sdp is not None or is_optional(request):
+    headers = request.headers
+    if not request.body or not is_beyond_us(
+        headers.get("Content-Type"), request.body, headers.get("Content-Disposition")
+    ):
         return None
-    return Refusal(415, (("Accept", ACCEPT_SDP),))
-
-
-def is_optional(request: Request) -> bool:
-    """Whether the body may be ignored (RFC 3261 20.11, ``handling=optional``)."""
-    disposition = request.headers.get("Content-Disposition") or ""
-    fields = [field.strip(LWS).lower() for field in disposition.split(";")]
-    return "handling=optional" in fields
+    return Refusal(415, (("Accept", ACCEPT_BODY),))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bridge.errors import MisuseError
 from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields
+from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
 from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
@@ -79,7 +79,7 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request)
+        refusal = self._refusal(request) or self._replacement(request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -122,6 +122,20 @@ class CalleeCore:
         if not is_request_uri(request.uri):
             return Refusal(416)
         return screening.extensions(request) or screening.session_body(request)
+
+    def _replacement(self, request: Request, flow: Flow) -> Refusal | None:
+        """Refuse an INVITE that wants to take over, or join, a dialog: never a second call.
+
+        RFC 3891 3: "If no match is found, the UAS rejects the INVITE and returns a 481
+        Call/Transaction Does Not Exist response." RFC 3911 4 the same. One of ours is known
+        to those only who may speak in it, and declined: no extension of ours replaces it.
+        """
+        wanted = screening.replaced_dialog(request)
+        if wanted is None or isinstance(wanted, Refusal):
+            return wanted
+        session = self.core.sessions.get(self.core.dialogs.get(wanted, SessionId(0)))
+        known = session is not None and session.admits(flow)
+        return Refusal(603 if known else 481)
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
@@ -223,7 +237,8 @@ class CalleeCore:
         """Send a final refusal and forget the session."""
         server = self._waiting(session)
         if server is not None:
-            self.core.respond(server, status, now, headers=headers)
+            fields = [*headers, *_warnings(session, status)]
+            self.core.respond(server, status, now, headers=fields)
             self.core.free(session)
 
     def _server(self, session: Session) -> Server | None:
@@ -305,6 +320,16 @@ def is_same_peer(known: Flow, flow: Flow) -> bool:
         return True
     ours = known.trunks | known.new_call_trunks
     return bool(ours & (flow.trunks | flow.new_call_trunks))
+
+
+def _warnings(session: Session, status: int) -> list[tuple[str, str]]:
+    """Return why their offer was unusable, when that is what *status* says."""
+    body = None if session.invite is None else session.invite.sdp
+    offer_answer = session.offer_answer
+    if body is None or offer_answer is None or offer_answer.active is not None:
+        return []
+    result = offer_answer.receive_offer(body)
+    return [warning_of(result)] if isinstance(result, Rejected) and result.status == status else []
 
 
 def _merge_key(request: Request) -> MergeKey:

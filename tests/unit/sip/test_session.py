@@ -120,7 +120,7 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
     ("change", "status", "field", "value"),
     [
         (("Require", "100rel, precondition"), 420, "Unsupported", "100rel, precondition"),
-        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp"),
+        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp, multipart/mixed"),
         (("Content-Encoding", "gzip"), 415, "Accept-Encoding", "identity"),
         (("Contact", ""), 400, None, None),
         (("uri", "http://example.com/"), 416, None, None),
