@@ -6,7 +6,7 @@ More examples: ``TRUNKBRIDGE_EXAMPLES=5000``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,15 +17,19 @@ from bridge.sip.events import (
     Answered,
     Confirmed,
     Ended,
+    IncomingInvite,
     Probed,
     Reoffered,
     SessionChanged,
     SessionId,
 )
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request, Response, response_to
 from bridge.sip.session import Phase, Session
 from sdp.model import Direction
+from sdp.negotiate import Answer, OfferAnswer, Rejected
 from sdp.negotiated import Negotiated
-from tests.unit.sip.link import Agent, Net, established
+from tests.unit.sip.link import Agent, Net, Peer, established, media
 from tests.unit.sip.test_stress import assert_empty
 
 pytestmark = pytest.mark.unit
@@ -176,3 +180,146 @@ def test_whatever_two_ends_say_they_agree_who_may_send_and_that_it_is_over(
         assert_empty(side.agent)
     told = [side.over for side in both]
     assert all(over or index in enders for index, over in enumerate(told))
+
+
+# Against an end that also makes offers in UPDATE and in the ACK, by its own, simpler rules
+
+
+@dataclass
+class Partner:
+    """A carrier of a few rules: one offer at a time, 491 to whatever crosses it."""
+
+    peer: Peer
+    flow: Flow
+    accepted: Response
+    media: OfferAnswer
+    cseq: int = 1
+    asking: Request | None = None
+    wish: Direction = Direction.SENDRECV
+    read: int = 0
+    refused: int = 0
+    over: bool = False
+
+    def act(self, verb: str, wish: Direction) -> None:
+        """Make an offer: by re-INVITE, by UPDATE, or as the answer in an ACK."""
+        if self.asking is not None or self.over:
+            return
+        self.cseq += 1
+        self.wish = wish
+        body = b"" if verb == "offerless" else self.media.offer(wish)
+        method = "UPDATE" if verb == "update" else "INVITE"
+        self.asking = self.peer.in_dialog(
+            method, self.accepted, self.flow, cseq=self.cseq, body=body
+        )
+        self._send(self.asking)
+
+    def follow(self) -> None:
+        """Take what has come."""
+        while self.read < len(self.peer.received):
+            message = self.peer.received[self.read]
+            self.read += 1
+            if isinstance(message, Response):
+                self._answered(message)
+            else:
+                self._asked(message)
+
+    def _send(self, message: Request | Response) -> None:
+        self.peer.net.send(self.peer, self.flow, message.encode())
+
+    def _reply(self, request: Request, status: int, body: bytes = b"") -> None:
+        fields = [("Contact", f"<sip:carol@{self.peer.host}>")] if body else []
+        if body:
+            fields.append(("Content-Type", "application/sdp"))
+        self._send(response_to(request, status, headers=fields, body=body))
+
+    def _asked(self, request: Request) -> None:
+        match request.method:
+            case "INVITE" if self.asking is not None:
+                self._reply(request, 491)
+            case "INVITE":
+                result = self.media.receive_offer(request.sdp or b"")
+                assert isinstance(result, Answer)
+                self._reply(request, 200, result.body)
+            case "ACK":
+                pass
+            case method:
+                self.over = self.over or method == "BYE"
+                self._reply(request, 200)
+
+    def _answered(self, response: Response) -> None:
+        asked = self.asking
+        if asked is None or response.status < 200 or response.cseq != asked.cseq:
+            return
+        self.asking = None
+        body = b""
+        if response.status >= 300:
+            self.refused += 1
+            self.media.rollback()
+        elif asked.body:
+            assert not isinstance(self.media.receive_answer(response.sdp or b""), Rejected)
+        else:
+            # Its wish is in its answer, to an offer that it looks at as if it were the first.
+            self.media._state = replace(self.media._state, wanted=self.wish, agreed=None)
+            result = self.media.receive_offer(response.sdp or b"")
+            assert isinstance(result, Answer)
+            body = result.body
+        if asked.method == "INVITE":
+            branch = asked.top_via.branch if response.status >= 300 else None
+            self._send(
+                self.peer.in_dialog(
+                    "ACK", self.accepted, self.flow, cseq=self.cseq, body=body, branch=branch
+                )
+            )
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    conversation=st.lists(
+        st.tuples(
+            st.sampled_from(["ours", "theirs", "both"]),
+            st.sampled_from(["invite", "update", "offerless"]),
+            st.sampled_from(list(WISHES)),
+            st.sampled_from([0.0, 0.004, 0.009, 0.011, 0.015, 0.021, 0.3, 4.5]),
+        ),
+        min_size=1,
+        max_size=16,
+    ),
+)
+def test_an_end_that_offers_in_updates_and_acks_agrees_with_us_too(
+    conversation: list[tuple[str, str, str, float]],
+) -> None:
+    """Rows 51, 52, 54. RFC 3261 14, RFC 3311 5: offers of every kind cross each other."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(B)
+    agent.answers()
+    flow = peer.flow_to(agent)
+    machine = media(B, port=30000)
+    peer.say(peer.invite(agent, flow, body=machine.offer()), flow)
+    accepted = peer.response("INVITE", 200)
+    machine.receive_answer(accepted.body)
+    peer.say(peer.in_dialog("ACK", accepted, flow, cseq=1), flow)
+    us = Side(agent, agent.of(IncomingInvite)[0].session)
+    partner = Partner(peer, flow, accepted, machine, read=len(peer.received))
+    # An answer of theirs is written the moment the question is there, as ours is.
+    peer.run = partner.follow  # type: ignore[method-assign]
+    for who, verb, wish, pause in conversation:
+        if who != "theirs":
+            us.act(wish, net.now)
+        if who != "ours":
+            partner.act(verb, WISHES[wish])
+        net.run(pause)
+        us.hear()
+    net.run(PATIENCE)
+    us.hear()
+    assert us.alive
+    assert not partner.over
+    assert us.state is not None
+    assert us.state.offer_answer is not None
+    assert partner.asking is None
+    assert us.state.reoffer is None
+    theirs, ours = partner.media.active, us.agreed
+    assert theirs is not None
+    assert ours is not None
+    assert us.state.offer_answer.active == ours
+    assert (ours.send, ours.receive) == (theirs.receive, theirs.send)
+    assert (theirs.hold is not None) == us.holds
