@@ -15,7 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sdp.audio import G711, AudioLine, choose_audio, destination, is_plain_audio, packet_time
+from sdp.audio import (
+    G711,
+    AudioLine,
+    choose_audio,
+    destination,
+    is_audio,
+    packet_time,
+    read_audio,
+)
 from sdp.compose import (
     address_type,
     audio_section,
@@ -35,6 +43,7 @@ from sdp.direction import (
 from sdp.model import Direction, MediaDescription, Origin, SdpError, SessionDescription
 from sdp.negotiated import Hold, Negotiated
 from sdp.parse import parse
+from sdp.secure import agreed_crypto, answered_crypto, offered_suites, rekeyed
 from sdp.state import Agreed, LocalMedia, OfferAnswerSnapshot, Offered
 from sdp.write import write
 
@@ -65,7 +74,9 @@ class Rejected:
 
 UNREADABLE: Final = Rejected(status=400, reason="SDP cannot be parsed")
 NO_AUDIO: Final = Rejected(status=488, reason="no audio media line", warning=304)
-NO_PROTOCOL: Final = Rejected(status=488, reason="no audio line over RTP/AVP", warning=302)
+NO_PROTOCOL: Final = Rejected(
+    status=488, reason="no audio line over a transport of ours", warning=302
+)
 NO_CODEC: Final = Rejected(status=488, reason="no common codec", warning=305)
 BAD_DESTINATION: Final = Rejected(status=488, reason="media destination not allowed")
 GLARE: Final = Rejected(status=491, reason="our own offer is outstanding")
@@ -128,6 +139,23 @@ class OfferAnswer:
         content = offer_content(state.local, before, direction)
         local = self._numbered(content, before)
         offered = Offered(local=local, direction=direction, before=before)
+        self._sent(replace(state, agreed=before, offered=offered), local)
+        return write(local)
+
+    def repeat(self) -> bytes:
+        """Return an offer that changes nothing: our last description, with our own wish.
+
+        While the far end holds us that wish is not what our answer had to say, so the
+        version of ``o=`` goes up then. What has no media is offered anew. RFC 3264 8,
+        RFC 6337 5.3.
+        """
+        state = self._state
+        before = state.agreed if state.offered is None else state.offered.before
+        if before is None or not any(media.port for media in before.local.media):
+            return self.offer(state.wanted)
+        media = redirected(before.local.media, state.wanted)
+        local = self._numbered(replace(before.local, origin=None, media=media), before)
+        offered = Offered(local=local, direction=state.wanted, before=before)
         self._sent(replace(state, agreed=before, offered=offered), local)
         return write(local)
 
@@ -238,16 +266,34 @@ class OfferAnswer:
         agreed = self._state.agreed
         if agreed is None or remote != agreed.remote:
             return None
-        line = choose_audio(remote, self._state.local.codecs)
+        line = self._choose(remote)
         if not _corresponds(agreed.local, remote, line):
             return None
         content = replace(agreed.local, origin=None)
         if line is not None:
+            crypto = agreed_crypto(self._state.local.protection, line)
+            if crypto != agreed.negotiated.crypto:
+                return None
             direction = self._direction(remote, remote.media[line.index])
-            content = replace(content, media=redirected(content.media, direction))
+            keys = answered_crypto(self._state.local.protection, line)
+            media = tuple(rekeyed(section, keys) for section in content.media)
+            content = replace(content, media=redirected(media, direction))
         local = self._numbered(content, agreed)
         self._sent(replace(self._state, agreed=replace(agreed, local=local)), local)
         return Answer(body=write(local), negotiated=agreed.negotiated, changed=False)
+
+    def _choose(
+        self, description: SessionDescription, suites: tuple[str, ...] | None = None
+    ) -> AudioLine | None:
+        """Return the audio line of *description*, with SRTP as the trunk wants it."""
+        local = self._state.local
+        srtp = local.protection
+        return choose_audio(
+            description,
+            local.codecs,
+            srtp=srtp.policy,
+            suites=srtp.suites if suites is None else suites,
+        )
 
     def _direction(self, remote: SessionDescription, media: MediaDescription) -> Direction:
         zero = is_zero_address(connection_of(remote, media))
@@ -261,9 +307,9 @@ class OfferAnswer:
         if all_disabled(remote):
             content = our_session(local, tuple(refused(media) for media in remote.media))
             return content, self._without_media(remote)
-        line = choose_audio(remote, local.codecs)
+        line = self._choose(remote)
         if line is None:
-            return _unusable(remote)
+            return _unusable(remote, self._state.local)
         # RFC 3264 6.1: one codec, the first of theirs that is ours too.
         line = replace(line, codecs=line.codecs[:1])
         media = remote.media[line.index]
@@ -282,6 +328,7 @@ class OfferAnswer:
             ptime=ptime,
             maxptime=None,
             direction=ours,
+            crypto=answered_crypto(local.protection, line),
         )
         # RFC 3264 6: for each "m=" line in the offer, there MUST be a corresponding
         # "m=" line in the answer, in the same order.
@@ -297,10 +344,13 @@ class OfferAnswer:
         if all_disabled(remote):
             # To the first offer that is a refusal; later it takes the media away.
             return NO_AUDIO if before is None else self._without_media(remote)
-        line = choose_audio(remote, self._state.local.codecs)
-        ours = choose_audio(offered.local, self._state.local.codecs)
-        if line is None or ours is None:
-            return _unusable(remote)
+        ours = self._choose(offered.local)
+        if ours is None:
+            return NO_AUDIO
+        # RFC 4568 5.1.3: the answer has one of the crypto attributes of our offer.
+        line = self._choose(remote, offered_suites(offered.local.media[ours.index]))
+        if line is None:
+            return _unusable(remote, self._state.local)
         negotiated = self._settle(
             remote,
             line,
@@ -347,6 +397,7 @@ class OfferAnswer:
             send=ours.sends and theirs.receives and not zero,
             receive=ours.receives and theirs.sends,
             hold=None,
+            crypto=agreed_crypto(local.protection, line),
         )
 
     def _without_media(self, remote: SessionDescription) -> Negotiated:
@@ -358,7 +409,7 @@ class OfferAnswer:
         local = self._state.local
         active = self.active
         if active is None:
-            line = choose_audio(remote, local.codecs, disabled=True)
+            line = choose_audio(remote, local.codecs, disabled=True, srtp=local.protection.policy)
             codecs = line.codecs[:1] if line else ((G711[local.codecs[0]], local.codecs[0]),)
             active = Negotiated(
                 remote_address="",
@@ -393,12 +444,15 @@ def _read(body: bytes) -> SessionDescription | None:
         return None
 
 
-def _unusable(remote: SessionDescription) -> Rejected:
+def _unusable(remote: SessionDescription, local: LocalMedia) -> Rejected:
     """Return why no audio line of *remote* can be used."""
     audio = [media for media in remote.media if media.media.lower() == "audio" and media.port]
+    known = [media for media in audio if is_audio(media, local.protection.policy)]
     if not audio:
         return NO_AUDIO
-    return NO_CODEC if any(is_plain_audio(media) for media in audio) else NO_PROTOCOL
+    if known and not any(read_audio(0, media, local.codecs).codecs for media in known):
+        return NO_CODEC
+    return NO_PROTOCOL
 
 
 def _version(local: SessionDescription) -> int:
@@ -411,5 +465,6 @@ def _corresponds(
     """Tell whether *local* enables *line* of *remote* and nothing else, line by line."""
     enabled = None if line is None else line.index
     return len(local.media) == len(remote.media) and all(
-        (section.port != 0) is (index == enabled) for index, section in enumerate(local.media)
+        (section.port != 0) is (index == enabled) and section.protocol == theirs.protocol
+        for index, (section, theirs) in enumerate(zip(local.media, remote.media, strict=True))
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.sip.bodies import is_beyond_us
-from bridge.sip.dialog import DialogId
-from bridge.sip.grammar import LWS, ParseError, find_param, parse_params
+from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
+from bridge.sip.session_timer import is_too_brief
 
 OUT_OF_DIALOG = {
     "REFER": 603,
@@ -58,27 +58,6 @@ def extensions(request: Request) -> Refusal | None:
     return Refusal(420, (("Unsupported", ", ".join(unknown)),))
 
 
-def replaced_dialog(request: Request) -> DialogId | Refusal | None:
-    """Return which dialog of ours an INVITE names in Replaces or Join; None for none.
-
-    RFC 3891 3, RFC 3911 4: to-tag is the local tag here; more than one such field, or one
-    that cannot be read, is 400.
-    """
-    headers = request.headers
-    named = [*headers.all("Replaces"), *headers.all("Join")]
-    if not named:
-        return None
-    call_id, _, rest = named[0].partition(";")
-    try:
-        params = parse_params(rest)
-    except ParseError:
-        return Refusal(400)
-    ours, theirs = find_param(params, "to-tag"), find_param(params, "from-tag")
-    if len(named) > 1 or not call_id.strip(LWS) or not ours or not theirs:
-        return Refusal(400)
-    return (call_id.strip(LWS), ours, theirs)
-
-
 def session_body(request: Request) -> Refusal | None:
     """Refuse an INVITE or UPDATE with a body that is no SDP and may not be ignored.
 
@@ -93,3 +72,12 @@ def session_body(request: Request) -> Refusal | None:
     ):
         return None
     return Refusal(415, (("Accept", ACCEPT_BODY),))
+
+
+def session_interval(request: Request, floor: int) -> Refusal | None:
+    """Refuse a session timer shorter than *floor* seconds.
+
+    RFC 4028 9: "When sending the 422 response, the UAS MUST include a Min-SE header field
+    with the value of its minimum interval."
+    """
+    return Refusal(422, (("Min-SE", str(floor)),)) if is_too_brief(request.headers, floor) else None

@@ -19,6 +19,7 @@ from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
 from bridge.sip.uri import SipUri, parse_uri
 from sdp.negotiate import Answer, OfferAnswer, Rejected
@@ -79,7 +80,7 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request) or self._replacement(request, flow)
+        refusal = self._refusal(request)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -111,31 +112,21 @@ class CalleeCore:
             invite_key=server.key,
             dialog=dialog,
             remote_headers=tuple(request.headers.items()),
+            timer=SessionTimer(floor=core.config.min_session_expires),
         )
         session.touch(flow)
         core.add(session)
         core.respond(server, 100, now)
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
 
-    @staticmethod
-    def _refusal(request: Request) -> Refusal | None:
+    def _refusal(self, request: Request) -> Refusal | None:
         if not is_request_uri(request.uri):
             return Refusal(416)
-        return screening.extensions(request) or screening.session_body(request)
-
-    def _replacement(self, request: Request, flow: Flow) -> Refusal | None:
-        """Refuse an INVITE that wants to take over, or join, a dialog: never a second call.
-
-        RFC 3891 3: "If no match is found, the UAS rejects the INVITE and returns a 481
-        Call/Transaction Does Not Exist response." RFC 3911 4 the same. One of ours is known
-        to those only who may speak in it, and declined: no extension of ours replaces it.
-        """
-        wanted = screening.replaced_dialog(request)
-        if wanted is None or isinstance(wanted, Refusal):
-            return wanted
-        session = self.core.sessions.get(self.core.dialogs.get(wanted, SessionId(0)))
-        known = session is not None and session.admits(flow)
-        return Refusal(603 if known else 481)
+        return (
+            screening.extensions(request)
+            or screening.session_body(request)
+            or screening.session_interval(request, self.core.config.min_session_expires)
+        )
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
@@ -175,13 +166,14 @@ class CalleeCore:
     # Commands
 
     def adopt(
-        self, session: Session, offer_answer: OfferAnswer, trunk: str
+        self, session: Session, offer_answer: OfferAnswer, trunk: str, session_timer: int = 0
     ) -> Negotiated | Rejected | None:
         """Take the trunk and run the offer; None when the INVITE had none."""
         if session.role is not Role.CALLEE or session.offer_answer is not None:
             raise MisuseError("Session was adopted already")
         session.offer_answer = offer_answer
         session.trunk = trunk
+        session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
         body = None if session.invite is None else session.invite.sdp
         if body is None:
@@ -221,6 +213,7 @@ class CalleeCore:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
         fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields.extend(self.core.timer_fields(session, server.request, now))
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
             cseq=server.request.cseq.number,

@@ -432,43 +432,6 @@ def test_header_fields_we_do_nothing_with_do_no_harm() -> None:
     assert peer.response("INVITE", 100).headers.get("Timestamp") == "54.21 0.5"
 
 
-@pytest.mark.parametrize("field", ["Replaces", "Join"])
-@pytest.mark.parametrize(
-    ("value", "status"),
-    [
-        ("unknown;to-tag=a;from-tag=b", 481),
-        ("unknown;early-only;from-tag=b;to-tag=a", 481),
-        ("unknown;to-tag=a", 400),
-        ("unknown", 400),
-        (";to-tag=a;from-tag=b", 400),
-        ("ours", 603),
-    ],
-)
-def test_an_invite_that_replaces_or_joins_a_dialog_is_no_second_call(
-    field: str, value: str, status: int
-) -> None:
-    """Row 100. RFC 3891 3, RFC 3911 4."""
-    net = Net()
-    agent, peer, flow, accepted = called(net)
-    if value == "ours":
-        value = f"{accepted.call_id};to-tag={accepted.to.tag};from-tag={accepted.from_.tag}"
-    invite = peer.invite(agent, flow, body=sdp(P), call_id="taking over", headers=((field, value),))
-    invite.headers.set("Call-ID", "takeover")
-    peer.say(invite, flow)
-    assert peer.response("INVITE").status == status
-    assert len(agent.of(IncomingInvite)) == 1
-    assert agent.of(Ended) == []
-
-
-def test_two_replaces_are_a_bad_request() -> None:
-    """Row 100. RFC 3891 3."""
-    net = Net()
-    agent, peer, flow, _ = called(net)
-    two = (("Replaces", "a;to-tag=a;from-tag=b"), ("Replaces", "b;to-tag=a;from-tag=b"))
-    peer.say(peer.invite(agent, flow, body=sdp(P), call_id="two", headers=two), flow)
-    assert peer.response("INVITE").status == 400
-
-
 # Right after the answer
 
 
