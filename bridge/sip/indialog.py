@@ -16,7 +16,7 @@ from bridge.sip.keys import is_key_report, read_key
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OVER_REFUSAL, Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
@@ -82,7 +82,10 @@ class DialogCore:
             self._early_bye(session, dialog, server, now)
             return
         q850 = q850_cause(server.request.headers)
-        event = Ended(session=session.id, cause=EndCause.BYE, status=None, q850=q850)
+        refused_at = session.refused_offer_at
+        over_it = refused_at is not None and now - refused_at < OVER_REFUSAL
+        cause = EndCause.RENEGOTIATION_FAILED if over_it else EndCause.BYE
+        event = Ended(session=session.id, cause=cause, status=None, q850=q850)
         self.core.end(session, event)
 
     def _early_bye(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
@@ -119,7 +122,7 @@ class DialogCore:
                 offer = offer_answer.offer(offer_answer.wanted)
                 self.callee.accept(session, server, offer, now, offers=True)
                 return
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -145,7 +148,7 @@ class DialogCore:
             # the UPDATE with a 500 response, and MUST include a Retry-After".
             core.respond(server, 500, now, headers=[core.retry_after()])
         else:
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -166,12 +169,19 @@ class DialogCore:
         return session.unacked is not None and session.unacked.offers
 
     def _answer(
-        self, offer_answer: OfferAnswer, body: bytes, server: Server, now: float
+        self,
+        session: Session,
+        offer_answer: OfferAnswer,
+        body: bytes,
+        server: Server,
+        now: float,
     ) -> Answer | None:
         """Run an offer; refuse what is unusable, which leaves the session as it was."""
         result = offer_answer.receive_offer(body)
         if isinstance(result, Answer):
+            session.refused_offer_at = None
             return result
+        session.refused_offer_at = now
         self.core.respond(server, result.status, now, headers=[warning_of(result)])
         return None
 

@@ -407,6 +407,33 @@ def test_a_refusal_for_another_reason_has_no_warning() -> None:
     assert "Warning" not in peer.response("INVITE", 480).headers
 
 
+@pytest.mark.parametrize(
+    ("pause", "taken", "cause"),
+    [
+        (0.06, False, EndCause.RENEGOTIATION_FAILED),
+        (3.0, False, EndCause.BYE),
+        (0.06, True, EndCause.BYE),
+    ],
+    ids=["at once", "later", "after another offer"],
+)
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_a_bye_right_after_we_refused_an_offer_is_about_that_offer(
+    method: str, pause: float, taken: bool, cause: EndCause
+) -> None:
+    """Row 67. Carriers hang up over a 488 (Plivo 3040); else the session goes on as it was."""
+    net = Net()
+    agent, peer, flow, accepted = called(net)
+    net.delay = 0.001
+    g729 = sdp(P, version=2).replace(b"AVP 8", b"AVP 18").replace(b"8 PCMA", b"18 G729")
+    for cseq, body in enumerate([g729, sdp(P, version=3)] if taken else [g729], start=2):
+        request = peer.in_dialog(method, accepted, flow, cseq=cseq, body=body)
+        peer.net.send(peer, flow, request.encode())
+        net.run(pause)
+    assert agent.of(Ended) == []
+    peer.say(peer.in_dialog("BYE", accepted, flow, cseq=9), flow)
+    assert agent.only(Ended).cause is cause
+
+
 # Header fields that are not for us
 
 
