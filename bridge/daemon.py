@@ -49,12 +49,9 @@ from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.trunk.admission import Admission
-<<<<<<< HEAD
-from bridge.ua.captures import Captures, captures
-=======
 from bridge.trunk.gate import Gate
 from bridge.trunk.overload import Overload
->>>>>>> abuse
+from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
@@ -125,12 +122,9 @@ class Daemon:
             gauges=self._gauges,
             heard_at=lambda: self._agent.heard_at,
         )
-<<<<<<< HEAD
         self._captures = _captures_of(config, path, self._unit.state)
-=======
         self._overload = Overload()
         self._turned = (0, 0.0)  # turns of the media clock at the last look, and their lateness
->>>>>>> abuse
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
@@ -139,13 +133,9 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
-<<<<<<< HEAD
             tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
-=======
-            tap=Taps(self.ladder, self.metrics.sip),
             gate=Gate(overloaded=lambda: self._overload.active),
             on_refused=self.metrics.sip_refused,
->>>>>>> abuse
             screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
