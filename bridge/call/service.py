@@ -592,6 +592,7 @@ class CallService:
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
+        self._chosen = None
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
 
