@@ -53,6 +53,8 @@ T = TypeVar("T")
 
 Chosen = tuple[TrunkConfig, Number, RouteConfig | None]
 
+_NO_ROUTE: Final = RouteConfig()
+
 RETRY_AFTER: Final = 10  # seconds, of every 503 of ours
 
 DIALOGS_KEPT: Final = 2000
@@ -373,7 +375,7 @@ class CallService:
     ) -> CallPlan:
         call_id = self._new_id()
         self._note_dialog(call_id, facts)
-        route = route or RouteConfig()
+        route = route or _NO_ROUTE
         number = "" if caller.withheld else caller.number
         return CallPlan(
             call_id=call_id,
