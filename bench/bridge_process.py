@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 (fakes take what the real ones take)
 """One daemon without a livekit-server: ``python -m bench.bridge_process FOLDER OPTIONS``.
 
 Everything is the daemon's own but the room: its session and the server's API are fakes

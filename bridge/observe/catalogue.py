@@ -160,6 +160,10 @@ MEDIA_LATE = _figure(
     "media_late_seconds_total", "counter", "", "Lateness of the turns of the media clock, summed"
 )
 
+CAPTURE_DROPPED = _figure(
+    "capture_dropped_total", "counter", "", "SIP messages that a capture did not take"
+)
+
 # Rooms.
 LIVEKIT_UP = _figure("livekit_up", "gauge", "", "1 while livekit-server's API answers")
 ROOM_JOINS = _figure(

@@ -69,6 +69,7 @@ class Gauges:
     media_turns: int
     media_missed: int
     media_late: float
+    capture_dropped: int
     sip_sessions: int
     sip_connections: Mapping[str, int]
     max_calls: int
@@ -352,6 +353,7 @@ class Metrics(CallObserver):
             catalogue.MEDIA_TURNS: single(gauges.media_turns),
             catalogue.MEDIA_MISSED: single(gauges.media_missed),
             catalogue.MEDIA_LATE: single(gauges.media_late),
+            catalogue.CAPTURE_DROPPED: single(gauges.capture_dropped),
             catalogue.LIVEKIT_UP: single(gauges.livekit_up),
             catalogue.SIP_CONNECTIONS: {
                 (way,): count for way, count in gauges.sip_connections.items()

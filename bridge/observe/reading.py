@@ -85,6 +85,7 @@ PULLED: Final = (
     catalogue.MEDIA_TURNS,
     catalogue.MEDIA_MISSED,
     catalogue.MEDIA_LATE,
+    catalogue.CAPTURE_DROPPED,
     catalogue.LIVEKIT_UP,
     catalogue.SIP_SESSIONS,
     catalogue.TRUNK_UP,

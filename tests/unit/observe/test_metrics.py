@@ -53,6 +53,7 @@ class Daemon:
             media_turns=77,
             media_missed=5,
             media_late=0.5,
+            capture_dropped=9,
             sip_sessions=3,
             sip_connections={"accepted": 2, "dialled": 1},
             max_calls=1000,

@@ -138,7 +138,7 @@ def test_other_requests_without_a_dialog_are_screened_too(method: str) -> None:
     """Threat 5.1: REGISTER flood. Row 98. RFC 3261 8.2.1: 405, and 503 over the rate."""
     net = Net()
     screen = Screen(None)
-    agent, peer, flow = pair(net, screen=screen)
+    _, peer, flow = pair(net, screen=screen)
     peer.say(lone(peer, flow, method), flow)
     assert peer.statuses(method) == [200 if method == "OPTIONS" else 405]
     screen.refusal = BUSY

@@ -30,6 +30,7 @@ def names(*wanted: str) -> frozenset[str]:
 
 
 def test_nothing_is_admitted_by_default() -> None:
+    """R1 7.1.22."""
     admission = Admission([trunk("a")])
     assert admission.admit("192.0.2.1", 0) is None
     assert Admission().admit("127.0.0.1", 0) is None
