@@ -44,6 +44,7 @@ from bridge.sip.message import Request
 from bridge.trunk.admission import Gcra, has_room
 from bridge.trunk.headers import copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
+from bridge.trunk.profiles import profile_of
 from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
@@ -460,6 +461,7 @@ class CallService:
             "hold_music": trunk.hold_music,
             "control": Control(trunk.control),
             "controllers": frozenset(self._config.media.controllers),
+            "carrier_headers": profile_of(trunk.profile).carrier_headers,
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
 

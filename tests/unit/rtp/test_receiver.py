@@ -82,7 +82,7 @@ def test_there_are_vectors() -> None:
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_vector_is_received_as_it_says(path: Path) -> None:
-    """Rows 80, 81, 82, 83, 84, 85, 87, 88. Each vector by its name."""
+    """Rows 80, 81, 82, 83, 84, 85, 87, 88. R1 7.1.17. Each vector by its name."""
     lines = [json.loads(text) for text in path.read_text().splitlines()]
     replay = Replay(lines[0])
     for number, line in enumerate(lines[1:], start=2):

@@ -153,7 +153,7 @@ def test_the_report_counts_duplicates_as_rfc_3550_does() -> None:
 
 
 def test_a_change_of_ssrc_starts_over_and_keeps_the_totals() -> None:
-    """Row 81. Failure 7.2: loss counters across an SSRC change. RFC 3550 8, A.1."""
+    """Row 81. Failure 7.2: loss across an SSRC change. RFC 3550 8, A.1."""
     reception = Reception()
     received([1, 3], reception)
     epoch = reception.epoch
