@@ -6,13 +6,13 @@ every final answer, and hangs up what was answered.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
 import select
 import socket
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -200,7 +200,7 @@ class Caller:
         writing = [self._sock] if self._out else []
         readable, writable, _ = select.select([self._sock], writing, [], timeout)
         if writable:
-            with suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError):
                 del self._out[: self._sock.send(self._out)]
         if readable:
             data = self._sock.recv(_READ)

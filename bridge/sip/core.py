@@ -433,6 +433,11 @@ def supported_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
     return [("Supported", supported)] if supported else []
 
 
+def warning_of(refusal: Rejected) -> tuple[str, str]:
+    """Return the Warning that says what is wrong with a session description (20.43)."""
+    return ("Warning", f'{refusal.warning} trunkbridge "{refusal.reason}"')
+
+
 def _peer(flow: Flow, port: int | None) -> Hop:
     """Return the hop to a peer that called us; the port of its connection was a passing one."""
     if not flow.reliable:

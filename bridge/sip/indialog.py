@@ -7,7 +7,7 @@ Re-INVITE and UPDATE are answered in the same turn, by the session's
 from __future__ import annotations
 
 from bridge.sip import screening
-from bridge.sip.core import SDP, UserAgentCore
+from bridge.sip.core import SDP, UserAgentCore, warning_of
 from bridge.sip.dialog import Dialog, Sequence
 from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
@@ -17,7 +17,7 @@ from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
 from bridge.sip.reliable import early_machine
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OVER_REFUSAL, Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
@@ -86,9 +86,11 @@ class DialogCore:
             self._early_bye(session, dialog, server, now)
             return
         headers = server.request.headers
+        refused_at = session.refused_offer_at
+        over_it = refused_at is not None and now - refused_at < OVER_REFUSAL
         event = Ended(
             session=session.id,
-            cause=EndCause.BYE,
+            cause=EndCause.RENEGOTIATION_FAILED if over_it else EndCause.BYE,
             status=None,
             q850=q850_cause(headers),
             headers=tuple(headers.items()),
@@ -129,7 +131,7 @@ class DialogCore:
                 offer = offer_answer.offer(offer_answer.wanted)
                 self.callee.accept(session, server, offer, now, offers=True)
                 return
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -158,7 +160,7 @@ class DialogCore:
             # the UPDATE with a 500 response, and MUST include a Retry-After".
             core.respond(server, 500, now, headers=[core.retry_after()])
         else:
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -179,14 +181,20 @@ class DialogCore:
         return session.unacked is not None and session.unacked.offers
 
     def _answer(
-        self, offer_answer: OfferAnswer, body: bytes, server: Server, now: float
+        self,
+        session: Session,
+        offer_answer: OfferAnswer,
+        body: bytes,
+        server: Server,
+        now: float,
     ) -> Answer | None:
         """Run an offer; refuse what is unusable, which leaves the session as it was."""
         result = offer_answer.receive_offer(body)
         if isinstance(result, Answer):
+            session.refused_offer_at = None
             return result
-        warning = ("Warning", f'399 trunkbridge "{result.reason}"')
-        self.core.respond(server, result.status, now, headers=[warning])
+        session.refused_offer_at = now
+        self.core.respond(server, result.status, now, headers=[warning_of(result)])
         return None
 
     def _changed(self, session: Session, answer: Answer) -> None:

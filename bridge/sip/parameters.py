@@ -15,9 +15,9 @@ ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)
-ACCEPT_SDP = "application/sdp"
+ACCEPT_BODY = "application/sdp, multipart/mixed"
 ACCEPT_KEYS = "application/dtmf-relay, application/dtmf"
-ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
+ACCEPT = f"{ACCEPT_BODY}, {ACCEPT_KEYS}"
 
 RELIABLE = "100rel"
 

@@ -114,6 +114,7 @@ class Writer:
             reoffer=self._reoffer(session.reoffer),
             probing=session.probing,
             missed_probes=session.missed_probes,
+            refused_offer_at=self._wall(session.refused_offer_at),
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
@@ -275,6 +276,7 @@ class Reader:
             reoffer=self._reoffer(kept.reoffer),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
+            refused_offer_at=self._now(kept.refused_offer_at),
             quiet=kept.quiet,
             farewell=kept.farewell,
             authentication=Authentication.restore(

@@ -23,6 +23,7 @@ from sdp.negotiate import OfferAnswer
 
 MAX_HOSTS = 8
 MAX_EARLY = 16
+OVER_REFUSAL = 2.0  # seconds in which a BYE is about the offer we refused
 RING_AGAIN = 60.0  # seconds, RFC 3261 13.3.1.1: a 1xx at least every minute
 
 
@@ -157,6 +158,7 @@ class Session:
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
+    refused_offer_at: float | None = None  # theirs, in the dialog; None: the last one was taken
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None

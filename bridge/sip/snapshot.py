@@ -18,7 +18,7 @@ from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,7 @@ class SessionSnapshot:
     reoffer: ReofferSnapshot | None
     probing: bool
     missed_probes: int
+    refused_offer_at: float | None
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]

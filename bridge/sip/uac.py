@@ -286,7 +286,7 @@ class CallerCore:
     def _confirm(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> None:
-        early = session.early.get(response.to.tag or "")
+        early = self._early_of(session, response.to.tag or "")
         dialog = self._dialog(client, response, early)
         session.touch(flow)
         session.remote_headers = tuple(response.headers.items())
@@ -319,6 +319,17 @@ class CallerCore:
                 headers=session.remote_headers,
             ),
         )
+
+    @staticmethod
+    def _early_of(session: Session, tag: str) -> Early | None:
+        """Return the early dialog that a 2xx with *tag* confirms.
+
+        A peer that has left the tag out of its 18x, or of its 2xx, means its only one.
+        """
+        known = session.early.get(tag)
+        if known is None and len(session.early) == 1 and (not tag or "" in session.early):
+            known = next(iter(session.early.values()))
+        return known
 
     @staticmethod
     def _dialog(client: Client, response: Response, early: Early | None) -> Dialog:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bridge.errors import MisuseError
 from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields
+from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
 from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
@@ -273,7 +273,7 @@ class CalleeCore:
         """Send a final refusal and forget the session."""
         server = self._waiting(session)
         if server is not None:
-            fields = tuple(headers)
+            fields = (*headers, *_warnings(session, status))
             self.core.respond(server, status, now, headers=fields)
             self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
             self.core.free(session)
@@ -390,6 +390,16 @@ def is_same_peer(known: Flow, flow: Flow) -> bool:
         return True
     ours = known.trunks | known.new_call_trunks
     return bool(ours & (flow.trunks | flow.new_call_trunks))
+
+
+def _warnings(session: Session, status: int) -> list[tuple[str, str]]:
+    """Return why their offer was unusable, when that is what *status* says."""
+    body = None if session.invite is None else session.invite.sdp
+    offer_answer = session.offer_answer
+    if body is None or offer_answer is None or offer_answer.active is not None:
+        return []
+    result = offer_answer.receive_offer(body)
+    return [warning_of(result)] if isinstance(result, Rejected) and result.status == status else []
 
 
 def _merge_key(request: Request) -> MergeKey:

@@ -146,6 +146,9 @@ def test_answer_without_ringing_has_no_ring_time() -> None:
 
 
 def test_ring_timer_cancels_and_the_487_does_not_decide() -> None:
+    """R1 7.1.10. Status 487 after our ring timer, no final response. Contract 5: who cancelled
+    decides.
+    """
     bench = Bench(plan(ring_timeout=30)).dialing().feed(progressed()).wait(31)
     assert bench.has(Cancel)
     assert not bench.has(LeaveRoom)
@@ -228,6 +231,7 @@ def test_required_agent_counts_without_a_name() -> None:
 
 
 def test_inbound_rings_at_once_and_answers_when_audio_is_published() -> None:
+    """R1 7.1.20. Failure 7.3: 180 until the agent speaks."""
     bench = Bench(inbound()).feed(Begun())
     assert bench.has(Ring)
     assert bench.names() == ["call_ringing"]

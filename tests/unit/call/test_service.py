@@ -175,6 +175,7 @@ async def test_a_full_instance_is_unavailable(path: Path) -> None:
 
 
 async def test_no_ports_is_unavailable_and_leaves_no_record(path: Path) -> None:
+    """Failure 7.2: exhausted RTP ports."""
     async with a_desk(path) as desk:
         desk.no_ports = True
         with pytest.raises(Unavailable, match="no free pair"):
@@ -220,6 +221,7 @@ async def test_whoever_goes_away_while_the_journal_writes_leaves_an_ended_record
 
 
 async def test_a_draining_service_dials_nothing_but_finishes_what_it_accepted(path: Path) -> None:
+    """Failure 7.2: drain refuses new originations."""
     async with a_desk(path) as desk:
         desk.ledger.may_write.clear()
         asked = asyncio.ensure_future(desk.service.dial(request()))

@@ -237,6 +237,7 @@ async def test_the_caller_is_heard_in_either_law(line: Line) -> None:
 
 
 async def test_hold_stops_everything_and_resume_goes_on_with_a_marker(line: Line) -> None:
+    """Hold rule 2.3: sending forbidden stops RTP. Failure 7.2: RTP during hold. RFC 3264 8.4."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
     line.run(0.2)
@@ -322,6 +323,7 @@ async def test_agent_audio_missed_during_a_stall_is_not_played_late(line: Line) 
 
 
 async def test_keys_of_the_caller_are_told_once(line: Line) -> None:
+    """R1 7.1.18."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
     for body in (b"\x05\x0a\x00\xa0", *[b"\x05\x8a\x03\x20"] * 3):
@@ -419,6 +421,9 @@ async def test_silence_of_the_wire_is_told_once(line: Line, ever: bool) -> None:
 
 
 async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line) -> None:
+    """R1 7.1.6. Failure 7.2: hold longer than the media timeout. Failure 7.3: hold ends the
+    session.
+    """
     line.carrier.connect(line.negotiated)
     line.carrier.apply(replace(TALKING, watchdog=1.0))
     line.run(0.9)

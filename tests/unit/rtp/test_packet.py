@@ -131,6 +131,7 @@ def stream() -> Stream:
 
 
 def test_a_stream_counts_over_both_wraps_and_marks_only_its_first_packet() -> None:
+    """Failure 7.2: marker on every packet."""
     subject = stream()
     packets = [parse(subject.packet(8, b"abc", 160)) for _ in range(3)]
     assert [p.sequence for p in packets] == [0xFFFF, 0, 1]

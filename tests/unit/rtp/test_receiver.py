@@ -82,6 +82,7 @@ def test_there_are_vectors() -> None:
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_vector_is_received_as_it_says(path: Path) -> None:
+    """R1 7.1.17."""
     lines = [json.loads(text) for text in path.read_text().splitlines()]
     replay = Replay(lines[0])
     for number, line in enumerate(lines[1:], start=2):

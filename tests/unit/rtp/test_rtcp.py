@@ -152,6 +152,7 @@ def test_the_report_counts_duplicates_as_rfc_3550_does() -> None:
 
 
 def test_a_change_of_ssrc_starts_over_and_keeps_the_totals() -> None:
+    """Failure 7.2: loss across an SSRC change."""
     reception = Reception()
     received([1, 3], reception)
     epoch = reception.epoch

@@ -139,6 +139,7 @@ async def test_bytes_of_a_known_peer_go_up_with_its_flow(
 async def test_a_wildcard_listener_names_the_address_the_peer_used(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
+    """Failure 7.2: zero address in Contact or Via."""
     bound = await tcp.listen("0.0.0.0", 0)
     _, writer = await peers.connect(bound.port)
     flow = await asyncio.wait_for(owner.flows.get(), 5)
