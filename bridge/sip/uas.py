@@ -130,6 +130,13 @@ class CalleeCore:
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
+        self._unmerge(server)
+
+    def _unmerge(self, server: Server) -> None:
+        """RFC 3261 8.2.2.2 speaks of ongoing transactions: one that was refused is none.
+
+        Whoever tries another of our addresses next (RFC 3263 4.3) is no loop.
+        """
         if server.request.method == "INVITE":
             merge = _merge_key(server.request)
             if self.merges.get(merge) == server.key:
@@ -161,6 +168,7 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
+            self._unmerge(server)
         self.core.end(session, Cancelled(session=session.id, q850=q850_cause(request.headers)))
 
     # Commands
@@ -232,6 +240,7 @@ class CalleeCore:
         if server is not None:
             fields = [*headers, *_warnings(session, status)]
             self.core.respond(server, status, now, headers=fields)
+            self._unmerge(server)
             self.core.free(session)
 
     def _server(self, session: Session) -> Server | None:
