@@ -33,7 +33,7 @@ from bridge.sip.screening import Screen
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
-from bridge.sip.transaction import server_key
+from bridge.sip.transaction import State, server_key
 from bridge.sip.uac import CallerCore
 from bridge.sip.uas import CalleeCore, is_known, is_same_peer
 from sdp.model import Direction
@@ -383,6 +383,9 @@ class Endpoint:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         server = self.layer.servers.get(server_key(request))
+        if server is not None and self._is_branch_reused(server, request):
+            self.layer.retire(server)
+            server = None
         if server is not None and request.method != "CANCEL":
             if is_same_peer(server.flow, flow):
                 self.layer.receive_again(server, request, flow, now)
@@ -394,6 +397,20 @@ class Endpoint:
             self.callee.on_request(request, flow, now)
         else:
             self._receive_in_dialog(request, flow, now)
+
+    def _is_branch_reused(self, server: Server, request: Request) -> bool:
+        """Whether a re-INVITE has the branch of an earlier one, which RFC 3261 8.1.1.7 forbids.
+
+        Its CSeq tells it from a copy. While the earlier one is not settled it is taken for one.
+        """
+        if request.method != "INVITE" or request.to.tag is None:
+            return False
+        session = self.core.sessions.get(SessionId(server.session))
+        if session is None or request.cseq.number <= server.request.cseq.number:
+            return False
+        unacked = session.unacked
+        waits = unacked is not None and unacked.server == server.key
+        return not waits and server.machine.state is not State.PROCEEDING
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         found = self.core.find(request)
