@@ -196,6 +196,7 @@ class Writer:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            method=reoffer.method,
             refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
@@ -359,6 +360,7 @@ class Reader:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            method=kept.method,
             refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,
