@@ -305,6 +305,7 @@ def test_lost_room_is_rejoined_with_pauses_and_restored() -> None:
 
 @pytest.mark.parametrize("away", [LOST, RoomReconnecting()])
 def test_room_that_stays_away_for_30_s_drops_the_call(away: Input) -> None:
+    """Failure 7.2: lost room parks the caller."""
     bench = Bench().talking().feed(away)
     for _ in range(29):
         bench.wait(1)
