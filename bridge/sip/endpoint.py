@@ -30,7 +30,7 @@ from bridge.sip.refresh import RefreshCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.screening import Screen
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
 from bridge.sip.transaction import State, server_key
@@ -313,10 +313,20 @@ class Endpoint:
         """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
         self.probes.ask(question, now)
 
-    def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
+    def reoffer(
+        self,
+        session: SessionId,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something.
+
+        Or an UPDATE, where the peer allows that. RFC 3311 5.1: in a confirmed dialog "it is
+        RECOMMENDED that a re-INVITE be used instead".
+        """
         if (known := self._session(session)) is not None:
-            self.reoffers.reoffer(known, direction, now)
+            self.reoffers.reoffer(known, direction, now, method)
 
     def update(self, session: SessionId, now: float) -> None:
         """Send an UPDATE without an offer, once the session is confirmed; no event follows.
