@@ -422,9 +422,12 @@ def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
     )
 
 
-def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
-    """Return transport, host and port of where requests for *trunk* go first."""
+def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int | None]:
+    """Return transport, host and port of where requests for *trunk* go first.
+
+    Port None: DNS decides (RFC 3263 4.2).
+    """
     if not trunk.outbound_proxy:
-        return trunk.transport, trunk.host, trunk.port
+        return trunk.transport, trunk.host, trunk.dialled_port
     host, port = split_proxy(trunk.outbound_proxy)
-    return trunk.transport, host, port or 5060
+    return trunk.transport, host, port

@@ -515,6 +515,11 @@ class TrunkConfig(_Section):
         return self
 
     @property
+    def dialled_port(self) -> int | None:
+        """The port to dial. None: none is given, DNS decides (SRV, RFC 3263 4.2), else 5060."""
+        return self.port if "port" in self.model_fields_set else None
+
+    @property
     def from_domain(self) -> str:
         """Host of From and To."""
         return self.domain or self.host

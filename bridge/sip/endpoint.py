@@ -14,7 +14,7 @@ from typing import assert_never
 
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
-from bridge.sip.delivery import Errand, Purpose
+from bridge.sip.delivery import OUTSIDE, Errand, Purpose
 from bridge.sip.digest import Credentials
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
@@ -398,7 +398,10 @@ class Endpoint:
         known = None if session is None else session.authentication
         if known is not None and 200 <= response.status < 300:
             known.accepted(response, self.core.tokens)
-        match client.letter.errand.purpose:
+        purpose = client.letter.errand.purpose
+        if response.status == 503 and purpose in OUTSIDE:
+            self.layer.note_rest(client, response, now)
+        match purpose:
             case Purpose.INVITE:
                 self.caller.on_response(session, client, response, flow, now)
             case Purpose.REINVITE:
@@ -420,6 +423,20 @@ class Endpoint:
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """A request of ours could not be sent."""
         self._unanswered(errand, now, timed_out=False)
+
+    def on_resting(self, errand: Errand, seconds: float, now: float) -> None:
+        """A call of ours was not sent: every target wants to be left alone."""
+        del now
+        session = self._owner(errand)
+        if session is not None:
+            self.caller.on_resting(session, seconds)
+
+    def may_go_elsewhere(self, errand: Errand) -> bool:
+        """Whether a request of ours may be sent to another target."""
+        if errand.purpose is not Purpose.INVITE:
+            return True
+        session = self._owner(errand)
+        return session is not None and self.caller.may_go_elsewhere(session)
 
     def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
         """An ACK came with the branch of its INVITE, for a 2xx all the same."""
@@ -449,7 +466,7 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
-            case Purpose.CANCEL | Purpose.ACK:
+            case Purpose.CANCEL | Purpose.ACK | Purpose.REGISTER:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
                 assert_never(errand.purpose)

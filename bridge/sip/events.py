@@ -22,6 +22,7 @@ class FailureCause(Enum):
     REFUSED = "refused"  # a final response 3xx-6xx
     NO_RESPONSE = "no_response"  # Timer B: nothing at all came
     UNREACHABLE = "unreachable"  # DNS, connect or send failed
+    RESTING = "resting"  # nothing was sent: every target has asked to be left alone
     CANCELLED = "cancelled"  # final response after our own CANCEL
     UNUSABLE_ANSWER = "unusable_answer"  # 2xx without usable SDP: ACK and BYE sent
 
@@ -75,7 +76,8 @@ class Failed:
     """Our INVITE failed; the last event of the session.
 
     ``q850`` is the cause of a ``Reason: Q.850`` header, if any; ``status`` is
-    None when no response came.
+    None when no response came. ``retry_after`` in seconds: of the response's Retry-After,
+    or how long a resting target still wants to be left alone.
     """
 
     session: SessionId
@@ -84,6 +86,7 @@ class Failed:
     phrase: str
     q850: int | None
     rang: bool  # some 18x had come
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ from bridge.sip.snapshot import (
     SessionSnapshot,
     UnackedSnapshot,
 )
+from bridge.sip.standing import Standing
 from bridge.sip.transaction import (
     InviteClient,
     InviteServer,
@@ -107,6 +108,7 @@ class Writer:
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
+            turned_away=session.turned_away,
         )
 
     def client(self, client: Client) -> ClientSnapshot:
@@ -156,6 +158,17 @@ class Writer:
             hop=delivery.hop,
             addresses=tuple(delivery.addresses),
             waiting=delivery.waiting,
+            trying=delivery.trying,
+            attempt_until=self._wall(delivery.attempt_until),
+            rests=delivery.rests,
+        )
+
+    def standing(self, standing: Standing) -> Standing:
+        """Write the standing of a target down."""
+        return replace(
+            standing,
+            cool_at=self.wall + (standing.cool_at - self.now),
+            rest_until=self.wall + (standing.rest_until - self.now),
         )
 
     def _wall(self, at: float | None) -> float | None:
@@ -242,6 +255,7 @@ class Reader:
             authentication=Authentication.restore(
                 self.credentials(kept.trunk), kept.authentication
             ),
+            turned_away=kept.turned_away,
         )
 
     def client(self, kept: ClientSnapshot, layer: TransactionLayer) -> Client:
@@ -299,6 +313,17 @@ class Reader:
             hop=kept.hop,
             addresses=list(kept.addresses),
             waiting=kept.waiting,
+            trying=kept.trying,
+            attempt_until=self._now(kept.attempt_until),
+            rests=kept.rests,
+        )
+
+    def standing(self, kept: Standing) -> Standing:
+        """Return the standing that *kept* describes."""
+        return replace(
+            kept,
+            cool_at=self.now + (kept.cool_at - self.wall),
+            rest_until=self.now + (kept.rest_until - self.wall),
         )
 
     def _now(self, at: float | None) -> float | None:
@@ -353,6 +378,10 @@ def take(
         deliveries=tuple(writer.delivery(d) for d in courier.deliveries.values()),
         merges=tuple(merges.items()),
         agenda=tuple(courier.agenda.keys()),
+        standings=tuple(
+            (target, writer.standing(standing))
+            for target, standing in courier.standings.known.items()
+        ),
     )
 
 
@@ -380,6 +409,8 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         live = reader.delivery(delivery)
         layer.courier.deliveries[live.id] = live
         layer.courier.waiting[live.waiting] = live.id
+    for target, standing in snapshot.standings:
+        layer.courier.standings.known[target] = reader.standing(standing)
     for key in snapshot.agenda:
         layer.agenda.set(key, _deadline(key, core, layer.courier))
 
@@ -389,7 +420,7 @@ def _deadline(key: AgendaKey, core: UserAgentCore, courier: Courier) -> float | 
     if isinstance(name, int):
         if kind == "session":
             return core.sessions[SessionId(name)].next_deadline()
-        return courier.deliveries[name].until
+        return courier.deliveries[name].due
     table = core.layer.clients if kind == "client" else core.layer.servers
     return table[name].machine.next_deadline()
 
@@ -410,6 +441,7 @@ def _letter(letter: Letter) -> LetterSnapshot:
         contact_user=letter.contact_user,
         keeps_via=letter.keeps_via,
         attempts=letter.attempts,
+        tried=tuple(sorted(letter.tried)),
     )
 
 
@@ -421,6 +453,7 @@ def _live_letter(kept: LetterSnapshot) -> Letter:
         contact_user=kept.contact_user,
         keeps_via=kept.keeps_via,
         attempts=kept.attempts,
+        tried=frozenset(kept.tried),
     )
 
 

@@ -14,6 +14,8 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.session import TurnedAway
+from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
@@ -102,6 +104,7 @@ class SessionSnapshot:
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]
+    turned_away: TurnedAway | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ class LetterSnapshot:
     contact_user: str | None
     keeps_via: bool
     attempts: Attempts
+    tried: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +185,9 @@ class DeliverySnapshot:
     hop: HostHop | None
     addresses: tuple[tuple[str, int], ...]
     waiting: int
+    trying: Target | None = None
+    attempt_until: float | None = None
+    rests: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,3 +205,4 @@ class EndpointSnapshot:
     deliveries: tuple[DeliverySnapshot, ...]
     merges: tuple[tuple[tuple[str, str, int], TransactionKey], ...]
     agenda: tuple[AgendaKey, ...]
+    standings: tuple[tuple[Target, Standing], ...] = ()

@@ -17,11 +17,19 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr, q850_cause
+from bridge.sip.headers import parse_name_addr, parse_retry_after, q850_cause
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.records import Client
-from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
+from bridge.sip.session import (
+    MAX_EARLY,
+    Cancelling,
+    Early,
+    Phase,
+    Role,
+    Session,
+    TurnedAway,
+)
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import OfferAnswer, Rejected
@@ -137,6 +145,24 @@ class CallerCore:
         if session.phase is Phase.INVITED:
             self._fail(session, FailureCause.UNREACHABLE, None)
 
+    def on_resting(self, session: Session, seconds: float) -> None:
+        """Every target of the next hop has asked to be left alone."""
+        if session.phase is Phase.INVITED:
+            if session.turned_away is None:
+                session.turned_away = TurnedAway(
+                    status=0, phrase="", q850=None, retry_after=seconds
+                )
+            self._fail(session, FailureCause.RESTING, None)
+
+    @staticmethod
+    def may_go_elsewhere(session: Session) -> bool:
+        """Whether the INVITE may be sent to another target.
+
+        Never once it rang: the callee would be called twice.
+        """
+        waits = session.phase is Phase.INVITED and session.cancelling is Cancelling.NOT
+        return waits and not session.rang
+
     def on_timeout(self, session: Session) -> None:
         """Timer B."""
         if session.phase is Phase.INVITED:
@@ -165,7 +191,12 @@ class CallerCore:
             self._provisional(session, client, response, now)
         else:
             session.remote_headers = tuple(response.headers.items())
-            if not self._send_again(session, client, response, flow, now):
+            if self._send_again(session, client, response, flow, now):
+                return
+            session.turned_away = _turned_away(response)
+            if response.status == 503 and self.layer.try_next(client, now):
+                session.provisional = False  # of the new transaction, for the CANCEL
+            else:
                 self._fail(session, FailureCause.REFUSED, response)
 
     def _send_again(
@@ -341,17 +372,40 @@ class CallerCore:
     # The end
 
     def _fail(self, session: Session, cause: FailureCause, response: Response | None) -> None:
+        turned_away = session.turned_away
         if session.cancelling is not Cancelling.NOT:
             cause = FailureCause.CANCELLED
+        elif response is None and turned_away is not None and turned_away.status:
+            # One target refused and no other one answered: the refusal says more.
+            cause = FailureCause.REFUSED
         self.core.end(session, self._failed(session, cause, response))
 
     @staticmethod
     def _failed(session: Session, cause: FailureCause, response: Response | None) -> Failed:
+        if response is not None:
+            known = _turned_away(response)
+        elif session.turned_away is None or cause is FailureCause.CANCELLED:
+            known = _NOT_TURNED_AWAY
+        else:
+            known = session.turned_away
         return Failed(
             session=session.id,
             cause=cause,
-            status=None if response is None else response.status,
-            phrase="" if response is None else response.reason,
-            q850=None if response is None else q850_cause(response.headers),
+            status=known.status or None,
+            phrase=known.phrase,
+            q850=known.q850,
             rang=session.rang,
+            retry_after=known.retry_after,
         )
+
+
+_NOT_TURNED_AWAY = TurnedAway(status=0, phrase="", q850=None, retry_after=None)
+
+
+def _turned_away(response: Response) -> TurnedAway:
+    return TurnedAway(
+        status=response.status,
+        phrase=response.reason,
+        q850=q850_cause(response.headers),
+        retry_after=parse_retry_after(response.headers),
+    )

@@ -24,7 +24,7 @@ class TrunkSettings(Protocol):
     @property
     def host(self) -> str: ...
     @property
-    def port(self) -> int: ...
+    def dialled_port(self) -> int | None: ...
     @property
     def transport(self) -> str: ...
     @property
@@ -47,7 +47,10 @@ def signalling_hosts(trunk: TrunkSettings) -> list[SignallingHost]:
     """Return the hosts whose addresses are in-dialog sources of *trunk*."""
     hosts = [
         SignallingHost(
-            trunk=trunk.name, transport=trunk.transport, host=trunk.host, port=trunk.port
+            trunk=trunk.name,
+            transport=trunk.transport,
+            host=trunk.host,
+            port=trunk.dialled_port,
         )
     ]
     if trunk.outbound_proxy:

@@ -170,7 +170,7 @@ class UserAgent:
         """Whether it runs and every listener is open."""
         return self._running and self._tcp.listening and self._udp.listening
 
-    def local_address_for(self, host: str, port: int, transport: str) -> str:
+    def local_address_for(self, host: str, port: int | None, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
         *host* is a literal or a name; of a name the last known address counts, else
@@ -180,13 +180,13 @@ class UserAgent:
         chosen = self._udp if transport == "udp" else self._tcp
         candidates = [address] if address is not None else list(_SOMEWHERE)
         for candidate in candidates:
-            local = chosen.local_address(candidate, port)
+            local = chosen.local_address(candidate, port or 0)
             if local is not None:
                 return local
         named = [b.host for b in self.bound if not b.wildcard]
-        return named[0] if named else route_address("127.0.0.1", port) or "127.0.0.1"
+        return named[0] if named else route_address("127.0.0.1", port or 0) or "127.0.0.1"
 
-    def known_address(self, host: str, port: int, transport: str) -> str | None:
+    def known_address(self, host: str, port: int | None, transport: str) -> str | None:
         """Return the last known address of *host*, itself when it is a literal; None: unknown."""
         for wanted in (port, None):
             known = self._resolver.cached(transport, host, wanted)
