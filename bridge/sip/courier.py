@@ -17,7 +17,8 @@ from bridge.sip.target import FlowHop, Hop, HostHop, default_port, is_address
 from bridge.sip.transaction import TransactionKey
 
 AgendaKey = tuple[str, TransactionKey | int]
-"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``."""
+"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``,
+a ``registration``."""
 
 MAX_ADDRESSES = 8  # tried for one hop
 ATTEMPT_PATIENCE = 4.0  # seconds for a connection while there are other ways

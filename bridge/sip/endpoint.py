@@ -26,6 +26,8 @@ from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
+from bridge.sip.registrar import RegistrarCore
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
@@ -73,6 +75,7 @@ class Endpoint:
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
         self.probes = ProbeCore(self.core)
+        self.registrar = RegistrarCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
 
@@ -80,7 +83,7 @@ class Endpoint:
 
     def snapshot(self, now: float, wall: float) -> EndpointSnapshot:
         """Write everything down; *wall* is the wall time of *now*, both in seconds."""
-        return take(self.core, self.callee.merges, now, wall)
+        return take(self.core, self.callee.merges, self.registrar, now, wall)
 
     @classmethod
     def restore(
@@ -109,7 +112,8 @@ class Endpoint:
             unknown_reject=unknown_reject,
             secret=snapshot.secret,
         )
-        put(snapshot, endpoint.core, Reader(now, wall, offer_answer, credentials))
+        reader = Reader(now, wall, offer_answer, credentials)
+        put(snapshot, endpoint.core, endpoint.registrar, reader)
         endpoint.callee.merges.update(snapshot.merges)
         return endpoint
 
@@ -138,6 +142,7 @@ class Endpoint:
                     self._refuse_broken(frame.error, flow)
                     self.layer.courier.close(flow)
                     self.layer.flow_failed(flow, now)
+                    self.registrar.flow_lost(flow, now)
                 case KeepAlive.PING:
                     pings += 1
                 case KeepAlive.PONG:
@@ -157,6 +162,7 @@ class Endpoint:
         """Learn that a connection is gone. No call ends by that (contract 3)."""
         self.framers.pop(flow.id, None)
         self.layer.flow_failed(flow, now)
+        self.registrar.flow_lost(flow, now)
 
     def send_failed(self, flow: Flow, now: float) -> None:
         """Learn that what was written to *flow* did not get out."""
@@ -183,6 +189,8 @@ class Endpoint:
             kind, key = due
             if kind == "session" and isinstance(key, int):
                 self._session_due(SessionId(key), now)
+            elif kind == "registration" and isinstance(key, int):
+                self.registrar.due(key, now)
             else:
                 self.layer.expire(due, now)
 
@@ -293,6 +301,21 @@ class Endpoint:
         """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
         self.probes.ask(question, now)
 
+    def register(self, settings: RegistrationSettings, now: float) -> None:
+        """Keep a trunk registered; `RegistrationChanged` tells how that goes.
+
+        ParseError when the REGISTER cannot be written.
+        """
+        self.registrar.register(settings, now)
+
+    def unregister(self, trunk: str, now: float) -> None:
+        """Take a trunk's registration back; `RegistrationChanged` follows."""
+        self.registrar.unregister(trunk, now)
+
+    def moved(self, trunk: str, now: float) -> None:
+        """Learn that the address we are reached at for *trunk* has changed."""
+        self.registrar.move(trunk, now)
+
     def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
         """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
@@ -384,6 +407,9 @@ class Endpoint:
     def on_sent(self, client: Client, now: float) -> None:
         """A request of ours left."""
         del now
+        if client.letter.errand.purpose is Purpose.REGISTER:
+            self.registrar.on_sent(client)
+            return
         session = self._owner(client.letter.errand)
         if session is None:
             return
@@ -409,6 +435,8 @@ class Endpoint:
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
+            case Purpose.REGISTER:
+                self.registrar.on_response(client, response, now)
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
@@ -450,6 +478,9 @@ class Endpoint:
         if errand.purpose is Purpose.OPTIONS:
             self.probes.settled(errand, None, now)
             return
+        if errand.purpose is Purpose.REGISTER:
+            self.registrar.on_unanswered(errand.session, now)
+            return
         session = self._owner(errand)
         if session is None:
             return
@@ -466,7 +497,7 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
-            case Purpose.CANCEL | Purpose.ACK | Purpose.REGISTER:
+            case Purpose.CANCEL | Purpose.ACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
                 assert_never(errand.purpose)

@@ -159,6 +159,24 @@ class TrunkProbed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationChanged:
+    """An attempt to register, or to take that back, is settled.
+
+    ``what``: ``registered``, ``refused``, ``no_answer``, ``removed``. ``registered``:
+    whether the registrar has us, as far as we know, for ``expires`` seconds; it outlives a
+    refresh that was not answered. ``status`` is that of the final response; ``again`` the
+    seconds until the next attempt.
+    """
+
+    trunk: str
+    registered: bool
+    what: str
+    status: int | None
+    expires: float
+    again: float | None
+
+
 SipEvent = (
     IncomingInvite
     | Progressed
@@ -217,7 +235,7 @@ class CloseFlow:
 class PassUp:
     """Tell the layer above."""
 
-    event: SipEvent | TrunkProbed
+    event: SipEvent | TrunkProbed | RegistrationChanged
 
 
 Output = Send | Resolve | Connect | CloseFlow | PassUp

@@ -53,6 +53,7 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
+    ``proxied``: the next hop is a configured outbound proxy.
     """
 
     trunk: str
@@ -64,6 +65,7 @@ class OutgoingInvite:
     offer_answer: OfferAnswer
     contact_user: str = ""
     credentials: Credentials | None = None
+    proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import assert_never
 from bridge.errors import MisuseError
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
-from bridge.sip.courier import AgendaKey, Courier
+from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import (
     Acknowledgement,
     Delivery,
@@ -30,6 +30,8 @@ from bridge.sip.events import SessionId
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
+from bridge.sip.registrar import RegistrarCore
+from bridge.sip.registration import read_back, write_down
 from bridge.sip.session import Cancelling, Early, Phase, Reoffer, Role, Session, Unacked
 from bridge.sip.snapshot import (
     VERSION,
@@ -360,6 +362,7 @@ class Reader:
 def take(
     core: UserAgentCore,
     merges: dict[tuple[str, str, int], TransactionKey],
+    registrar: RegistrarCore,
     now: float,
     wall: float,
 ) -> EndpointSnapshot:
@@ -382,10 +385,13 @@ def take(
             (target, writer.standing(standing))
             for target, standing in courier.standings.known.items()
         ),
+        registrations=tuple(write_down(one, now, wall) for one in registrar.registrations.values()),
     )
 
 
-def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None:
+def put(
+    snapshot: EndpointSnapshot, core: UserAgentCore, registrar: RegistrarCore, reader: Reader
+) -> None:
     """Fill a fresh endpoint; the flows of the snapshot count as alive until they are lost."""
     if snapshot.version != VERSION:
         raise MisuseError("Snapshot is of another version")
@@ -411,16 +417,21 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         layer.courier.waiting[live.waiting] = live.id
     for target, standing in snapshot.standings:
         layer.courier.standings.known[target] = reader.standing(standing)
+    for kept_one in snapshot.registrations:
+        credentials = reader.credentials(kept_one.settings.trunk)
+        registrar.enter(read_back(kept_one, credentials, reader.now, reader.wall))
     for key in snapshot.agenda:
-        layer.agenda.set(key, _deadline(key, core, layer.courier))
+        layer.agenda.set(key, _deadline(key, core, registrar))
 
 
-def _deadline(key: AgendaKey, core: UserAgentCore, courier: Courier) -> float | None:
+def _deadline(key: AgendaKey, core: UserAgentCore, registrar: RegistrarCore) -> float | None:
     kind, name = key
     if isinstance(name, int):
         if kind == "session":
             return core.sessions[SessionId(name)].next_deadline()
-        return courier.deliveries[name].due
+        if kind == "registration":
+            return registrar.registrations[name].next_deadline()
+        return core.layer.courier.deliveries[name].due
     table = core.layer.clients if kind == "client" else core.layer.servers
     return table[name].machine.next_deadline()
 

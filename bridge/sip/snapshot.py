@@ -14,6 +14,7 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.registration import RegistrationSnapshot
 from bridge.sip.session import TurnedAway
 from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
@@ -206,3 +207,4 @@ class EndpointSnapshot:
     merges: tuple[tuple[tuple[str, str, int], TransactionKey], ...]
     agenda: tuple[AgendaKey, ...]
     standings: tuple[tuple[Target, Standing], ...] = ()
+    registrations: tuple[RegistrationSnapshot, ...] = ()

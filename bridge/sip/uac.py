@@ -5,12 +5,15 @@ RFC 3261 8.1, 9.1, 13.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import (
     ANSWERED_ELSEWHERE,
     NOT_ACCEPTABLE,
     SDP,
     UserAgentCore,
+    WayOut,
     capability_fields,
 )
 from bridge.sip.delivery import Errand, Letter, Purpose
@@ -30,7 +33,7 @@ from bridge.sip.session import (
     Session,
     TurnedAway,
 )
-from bridge.sip.target import HostHop
+from bridge.sip.target import FlowHop, Hop, HostHop, is_address, uri_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import OfferAnswer, Rejected
 from sdp.negotiated import Negotiated
@@ -48,9 +51,11 @@ class CallerCore:
     def dial(self, invite: OutgoingInvite, now: float) -> SessionId:
         """Send an INVITE; every outcome is an event."""
         core = self.core
+        way = core.ways_out.get(invite.trunk)
+        routes = () if way is None else way.routes
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
-        request = self._invite(invite, tag)
+        request = self._invite(invite, tag, routes)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -78,14 +83,36 @@ class CallerCore:
             contact_user=invite.contact_user,
             authentication=session.authentication,
         )
-        self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
+        trunk_hop = HostHop(transport, host, port, trusted=True)
+        self.layer.send(letter, [*self._preloaded(invite, way), trunk_hop], now)
         return session_id
 
-    def _invite(self, invite: OutgoingInvite, tag: str) -> Request:
+    def _preloaded(self, invite: OutgoingInvite, way: WayOut | None) -> list[Hop]:
+        """Return where a call of a registered trunk goes first.
+
+        The connection that it is registered by: a NAT or a registrar may know no other. Then
+        the topmost route (RFC 3261 8.1.2), unless a proxy is configured, which forwards to it.
+        """
+        if way is None:
+            return []
+        hops: list[Hop] = []
+        if way.flow is not None and way.flow.reliable:
+            hops.append(FlowHop(way.flow))
+        learnt = uri_hop(way.routes[0], invite.next_hop[0]) if way.routes else None
+        if (
+            learnt is not None
+            and not invite.proxied
+            and self.core.next_hop_allowed(learnt.host, invite.trunk)
+        ):
+            hops.append(replace(learnt, trusted=is_address(learnt.host)))
+        return hops
+
+    def _invite(self, invite: OutgoingInvite, tag: str, routes: tuple[str, ...]) -> Request:
         core = self.core
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
+                *(("Route", route) for route in routes),
                 ("From", str(parse_name_addr(invite.from_).with_tag(tag))),
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),

@@ -24,6 +24,7 @@ from bridge.sip.events import (
     IncomingInvite,
     Output,
     PassUp,
+    RegistrationChanged,
     Resolve,
     Send,
     SessionId,
@@ -32,6 +33,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
 from bridge.transport.flow import (
     Admitted,
     Bound,
@@ -85,6 +87,7 @@ class UserAgent:
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
         on_probed: Callable[[TrunkProbed], None] = lambda _: None,
+        on_registered: Callable[[RegistrationChanged], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         invites: Gcra | None = None,
@@ -98,6 +101,7 @@ class UserAgent:
         self._listen = listen
         self._on_event = on_event
         self._on_probed = on_probed
+        self._on_registered = on_registered
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._invites = invites or Gcra(rate=100, burst=1000)
@@ -255,6 +259,16 @@ class UserAgent:
         """Send an OPTIONS outside any dialog; *on_probed* is told the answer."""
         with self._command() as now:
             self._endpoint.ask_trunk(question, now)
+
+    def register(self, settings: RegistrationSettings) -> None:
+        """Keep a trunk registered; *on_registered* is told how that goes."""
+        with self._command() as now:
+            self._endpoint.register(settings, now)
+
+    def unregister(self, trunk: str) -> None:
+        """Take a trunk's registration back; *on_registered* is told."""
+        with self._command() as now:
+            self._endpoint.unregister(trunk, now)
 
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
@@ -432,12 +446,14 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
+    def _pass_up(self, event: SipEvent | TrunkProbed | RegistrationChanged) -> None:
         if isinstance(event, IncomingInvite) and not self._may_call(event):
             return
         try:
             if isinstance(event, TrunkProbed):
                 self._on_probed(event)
+            elif isinstance(event, RegistrationChanged):
+                self._on_registered(event)
             else:
                 self._on_event(event)
         except Exception:
