@@ -112,6 +112,7 @@ def stamp_source(request: Request, flow: Flow) -> None:
     stamped = via.with_source(*flow.remote)
     if stamped != via:
         request.headers.replace_first("Via", str(stamped))
+        request.remember_via(stamped)
 
 
 def is_too_large(request: Request) -> bool:

@@ -33,6 +33,7 @@ from bridge.sip.session import (
     Session,
     TurnedAway,
 )
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import FlowHop, Hop, HostHop, is_address, uri_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import OfferAnswer, Rejected
@@ -52,10 +53,13 @@ class CallerCore:
         """Send an INVITE; every outcome is an event."""
         core = self.core
         way = core.ways_out.get(invite.trunk)
-        routes = () if way is None else way.routes
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
-        request = self._invite(invite, tag, routes)
+        floor = core.config.min_session_expires
+        timer = SessionTimer(wish=invite.session_timer, floor=floor)
+        request = self._invite(invite, tag, timer)
+        for route in () if way is None else way.routes:
+            request.headers.add("Route", route)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -72,6 +76,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             offer_answer=invite.offer_answer,
+            timer=timer,
         )
         if invite.credentials is not None:
             session.authentication = Authentication(credentials=invite.credentials)
@@ -107,17 +112,17 @@ class CallerCore:
             hops.append(replace(learnt, trusted=is_address(learnt.host)))
         return hops
 
-    def _invite(self, invite: OutgoingInvite, tag: str, routes: tuple[str, ...]) -> Request:
+    def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
-                *(("Route", route) for route in routes),
                 ("From", str(parse_name_addr(invite.from_).with_tag(tag))),
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
                 *capability_fields(),
+                *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
                 SDP,
@@ -229,7 +234,7 @@ class CallerCore:
     def _send_again(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> bool:
-        """Send the INVITE with the credentials that were asked for, unless it was cancelled."""
+        """Send the INVITE with the credentials or interval asked for, unless it was cancelled."""
         if session.cancelling is not Cancelling.NOT:
             return False
         # RFC 3261 12.3: "if a request outside of a dialog generates a non-2xx final response,
@@ -239,6 +244,10 @@ class CallerCore:
             self.core.drop_dialog(early.dialog)
         session.early = {}
         session.provisional = False  # of the new transaction, for the CANCEL
+        if response.status == 422 and session.timer.raised(response.headers):
+            fields = session.timer.first_fields()
+            self.core.send_with(session, client, fields, flow, now)
+            return True
         return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
@@ -250,6 +259,7 @@ class CallerCore:
         if response.status == 100:
             return
         session.rang = True
+        session.timer.learn(response.headers)
         session.remote_headers = tuple(response.headers.items())
         early = self._early(session, client, response)
         if session.cancelling is Cancelling.NOT:
@@ -328,6 +338,8 @@ class CallerCore:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
         session.phase = Phase.CONFIRMED
+        session.timer.accepted(response.headers, now)
+        self.core.schedule(session)
         self.core.pass_up(
             session,
             Answered(session=session.id, negotiated=negotiated, status=response.status),
