@@ -34,6 +34,7 @@ from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
@@ -213,6 +214,7 @@ class LegDesk:
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
             credentials=credentials_of(trunk),
+            proxied=bool(trunk.outbound_proxy),
             session_timer=trunk.session_timer,
         )
 
@@ -425,6 +427,26 @@ def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
         from_=f"<{SipUri(user='ping', host=trunk.from_domain)}>",
         to=f"<{target}>",
     )
+
+
+def registration_of(trunk: TrunkConfig) -> RegistrationSettings:
+    """Return what is registered for *trunk*: its user name, at its domain."""
+    user = trunk.registered_user
+    record = SipUri(user=user, host=trunk.from_domain)
+    return RegistrationSettings(
+        trunk=trunk.name,
+        next_hop=_next_hop(trunk),
+        registrar=str(SipUri(host=trunk.from_domain)),
+        address_of_record=f"<{record}>",
+        contact_user=user,
+        credentials=credentials_of(trunk),
+    )
+
+
+def next_hop_of(trunk: TrunkConfig) -> tuple[str, int | None, str]:
+    """Return host, port (None: DNS decides) and transport of where *trunk*'s requests go."""
+    transport, host, port = _next_hop(trunk)
+    return host, port, transport
 
 
 def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int | None]:

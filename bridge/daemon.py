@@ -13,7 +13,14 @@ from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
+from bridge.adapters import (
+    Ledger,
+    LegDesk,
+    RoomDesk,
+    next_hop_of,
+    registration_of,
+    trunk_question,
+)
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -21,7 +28,16 @@ from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
 from bridge.changes import Changes, changes
-from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
+from bridge.config import (
+    Config,
+    ConfigError,
+    TrunkConfig,
+    advice,
+    cannot_start,
+    is_loopback,
+    load,
+    not_yet,
+)
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
@@ -33,6 +49,7 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.registrations import Registrations
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -47,6 +64,7 @@ from bridge.ua.user_agent import UserAgent
 _log = structlog.get_logger(__name__)
 
 _HEALTH_INTERVAL = 5.0
+_UNREGISTER = 4.0  # seconds for the answers to REGISTER with Expires 0
 _GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
 
 
@@ -119,10 +137,17 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
+            on_registered=lambda changed: self._registrations.heard(changed),
             tap=Taps(self.ladder, self.metrics.sip),
             screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
+        self._registrations = Registrations(
+            self._agent,
+            registration_of,
+            told=self.metrics.registration,
+            address=self._address_towards,
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
@@ -142,6 +167,16 @@ class Daemon:
         self._lag = LoopLag(self.metrics.lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _keep_alive(self) -> None:
+        wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
+        self._agent.keep_alive(frozenset(wanted))
+
+    def _address_towards(self, trunk: TrunkConfig) -> str | None:
+        """Our address as the carrier of *trunk* sees it; None when it is configured."""
+        if self._config.sip.advertise:
+            return None
+        return self._agent.local_address_for(*next_hop_of(trunk))
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
@@ -169,6 +204,8 @@ class Daemon:
         """Listen and serve. Raises `BridgeError` when an address is taken."""
         for line in not_yet(self._config):
             _log.warning("config.not_yet", setting=line)
+        for line in advice(self._config):
+            _log.warning("config.advice", setting=line)
         try:
             self.service.set_livekit_up(await self._server_api.alive())
             await self._engine.start()
@@ -183,6 +220,8 @@ class Daemon:
         self._spawn(self._watch_livekit())
         self._spawn(self.metrics.watch())
         self._probing.start(self._config.trunk)
+        self._keep_alive()
+        self._registrations.start(self._config.trunk)
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
         self._unit.start(dead=self._dead_parts, status=self._status)
 
@@ -272,6 +311,8 @@ class Daemon:
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
+        self._keep_alive()
+        self._registrations.start(config.trunk)
         self.service.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
@@ -285,6 +326,7 @@ class Daemon:
         if self._api is not None:
             await self._api.stop()
         self._probing.stop()
+        await self._registrations.stop(_UNREGISTER)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

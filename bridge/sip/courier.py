@@ -18,7 +18,7 @@ from bridge.sip.transaction import TransactionKey
 
 AgendaKey = tuple[str, TransactionKey | int]
 """What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``,
-a ``registration``."""
+a ``registration``, a flow's ``keepalive``."""
 
 MAX_ADDRESSES = 8  # tried for one hop
 ATTEMPT_PATIENCE = 4.0  # seconds for a connection while there are other ways

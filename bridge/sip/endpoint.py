@@ -10,6 +10,7 @@ RFC 3261.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from bridge.sip.authentication import Authentication
@@ -21,6 +22,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.framing import Broken, Frame, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
+from bridge.sip.keepalive import KeepAliveCore, moved
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
@@ -81,6 +83,7 @@ class Endpoint:
         self.refreshes = RefreshCore(self.core, self.reoffers)
         self.probes = ProbeCore(self.core)
         self.registrar = RegistrarCore(self.core)
+        self.keepalive = KeepAliveCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
 
@@ -88,7 +91,9 @@ class Endpoint:
 
     def snapshot(self, now: float, wall: float) -> EndpointSnapshot:
         """Write everything down; *wall* is the wall time of *now*, both in seconds."""
-        return take(self.core, self.callee.merges, self.registrar, now, wall)
+        beats = tuple(moved(beat, wall - now) for beat in self.keepalive.beats.values())
+        kept = take(self.core, self.callee.merges, self.registrar, now, wall)
+        return replace(kept, beats=beats)
 
     @classmethod
     def restore(
@@ -120,7 +125,9 @@ class Endpoint:
             secret=snapshot.secret,
         )
         reader = Reader(now, wall, offer_answer, credentials)
-        put(snapshot, endpoint.core, endpoint.registrar, reader)
+        for beat in snapshot.beats:
+            endpoint.keepalive.enter(moved(beat, now - wall))
+        put(snapshot, endpoint.core, endpoint.registrar, endpoint.keepalive, reader)
         endpoint.callee.merges.update(snapshot.merges)
         return endpoint
 
@@ -149,13 +156,12 @@ class Endpoint:
                     self._receive_message(frame, flow, now)
                 case Broken():
                     self._refuse_broken(frame.error, flow)
-                    self.layer.courier.close(flow)
-                    self.layer.flow_failed(flow, now)
-                    self.registrar.flow_lost(flow, now)
+                    self._abandon(flow, now)
                 case KeepAlive.PING:
                     pings += 1
+                    self.keepalive.pong(flow)  # two pongs without a message between look so
                 case KeepAlive.PONG:
-                    pass
+                    self.keepalive.pong(flow)
                 case _:
                     assert_never(frame)
         if pings and not framer.broken:
@@ -176,6 +182,15 @@ class Endpoint:
     def flow_lost(self, flow: Flow, now: float) -> None:
         """Learn that a connection is gone. No call ends by that (contract 3)."""
         self.framers.pop(flow.id, None)
+        self._flow_gone(flow, now)
+
+    def _abandon(self, flow: Flow, now: float) -> None:
+        """Give a connection up that cannot be understood, or says nothing any more."""
+        self.layer.courier.close(flow)
+        self._flow_gone(flow, now)
+
+    def _flow_gone(self, flow: Flow, now: float) -> None:
+        self.keepalive.forget(flow)
         self.layer.flow_failed(flow, now)
         self.registrar.flow_lost(flow, now)
 
@@ -206,6 +221,10 @@ class Endpoint:
                 self._session_due(SessionId(key), now)
             elif kind == "registration" and isinstance(key, int):
                 self.registrar.due(key, now)
+            elif kind == "keepalive" and isinstance(key, int):
+                failed = self.keepalive.due(key, now)
+                if failed is not None:
+                    self._abandon(failed, now)
             else:
                 self.layer.expire(due, now)
 
@@ -332,6 +351,10 @@ class Endpoint:
         """Take a trunk's registration back; `RegistrationChanged` follows."""
         self.registrar.unregister(trunk, now)
 
+    def keep_alive(self, trunks: frozenset[str]) -> None:
+        """Ping by the connections of these trunks from now on, and of no others."""
+        self.keepalive.configure(trunks)
+
     def moved(self, trunk: str, now: float) -> None:
         """Learn that the address we are reached at for *trunk* has changed."""
         self.registrar.move(trunk, now)
@@ -434,8 +457,10 @@ class Endpoint:
 
     def on_sent(self, client: Client, now: float) -> None:
         """A request of ours left."""
-        del now
-        if client.letter.errand.purpose is Purpose.REGISTER:
+        purpose = client.letter.errand.purpose
+        if purpose in OUTSIDE:
+            self.keepalive.used(client.flow, client.letter.trunk, now)
+        if purpose is Purpose.REGISTER:
             self.registrar.on_sent(client)
             return
         session = self._owner(client.letter.errand)

@@ -27,6 +27,7 @@ from bridge.sip.delivery import (
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import Credentials
 from bridge.sip.events import SessionId
+from bridge.sip.keepalive import KeepAliveCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
@@ -424,7 +425,11 @@ def take(
 
 
 def put(
-    snapshot: EndpointSnapshot, core: UserAgentCore, registrar: RegistrarCore, reader: Reader
+    snapshot: EndpointSnapshot,
+    core: UserAgentCore,
+    registrar: RegistrarCore,
+    keepalive: KeepAliveCore,
+    reader: Reader,
 ) -> None:
     """Fill a fresh endpoint; the flows of the snapshot count as alive until they are lost."""
     if snapshot.version != VERSION:
@@ -455,14 +460,18 @@ def put(
         credentials = reader.credentials(kept_one.settings.trunk)
         registrar.enter(read_back(kept_one, credentials, reader.now, reader.wall))
     for key in snapshot.agenda:
-        layer.agenda.set(key, _deadline(key, core, registrar))
+        layer.agenda.set(key, _deadline(key, core, registrar, keepalive))
 
 
-def _deadline(key: AgendaKey, core: UserAgentCore, registrar: RegistrarCore) -> float | None:
+def _deadline(
+    key: AgendaKey, core: UserAgentCore, registrar: RegistrarCore, keepalive: KeepAliveCore
+) -> float | None:
     kind, name = key
     if isinstance(name, int):
         if kind == "session":
             return core.sessions[SessionId(name)].next_deadline()
+        if kind == "keepalive":
+            return keepalive.beats[name].deadline
         if kind == "registration":
             return registrar.registrations[name].next_deadline()
         return core.layer.courier.deliveries[name].due

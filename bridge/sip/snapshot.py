@@ -14,6 +14,7 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.keepalive import Beat
 from bridge.sip.registration import RegistrationSnapshot
 from bridge.sip.session import TurnedAway
 from bridge.sip.standing import Standing, Target
@@ -226,3 +227,4 @@ class EndpointSnapshot:
     agenda: tuple[AgendaKey, ...]
     standings: tuple[tuple[Target, Standing], ...] = ()
     registrations: tuple[RegistrationSnapshot, ...] = ()
+    beats: tuple[Beat, ...] = ()

@@ -284,6 +284,16 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.unregister(trunk, now)
 
+    def keep_alive(self, trunks: frozenset[str]) -> None:
+        """Ping by the connections of these trunks from now on, and of no others."""
+        with self._command():
+            self._endpoint.keep_alive(trunks)
+
+    def moved(self, trunk: str) -> None:
+        """Register *trunk* anew: our address has changed."""
+        with self._command() as now:
+            self._endpoint.moved(trunk, now)
+
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
         with self._command() as now:
