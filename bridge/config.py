@@ -344,6 +344,23 @@ class LogConfig(_Section):
     format: Literal["json", "console"] = "json"
 
 
+class CaptureConfig(_Section):
+    """``[capture]``: whole SIP messages, numbers included, to a capture server or into files."""
+
+    hep: str = ""  # HOST:PORT of a HEP3 server, over UDP
+    hep_agent: Annotated[int, Field(ge=0, lt=2**32)] = 2001
+    hep_password: SecretStr = SecretStr("")
+    pcap: str = ""  # a folder: one file per call
+    pcap_calls: Positive = 1000
+
+    @field_validator("hep")
+    @classmethod
+    def _check_hep(cls, value: str) -> str:
+        if value:
+            host_and_port(value)
+        return value
+
+
 class PrivacyConfig(_Section):
     """``[privacy]``"""
 
@@ -540,7 +557,7 @@ _OWN_HEADERS = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
         *("content-length", "content-type", "record-route", "allow", "supported", "require"),
-        *("proxy-require", "authorization", "proxy-authorization"),
+        *("proxy-require", "authorization", "proxy-authorization", "session-expires", "min-se"),
     )
 )
 
@@ -585,6 +602,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     daemon: DaemonConfig = DaemonConfig()
     log: LogConfig = LogConfig()
+    capture: CaptureConfig = CaptureConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     webhook: WebhookConfig = WebhookConfig()
     sessions: SessionsConfig = SessionsConfig()
@@ -696,6 +714,7 @@ _SECRETS: tuple[tuple[str, str], ...] = (
     ("livekit", "api_secret"),
     ("http", "jwt_secret"),
     ("http.key", "key"),
+    ("capture", "hep_password"),
     ("webhook", "secret"),
     ("trunk", "password"),
     ("store", "url"),
@@ -821,6 +840,16 @@ def advice(config: Config) -> Iterator[str]:
                 f"trunk[{index}].allow: empty, so no call comes in although the trunk registers: "
                 "new calls need the carrier's addresses in allow"
             )
+
+
+def clear_keys(config: Config) -> Iterator[str]:
+    """Yield one line per trunk whose SRTP keys can be read by whoever reads its SIP.
+
+    RFC 4568 8.3: the crypto attribute needs a secured signalling path.
+    """
+    for index, trunk in enumerate(config.trunk):
+        if trunk.srtp != "off" and trunk.transport != "tls":
+            yield f"trunk[{index}].srtp: its keys are sent in clear over {trunk.transport}, use tls"
 
 
 def cannot_start(config: Config) -> list[str]:

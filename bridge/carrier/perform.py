@@ -29,7 +29,7 @@ async def run(leg: Leg, wanted: str | Script) -> None:
     found = script.parse(wanted) if isinstance(wanted, str) else wanted
     if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
-    leg.session.lifetime = lifetime.lifetime_of(found)
+    leg.session.lifetime = lifetime.lifetime_of(found, leg.session.lifetime)
     try:
         await _begin(leg, found)
         for number, step in enumerate(found, 1):

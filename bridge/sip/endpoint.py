@@ -34,10 +34,10 @@ from bridge.sip.registration import RegistrationSettings
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.screening import Screen
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
-from bridge.sip.transaction import server_key
+from bridge.sip.transaction import State, server_key
 from bridge.sip.uac import CallerCore
 from bridge.sip.uas import CalleeCore, is_known, is_same_peer
 from sdp.model import Direction
@@ -359,10 +359,20 @@ class Endpoint:
         """Learn that the address we are reached at for *trunk* has changed."""
         self.registrar.move(trunk, now)
 
-    def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
+    def reoffer(
+        self,
+        session: SessionId,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something.
+
+        Or an UPDATE, where the peer allows that. RFC 3311 5.1: in a confirmed dialog "it is
+        RECOMMENDED that a re-INVITE be used instead".
+        """
         if (known := self._session(session)) is not None:
-            self.reoffers.reoffer(known, direction, now)
+            self.reoffers.reoffer(known, direction, now, method)
 
     def update(self, session: SessionId, now: float) -> None:
         """Send an UPDATE without an offer, once the session is confirmed; no event follows.
@@ -429,6 +439,9 @@ class Endpoint:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         server = self.layer.servers.get(server_key(request))
+        if server is not None and self._is_branch_reused(server, request):
+            self.layer.retire(server)
+            server = None
         if server is not None and request.method != "CANCEL":
             if is_same_peer(server.flow, flow):
                 self.layer.receive_again(server, request, flow, now)
@@ -441,6 +454,20 @@ class Endpoint:
         else:
             self._receive_in_dialog(request, flow, now)
 
+    def _is_branch_reused(self, server: Server, request: Request) -> bool:
+        """Whether a re-INVITE has the branch of an earlier one, which RFC 3261 8.1.1.7 forbids.
+
+        Its CSeq tells it from a copy. While the earlier one is not settled it is taken for one.
+        """
+        if request.method != "INVITE" or request.to.tag is None:
+            return False
+        session = self.core.sessions.get(SessionId(server.session))
+        if session is None or request.cseq.number <= server.request.cseq.number:
+            return False
+        unacked = session.unacked
+        waits = unacked is not None and unacked.server == server.key
+        return not waits and server.machine.state is not State.PROCEEDING
+
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         found = self.core.find(request)
         if found is not None:
@@ -449,7 +476,8 @@ class Endpoint:
                 self.dialogs.on_request(session, dialog, request, flow, now)
         elif is_known(flow):
             # RFC 3261 12.2.2: a request that matches no dialog gets 481.
-            self.core.refuse(request, flow, 481, now)
+            late = request.method == "PRACK" and self.callee.is_late_prack(request)
+            self.core.refuse(request, flow, 200 if late else 481, now)
         else:
             self.callee.on_stranger(request, flow, now)
 
@@ -492,6 +520,8 @@ class Endpoint:
                     self.core.free(session)
             case Purpose.REGISTER:
                 self.registrar.on_response(client, response, now)
+            case Purpose.PRACK if session is not None and response.status >= 200:
+                self.caller.reliable.on_response(session, client, response, flow, now)
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
@@ -554,7 +584,7 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
-            case Purpose.CANCEL | Purpose.ACK:
+            case Purpose.CANCEL | Purpose.ACK | Purpose.PRACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
                 assert_never(errand.purpose)
@@ -577,6 +607,9 @@ class Endpoint:
         unacked = session.unacked
         if unacked is not None and min(unacked.resend_at, unacked.give_up_at) <= now:
             self.callee.on_resend(session, unacked, now)
+        reliable = session.reliable
+        if reliable is not None and reliable.is_due(now):
+            self.callee.on_unacknowledged(session, now)
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)

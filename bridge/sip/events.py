@@ -14,6 +14,8 @@ from bridge.sip.message import Request
 from sdp.negotiated import Negotiated
 
 SessionId = NewType("SessionId", int)
+Headers = tuple[tuple[str, str], ...]
+"""The header fields of the message that an event tells of, in order; none when there was none."""
 
 
 class FailureCause(Enum):
@@ -31,7 +33,8 @@ class EndCause(Enum):
     """Why an established session ended without our asking."""
 
     BYE = "bye"
-    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
+    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent. Or after a reliable 18x; 504 sent
+    RENEGOTIATION_FAILED = "renegotiation_failed"  # BYE upon our refusal of a new offer
     PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
     UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
     SESSION_EXPIRED = "session_expired"  # RFC 4028: not refreshed in time; BYE sent
@@ -53,6 +56,7 @@ class Progressed:
     session: SessionId
     status: int
     early: Negotiated | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,7 @@ class Answered:
     session: SessionId
     negotiated: Negotiated
     status: int
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,7 @@ class Failed:
     q850: int | None
     rang: bool  # some 18x had come
     retry_after: float | None = None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,7 @@ class Cancelled:
 
     session: SessionId
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +136,7 @@ class Ended:
     cause: EndCause
     status: int | None
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

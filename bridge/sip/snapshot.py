@@ -16,13 +16,13 @@ from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
 from bridge.sip.keepalive import Beat
 from bridge.sip.registration import RegistrationSnapshot
-from bridge.sip.session import TurnedAway
+from bridge.sip.session import OfferMethod, TurnedAway
 from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,21 @@ class EarlySnapshot:
     tag: str
     dialog: DialogSnapshot
     sdp: bytes | None
+    rseq: int | None
+    offer_answer: OfferAnswerSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliableSnapshot:
+    """A `Reliable` 18x."""
+
+    rseq: int
+    response: bytes | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +82,7 @@ class ReofferSnapshot:
     """A `Reoffer`."""
 
     direction: str
+    method: OfferMethod
     refresh: bool
     stale: bool
     attempts: int
@@ -117,9 +133,11 @@ class SessionSnapshot:
     cancel_by: float | None
     ring_again_at: float | None
     unacked: UnackedSnapshot | None
+    reliable: ReliableSnapshot | None
     reoffer: ReofferSnapshot | None
     probing: bool
     missed_probes: int
+    refused_offer_at: float | None
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]

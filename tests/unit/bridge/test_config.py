@@ -16,6 +16,7 @@ from bridge.config import (
     WorkflowConfig,
     advice,
     cannot_start,
+    clear_keys,
     find_config,
     load,
     not_yet,
@@ -101,6 +102,8 @@ WRONG = [
     ("[store]\nurl = 'mysql://x'", "store.url", "sqlite://, postgresql://"),
     ("[daemon]\ndrain_timeout = -1", "daemon.drain_timeout", "greater than or equal to 0"),
     ("[log]\nlevel = 'loud'", "log.level", "'debug'"),
+    ("[capture]\nhep = 'homer'", "capture.hep", "HOST:PORT"),
+    ("[capture]\npcap_calls = 0", "capture.pcap_calls", "greater than or equal to 1"),
     ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
     ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
     ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
@@ -119,6 +122,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Via = 'x'}", "trunk[0].headers", "bridge"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Min-SE = '90'}", "trunk[0].headers", "bridge"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\noutbound_proxy = 'p:0'", "trunk[0].outbound_proxy", ":"),
     (
         "[[trunk]]\nname = 'a'\nhost = 'h'\n[[trunk]]\nname = 'a'\nhost = 'h'",
@@ -261,6 +265,22 @@ def test_the_registered_user_is_what_a_uri_may_have(username: str, user: str) ->
     trunk = TrunkConfig(name="a", host="h", register=True, username=username)
     assert trunk.registered_user == user
     assert TrunkConfig(name="a", host="h", username=username).registered_user == ""
+
+
+def test_keys_of_srtp_in_clear_sip_are_said_and_prevent_nothing(tmp_path: Path) -> None:
+    """Row 68. RFC 4568 8.3: who reads the SIP can listen."""
+    trunks = "".join(
+        f"[[trunk]]\nname = '{srtp}-{transport}'\nhost = 'h'\nsrtp = '{srtp}'\n"
+        f"transport = '{transport}'\n"
+        for srtp in ("off", "optional", "required")
+        for transport in ("udp", "tcp", "tls")
+    )
+    config = load(write(tmp_path, trunks), {})
+    assert list(clear_keys(config)) == [
+        f"trunk[{index}].srtp: its keys are sent in clear over {transport}, use tls"
+        for index, transport in ((3, "udp"), (4, "tcp"), (6, "udp"), (7, "tcp"))
+    ]
+    assert not any("srtp" in line for line in cannot_start(config))
 
 
 def test_the_file_is_found_in_the_contracts_order(
