@@ -40,7 +40,7 @@ def allocated(agent: object) -> int:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_flood_over_the_rate_is_answered_and_allocates_nothing(transport: str) -> None:
-    """Threat 5.1: INVITE flood."""
+    """Threat 5.1: INVITE and REGISTER flood."""
     net = Net()
     agent, peer = net.agent(A, screen=Screen(BUSY)), net.peer(P)
     flow = peer.flow_to(agent, transport)
@@ -74,7 +74,7 @@ def ack_of(peer: Peer, invite: Request) -> Request:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_storm_of_retries_is_decided_on_once_and_answered_every_time(transport: str) -> None:
-    """Threat 5.1: INVITE flood, cached rejection replay."""
+    """Threat 5.1: INVITE and REGISTER flood."""
     net = Net()
     screen = Screen(NO_ROUTE)
     agent, peer = net.agent(A, screen=screen), net.peer(P)
@@ -135,7 +135,7 @@ def test_rejections_are_bounded_and_end() -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH"])
 def test_other_requests_without_a_dialog_are_screened_too(method: str) -> None:
-    """Threat 5.1: REGISTER flood. Row 98. RFC 3261 8.2.1: 405, and 503 over the rate."""
+    """Row 98. Threat 5.1: INVITE and REGISTER flood. RFC 3261 8.2.1: 405, and 503 over the rate."""
     net = Net()
     screen = Screen(None)
     _, peer, flow = pair(net, screen=screen)

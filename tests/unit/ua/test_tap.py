@@ -68,6 +68,7 @@ def test_both_dimensions_are_bounded_and_the_oldest_goes_first() -> None:
     ],
 )
 def test_first_lines_are_masked(line: str, shown: str) -> None:
+    """Threat 5.1: Privacy."""
     assert masked(line) == shown
 
 
@@ -88,6 +89,7 @@ def test_the_direction_of_a_description_is_shown(body: bytes, direction: str | N
 
 @given(st.binary(max_size=300))
 def test_nothing_a_peer_sends_breaks_the_ladder(data: bytes) -> None:
+    """Threat 5.1: Malformed messages."""
     ladder = Ladder()
     ladder.received(b"x\r\nCall-ID: a" + data, FLOW)
     ladder.received(data, FLOW)
