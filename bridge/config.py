@@ -541,7 +541,7 @@ _OWN_HEADERS = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
         *("content-length", "content-type", "record-route", "allow", "supported", "require"),
-        *("proxy-require", "authorization", "proxy-authorization"),
+        *("proxy-require", "authorization", "proxy-authorization", "session-expires", "min-se"),
     )
 )
 
@@ -816,6 +816,16 @@ def not_yet(config: Config) -> Iterator[str]:
     ):
         if used:
             yield f"{section}: not served yet, ignored"
+
+
+def clear_keys(config: Config) -> Iterator[str]:
+    """Yield one line per trunk whose SRTP keys can be read by whoever reads its SIP.
+
+    RFC 4568 8.3: the crypto attribute needs a secured signalling path.
+    """
+    for index, trunk in enumerate(config.trunk):
+        if trunk.srtp != "off" and trunk.transport != "tls":
+            yield f"trunk[{index}].srtp: its keys are sent in clear over {trunk.transport}, use tls"
 
 
 def cannot_start(config: Config) -> list[str]:
