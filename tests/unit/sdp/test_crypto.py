@@ -182,7 +182,7 @@ def test_our_keys_are_what_the_given_source_draws_one_for_each_suite() -> None:
 
 
 def test_no_key_shows_in_a_repr_or_in_a_masked_message() -> None:
-    """Threat 5.1: Privacy: keys stay out of logs and ladders."""
+    """Threat 5.1: Privacy. Keys stay out of logs and ladders."""
     line = read_crypto(f"{START}|2^20|1:4")
     assert line is not None
     assert KEY[:8] not in repr(line)
