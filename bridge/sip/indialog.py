@@ -210,7 +210,11 @@ class DialogCore:
 
     def _info(self, session: Session, server: Server, now: float) -> None:
         request = server.request
-        if not request.body:
+        if "Info-Package" in request.headers:
+            # RFC 6086 4.2.2: "If a UA receives an INFO request associated with an Info Package
+            # that the UA has not indicated willingness to receive, the UA MUST send a 469".
+            self.core.respond(server, 469, now, headers=[("Recv-Info", "")])
+        elif not request.body:
             self.core.respond(server, 200, now)
         elif not is_key_report(request):
             self.core.respond(server, 415, now, headers=[("Accept", ACCEPT_KEYS)])

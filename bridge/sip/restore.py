@@ -219,6 +219,7 @@ class Writer:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            method=reoffer.method,
             refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
@@ -399,6 +400,7 @@ class Reader:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            method=kept.method,
             refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,

@@ -14,6 +14,7 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.session import OfferMethod
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
@@ -78,6 +79,7 @@ class ReofferSnapshot:
     """A `Reoffer`."""
 
     direction: str
+    method: OfferMethod
     refresh: bool
     stale: bool
     attempts: int

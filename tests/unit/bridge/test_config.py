@@ -121,6 +121,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Via = 'x'}", "trunk[0].headers", "bridge"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Min-SE = '90'}", "trunk[0].headers", "bridge"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\noutbound_proxy = 'p:0'", "trunk[0].outbound_proxy", ":"),
     (
         "[[trunk]]\nname = 'a'\nhost = 'h'\n[[trunk]]\nname = 'a'\nhost = 'h'",

@@ -78,7 +78,7 @@ def test_every_offer_is_taken_as_the_trunk_wants_it(policy: SrtpPolicy, name: st
     result = machine(policy).receive_offer(OFFERS[name])
     if wanted == "refused":
         assert isinstance(result, Rejected)
-        assert (result.status, result.warning) == (488, 302)  # RFC 3261 20.43: the transport
+        assert result.status == 488
         return
     assert isinstance(result, Answer)
     assert protocol(result.body) == protocol(OFFERS[name])
