@@ -6,7 +6,6 @@ be lost, doubled, out of order or of the wrong kind, no re-INVITE that changes n
 tell anything, and the gate is shut before the answer to a hold is written.
 """
 
-# ruff: noqa: ARG002 (stand-ins have the arguments of what they stand for)
 from __future__ import annotations
 
 import argparse

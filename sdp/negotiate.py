@@ -111,6 +111,10 @@ class OfferAnswer:
         """Return the whole state."""
         return self._state
 
+    def fork(self) -> OfferAnswer:
+        """Return a machine in the same state, for another dialog that answers the same offer."""
+        return OfferAnswer.restore(self._state, destination_allowed=self._allowed)
+
     @property
     def active(self) -> Negotiated | None:
         """The session in force; during an early answer, the early one."""

@@ -39,7 +39,9 @@ class CallPlan:
     LiveKit agent to dispatch, ``""`` none. ``agent_required`` ends a call that
     nobody speaks on although no agent was named. ``agent_gone_timeout`` 0 means
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
-    the far end sent, for ``lk.sip.GetRemoteHeaders``. ``created_at`` is wall time.
+    the far end sent, for ``lk.sip.GetRemoteHeaders``; ``carrier_headers`` are the names of
+    those in which the carrier says what it calls this call, or why it failed.
+    ``created_at`` is wall time.
     """
 
     call_id: str
@@ -76,6 +78,7 @@ class CallPlan:
     rule_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_headers: tuple[tuple[str, str], ...] = ()
+    carrier_headers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no call can be run with."""

@@ -372,7 +372,7 @@ class Leg:
     def reinvited(self, invite: Request, peer: Peer) -> bool:
         """Take an INVITE outside the dialog with our Call-ID: a retransmission, or one anew.
 
-        Returns whether the leg takes it: anew only after our 401 or 407.
+        Returns whether the leg takes it: anew only after our 401, 407 or 422.
         """
         known = self._answered.get((invite.top_via.branch or "", "INVITE"))
         if known is not None:
@@ -411,7 +411,7 @@ class Leg:
         if request.method in ("INVITE", "UPDATE") and 100 < status < 300:
             extra.add("Contact", self.dialog.contact)
             extra.add("Allow", self.dialog.allow)
-            extra.add("Supported", "replaces")
+            extra.extend(self.session.lifetime.granted(request))
         extra.add("Server", self.dialog.user_agent)
         if body:
             extra.add("Content-Type", "application/sdp")

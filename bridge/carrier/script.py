@@ -303,6 +303,22 @@ def _challenge(words: Words) -> Step:
     )
 
 
+def _session_expires(words: Words) -> Step:
+    seconds = words.number("an interval in seconds", 1, 99_999_999)
+    role = words.choice("refresher", ("uac", "uas")) if words.skip("refresher") else None
+    return steps.SessionExpires(seconds=seconds, refresher=role)
+
+
+def _refresh(words: Words) -> Step:
+    options = _options_of(words, "update", "on new connection")
+    method: Method = "UPDATE" if "update" in options else "INVITE"
+    return steps.Refresh(method=method, new_connection="on new connection" in options)
+
+
+def _too_brief(words: Words) -> Step:
+    return steps.TooBrief(seconds=words.number("an interval in seconds", 1, 99_999_999))
+
+
 def _close(words: Words) -> Step:
     if not words.skip("connection"):
         raise ScriptError(words.here, "incomplete statement", ("close connection",))
@@ -459,6 +475,9 @@ STATEMENTS: dict[str, Reader] = {
     "no": _no,
     "redirect": _redirect,
     "challenge": _challenge,
+    "session-expires": _session_expires,
+    "refresh": _refresh,
+    "too-brief": _too_brief,
     "close": _close,
     "loss": _loss,
     "jitter": _jitter,

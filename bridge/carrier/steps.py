@@ -207,6 +207,32 @@ class Challenge(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionExpires(Step):
+    """What our INVITE or 200 says of the session timer (RFC 4028), wherever this stands.
+
+    ``refresher`` as of that INVITE: its sender is uac. Without it, and in a 200: uac.
+    """
+
+    seconds: int
+    refresher: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh(Step):
+    """Refresh the session: a re-INVITE with what we last sent, or an UPDATE without SDP."""
+
+    method: Method = "INVITE"
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooBrief(Step):
+    """422 with this Min-SE to the INVITE: go on when the next one asks for so much."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseConnection(Step):
     """Close the call's connection; the call goes on."""
 

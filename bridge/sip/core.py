@@ -18,7 +18,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import MAX_CSEQ
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
-from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.parameters import ALLOW, ASKING, SUPPORTED, EndpointConfig
 from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
@@ -48,7 +48,7 @@ WHY_BYE = {
 }
 
 # Requests of ours in a dialog that nobody needs any more when it ends.
-PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL)
+PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL, Purpose.PRACK)
 
 
 class UserAgentCore:
@@ -69,6 +69,7 @@ class UserAgentCore:
         self.next_hop_allowed = next_hop_allowed
         self.sessions: dict[SessionId, Session] = {}
         self.dialogs: dict[DialogId, SessionId] = {}
+        self.leaving: set[SessionId] = set()  # those whose BYE waits for its response
         self.secret = secret
         self.draining = False
 
@@ -77,11 +78,13 @@ class UserAgentCore:
     @property
     def occupied(self) -> int:
         """Sessions that count against ``max_sessions``."""
-        return sum(1 for s in self.sessions.values() if s.phase is not Phase.LEAVING)
+        return len(self.sessions) - len(self.leaving)
 
     def add(self, session: Session) -> None:
         """Enter a session and its dialogs."""
         self.sessions[session.id] = session
+        if session.phase is Phase.LEAVING:
+            self.leaving.add(session.id)
         for dialog in session.dialogs():
             self.dialogs[dialog.id] = session.id
 
@@ -113,6 +116,7 @@ class UserAgentCore:
         for dialog in session.dialogs():
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
+        self.leaving.discard(session.id)
         self.layer.agenda.set(("session", session.id), None)
         self.layer.courier.abandon(session.id, *PASSING)
 
@@ -208,9 +212,10 @@ class UserAgentCore:
         *,
         headers: Fields = (),
         body: bytes = b"",
+        dialog: Dialog | None = None,
     ) -> None:
-        """Send a request in the session's dialog."""
-        dialog = session.dialog
+        """Send a request in the session's dialog, or in an early one of it."""
+        dialog = session.dialog if dialog is None else dialog
         if dialog is None:
             return
         request = dialog.request(method)
@@ -221,7 +226,7 @@ class UserAgentCore:
         if not refreshes:
             # RFC 4028 7.1: a UAC that supports it "MUST include a Supported header field in
             # each request (except ACK), listing the option tag 'timer'".
-            request.headers.extend(supported_fields())
+            request.headers.extend(supported_fields(ASKING))
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -236,9 +241,18 @@ class UserAgentCore:
         self.layer.send(letter, self.hops(session, dialog), now)
 
     def send_again(
-        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+        self,
+        session: Session,
+        client: Client,
+        response: Response,
+        flow: Flow,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> bool:
         """Send a challenged request of ours with credentials; tell whether there were any.
+
+        *dialog*: an early one, for what was sent in it.
 
         RFC 3261 8.1.3.5: the new request "constitutes a new transaction and SHOULD have the
         same value of the Call-ID, To, and From of the previous request, but the CSeq should
@@ -252,7 +266,7 @@ class UserAgentCore:
         if attempts is None:
             return False
         session.touch(flow)
-        self._resend(session, client, attempts, (), now)
+        self._resend(session, client, attempts, (), now, dialog=dialog)
         return True
 
     def send_with(
@@ -263,9 +277,17 @@ class UserAgentCore:
         self._resend(session, client, client.letter.attempts, fields, now)
 
     def _resend(
-        self, session: Session, client: Client, attempts: Attempts, fields: Fields, now: float
+        self,
+        session: Session,
+        client: Client,
+        attempts: Attempts,
+        fields: Fields,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> None:
-        authentication, dialog = session.authentication, session.dialog
+        authentication = session.authentication
+        dialog = session.dialog if dialog is None else dialog
         before = client.letter
         source = before.request
         request = Request(source.method, source.uri, source.headers.copy(), source.body)
@@ -289,7 +311,9 @@ class UserAgentCore:
             self.drop_dialog(early.dialog)
         session.early = {}
         session.phase = Phase.LEAVING
-        session.unacked = session.reoffer = session.offer_answer = None
+        if session.id in self.sessions:
+            self.leaving.add(session.id)
+        session.unacked = session.reoffer = session.offer_answer = session.reliable = None
         session.cancel_by = session.ring_again_at = None
         session.timer.stop()
         self.layer.courier.abandon(session.id, *PASSING)
@@ -304,12 +328,19 @@ class UserAgentCore:
         tag: str,
         cseq: int,
         now: float,
+        *,
+        answer: bytes = b"",
     ) -> None:
-        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
+        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new.
+
+        *answer*: our SDP when the 2xx has the offer.
+        """
         request = dialog.ack(cseq)
+        request.body = answer
         request.headers.add("User-Agent", self.config.user_agent)
         # 13.2.2.4: "The ACK MUST contain the same credentials as the INVITE."
         request.headers.extend(client.machine.request.headers.copied(*CREDENTIALS))
+        request.headers.extend([SDP] if answer else [])
         letter = Letter(
             request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
         )
@@ -392,14 +423,14 @@ class UserAgentCore:
         ]
 
 
-def capability_fields() -> list[tuple[str, str]]:
+def capability_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
     """Return Allow, and Supported when there is something to list."""
-    return [("Allow", ALLOW), *supported_fields()]
+    return [("Allow", ALLOW), *supported_fields(supported)]
 
 
-def supported_fields() -> list[tuple[str, str]]:
+def supported_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
     """Return Supported when there is something to list."""
-    return [("Supported", SUPPORTED)] if SUPPORTED else []
+    return [("Supported", supported)] if supported else []
 
 
 def warning_of(refusal: Rejected) -> tuple[str, str]:

@@ -23,6 +23,7 @@ class Purpose(Enum):
     ACK = "ack"
     CANCEL = "cancel"
     BYE = "bye"
+    PRACK = "prack"
     PROBE = "probe"
     UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number

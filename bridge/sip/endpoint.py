@@ -18,7 +18,7 @@ from bridge.sip.delivery import Errand, Purpose
 from bridge.sip.digest import Credentials
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.framing import Broken, KeepAlive, StreamFramer
+from bridge.sip.framing import Broken, Frame, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import TransactionLayer
@@ -29,6 +29,7 @@ from bridge.sip.records import Client, Server
 from bridge.sip.refresh import RefreshCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
+from bridge.sip.screening import Screen
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
@@ -49,6 +50,7 @@ class Endpoint:
     is asked (host or address, trunk) before a Contact or Route of a peer leads
     us to a host that is neither the trunk's nor the peer's. *unknown_reject*
     tells whether a stranger's request is refused with 403; else it is ignored.
+    *screen* may refuse a request without a dialog before anything is allocated for it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Endpoint:
         tokens: Callable[[], str],
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        screen: Screen = lambda _request, _flow, _now: None,
         secret: str | None = None,
     ) -> None:
         self.layer = TransactionLayer(
@@ -70,7 +73,7 @@ class Endpoint:
             next_hop_allowed=next_hop_allowed,
             secret=tokens() if secret is None else secret,
         )
-        self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
+        self.callee = CalleeCore(self.core, unknown_reject=unknown_reject, screen=screen)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
         self.refreshes = RefreshCore(self.core, self.reoffers)
@@ -96,6 +99,7 @@ class Endpoint:
         wall: float,
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        screen: Screen = lambda _request, _flow, _now: None,
         credentials: Callable[[str], Credentials | None] = lambda _trunk: None,
     ) -> Endpoint:
         """Return an endpoint that goes on where *snapshot* was taken.
@@ -109,6 +113,7 @@ class Endpoint:
             tokens=tokens,
             next_hop_allowed=next_hop_allowed,
             unknown_reject=unknown_reject,
+            screen=screen,
             secret=snapshot.secret,
         )
         put(snapshot, endpoint.core, Reader(now, wall, offer_answer, credentials))
@@ -121,18 +126,20 @@ class Endpoint:
 
     # Inputs from the driver
 
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        """Take bytes of a stream, or one datagram."""
+    def receive(self, data: bytes, flow: Flow, now: float) -> list[Frame]:
+        """Take bytes of a stream, or one datagram; return what was complete in them."""
         if not flow.reliable:
-            if data.strip():
-                self._receive_message(data, flow, now)
-            return
+            if not data.strip():
+                return []
+            self._receive_message(data, flow, now)
+            return [data]
         framer = self.framers.setdefault(flow.id, StreamFramer())
         if framer.broken:
-            return
+            return []
         self.layer.courier.opened(flow)
         pings = 0
-        for frame in framer.feed(data):
+        frames = framer.feed(data)
+        for frame in frames:
             match frame:
                 case bytes():
                     self._receive_message(frame, flow, now)
@@ -149,6 +156,12 @@ class Endpoint:
         if pings and not framer.broken:
             # RFC 5626 4.4.1: a double CRLF is answered with a single one.
             self.layer.courier.write(flow, b"\r\n" * pings)
+        return frames
+
+    def is_between_messages(self, flow: Flow) -> bool:
+        """Whether nothing of an unfinished message has come by *flow*."""
+        framer = self.framers.get(flow.id)
+        return framer is None or framer.idle
 
     def flow_opened(self, flow: Flow, now: float) -> None:
         """Learn of a connection a peer made, or of one that an earlier process left."""
@@ -407,7 +420,8 @@ class Endpoint:
                 self.dialogs.on_request(session, dialog, request, flow, now)
         elif is_known(flow):
             # RFC 3261 12.2.2: a request that matches no dialog gets 481.
-            self.core.refuse(request, flow, 481, now)
+            late = request.method == "PRACK" and self.callee.is_late_prack(request)
+            self.core.refuse(request, flow, 200 if late else 481, now)
         else:
             self.callee.on_stranger(request, flow, now)
 
@@ -440,6 +454,8 @@ class Endpoint:
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
+            case Purpose.PRACK if session is not None and response.status >= 200:
+                self.caller.reliable.on_response(session, client, response, flow, now)
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
@@ -485,7 +501,7 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
-            case Purpose.CANCEL | Purpose.ACK:
+            case Purpose.CANCEL | Purpose.ACK | Purpose.PRACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
                 assert_never(errand.purpose)
@@ -508,6 +524,9 @@ class Endpoint:
         unacked = session.unacked
         if unacked is not None and min(unacked.resend_at, unacked.give_up_at) <= now:
             self.callee.on_resend(session, unacked, now)
+        reliable = session.reliable
+        if reliable is not None and reliable.is_due(now):
+            self.callee.on_unacknowledged(session, now)
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)

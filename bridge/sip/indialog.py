@@ -16,11 +16,12 @@ from bridge.sip.keys import is_key_report, read_key
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
+from bridge.sip.reliable import early_machine
 from bridge.sip.session import OVER_REFUSAL, Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
-SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS")
+SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "PRACK")
 
 
 class DialogCore:
@@ -57,6 +58,8 @@ class DialogCore:
             self._update(session, dialog, server, now)
         elif request.method == "INFO":
             self._info(session, server, now)
+        elif request.method == "PRACK":
+            self.callee.on_prack(session, server, now)
         else:
             self.core.respond(server, 200, now, headers=options_fields())
 
@@ -66,9 +69,10 @@ class DialogCore:
         if request.method == "BYE":
             return None
         refusal = screening.extensions(request)
+        if refusal is None and request.method in ("INVITE", "UPDATE", "PRACK"):
+            refusal = screening.session_body(request)
         if refusal is None and request.method in ("INVITE", "UPDATE"):
-            floor = self.core.config.min_session_expires
-            refusal = screening.session_body(request) or screening.session_interval(request, floor)
+            refusal = screening.session_interval(request, self.core.config.min_session_expires)
         return refusal
 
     # BYE
@@ -81,11 +85,16 @@ class DialogCore:
         if session.phase is Phase.INVITED:
             self._early_bye(session, dialog, server, now)
             return
-        q850 = q850_cause(server.request.headers)
+        headers = server.request.headers
         refused_at = session.refused_offer_at
         over_it = refused_at is not None and now - refused_at < OVER_REFUSAL
-        cause = EndCause.RENEGOTIATION_FAILED if over_it else EndCause.BYE
-        event = Ended(session=session.id, cause=cause, status=None, q850=q850)
+        event = Ended(
+            session=session.id,
+            cause=EndCause.RENEGOTIATION_FAILED if over_it else EndCause.BYE,
+            status=None,
+            q850=q850_cause(headers),
+            headers=tuple(headers.items()),
+        )
         self.core.end(session, event)
 
     def _early_bye(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
@@ -130,19 +139,22 @@ class DialogCore:
 
     def _update(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
         core = self.core
-        offer_answer = session.offer_answer
+        early = early_machine(session, dialog)
+        offer_answer = session.offer_answer if early is None else early
         body = server.request.sdp
         fields = core.dialog_fields(session, server.flow)
         if body is None:
             dialog.refresh(server.request)
             fields.extend(core.timer_fields(session, server.request, now))
             core.respond(server, 200, now, headers=fields)
-        elif self._is_inviting(session) or (offer_answer is not None and offer_answer.pending):
+        elif (early is None and self._is_inviting(session)) or (
+            offer_answer is not None and offer_answer.pending
+        ):
             # RFC 3311 5.2: "if an UPDATE is received that contains an offer, and the UAS has
             # generated an offer [...] to which it has not yet received an answer, the UAS
             # MUST reject the UPDATE with a 491 response."
             core.respond(server, 491, now)
-        elif offer_answer is None or session.phase is Phase.INVITED:
+        elif offer_answer is None or (early is None and session.phase is Phase.INVITED):
             # 5.2: "if an UPDATE is received that contains an offer, and the UAS has received
             # an offer [...] to which it has not yet generated an answer, the UAS MUST reject
             # the UPDATE with a 500 response, and MUST include a Retry-After".
@@ -189,7 +201,8 @@ class DialogCore:
         """Pass up what is agreed, before the answer is written: a hold shuts the gate first."""
         # Before the ACK of the first INVITE nobody has heard of a session; `Confirmed`
         # will carry what is in force then.
-        if answer.changed and session.phase is Phase.CONFIRMED:
+        early = session.role is Role.CALLER and session.phase is Phase.INVITED
+        if answer.changed and (early or session.phase is Phase.CONFIRMED):
             event = SessionChanged(session=session.id, negotiated=answer.negotiated)
             self.core.pass_up(session, event)
 

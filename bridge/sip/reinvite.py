@@ -11,6 +11,7 @@ from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from bridge.sip.transaction import CREDENTIALS
@@ -107,7 +108,7 @@ class ReofferCore:
         direction = reoffer.direction
         body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
-        fields = [*capability_fields(), *session.timer.fields(), SDP]
+        fields = [*capability_fields(ASKING), *session.timer.fields(), SDP]
         self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
 
     def _later(

@@ -5,9 +5,11 @@ RFC 3261 8.2.2.3, 8.2.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.sip.bodies import is_beyond_us
+from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
@@ -20,7 +22,7 @@ OUT_OF_DIALOG = {
     "BYE": 481,
     "UPDATE": 481,
     "INFO": 481,
-    "PRACK": 405,
+    "PRACK": 481,
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
@@ -34,6 +36,13 @@ class Refusal:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+    remembered: bool = False
+    """Whether copies and retries of the request must get it again, not a new decision."""
+
+
+Screen = Callable[[Request, Flow, float], Refusal | None]
+"""Decides on a request of a known source that is in no dialog, before anything is allocated
+for it; None: go on. Must not raise."""
 
 
 NOT_ALLOWED = Refusal(405, (("Allow", ALLOW),))

@@ -53,10 +53,37 @@ class Cancelling(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Early:
-    """An early dialog of a call of ours, and the SDP that came in it."""
+    """An early dialog of a call of ours, and the SDP that came in it.
+
+    ``rseq``: of the last reliable response in order. ``offer_answer``: the dialog's own,
+    from the reliable answer on; that answer is final.
+    """
 
     dialog: Dialog
     sdp: bytes | None = None
+    rseq: int | None = None
+    offer_answer: OfferAnswer | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Reliable:
+    """Our last reliable 18x; ``response`` is None once its PRACK came.
+
+    ``offers``: our offer is in it and the answer is due in the PRACK. ``answering``: our
+    200 waits for the PRACK. Times in seconds; ``interval`` doubles from T1.
+    """
+
+    rseq: int
+    response: Response | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be sent again, or given up."""
+        return any(at is not None and at <= now for at in (self.resend_at, self.give_up_at))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +153,7 @@ class Session:
     cancel_by: float | None = None
     ring_again_at: float | None = None
     unacked: Unacked | None = None
+    reliable: Reliable | None = None
     reoffer: Reoffer | None = None
     probing: bool = False
     missed_probes: int = 0
@@ -159,12 +187,14 @@ class Session:
 
     def next_deadline(self) -> float | None:
         """When something of this session is due."""
-        unacked, reoffer = self.unacked, self.reoffer
+        unacked, reoffer, reliable = self.unacked, self.reoffer, self.reliable
         candidates = (
             self.cancel_by,
             self.ring_again_at,
             None if unacked is None else min(unacked.resend_at, unacked.give_up_at),
             None if reoffer is None else reoffer.again_at,
+            None if reliable is None else reliable.resend_at,
+            None if reliable is None else reliable.give_up_at,
             self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

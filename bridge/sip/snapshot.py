@@ -43,6 +43,21 @@ class EarlySnapshot:
     tag: str
     dialog: DialogSnapshot
     sdp: bytes | None
+    rseq: int | None
+    offer_answer: OfferAnswerSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliableSnapshot:
+    """A `Reliable` 18x."""
+
+    rseq: int
+    response: bytes | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,7 @@ class SessionSnapshot:
     cancel_by: float | None
     ring_again_at: float | None
     unacked: UnackedSnapshot | None
+    reliable: ReliableSnapshot | None
     reoffer: ReofferSnapshot | None
     probing: bool
     missed_probes: int

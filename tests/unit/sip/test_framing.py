@@ -158,6 +158,7 @@ def shown(frames: list[Frame]) -> list[object]:
     ],
 )
 def test_stream_that_cannot_be_resynchronised_is_broken(lines: str, status: int, text: str) -> None:
+    """R1 7.1.15."""
     framer = StreamFramer()
     head = f"{HEAD}{lines}\r\n".encode()
     (frame,) = framer.feed(head + b"body" + PLAIN)
