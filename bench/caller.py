@@ -58,7 +58,7 @@ class _Running:
 
 
 class Caller:
-    """One connection. *name* (lower case letters) makes its Call-IDs its own."""
+    """One connection. *name* (letters and digits) makes its Call-IDs its own."""
 
     def __init__(
         self, port: int, name: str, *, media_port: int = 9, called: str = "+914440001000"

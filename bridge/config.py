@@ -818,6 +818,16 @@ def not_yet(config: Config) -> Iterator[str]:
             yield f"{section}: not served yet, ignored"
 
 
+def clear_keys(config: Config) -> Iterator[str]:
+    """Yield one line per trunk whose SRTP keys can be read by whoever reads its SIP.
+
+    RFC 4568 8.3: the crypto attribute needs a secured signalling path.
+    """
+    for index, trunk in enumerate(config.trunk):
+        if trunk.srtp != "off" and trunk.transport != "tls":
+            yield f"trunk[{index}].srtp: its keys are sent in clear over {trunk.transport}, use tls"
+
+
 def cannot_start(config: Config) -> list[str]:
     """Return the `not_yet` lines that make a start impossible rather than poorer."""
     return [line for line in not_yet(config) if not line.endswith("ignored")]

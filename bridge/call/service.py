@@ -54,6 +54,8 @@ T = TypeVar("T")
 
 Chosen = tuple[TrunkConfig, Number, RouteConfig | None]
 
+_NO_ROUTE: Final = RouteConfig()
+
 RETRY_AFTER: Final = 10  # seconds, of every 503 of ours
 
 DIALOGS_KEPT: Final = 2000
@@ -374,7 +376,7 @@ class CallService:
     ) -> CallPlan:
         call_id = self._new_id()
         self._note_dialog(call_id, facts)
-        route = route or RouteConfig()
+        route = route or _NO_ROUTE
         number = "" if caller.withheld else caller.number
         return CallPlan(
             call_id=call_id,
@@ -594,6 +596,7 @@ class CallService:
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
+        self._chosen = None
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
 

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.call.requests import BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.errors import BridgeError
+from bridge.sip.events import Cancelled
 from sdp.negotiate import Rejected
 from tests.unit.call.desk import Desk, a_desk, config, failed, trunk
 
@@ -289,6 +290,73 @@ async def test_every_refusal_has_its_status_and_a_record_with_an_outcome(path: P
         ]
         assert all(record["ended_at"] for record in (missing, codec, ports, livekit, full))
         assert len(desk.leases) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "setting", "status", "reason"),
+    [
+        (b"+918000000000", "", 404, "no_route"),
+        (b"+918047361000", "full", 486, "capacity"),
+        (b"+918047361000", "draining", 503, "draining"),
+        (b"+918047361000", "no livekit", 503, "room_unavailable"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_with_a_record_before_sip_keeps_anything(
+    path: Path, number: bytes, setting: str, status: int, reason: str
+) -> None:
+    """Threat 5.1: INVITE flood. No session, no dialog, no port; the record all the same."""
+    async with a_desk(path, config(trunk(max_calls=1))) as desk:
+        if setting == "full":
+            await take(desk)
+        elif setting == "draining":
+            desk.service.drain()
+        elif setting == "no livekit":
+            desk.service.set_livekit_up(False)
+        leases = list(desk.leases)
+        invite = desk.invite(number)
+        before = {record["id"] for record in await desk.records()}
+        refusal = desk.service.screen(invite.request, invite.flow)
+        assert refusal is not None
+        assert (refusal.status, refusal.remembered) == (status, True)
+        assert dict(refusal.headers) == ({"Retry-After": "10"} if status == 503 else {})
+        record = next(r for r in await desk.records() if r["id"] not in before)
+        assert (record["outcome"], record["reason"]) == ("failed", reason)
+        assert (record["sip_status"], record["phone_number"]) == (status, NUMBER)
+        assert desk.leases == leases
+        assert desk.refused == []  # nothing to refuse by: there is no session
+
+
+async def test_what_can_be_taken_passes_the_screen_without_a_trace(path: Path) -> None:
+    async with a_desk(path) as desk:
+        invite = desk.invite()
+        assert desk.service.screen(invite.request, invite.flow) is None
+        assert await desk.records() == []
+        desk.service.reload(config(trunk(name="renamed")))
+        refusal = desk.service.screen(desk.invite().request, invite.flow)
+        assert refusal is not None
+        assert refusal.status == 403
+
+
+async def test_what_the_carrier_calls_a_call_is_in_its_record_also_of_a_refused_one(
+    path: Path,
+) -> None:
+    """Row 44. The ids of the profile: from the INVITE and what follows, in journal and API."""
+    async with a_desk(path, config(trunk(profile="exotel"))) as desk:
+        desk.remote_headers = (("X-Exotel-CallSid", "b7f0c1"), ("X-Other", "1"))
+        refused = await take(desk, b"+918000000000")
+        assert (refused["reason"], refused["carrier_ids"]) == (
+            "no_route",
+            {"x-exotel-callsid": "b7f0c1"},
+        )
+        taken = await take(desk)
+        assert taken["carrier_ids"] == {"x-exotel-callsid": "b7f0c1"}
+        session = next(iter(desk.service._sessions))
+        gone = (("X-Exotel-LegSid", "leg"), ("X-Exotel-CallSid", "b7f0c2"))
+        desk.tell(Cancelled(session=session, q850=None, headers=gone))
+        await desk.idle()
+        over = await desk.service.find(taken["id"])
+        assert over is not None
+        assert over["carrier_ids"] == {"x-exotel-callsid": "b7f0c2", "x-exotel-legsid": "leg"}
 
 
 async def test_a_draining_service_refuses_with_503_and_a_record(path: Path) -> None:

@@ -289,6 +289,28 @@ def test_rtcp_goes_where_they_say_or_next_door_or_nowhere(
     assert answered(us, body(*attributes)).negotiated.remote_rtcp_port == expected
 
 
+def test_ice_mux_and_bundle_are_left_alone() -> None:
+    """Row 69. RFC 3605, RFC 5761, RFC 8445: what is not answered is not in force."""
+    offer = body(
+        "rtcp:4009",
+        "rtcp-mux",
+        "ice-ufrag:abcd",
+        "ice-pwd:0123456789abcdef012345",
+        "candidate:1 1 UDP 2130706431 10.0.0.9 9 typ host",
+        "mid:0",
+        before="a=ice-lite\na=group:BUNDLE 0",
+    )
+    result = answered(machine(), offer)
+    assert {line.partition(":")[0] for line in lines(result.body, "a")} == {
+        "rtpmap",
+        "fmtp",
+        "ptime",
+        "sendrecv",
+    }
+    assert result.negotiated.remote_rtcp_port == 4009
+    assert (result.negotiated.remote_address, result.negotiated.remote_port) == (FAR, 4000)
+
+
 def test_the_last_port_has_no_rtcp_next_door() -> None:
     assert answered(machine(), body(port=65535)).negotiated.remote_rtcp_port == 0
 

@@ -77,7 +77,8 @@ def test_every_offer_is_taken_as_the_trunk_wants_it(policy: SrtpPolicy, name: st
     wanted = TAKEN[name][list(SrtpPolicy).index(policy)]
     result = machine(policy).receive_offer(OFFERS[name])
     if wanted == "refused":
-        assert result == Rejected(status=488, reason="no usable audio")
+        assert isinstance(result, Rejected)
+        assert result.status == 488
         return
     assert isinstance(result, Answer)
     assert protocol(result.body) == protocol(OFFERS[name])
