@@ -390,7 +390,8 @@ async def test_close_delivers_what_was_written_first(
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
-    """Failure 7.2: idle close."""
+    """Row 8. Failure 7.2: idle close."""
+    assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)
