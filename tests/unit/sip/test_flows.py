@@ -36,7 +36,7 @@ PROXY = "198.51.100.9"
 
 @pytest.mark.parametrize("caller_speaks", [True, False])
 def test_a_bye_leaves_on_a_new_connection_after_the_old_one_was_cut(caller_speaks: bool) -> None:
-    """R1 7.1.9. Failure 7.2: in-dialog sends on a dead flow."""
+    """Row 6. R1 7.1.9. Failure 7.2: in-dialog sends on a dead flow."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     ours, theirs = established(net, alice, bob)
@@ -218,6 +218,7 @@ def test_a_retransmission_on_a_new_connection_is_no_second_call_and_moves_the_re
 
 
 def test_a_response_over_udp_without_rport_goes_to_the_port_of_the_via() -> None:
+    """Row 10. RFC 3261 18.2.2."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = Flow(

@@ -580,7 +580,7 @@ def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
 
 
 def test_a_broken_stream_is_answered_400_and_closed() -> None:
-    """Threat 5.1: TCP abuse."""
+    """Row 2. Threat 5.1: TCP abuse. RFC 3261 18.3, 20.14."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P)).encode()

@@ -393,7 +393,8 @@ async def test_close_delivers_what_was_written_first(
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
-    """Threat 5.1: TCP abuse."""
+    """Row 8. Threat 5.1: TCP abuse. Failure 7.2: idle close."""
+    assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)
