@@ -471,7 +471,9 @@ class TrunkConfig(_Section):
     def _apply_profile(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
             profile = PROFILES.get(str(values.get("profile", "generic")), {})
-            return {**profile, **values}
+            # The usual port is no reason not to ask DNS: see `dialled_port`.
+            known = {k: v for k, v in profile.items() if (k, v) != ("port", 5060)}
+            return {**known, **values}
         return values
 
     @field_validator("host", "domain")

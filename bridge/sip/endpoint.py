@@ -523,6 +523,8 @@ class Endpoint:
                 self.registrar.on_response(client, response, now)
             case Purpose.PRACK if session is not None and response.status >= 200:
                 self.caller.reliable.on_response(session, client, response, flow, now)
+            case Purpose.OPTIONS if response.status == 503 and self.layer.try_next(client, now):
+                pass
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:

@@ -24,6 +24,11 @@ def copied_headers(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) 
     return found
 
 
+SAID_BY_ANY: Final = ("retry-after", "warning")
+"""Kept of every carrier's refusals: when to come back, and what was not understood (RFC 3261
+20.33, 20.43)."""
+
+
 def carrier_ids(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
     """Return what a carrier says of its own about a call: the first value of each such header.
 

@@ -250,11 +250,13 @@ def test_a_trunk_that_registers_but_lets_nobody_call_is_pointed_at(tmp_path: Pat
 
 
 def test_a_port_that_is_not_given_is_for_dns_to_find(tmp_path: Path) -> None:
-    """Row 16. RFC 3263 4.2; a profile's port counts as given."""
+    """Row 16. RFC 3263 4.2; a profile's port counts as given, unless it is the usual one."""
     text = "[[trunk]]\nname = 'a'\nhost = 'h'\n"
     assert load(write(tmp_path, text), {}).trunk[0].dialled_port is None
     assert load(write(tmp_path, text + "port = 5060\n"), {}).trunk[0].dialled_port == 5060
     assert load(write(tmp_path, text + "profile = 'exotel'\n"), {}).trunk[0].dialled_port == 5070
+    telnyx = load(write(tmp_path, text + "profile = 'telnyx'\n"), {}).trunk[0]
+    assert (telnyx.port, telnyx.dialled_port) == (5060, None)
 
 
 @pytest.mark.parametrize(

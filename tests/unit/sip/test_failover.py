@@ -6,10 +6,19 @@ import pytest
 
 from bridge.call.outcome import CARRIER_FAILURE, RATE_LIMITED, failure_outcome
 from bridge.sip.endpoint import Endpoint
-from bridge.sip.events import Answered, Connect, Failed, FailureCause, IncomingInvite, Progressed
+from bridge.sip.events import (
+    Answered,
+    Connect,
+    Failed,
+    FailureCause,
+    IncomingInvite,
+    Progressed,
+    TrunkProbed,
+)
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite
+from bridge.sip.probe import TrunkQuestion
 from bridge.sip.standing import COOL_DOWN, MAX_COOL_DOWN, MAX_REST, Standings
 from sdp.negotiate import OfferAnswer
 from tests.unit.sip.link import TRUNK, Agent, Net, Peer, counter_tokens, media, sdp
@@ -347,6 +356,26 @@ def test_a_snapshot_knows_the_standings_and_where_an_invite_was_turned_away() ->
     net.run(33)
     failed = alice.only(Failed)
     assert (failed.status, failed.retry_after) == (503, 20)
+
+
+def test_a_trunk_is_up_when_its_second_server_answers_the_probe() -> None:
+    """Row 16. The question is about the trunk, not about one of its servers."""
+    net, alice, peers = network(ONE, TWO)
+    question = TrunkQuestion(
+        trunk=TRUNK,
+        next_hop=("tcp", NAME, None),
+        request_uri=f"sip:{NAME}",
+        from_=f"<sip:ping@{NAME}>",
+        to=f"<sip:{NAME}>",
+    )
+    alice.endpoint.ask_trunk(question, net.now)
+    alice.run()
+    net.settle()
+    for peer, status in ((peers[ONE], 503), (peers[TWO], 200)):
+        request, flow = peer.arrivals[-1]
+        assert isinstance(request, Request)
+        peer.reply(request, status, flow)
+    assert alice.only(TrunkProbed).status == 200
 
 
 # RFC 3261 18.1.1: too large for UDP

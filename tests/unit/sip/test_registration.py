@@ -6,6 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from bridge.sip.digest import Credentials
 from bridge.sip.endpoint import Endpoint
@@ -22,6 +25,9 @@ pytestmark = pytest.mark.unit
 A, P, Q = "192.0.2.1", "198.51.100.7", "198.51.100.8"
 SECRET = Credentials(username="line1", password="s3cret")
 CHALLENGE = 'Digest realm="carrier", nonce="n1", algorithm=SHA-256, qop="auth"'
+
+
+SAID = ("<sip:a;lr>", "<sip:line1@192.0.2.1>;expires=0", "0", "7200", CHALLENGE, "<", '"')
 
 
 def settings(host: str = P, transport: str = "tcp", **changes: object) -> RegistrationSettings:
@@ -453,6 +459,38 @@ def test_a_call_comes_in_by_the_connection_of_the_registration() -> None:
     peer.say(peer.invite(agent, flow, body=sdp(P)), flow)
     assert peer.statuses("INVITE")[-1] == 200
     assert not agent.of(Failed)
+
+
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"))
+FIELD = st.sampled_from(
+    ("Contact", "Expires", "Service-Route", "Min-Expires", "Retry-After", "WWW-Authenticate")
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((200, 302, 401, 407, 423, 503, 600)),
+            st.lists(st.tuples(FIELD, TEXT | st.sampled_from(SAID)), max_size=5),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+@settings_of_hypothesis(max_examples=60, deadline=None)
+def test_nothing_a_registrar_says_raises_or_makes_us_ask_without_pause(
+    answers: list[tuple[int, list[tuple[str, str]]]],
+) -> None:
+    """Row 99. A hostile or broken registrar costs a bounded number of requests."""
+    net = Net()
+    _, peer = begun(net)
+    for status, headers in answers:
+        request, flow = last(peer)
+        peer.reply(request, status, flow, headers=tuple(headers))
+    asked = len(peer.requests("REGISTER"))
+    assert asked <= 1 + 4 * len(answers)
+    net.run(5)
+    assert len(peer.requests("REGISTER")) <= asked + 1
 
 
 # Snapshots
