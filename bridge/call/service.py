@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
@@ -19,6 +18,7 @@ import structlog
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
+from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
@@ -77,7 +77,7 @@ class CallService:
         observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self._config = config
         self._legs = legs
@@ -88,7 +88,7 @@ class CallService:
         self._observer = Guarded(observer)
         self._clock = clock
         self._wall = wall
-        self._new_id = new_id
+        self._new_id = new_id or CallIds()
         self._calls: dict[str, Call] = {}
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
