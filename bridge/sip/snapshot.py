@@ -15,7 +15,10 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
-from bridge.sip.session import OfferMethod
+from bridge.sip.keepalive import Beat
+from bridge.sip.registration import RegistrationSnapshot
+from bridge.sip.session import OfferMethod, TurnedAway
+from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
@@ -140,6 +143,7 @@ class SessionSnapshot:
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]
     timer: TimerSnapshot
+    turned_away: TurnedAway | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,7 @@ class LetterSnapshot:
     contact_user: str | None
     keeps_via: bool
     attempts: Attempts
+    tried: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +224,9 @@ class DeliverySnapshot:
     hop: HostHop | None
     addresses: tuple[tuple[str, int], ...]
     waiting: int
+    trying: Target | None = None
+    attempt_until: float | None = None
+    rests: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,3 +244,6 @@ class EndpointSnapshot:
     deliveries: tuple[DeliverySnapshot, ...]
     merges: tuple[tuple[tuple[str, str, int], TransactionKey], ...]
     agenda: tuple[AgendaKey, ...]
+    standings: tuple[tuple[Target, Standing], ...] = ()
+    registrations: tuple[RegistrationSnapshot, ...] = ()
+    beats: tuple[Beat, ...] = ()

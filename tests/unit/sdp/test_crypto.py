@@ -181,7 +181,7 @@ def test_our_keys_are_what_the_given_source_draws_one_for_each_suite() -> None:
 
 
 def test_no_key_shows_in_a_repr() -> None:
-    """RFC 4568 8: keys stay out of logs, whatever prints the values that hold them."""
+    """Threat 5.1: Privacy. RFC 4568 8: keys stay out of logs, whatever prints them."""
     line = read_crypto(f"{START}|2^20|1:4")
     assert line is not None
     assert KEY[:8] not in repr(line)
