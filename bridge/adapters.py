@@ -37,6 +37,7 @@ from bridge.sip.probe import TrunkQuestion
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
+from bridge.trunk.targets import refer_uri
 from bridge.ua.user_agent import UserAgent
 from sdp.destination import destination_policy
 from sdp.model import Direction
@@ -57,11 +58,13 @@ class Leg:
     def __init__(
         self,
         agent: UserAgent,
+        trunk: TrunkConfig,
         session: SessionId | None,
         invite: Callable[[], OutgoingInvite] | None = None,
         begun: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
         self._agent = agent
+        self._trunk = trunk
         self._invite = invite
         self._begun = begun
         self.session = session
@@ -96,6 +99,11 @@ class Leg:
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE."""
         self._agent.reoffer(self._known(), direction)
+
+    def refer(self, to: str) -> None:
+        """Send a REFER."""
+        target = refer_uri(to, self._trunk.from_domain, self._trunk)
+        self._agent.refer(self._known(), target)
 
     def probe(self) -> None:
         """Send an OPTIONS in the dialog."""
@@ -134,13 +142,13 @@ class LegDesk:
         adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
         if isinstance(adopted, Rejected):
             return adopted
-        return Leg(self._agent, invite.session)
+        return Leg(self._agent, trunk, invite.session)
 
     def outgoing(
         self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
     ) -> SipPort:
         """Prepare an INVITE."""
-        return Leg(self._agent, None, lambda: self._invite(plan, trunk, lease), begun)
+        return Leg(self._agent, trunk, None, lambda: self._invite(plan, trunk, lease), begun)
 
     def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
         """Refuse an INVITE that was not taken on."""

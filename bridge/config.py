@@ -787,7 +787,6 @@ def not_yet(config: Config) -> Iterator[str]:
             ("register", trunk.register_),
             ("keepalive", trunk.keepalive != "off"),
             ("refer_in", trunk.refer_in),
-            ("transfer_allow", bool(trunk.transfer_allow)),
         ):
             if used:
                 yield f"trunk[{index}].{key}: not served yet, ignored"

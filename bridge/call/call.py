@@ -38,6 +38,7 @@ from bridge.call.commands import (
     Probe,
     PublishKey,
     RecallAgent,
+    Refer,
     Reject,
     Reoffer,
     RepeatTo,
@@ -50,9 +51,11 @@ from bridge.call.commands import (
     SetSubscribed,
     SipCommand,
     SuspendRoom,
+    TransferReply,
 )
 from bridge.call.inputs import (
     Begun,
+    By,
     DeadlineReached,
     Dispatched,
     DispatchFailed,
@@ -97,7 +100,7 @@ RETURN_PATIENCE: Final = 60.0  # seconds after a rejoin in which the others come
 RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
-_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe)
+_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe, Refer)
 _OPEN_OR_CLOSE: Final = (Dial, Reject, Cancel, Bye)
 _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 
@@ -199,6 +202,10 @@ class Call:
     async def set_hold(self, *, hold: bool) -> HoldResult:
         """Hold the far end, or end our hold; return when that is settled, or failed."""
         return await self._rpcs.set_hold(hold=hold)
+
+    async def transfer(self, to: str, by: By) -> TransferReply:
+        """Ask the far end to call *to*; return when it has agreed to try, or has not."""
+        return await self._rpcs.transfer(to, by)
 
     async def wait_ended(self) -> None:
         """Return when the call has finished and everyone has been told."""
@@ -315,6 +322,8 @@ class Call:
                 self.sip.reoffer(command.direction)
             case Probe():
                 self.sip.probe()
+            case Refer():
+                self.sip.refer(command.to)
             case _:
                 assert_never(command)
 

@@ -29,6 +29,8 @@ from bridge.sip.events import (
     KeyReported,
     Probed,
     Progressed,
+    ReferAnswered,
+    ReferProgressed,
     Reoffered,
     SessionChanged,
 )
@@ -130,6 +132,18 @@ class HoldAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAsked:
+    """Somebody on our side wants the far end to call *to* instead; it may.
+
+    A ``ticket`` is answered by exactly one `ReplyTo`; None: nobody waits.
+    """
+
+    to: str
+    by: By
+    ticket: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HangUp:
     """Somebody on our side ends the call."""
 
@@ -173,6 +187,8 @@ SipInput = (
     | Ended
     | KeyReported
     | Probed
+    | ReferAnswered
+    | ReferProgressed
 )
 MediaInput = MediaTimedOut | KeyPressed
 RoomInput = (
@@ -199,6 +215,7 @@ ControlInput = (
     | DialogFormed
     | DigitsAsked
     | HoldAsked
+    | TransferAsked
     | HangUp
     | Shutdown
     | EffectFailed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call import agents, own_hold, peer, phone, presence
+from bridge.call import agents, own_hold, peer, phone, presence, transfer
 from bridge.call.commands import (
     ApplyLevels,
     Command,
@@ -43,6 +43,7 @@ from bridge.call.inputs import (
     RoomLeft,
     RoomPrepared,
     Shutdown,
+    TransferAsked,
 )
 from bridge.call.levels import changed, media_levels, room_levels
 from bridge.call.outcome import LocalEnd
@@ -78,6 +79,8 @@ from bridge.sip.events import (
     KeyReported,
     Probed,
     Progressed,
+    ReferAnswered,
+    ReferProgressed,
     Reoffered,
     SessionChanged,
 )
@@ -144,6 +147,8 @@ TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
         Timer.GATE: phone.open_gate,
         Timer.RESUME: phone.open_after_resume,
         Timer.REOFFER: own_hold.expired,
+        Timer.REFER: transfer.unanswered,
+        Timer.TRANSFERRED: transfer.not_hung_up,
         Timer.PROBE: peer.probe,
         Timer.MAX_DURATION: _hang_up_at(LocalEnd.MAX_DURATION),
         Timer.CANCEL: phone.cancel_unanswered,
@@ -194,6 +199,7 @@ _EVERYWHERE: Final[Mapping[tuple[Phase, ...], Mapping[type, Handler]]] = {
     _LIVE_OR_LEAVING: {
         DeadlineReached: _deadline_reached,
         HoldAsked: own_hold.asked_unanswered,
+        TransferAsked: transfer.asked_unanswered,
         RoomPrepared: presence.prepared,
         Joined: presence.joined,
         JoinFailed: presence.join_failed,
@@ -229,6 +235,9 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Reoffered: own_hold.reoffered,
         Probed: peer.probed,
         HoldAsked: own_hold.asked,
+        TransferAsked: transfer.asked,
+        ReferAnswered: transfer.answered,
+        ReferProgressed: transfer.progressed,
         Ended: phone.ended,
         MediaTimedOut: phone.media_timed_out,
         KeyPressed: phone.key_pressed,

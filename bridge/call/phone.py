@@ -12,6 +12,7 @@ from bridge.call.outcome import (
     failure_outcome,
     far_end_outcome,
     local_outcome,
+    transferred_outcome,
 )
 from bridge.call.state import LastKey, Phase, Timer
 from bridge.call.turn import Turn, end, finish, hang_up, ms
@@ -175,6 +176,9 @@ def ended(turn: Turn, event: Ended) -> None:
     verdict = far_end_outcome(
         event.cause, event.q850, state.plan.direction, answered=state.answered
     )
+    transfer = state.transfer
+    if transfer is not None and transfer.accepted and event.cause is EndCause.BYE:
+        verdict = transferred_outcome(transfer.by)
     status = state.sip_status
     if event.cause is not EndCause.BYE and event.status is not None:
         status = event.status

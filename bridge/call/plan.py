@@ -40,6 +40,7 @@ class CallPlan:
     nobody speaks on although no agent was named. ``agent_gone_timeout`` 0 means
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
     the far end sent, for ``lk.sip.GetRemoteHeaders``. ``created_at`` is wall time.
+    ``transfer_allow``: patterns (`bridge.trunk.targets`), numbers read in ``country``.
     """
 
     call_id: str
@@ -69,6 +70,8 @@ class CallPlan:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     control: Control = Control.AGENTS
     controllers: frozenset[str] = frozenset()
+    country: str = "IN"
+    transfer_allow: tuple[str, ...] = ()
     call_service: str | None = None
     sip_call_id: str = ""
     sip_tag: str = ""

@@ -50,6 +50,9 @@ class SipPort(Protocol):
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE; `Reoffered` follows."""
 
+    def refer(self, to: str) -> None:
+        """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows."""
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog; `Probed` follows."""
 

@@ -399,6 +399,8 @@ class CallService:
             "media_timeout": trunk.media_timeout,
             "hold_music": trunk.hold_music,
             "control": Control(trunk.control),
+            "country": trunk.country,
+            "transfer_allow": tuple(trunk.transfer_allow),
             "controllers": frozenset(self._config.media.controllers),
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }

@@ -39,6 +39,9 @@ SDP = ("Content-Type", "application/sdp")
 # RFC 3326 2: why a BYE that nobody above has asked for is sent.
 NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
 NOT_HEARD_OF = ("Reason", 'SIP;cause=408;text="Request Timeout"')
+# What need not be sent any more once a session is left.
+PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL, Purpose.REFER)
+
 ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 
 
@@ -105,7 +108,7 @@ class UserAgentCore:
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
         self.layer.agenda.set(("session", session.id), None)
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, *PASSING)
 
     def schedule(self, session: Session) -> None:
         """Note when *session* is due next."""
@@ -209,7 +212,7 @@ class UserAgentCore:
         request.headers.add("User-Agent", self.config.user_agent)
         request.headers.extend(headers)
         request.body = body
-        refreshes = method in ("INVITE", "UPDATE")
+        refreshes = method in ("INVITE", "UPDATE", "REFER")
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -263,7 +266,7 @@ class UserAgentCore:
         session.phase = Phase.LEAVING
         session.unacked = session.reoffer = session.offer_answer = None
         session.cancel_by = session.ring_again_at = None
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, *PASSING)
         self.schedule(session)
         self.send(session, "BYE", Purpose.BYE, now, headers=session.farewell)
 

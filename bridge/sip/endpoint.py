@@ -26,6 +26,7 @@ from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
+from bridge.sip.refer import ReferCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
@@ -73,7 +74,8 @@ class Endpoint:
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
         self.probes = ProbeCore(self.core)
-        self.dialogs = DialogCore(self.core, self.callee)
+        self.refers = ReferCore(self.core, self.reoffers)
+        self.dialogs = DialogCore(self.core, self.callee, self.refers)
         self.framers: dict[int, StreamFramer] = {}
 
     # Snapshots
@@ -298,6 +300,18 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now)
 
+    def refer(
+        self, session: SessionId, target: str, now: float, replaces: SessionId | None = None
+    ) -> None:
+        """Ask the far end to call *target* (a URI); `ReferAnswered` follows, or the end.
+
+        With *replaces*, another call of ours with the target, it is to take that over.
+        ParseError when *target* is no URI that can be called.
+        """
+        other = None if replaces is None else self._session(replaces)
+        if (known := self._session(session)) is not None:
+            self.refers.refer(known, target, other, now)
+
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
         known = self._session(session)
@@ -410,6 +424,8 @@ class Endpoint:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
                 self.reoffers.on_probe_answered(session, client, response, flow, now)
+            case Purpose.REFER if session is not None:
+                self.refers.on_response(session, client, response, flow, now)
             case _:
                 pass
 
@@ -449,6 +465,8 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
+            case Purpose.REFER:
+                self.refers.on_refused(session, 408 if timed_out else 503, now)
             case Purpose.CANCEL | Purpose.ACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
@@ -475,4 +493,7 @@ class Endpoint:
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)
+        referral = session.referral
+        if referral is not None and referral.until is not None and referral.until <= now:
+            self.refers.on_due(session, referral)
         self.core.schedule(session)

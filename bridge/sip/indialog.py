@@ -1,4 +1,4 @@
-"""Requests inside a dialog: re-INVITE, UPDATE, BYE, INFO, OPTIONS.
+"""Requests inside a dialog: re-INVITE, UPDATE, BYE, INFO, OPTIONS, NOTIFY.
 
 Re-INVITE and UPDATE are answered in the same turn, by the session's
 `OfferAnswer`. RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311 5.2; RFC 6086.
@@ -16,20 +16,22 @@ from bridge.sip.keys import is_key_report, read_key
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
+from bridge.sip.refer import ReferCore
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
-SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS")
+SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "NOTIFY")
 
 
 class DialogCore:
     """The peer's requests in a dialog."""
 
-    def __init__(self, core: UserAgentCore, callee: CalleeCore) -> None:
+    def __init__(self, core: UserAgentCore, callee: CalleeCore, refers: ReferCore) -> None:
         self.core = core
         self.layer = core.layer
         self.callee = callee
+        self.refers = refers
 
     def on_request(
         self, session: Session, dialog: Dialog, request: Request, flow: Flow, now: float
@@ -49,6 +51,8 @@ class DialogCore:
             self.core.respond(server, refusal.status, now, headers=refusal.headers)
         elif request.method == "BYE":
             self._bye(session, dialog, server, now)
+        elif request.method == "NOTIFY":
+            self.refers.on_notify(session, server, now)
         elif session.phase is Phase.LEAVING:
             self.core.respond(server, 481, now)
         elif request.method == "INVITE":

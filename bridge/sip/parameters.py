@@ -10,7 +10,7 @@ from bridge.sip.message import Request
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "NOTIFY")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
+from bridge.sip import referral
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
 from bridge.sip.courier import AgendaKey, Courier
@@ -102,6 +103,7 @@ class Writer:
             ring_again_at=self._wall(session.ring_again_at),
             unacked=self._unacked(session.unacked),
             reoffer=self._reoffer(session.reoffer),
+            referral=referral.keep(session.referral, self.wall - self.now),
             probing=session.probing,
             missed_probes=session.missed_probes,
             quiet=session.quiet,
@@ -235,6 +237,7 @@ class Reader:
             ring_again_at=self._now(kept.ring_again_at),
             unacked=self._unacked(kept.unacked),
             reoffer=self._reoffer(kept.reoffer),
+            referral=referral.revive(kept.referral, self.now - self.wall),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
             quiet=kept.quiet,

@@ -15,6 +15,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.referral import Referral
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
@@ -123,6 +124,7 @@ class Session:
     ring_again_at: float | None = None
     unacked: Unacked | None = None
     reoffer: Reoffer | None = None
+    referral: Referral | None = None
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
@@ -153,11 +155,12 @@ class Session:
 
     def next_deadline(self) -> float | None:
         """When something of this session is due."""
-        unacked, reoffer = self.unacked, self.reoffer
+        unacked, reoffer, referral = self.unacked, self.reoffer, self.referral
         candidates = (
             self.cancel_by,
             self.ring_again_at,
             None if unacked is None else min(unacked.resend_at, unacked.give_up_at),
             None if reoffer is None else reoffer.again_at,
+            None if referral is None else referral.until,
         )
         return min((at for at in candidates if at is not None), default=None)

@@ -14,11 +14,12 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.referral import ReferralSnapshot
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class SessionSnapshot:
     ring_again_at: float | None
     unacked: UnackedSnapshot | None
     reoffer: ReofferSnapshot | None
+    referral: ReferralSnapshot | None
     probing: bool
     missed_probes: int
     quiet: bool

@@ -17,6 +17,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
+from bridge.sip.refer import stray_notify
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -47,6 +48,8 @@ class CalleeCore:
             self._invited(request, flow, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
+        elif request.method == "NOTIFY":
+            self._refuse(request, flow, stray_notify(request), now)
         else:
             refusal = screening.for_method(request.method, screening.OUT_OF_DIALOG)
             self._refuse(request, flow, refusal, now)

@@ -261,6 +261,11 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.reoffer(session, direction, now)
 
+    def refer(self, session: SessionId, target: str, replaces: SessionId | None = None) -> None:
+        """Ask the far end to call *target*; `ReferAnswered` follows, or the end."""
+        with self._command() as now:
+            self._endpoint.refer(session, target, now, replaces)
+
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
         return self._endpoint.details(session)
