@@ -197,7 +197,8 @@ class PhoneCall:
     def on(self, name: str, handler: H | None = None) -> H | Callable[[H], H]:
         """Call *handler* with the event's JSON object on each ``answered``, ``hold``,
         ``resume``, ``dtmf``, ``transfer`` or ``ended``. A plain function or a coroutine
-        function; also usable as a decorator. What an attribute alone told has only ``event`` and ``call_id``.
+        function; also usable as a decorator. What an attribute alone told has only ``event``
+        and ``call_id``.
         """
         if name not in self._handlers:
             raise ValueError(f"{name!r} is no event of a call, allowed: {', '.join(_NAMES)}")
