@@ -18,7 +18,7 @@ from bridge.carrier.challenge import Guard, Refusal
 from bridge.carrier.dialog import Dialog, ack_for, cancel_for, info_digit
 from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
-from bridge.carrier.refer import tell_transfer
+from bridge.carrier.refer import Transfers, notified, referred
 from bridge.carrier.report import LegReport, Seen
 from bridge.carrier.session import Session
 from bridge.carrier.steps import Script
@@ -66,6 +66,7 @@ class Leg:
         self.timer: asyncio.TimerHandle | None = None  # of being forgotten
         self.digits_expected = 0
         self.guard = Guard()
+        self.transfers = Transfers()
         self.voice: Callable[[], Source] = lambda: tone_source(carrier.voice_hertz)
         self._exchanges: OrderedDict[tuple[str, str], Exchange] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[bytes, Peer]] = OrderedDict()
@@ -353,12 +354,11 @@ class Leg:
                 self.report.info_digits += info_digit(request)
                 self.respond(request, peer, 200)
             case "REFER":
-                self.respond(request, peer, 202)
-                self._spawn(tell_transfer(self))
+                referred(self, request, peer)
             case "OPTIONS":
                 self.respond(request, peer, 200, headers=(("Allow", self.dialog.allow),))
             case "MESSAGE" | "NOTIFY" | "PRACK":
-                self.respond(request, peer, 200)
+                notified(self, request, peer)
             case _:
                 self.respond(request, peer, 501)
 
@@ -442,7 +442,7 @@ class Leg:
         if request.method == "INVITE" and status >= 200:
             self._await_ack(request, data, peer, status)
         if peer.closed:
-            self._spawn(self._respond_elsewhere(request, response, data))
+            self.spawn(self._respond_elsewhere(request, response, data))
         else:
             self._transmit(response, data, peer)
 
@@ -587,7 +587,9 @@ class Leg:
                 unacked.timer.cancel()
         self._unacked.clear()
 
-    def _spawn(self, work: object) -> None:
+    def spawn(self, work: object) -> None:
+        """Do *work* beside the script; what it fails with fails the leg."""
+
         async def guarded() -> None:
             try:
                 await work  # type: ignore[misc]
