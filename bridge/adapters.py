@@ -68,11 +68,14 @@ class Leg:
         self._invite = invite
         self._begun = begun
         self.session = session
+        if session is not None:
+            self._allow_refer(session)
 
     def dial(self) -> None:
         """Send the INVITE."""
         assert self._invite is not None
         self.session = self._agent.dial(self._invite())
+        self._allow_refer(self.session)
         self._begun(self.session)
 
     def ring(self) -> None:
@@ -105,9 +108,21 @@ class Leg:
         target = refer_uri(to, self._trunk.from_domain, self._trunk)
         self._agent.refer(self._known(), target)
 
+    def answer_refer(self, status: int) -> None:
+        """Answer the far end's REFER."""
+        self._agent.answer_refer(self._known(), status)
+
+    def tell_referred(self, status: int) -> None:
+        """Notify how far the call is that the far end has asked for."""
+        self._agent.tell_referred(self._known(), status)
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog."""
         self._agent.probe(self._known())
+
+    def _allow_refer(self, session: SessionId) -> None:
+        if self._trunk.refer_in:
+            self._agent.allow_refer(session)
 
     def _known(self) -> SessionId:
         assert self.session is not None

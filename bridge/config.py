@@ -786,7 +786,6 @@ def not_yet(config: Config) -> Iterator[str]:
         for key, used in (
             ("register", trunk.register_),
             ("keepalive", trunk.keepalive != "off"),
-            ("refer_in", trunk.refer_in),
         ):
             if used:
                 yield f"trunk[{index}].{key}: not served yet, ignored"

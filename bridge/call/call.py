@@ -18,6 +18,7 @@ import structlog
 
 from bridge.call.commands import (
     Answer,
+    AnswerRefer,
     ApplyLevels,
     Bye,
     Cancel,
@@ -27,6 +28,7 @@ from bridge.call.commands import (
     ConnectMedia,
     DeleteRoom,
     Dial,
+    DialReferred,
     DispatchAgent,
     Finish,
     FlushRoom,
@@ -49,8 +51,8 @@ from bridge.call.commands import (
     SetAttributes,
     SetMute,
     SetSubscribed,
-    SipCommand,
     SuspendRoom,
+    TellReferred,
     TransferReply,
 )
 from bridge.call.inputs import (
@@ -85,6 +87,7 @@ from bridge.call.ports import (
 )
 from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
+from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
 from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
@@ -100,7 +103,9 @@ RETURN_PATIENCE: Final = 60.0  # seconds after a rejoin in which the others come
 RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
-_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe, Refer)
+_REFERRING: Final = (Refer, AnswerRefer, TellReferred)
+_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe, *_REFERRING)
+_HERE: Final = (ReplyTo, DialReferred, Finish)
 _OPEN_OR_CLOSE: Final = (Dial, Reject, Cancel, Bye)
 _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 
@@ -133,8 +138,10 @@ class Call:
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
         observer: CallObserver = UNOBSERVED,
+        dial_referred: Callable[[str, str], None] = lambda _call_id, _to: None,
     ) -> None:
         self.plan = plan
+        self._dial_referred = dial_referred
         self.sip = sip
         self._rooms = rooms
         self._journal = journal
@@ -275,7 +282,7 @@ class Call:
         self._do_at_once(taken.commands)
         self._record_events(taken.events, now, wall)
         for command in taken.commands:
-            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, ReplyTo, Finish)):
+            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, *_HERE)):
                 self._do_in_room(command)
 
     def _give_up(self, event: Input) -> None:
@@ -293,39 +300,18 @@ class Call:
         for command in commands:
             try:
                 if isinstance(command, _SIP_COMMANDS):
-                    self._do_sip(command)
+                    do_sip(self.sip, command)
                 elif isinstance(command, _MEDIA_COMMANDS):
                     self._do_media(command)
                 elif isinstance(command, ReplyTo):
                     self._rpcs.settle(command.ticket, command.result)
+                elif isinstance(command, DialReferred):
+                    self._dial_referred(self.call_id, command.to)
             except Exception:  # whatever it is, it becomes the failure input
                 _log.exception(
                     "call.effect_failed", call_id=self.call_id, command=type(command).__name__
                 )
                 self.post(EffectFailed(sip_lost=isinstance(command, _OPEN_OR_CLOSE)))
-
-    def _do_sip(self, command: SipCommand) -> None:
-        match command:
-            case Dial():
-                self.sip.dial()
-            case Ring():
-                self.sip.ring()
-            case Answer():
-                self.sip.answer()
-            case Reject():
-                self.sip.reject(command.status)
-            case Cancel():
-                self.sip.cancel()
-            case Bye():
-                self.sip.bye(command.reason)
-            case Reoffer():
-                self.sip.reoffer(command.direction)
-            case Probe():
-                self.sip.probe()
-            case Refer():
-                self.sip.refer(command.to)
-            case _:
-                assert_never(command)
 
     def _do_media(self, command: MediaCommand) -> None:
         carrier = self.media.carrier

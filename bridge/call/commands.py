@@ -97,6 +97,20 @@ class Refer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRefer:
+    """Answer the far end's REFER: 202, or a refusal."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellReferred:
+    """Notify the far end how far the call is that it has asked for."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """Ask whether the far end still knows the dialog; `Probed` follows, or the end."""
 
@@ -246,11 +260,30 @@ class ReplyTo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DialReferred:
+    """Begin a call to *to* beside this one; `ReferredTold` follows."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """Nothing more will happen."""
 
 
-SipCommand = Dial | Ring | Answer | Reject | Cancel | Bye | Reoffer | Probe | Refer
+SipCommand = (
+    Dial
+    | Ring
+    | Answer
+    | Reject
+    | Cancel
+    | Bye
+    | Reoffer
+    | Probe
+    | Refer
+    | AnswerRefer
+    | TellReferred
+)
 MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
@@ -268,4 +301,4 @@ RoomCommand = (
     | LeaveRoom
     | DeleteRoom
 )
-Command = SipCommand | MediaCommand | RoomCommand | ReplyTo | Finish
+Command = SipCommand | MediaCommand | RoomCommand | ReplyTo | DialReferred | Finish

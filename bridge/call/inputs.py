@@ -30,6 +30,7 @@ from bridge.sip.events import (
     Probed,
     Progressed,
     ReferAnswered,
+    ReferAsked,
     ReferProgressed,
     Reoffered,
     SessionChanged,
@@ -144,6 +145,13 @@ class TransferAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferredTold:
+    """The call that the far end has asked for: its SIP status, 200 and above is the last."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HangUp:
     """Somebody on our side ends the call."""
 
@@ -189,6 +197,7 @@ SipInput = (
     | Probed
     | ReferAnswered
     | ReferProgressed
+    | ReferAsked
 )
 MediaInput = MediaTimedOut | KeyPressed
 RoomInput = (
@@ -216,6 +225,7 @@ ControlInput = (
     | DigitsAsked
     | HoldAsked
     | TransferAsked
+    | ReferredTold
     | HangUp
     | Shutdown
     | EffectFailed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call import agents, own_hold, peer, phone, presence, transfer
+from bridge.call import agents, own_hold, peer, phone, presence, referred, transfer
 from bridge.call.commands import (
     ApplyLevels,
     Command,
@@ -40,6 +40,7 @@ from bridge.call.inputs import (
     Joined,
     JoinFailed,
     Published,
+    ReferredTold,
     RoomLeft,
     RoomPrepared,
     Shutdown,
@@ -80,6 +81,7 @@ from bridge.sip.events import (
     Probed,
     Progressed,
     ReferAnswered,
+    ReferAsked,
     ReferProgressed,
     Reoffered,
     SessionChanged,
@@ -238,6 +240,8 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         TransferAsked: transfer.asked,
         ReferAnswered: transfer.answered,
         ReferProgressed: transfer.progressed,
+        ReferAsked: referred.asked,
+        ReferredTold: referred.told,
         Ended: phone.ended,
         MediaTimedOut: phone.media_timed_out,
         KeyPressed: phone.key_pressed,

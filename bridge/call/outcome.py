@@ -124,11 +124,12 @@ def _local(
 
 
 _FAILED = Result.FAILED
+TRANSFERRED: Final = "transferred"
 _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
     {
         LocalEnd.API: _local("api_hangup", EndedBy.API, Result.COMPLETED),
         LocalEnd.AGENT: _local("agent_hangup", EndedBy.AGENT, Result.COMPLETED),
-        LocalEnd.TRANSFERRED: _local("transferred", EndedBy.AGENT, Result.COMPLETED),
+        LocalEnd.TRANSFERRED: _local(TRANSFERRED, EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.ROOM_DELETED: _local("room_deleted", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.REMOVED: _local("participant_removed", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.AGENT_GONE: _local(
@@ -395,7 +396,7 @@ def cancelled_outcome() -> Outcome:
 def transferred_outcome(by: By) -> Outcome:
     """Return the outcome of a call that was transferred away; who asked has ended it."""
     ended_by = EndedBy.API if by is By.API else EndedBy.AGENT
-    return Outcome(outcome=Result.COMPLETED, reason="transferred", ended_by=ended_by)
+    return Outcome(outcome=Result.COMPLETED, reason=TRANSFERRED, ended_by=ended_by)
 
 
 CRASHED: Final = Outcome(outcome=Result.DROPPED, reason="crash", ended_by=EndedBy.BRIDGE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from bridge.call.commands import Bye, ConnectMedia, Dial, PlayDigits, PublishKey
 from bridge.call.inputs import DialogFormed, DigitsAsked
 from bridge.call.outcome import (
+    TRANSFERRED,
     LocalEnd,
     cancelled_outcome,
     failure_outcome,
@@ -179,6 +181,8 @@ def ended(turn: Turn, event: Ended) -> None:
     transfer = state.transfer
     if transfer is not None and transfer.accepted and event.cause is EndCause.BYE:
         verdict = transferred_outcome(transfer.by)
+    elif state.referred is not None and event.cause is EndCause.BYE:
+        verdict = replace(verdict, reason=TRANSFERRED)
     status = state.sip_status
     if event.cause is not EndCause.BYE and event.status is not None:
         status = event.status

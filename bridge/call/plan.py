@@ -40,7 +40,8 @@ class CallPlan:
     nobody speaks on although no agent was named. ``agent_gone_timeout`` 0 means
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
     the far end sent, for ``lk.sip.GetRemoteHeaders``. ``created_at`` is wall time.
-    ``transfer_allow``: patterns (`bridge.trunk.targets`), numbers read in ``country``.
+    ``transfer_allow``: patterns (`bridge.trunk.targets`), numbers read in ``country``;
+    ``refer_in``: the far end may ask for a transfer to them, too.
     """
 
     call_id: str
@@ -72,6 +73,7 @@ class CallPlan:
     controllers: frozenset[str] = frozenset()
     country: str = "IN"
     transfer_allow: tuple[str, ...] = ()
+    refer_in: bool = False
     call_service: str | None = None
     sip_call_id: str = ""
     sip_tag: str = ""

@@ -53,6 +53,12 @@ class SipPort(Protocol):
     def refer(self, to: str) -> None:
         """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows."""
 
+    def answer_refer(self, status: int) -> None:
+        """Answer the far end's REFER."""
+
+    def tell_referred(self, status: int) -> None:
+        """Notify the far end of the call that it has asked for."""
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog; `Probed` follows."""
 

@@ -30,6 +30,7 @@ from bridge.call.ports import (
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record
+from bridge.call.referrals import Referrals
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -76,6 +77,7 @@ class CallService:
         self._archive = archive
         self._publish = publish
         self._observer = Guarded(observer)
+        self._referrals = Referrals(self.dial, self.call)
         self._clock = clock
         self._wall = wall
         self._new_id = new_id
@@ -401,6 +403,7 @@ class CallService:
             "control": Control(trunk.control),
             "country": trunk.country,
             "transfer_allow": tuple(trunk.transfer_allow),
+            "refer_in": trunk.refer_in,
             "controllers": frozenset(self._config.media.controllers),
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
@@ -456,6 +459,7 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
+            dial_referred=self._referrals.begin,
             observer=self._observer,
             clock=self._clock,
             wall=self._wall,
@@ -499,6 +503,7 @@ class CallService:
         call = self._calls.get(event.call_id)
         if call is not None:
             self._observer.told(call.plan, event)
+        self._referrals.heard(event)
         self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:

@@ -131,6 +131,14 @@ class OwnTransfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TheirTransfer:
+    """A transfer the far end asked for; ``done``: the new call is answered."""
+
+    to: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallState:
     """Everything a call knows. Times ending in ``_at`` are of the given clock;
     those ending in ``_wall`` are seconds since the epoch. ``told`` has the last event
@@ -157,6 +165,7 @@ class CallState:
     own_hold: bool = False  # we hold the far end; apart from its own hold
     reoffer: OwnReoffer | None = None
     transfer: OwnTransfer | None = None
+    referred: TheirTransfer | None = None
     missed_probes: int = 0  # in a row
     last_key: LastKey | None = None
     keys_since: float = 0.0  # start of the second in which keys are counted

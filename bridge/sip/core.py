@@ -40,7 +40,7 @@ SDP = ("Content-Type", "application/sdp")
 NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
 NOT_HEARD_OF = ("Reason", 'SIP;cause=408;text="Request Timeout"')
 # What need not be sent any more once a session is left.
-PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL, Purpose.REFER)
+PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL, Purpose.REFER, Purpose.NOTIFY)
 
 ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 
@@ -212,7 +212,7 @@ class UserAgentCore:
         request.headers.add("User-Agent", self.config.user_agent)
         request.headers.extend(headers)
         request.body = body
-        refreshes = method in ("INVITE", "UPDATE", "REFER")
+        refreshes = method in ("INVITE", "UPDATE", "REFER", "NOTIFY")
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -351,13 +351,13 @@ class UserAgentCore:
         """Return the fields of every 2xx (and 18x) that makes or refreshes a dialog."""
         return [
             ("Contact", write_contact(self.config, flow, session.contact_user)),
-            *capability_fields(),
+            *capability_fields(refer=session.refer_in),
         ]
 
 
-def capability_fields() -> list[tuple[str, str]]:
-    """Return Allow, and Supported when there is something to list."""
-    fields = [("Allow", ALLOW)]
+def capability_fields(*, refer: bool = False) -> list[tuple[str, str]]:
+    """Return Allow, with REFER where it is not declined, and Supported when it lists something."""
+    fields = [("Allow", f"{ALLOW}, REFER" if refer else ALLOW)]
     if SUPPORTED:
         fields.append(("Supported", SUPPORTED))
     return fields

@@ -25,6 +25,7 @@ class Purpose(Enum):
     BYE = "bye"
     PROBE = "probe"
     REFER = "refer"
+    NOTIFY = "notify"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 

@@ -27,6 +27,7 @@ from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
 from bridge.sip.refer import ReferCore
+from bridge.sip.referred import ReferredCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
@@ -75,7 +76,8 @@ class Endpoint:
         self.reoffers = ReofferCore(self.core)
         self.probes = ProbeCore(self.core)
         self.refers = ReferCore(self.core, self.reoffers)
-        self.dialogs = DialogCore(self.core, self.callee, self.refers)
+        self.referred = ReferredCore(self.core)
+        self.dialogs = DialogCore(self.core, self.callee, self.refers, self.referred)
         self.framers: dict[int, StreamFramer] = {}
 
     # Snapshots
@@ -312,6 +314,22 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.refers.refer(known, target, other, now)
 
+    def allow_refer(self, session: SessionId, now: float) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        del now
+        if (known := self._session(session)) is not None:
+            known.refer_in = True
+
+    def answer_refer(self, session: SessionId, status: int, now: float) -> None:
+        """Answer the far end's REFER: 202, and tell it how that goes; or refuse it."""
+        if (known := self._session(session)) is not None:
+            self.referred.answer(known, status, now)
+
+    def tell_referred(self, session: SessionId, status: int, now: float) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        if (known := self._session(session)) is not None:
+            self.referred.tell(known, status, now)
+
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
         known = self._session(session)
@@ -426,6 +444,8 @@ class Endpoint:
                 self.reoffers.on_probe_answered(session, client, response, flow, now)
             case Purpose.REFER if session is not None:
                 self.refers.on_response(session, client, response, flow, now)
+            case Purpose.NOTIFY if session is not None:
+                self.referred.on_response(session, client, response, flow, now)
             case _:
                 pass
 
@@ -467,6 +487,8 @@ class Endpoint:
                 self.reoffers.on_probed(session, 408, now)
             case Purpose.REFER:
                 self.refers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.NOTIFY:
+                self.referred.on_failed(session)
             case Purpose.CANCEL | Purpose.ACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
@@ -496,4 +518,6 @@ class Endpoint:
         referral = session.referral
         if referral is not None and referral.until is not None and referral.until <= now:
             self.refers.on_due(session, referral)
+        if session.referred is not None and session.referred.until <= now:
+            self.referred.on_due(session, session.referred, now)
         self.core.schedule(session)

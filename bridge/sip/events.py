@@ -169,6 +169,18 @@ class ReferProgressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAsked:
+    """The far end asks us to call *target*; answer with `Endpoint.answer_refer`.
+
+    ``plain``: the URI says whom to call and nothing more (no Replaces).
+    """
+
+    session: SessionId
+    target: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkProbed:
     """An OPTIONS outside a dialog is settled, *seconds* after it was asked for.
 
@@ -194,6 +206,7 @@ SipEvent = (
     | Probed
     | ReferAnswered
     | ReferProgressed
+    | ReferAsked
 )
 
 

@@ -17,21 +17,29 @@ from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
 from bridge.sip.refer import ReferCore
+from bridge.sip.referred import ReferredCore
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
-SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "NOTIFY")
+SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "NOTIFY", "REFER")
 
 
 class DialogCore:
     """The peer's requests in a dialog."""
 
-    def __init__(self, core: UserAgentCore, callee: CalleeCore, refers: ReferCore) -> None:
+    def __init__(
+        self,
+        core: UserAgentCore,
+        callee: CalleeCore,
+        refers: ReferCore,
+        referred: ReferredCore,
+    ) -> None:
         self.core = core
         self.layer = core.layer
         self.callee = callee
         self.refers = refers
+        self.referred = referred
 
     def on_request(
         self, session: Session, dialog: Dialog, request: Request, flow: Flow, now: float
@@ -61,6 +69,8 @@ class DialogCore:
             self._update(session, dialog, server, now)
         elif request.method == "INFO":
             self._info(session, server, now)
+        elif request.method == "REFER":
+            self.referred.on_refer(session, server, now)
         else:
             self.core.respond(server, 200, now, headers=options_fields())
 

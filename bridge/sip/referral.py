@@ -1,4 +1,4 @@
-"""The state of a transfer in one session: a REFER of ours and its implicit subscription.
+"""The state of transfers in one session: a REFER of ours or theirs and its subscription.
 
 RFC 3515 2.4.4; RFC 6665.
 """
@@ -6,6 +6,8 @@ RFC 3515 2.4.4; RFC 6665.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from bridge.sip.transaction import TransactionKey
 
 TOLD_LIMIT = 32  # provisional states of one transfer that are passed up
 LONGEST_SILENCE = 600.0  # seconds between two NOTIFYs, whatever they say
@@ -53,6 +55,67 @@ class ReferralSnapshot:
     told: int
     over: bool
     until: float | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Referred:
+    """A REFER of theirs, until its subscription is over.
+
+    ``server``: its transaction while it waits for our answer. ``cseq``: the ``id`` of our
+    NOTIFYs. ``status``: last to be notified; ``sending`` while one is not answered, ``unsent``
+    when a newer one waits for that. ``until``: when we give up waiting.
+    """
+
+    server: TransactionKey | None
+    cseq: int
+    notifies: bool
+    until: float
+    status: int = 0
+    sending: bool = False
+    unsent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferredSnapshot:
+    """A `Referred`, ``until`` as wall time."""
+
+    server: TransactionKey | None
+    cseq: int
+    notifies: bool
+    until: float
+    status: int
+    sending: bool
+    unsent: bool
+
+
+def keep_referred(referred: Referred | None, shift: float) -> ReferredSnapshot | None:
+    """Write it down; *shift* as in `keep`."""
+    if referred is None:
+        return None
+    return ReferredSnapshot(
+        server=referred.server,
+        cseq=referred.cseq,
+        notifies=referred.notifies,
+        until=referred.until + shift,
+        status=referred.status,
+        sending=referred.sending,
+        unsent=referred.unsent,
+    )
+
+
+def revive_referred(kept: ReferredSnapshot | None, shift: float) -> Referred | None:
+    """Return what *kept* describes; *shift* as in `revive`."""
+    if kept is None:
+        return None
+    return Referred(
+        server=kept.server,
+        cseq=kept.cseq,
+        notifies=kept.notifies,
+        until=kept.until + shift,
+        status=kept.status,
+        sending=kept.sending,
+        unsent=kept.unsent,
+    )
 
 
 def keep(referral: Referral | None, shift: float) -> ReferralSnapshot | None:

@@ -20,7 +20,7 @@ OUT_OF_DIALOG = {
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
-IN_DIALOG = {"REFER": 603}
+IN_DIALOG: dict[str, int] = {}
 """Answers to methods we do not implement, inside a dialog; any other gets 405."""
 
 

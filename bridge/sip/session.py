@@ -15,7 +15,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
-from bridge.sip.referral import Referral
+from bridge.sip.referral import Referral, Referred
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
@@ -125,6 +125,8 @@ class Session:
     unacked: Unacked | None = None
     reoffer: Reoffer | None = None
     referral: Referral | None = None
+    refer_in: bool = False  # whether a REFER of theirs is passed up
+    referred: Referred | None = None
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
@@ -162,5 +164,6 @@ class Session:
             None if unacked is None else min(unacked.resend_at, unacked.give_up_at),
             None if reoffer is None else reoffer.again_at,
             None if referral is None else referral.until,
+            None if self.referred is None else self.referred.until,
         )
         return min((at for at in candidates if at is not None), default=None)

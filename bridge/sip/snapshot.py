@@ -14,7 +14,7 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
-from bridge.sip.referral import ReferralSnapshot
+from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
@@ -99,6 +99,8 @@ class SessionSnapshot:
     unacked: UnackedSnapshot | None
     reoffer: ReofferSnapshot | None
     referral: ReferralSnapshot | None
+    refer_in: bool
+    referred: ReferredSnapshot | None
     probing: bool
     missed_probes: int
     quiet: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.errors import MisuseError
-from bridge.sip import screening
+from bridge.sip import replaces, screening
 from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields
 from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
@@ -82,7 +82,7 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request)
+        refusal = self._refusal(request) or replaces.refusal(core, request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return

@@ -55,6 +55,25 @@ def read_target(text: str, country: str) -> str | None:
             return None
 
 
+def read_called(uri: str, country: str) -> str | None:
+    """Return the number that a URI of a peer means, whatever host it names.
+
+    We are the ones to call it, by the trunk: only its user part counts.
+    """
+    try:
+        parsed = parse_uri(uri)
+    except ParseError:
+        return None
+    match parsed:
+        case TelUri():
+            return read_target(parsed.digits, country)
+        case SipUri():
+            user = unescape(parsed.user or "").partition(";")[0]
+            return None if ":" in user else read_target(user, country)
+        case _:
+            return None
+
+
 def is_allowed(target: str, patterns: Iterable[str], country: str) -> bool:
     """Whether a pattern allows *target*, as `read_target` has returned it."""
     return any(_allows(pattern.strip(), target, country) for pattern in patterns)

@@ -125,6 +125,12 @@ class World:
     def refer(self, to: str) -> None:
         self.note(f"sip refer {to}")
 
+    def answer_refer(self, status: int) -> None:
+        self.note(f"sip refer answered {status}")
+
+    def tell_referred(self, status: int) -> None:
+        self.note(f"sip referred {status}")
+
     def probe(self) -> None:
         self.note("sip probe")
 
