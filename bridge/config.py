@@ -781,8 +781,6 @@ def not_yet(config: Config) -> Iterator[str]:
     for index, trunk in enumerate(config.trunk):
         if trunk.transport == "tls":
             yield f"trunk[{index}].transport: tls is not served yet"
-        if trunk.srtp != "off":
-            yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
         for key, used in (
             ("register", trunk.register_),
             ("keepalive", trunk.keepalive != "off"),

@@ -102,6 +102,7 @@ class Daemon:
             tokens=lambda: secrets.token_hex(12),
             next_hop_allowed=lambda host, trunk: self._agent.next_hop_allowed(host, trunk),
             unknown_reject=self._answers_strangers,
+            screen=lambda request, flow, now: self._agent.screen(request, flow, now),
         )
         self.ladder = Ladder()
         self.metrics = Metrics(
@@ -119,6 +120,7 @@ class Daemon:
                 probed.trunk, probed.status, probed.seconds
             ),
             tap=Taps(self.ladder, self.metrics.sip),
+            screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
         self.service = CallService(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from bridge.carrier import bodies, refer, script, sound, steps
+from bridge.carrier import bodies, lifetime, refer, script, sound, steps
 from bridge.carrier.call import Leg
 from bridge.carrier.dialog import ALLOW
 from bridge.carrier.exchange import Exchange, StepFailed
@@ -30,6 +30,7 @@ async def run(leg: Leg, wanted: str | Script) -> None:
     if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
     leg.transfers.scripted = any(isinstance(step, steps.AnswerRefer) for step in found)
+    leg.session.lifetime = lifetime.lifetime_of(found)
     try:
         await _begin(leg, found)
         for number, step in enumerate(found, 1):
@@ -65,7 +66,7 @@ async def _begin(leg: Leg, found: Script) -> None:
     first = found[0] if found else None
     body: str | None = first.body if isinstance(first, steps.Invite) else "offer"
     peer = await leg.reach()
-    extra = leg.behaviour.headers
+    extra = (*leg.session.lifetime.asked(), *leg.behaviour.headers)
     if leg.dialog.record_route is not None:
         extra = (("Record-Route", leg.dialog.record_route), *extra)
     # Exotel names its call in every INVITE.
@@ -113,6 +114,8 @@ async def perform(leg: Leg, step: Step) -> None:
             await _reinvite(leg, step)
         case steps.Move():
             await _move(leg, step)
+        case steps.Rekey():
+            await _rekey(leg, step)
         case steps.Dtmf():
             await _dtmf(leg, step)
         case steps.Refuse():
@@ -123,6 +126,14 @@ async def perform(leg: Leg, step: Step) -> None:
             await _redirect(leg, step)
         case steps.Challenge():
             await _challenge(leg, step)
+        case steps.SessionExpires():
+            return
+        case steps.Refresh():
+            await _established(leg)
+            await lifetime.refresh(leg, step)
+        case steps.TooBrief():
+            _callee(leg)
+            await lifetime.too_brief(leg, step)
         case steps.CloseConnection():
             assert leg.peer is not None
             leg.peer.close()
@@ -420,7 +431,7 @@ def _want(response: Response, status: int) -> None:
         raise StepFailed(f"answered {response.status} {response.reason}, {status} expected")
 
 
-def _check_answer(response: Response, wanted: str, *, late: bool = False) -> None:
+def _check_answer(leg: Leg, response: Response, wanted: str, *, late: bool = False) -> None:
     """Check the far end's answer on its raw bytes (contract 4, Answers)."""
     _want(response, 200)
     raw = response.sdp
@@ -428,7 +439,7 @@ def _check_answer(response: Response, wanted: str, *, late: bool = False) -> Non
         raise StepFailed("the 200 carries no SDP")
     body = bodies.read(raw)
     if not late:
-        for fault in bodies.answer_faults(body, wanted):
+        for fault in leg.session.answer_faults(body, wanted):
             raise StepFailed(f"the answer {fault}")
         return
     # A 200 to an offerless re-INVITE is a new, full offer.
@@ -445,7 +456,9 @@ async def _hold(leg: Leg, step: steps.Hold) -> None:
     )
     final = exchange.final
     assert final is not None
-    _check_answer(final, "sendrecv" if step.late else bodies.ANSWERS[step.body], late=step.late)
+    _check_answer(
+        leg, final, "sendrecv" if step.late else bodies.ANSWERS[step.body], late=step.late
+    )
     if step.seconds:
         await no_rtp(leg, step.seconds, "while held")
 
@@ -457,7 +470,7 @@ async def _resume(leg: Leg, step: steps.Resume) -> None:
         leg, step.body, step.method, late=step.late, new_connection=step.new_connection
     )
     assert exchange.final is not None
-    _check_answer(exchange.final, "sendrecv", late=step.late)
+    _check_answer(leg, exchange.final, "sendrecv", late=step.late)
 
 
 async def _reinvite(leg: Leg, step: steps.Reinvite) -> None:
@@ -471,16 +484,29 @@ async def _reinvite(leg: Leg, step: steps.Reinvite) -> None:
     if step.body == "t38":
         _want(exchange.final, 488)
         return
-    _check_answer(exchange.final, bodies.ANSWERS[name])
+    _check_answer(leg, exchange.final, bodies.ANSWERS[name])
 
 
 async def _move(leg: Leg, step: steps.Move) -> None:
     await _established(leg)
     leg.media.move()
+    # RFC 4568 7.1.4: who changes address or port MUST include a new master key.
+    leg.session.secure.rekey()
     name = leg.session.body if leg.session.body != "answer" else "offer"
     exchange = await _offer(leg, name, "INVITE", late=False, new_connection=step.new_connection)
     assert exchange.final is not None
-    _check_answer(exchange.final, bodies.ANSWERS[name])
+    _check_answer(leg, exchange.final, bodies.ANSWERS[name])
+
+
+async def _rekey(leg: Leg, step: steps.Rekey) -> None:
+    """RFC 4568 7.1.4: an offer with a new master key."""
+    await _established(leg)
+    if leg.session.secure.active is None:
+        raise StepFailed("there is no SRTP")
+    leg.session.secure.rekey()
+    exchange = await _offer(leg, "offer", "INVITE", late=False, new_connection=step.new_connection)
+    assert exchange.final is not None
+    _check_answer(leg, exchange.final, "sendrecv")
 
 
 async def _options(leg: Leg, step: steps.Options) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.carrier import steps
+from bridge.carrier.secure import PROFILES
 from bridge.carrier.steps import (
     BODIES,
     CHALLENGED,
@@ -233,6 +234,10 @@ def _move(words: Words) -> Step:
     return steps.Move(new_connection=_new_connection(words))
 
 
+def _rekey(words: Words) -> Step:
+    return steps.Rekey(new_connection=_new_connection(words))
+
+
 def _options(words: Words) -> Step:
     return steps.Options(new_connection=_new_connection(words))
 
@@ -296,6 +301,22 @@ def _challenge(words: Words) -> Step:
         realms=2 if "two realms" in options else 1,
         given_up="until given up" in options,
     )
+
+
+def _session_expires(words: Words) -> Step:
+    seconds = words.number("an interval in seconds", 1, 99_999_999)
+    role = words.choice("refresher", ("uac", "uas")) if words.skip("refresher") else None
+    return steps.SessionExpires(seconds=seconds, refresher=role)
+
+
+def _refresh(words: Words) -> Step:
+    options = _options_of(words, "update", "on new connection")
+    method: Method = "UPDATE" if "update" in options else "INVITE"
+    return steps.Refresh(method=method, new_connection="on new connection" in options)
+
+
+def _too_brief(words: Words) -> Step:
+    return steps.TooBrief(seconds=words.number("an interval in seconds", 1, 99_999_999))
 
 
 def _close(words: Words) -> Step:
@@ -423,6 +444,15 @@ def _expect_notify(words: Words) -> Step:
     return steps.ExpectNotify(status=status, within=_within(words, 10.0))
 
 
+def _expect_srtp(words: Words) -> Step:
+    word = (words.peek() or "within").lower()
+    suite = None
+    if word != "within":
+        suites = {name.lower(): name for name in PROFILES}
+        suite = suites[words.choice("suite", tuple(suites))]
+    return steps.ExpectSrtp(suite=suite, within=_within(words, 5.0))
+
+
 Reader = Callable[[Words], Step]
 
 EXPECTATIONS: dict[str, Reader] = {
@@ -434,6 +464,7 @@ EXPECTATIONS: dict[str, Reader] = {
     "rtp": _expect_rtp,
     "dtmf": _expect_dtmf,
     "hangup": _expect_hangup,
+    "srtp": _expect_srtp,
     "status": _expect_status,
     "header": _expect_header,
     "reinvite": _expect_request,
@@ -463,6 +494,7 @@ STATEMENTS: dict[str, Reader] = {
     "resume": _resume,
     "reinvite": _reinvite,
     "move": _move,
+    "rekey": _rekey,
     "dtmf": _dtmf,
     "busy": _busy,
     "decline": _decline,
@@ -470,6 +502,9 @@ STATEMENTS: dict[str, Reader] = {
     "no": _no,
     "redirect": _redirect,
     "challenge": _challenge,
+    "session-expires": _session_expires,
+    "refresh": _refresh,
+    "too-brief": _too_brief,
     "close": _close,
     "loss": _loss,
     "jitter": _jitter,

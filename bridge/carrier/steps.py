@@ -150,6 +150,13 @@ class Move(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rekey(Step):
+    """A re-INVITE with a new key for SRTP."""
+
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dtmf(Step):
     """Keys by RFC 4733, or by INFO."""
 
@@ -197,6 +204,32 @@ class Challenge(Step):
     stale: bool = False
     realms: int = 1
     given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionExpires(Step):
+    """What our INVITE or 200 says of the session timer (RFC 4028), wherever this stands.
+
+    ``refresher`` as of that INVITE: its sender is uac. Without it, and in a 200: uac.
+    """
+
+    seconds: int
+    refresher: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh(Step):
+    """Refresh the session: a re-INVITE with what we last sent, or an UPDATE without SDP."""
+
+    method: Method = "INVITE"
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooBrief(Step):
+    """422 with this Min-SE to the INVITE: go on when the next one asks for so much."""
+
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +393,14 @@ class ExpectRequest(Step):
 
     method: str
     direction: str | None
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectSrtp(Step):
+    """SRTP is in force (with this suite when given), and something has passed under it."""
+
+    suite: str | None
     within: float
 
 

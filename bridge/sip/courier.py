@@ -49,6 +49,7 @@ class Courier:
         self.outputs: list[Output] = []
         self.flows: dict[int, Flow] = {}  # living connections
         self.deliveries: dict[int, Delivery] = {}
+        self.of_session: dict[int, dict[int, Delivery]] = {}
         self.waiting: dict[int, int] = {}  # query or attempt -> delivery
         self.agenda: Agenda[AgendaKey] = Agenda()
         self.counter = 0
@@ -95,18 +96,23 @@ class Courier:
         if len(self.deliveries) >= self.max_deliveries:
             self.recipient.on_undeliverable(delivery, now)
             return
-        self.deliveries[delivery.id] = delivery
+        self.enter(delivery)
         self.agenda.set(("delivery", delivery.id), delivery.until)
         self._advance(delivery, now)
+
+    def enter(self, delivery: Delivery) -> None:
+        """Take a delivery into the tables; it is not begun by that."""
+        self.deliveries[delivery.id] = delivery
+        errand = delivery.errand
+        if errand is not None:
+            self.of_session.setdefault(errand.session, {})[delivery.id] = delivery
 
     def abandon(self, session: int, *purposes: Purpose) -> bool:
         """Drop the deliveries of a session's errands; tell whether there was one."""
         found = [
             delivery
-            for delivery in self.deliveries.values()
-            if (errand := delivery.errand) is not None
-            and errand.session == session
-            and errand.purpose in purposes
+            for delivery in self.of_session.get(session, {}).values()
+            if (errand := delivery.errand) is not None and errand.purpose in purposes
         ]
         for delivery in found:
             self._drop(delivery)
@@ -204,9 +210,19 @@ class Courier:
         )
 
     def _drop(self, delivery: Delivery) -> None:
-        self.deliveries.pop(delivery.id, None)
+        if self.deliveries.pop(delivery.id, None) is not None:
+            self._leave_session(delivery)
         self.waiting.pop(delivery.waiting, None)
         self.agenda.set(("delivery", delivery.id), None)
+
+    def _leave_session(self, delivery: Delivery) -> None:
+        errand = delivery.errand
+        if errand is None:
+            return
+        others = self.of_session[errand.session]
+        del others[delivery.id]
+        if not others:
+            del self.of_session[errand.session]
 
     def _arrive(self, delivery: Delivery, flow: Flow, now: float) -> None:
         self._drop(delivery)

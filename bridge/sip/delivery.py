@@ -26,6 +26,7 @@ class Purpose(Enum):
     PROBE = "probe"
     REFER = "refer"
     NOTIFY = "notify"
+    UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 

@@ -18,7 +18,7 @@ from bridge.sip.delivery import Errand, Purpose
 from bridge.sip.digest import Credentials
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.framing import Broken, KeepAlive, StreamFramer
+from bridge.sip.framing import Broken, Frame, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
 from bridge.sip.layer import TransactionLayer
@@ -28,8 +28,10 @@ from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
 from bridge.sip.refer import ReferCore
 from bridge.sip.referred import ReferredCore
+from bridge.sip.refresh import RefreshCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
+from bridge.sip.screening import Screen
 from bridge.sip.session import Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
@@ -50,6 +52,7 @@ class Endpoint:
     is asked (host or address, trunk) before a Contact or Route of a peer leads
     us to a host that is neither the trunk's nor the peer's. *unknown_reject*
     tells whether a stranger's request is refused with 403; else it is ignored.
+    *screen* may refuse a request without a dialog before anything is allocated for it.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Endpoint:
         tokens: Callable[[], str],
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        screen: Screen = lambda _request, _flow, _now: None,
         secret: str | None = None,
     ) -> None:
         self.layer = TransactionLayer(
@@ -71,9 +75,10 @@ class Endpoint:
             next_hop_allowed=next_hop_allowed,
             secret=tokens() if secret is None else secret,
         )
-        self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
+        self.callee = CalleeCore(self.core, unknown_reject=unknown_reject, screen=screen)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
+        self.refreshes = RefreshCore(self.core, self.reoffers)
         self.probes = ProbeCore(self.core)
         self.refers = ReferCore(self.core, self.reoffers)
         self.referred = ReferredCore(self.core)
@@ -98,6 +103,7 @@ class Endpoint:
         wall: float,
         next_hop_allowed: Callable[[str, str], bool] = lambda _host, _trunk: False,
         unknown_reject: Callable[[Flow], bool] = lambda _flow: False,
+        screen: Screen = lambda _request, _flow, _now: None,
         credentials: Callable[[str], Credentials | None] = lambda _trunk: None,
     ) -> Endpoint:
         """Return an endpoint that goes on where *snapshot* was taken.
@@ -111,6 +117,7 @@ class Endpoint:
             tokens=tokens,
             next_hop_allowed=next_hop_allowed,
             unknown_reject=unknown_reject,
+            screen=screen,
             secret=snapshot.secret,
         )
         put(snapshot, endpoint.core, Reader(now, wall, offer_answer, credentials))
@@ -123,18 +130,20 @@ class Endpoint:
 
     # Inputs from the driver
 
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        """Take bytes of a stream, or one datagram."""
+    def receive(self, data: bytes, flow: Flow, now: float) -> list[Frame]:
+        """Take bytes of a stream, or one datagram; return what was complete in them."""
         if not flow.reliable:
-            if data.strip():
-                self._receive_message(data, flow, now)
-            return
+            if not data.strip():
+                return []
+            self._receive_message(data, flow, now)
+            return [data]
         framer = self.framers.setdefault(flow.id, StreamFramer())
         if framer.broken:
-            return
+            return []
         self.layer.courier.opened(flow)
         pings = 0
-        for frame in framer.feed(data):
+        frames = framer.feed(data)
+        for frame in frames:
             match frame:
                 case bytes():
                     self._receive_message(frame, flow, now)
@@ -151,6 +160,12 @@ class Endpoint:
         if pings and not framer.broken:
             # RFC 5626 4.4.1: a double CRLF is answered with a single one.
             self.layer.courier.write(flow, b"\r\n" * pings)
+        return frames
+
+    def is_between_messages(self, flow: Flow) -> bool:
+        """Whether nothing of an unfinished message has come by *flow*."""
+        framer = self.framers.get(flow.id)
+        return framer is None or framer.idle
 
     def flow_opened(self, flow: Flow, now: float) -> None:
         """Learn of a connection a peer made, or of one that an earlier process left."""
@@ -213,10 +228,12 @@ class Endpoint:
         trunk: str,
         now: float,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer.
 
-        *credentials* are for our own requests in it. None: no offer yet, it will be ours
+        *credentials* are for our own requests in it, *session_timer* is the interval in
+        seconds we would like, 0 for none. None: no offer yet, it will be ours
         in the 200. `Rejected`: the caller of this then calls `reject` with its status.
         """
         del now
@@ -225,7 +242,7 @@ class Endpoint:
             return None
         if credentials is not None:
             known.authentication = Authentication(credentials=credentials)
-        return self.callee.adopt(known, offer_answer, trunk)
+        return self.callee.adopt(known, offer_answer, trunk, session_timer)
 
     def ring(self, session: SessionId, now: float) -> None:
         """Send 180 for an incoming call."""
@@ -289,7 +306,10 @@ class Endpoint:
                 assert_never(known.phase)
 
     def probe(self, session: SessionId, now: float) -> None:
-        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows.
+
+        Contract 4, Hold: only without a negotiated session timer, else nothing is sent.
+        """
         if (known := self._session(session)) is not None:
             self.reoffers.probe(known, now)
 
@@ -329,6 +349,14 @@ class Endpoint:
         """Notify how far the call is that the far end's REFER has asked for."""
         if (known := self._session(session)) is not None:
             self.referred.tell(known, status, now)
+
+    def update(self, session: SessionId, now: float) -> None:
+        """Send an UPDATE without an offer, once the session is confirmed; no event follows.
+
+        It refreshes the session and tells our Contact, which is the flow's.
+        """
+        if (known := self._session(session)) is not None:
+            self.refreshes.update(known, now)
 
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
@@ -435,6 +463,8 @@ class Endpoint:
                 self.caller.on_response(session, client, response, flow, now)
             case Purpose.REINVITE:
                 self.reoffers.on_response(session, client, response, flow, now)
+            case Purpose.UPDATE:
+                self.refreshes.on_response(session, client, response, flow, now)
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
@@ -479,6 +509,8 @@ class Endpoint:
                 self.caller.on_unreachable(session)
             case Purpose.REINVITE:
                 self.reoffers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.UPDATE:
+                self.refreshes.on_refused(session, 408 if timed_out else 503, now)
             case Purpose.BYE:
                 self.core.free(session)
             case Purpose.PROBE:
@@ -520,4 +552,5 @@ class Endpoint:
             self.refers.on_due(session, referral)
         if session.referred is not None and session.referred.until <= now:
             self.referred.on_due(session, session.referred, now)
+        self.refreshes.on_due(session, now)
         self.core.schedule(session)

@@ -9,7 +9,7 @@ RFC 3261 7, 8.1.1, 8.2.6.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -54,7 +54,18 @@ _WHITE = re.compile("[\x00-\x20\x7f]")
 _AT_END = LWS + ";"
 
 
+# Spellings seen all day, so that reading them is one look-up.
+_KNOWN = {
+    spelled: COMPACT_FORMS.get(name.lower(), name.lower())
+    for name in (*COMMON_NAMES, *COMPACT_FORMS)
+    for spelled in (name, name.lower())
+}
+
+
 def _key(name: str) -> str:
+    known = _KNOWN.get(name)
+    if known is not None:
+        return known
     lowered = name.lower()
     return COMPACT_FORMS.get(lowered, lowered)
 
@@ -89,7 +100,7 @@ class Headers:
 
     @classmethod
     def _trusted(cls, fields: list[tuple[str, str, str]]) -> Headers:
-        headers = cls()
+        headers = cls.__new__(cls)
         headers._fields = fields
         return headers
 
@@ -169,7 +180,10 @@ class Headers:
     def copied(self, *names: str) -> Headers:
         """A copy of only the fields called *names*, in the order of this message."""
         wanted = {_key(name) for name in names}
-        return Headers._trusted([known for known in self._fields if known[0] in wanted])
+        return self._chosen(wanted)
+
+    def _chosen(self, keys: Collection[str]) -> Headers:
+        return Headers._trusted([known for known in self._fields if known[0] in keys])
 
     def extend(self, items: Headers | Iterable[tuple[str, str]]) -> None:
         """Append fields."""
@@ -219,6 +233,12 @@ class _Typed:
     headers: Headers
     body: bytes
     _cache: dict[str, tuple[str, object]]
+
+    def remember_via(self, via: Via) -> None:
+        """Note that the first Via element is *via* now; it was written there."""
+        text = self.headers.get("Via")
+        if text is not None:
+            self._cache["Via"] = (text, via)
 
     def _read(self, name: str, read: Callable[[str], T]) -> T:
         text = self.headers.get(name)
@@ -520,7 +540,7 @@ def response_to(
     failed `check`: what is not there is not copied.
     """
     dialog_begins = request.method == "INVITE" and 101 <= status <= 299
-    copied = request.headers.copied(*(_COPIED_WITH_ROUTE if dialog_begins else _COPIED))
+    copied = request.headers._chosen(_COPIED_WITH_ROUTE if dialog_begins else _COPIED)
     if to_tag is not None:
         _tag_to(copied, to_tag)
     copied.extend(headers)
@@ -546,18 +566,12 @@ def _tag_to(headers: Headers, tag: str) -> None:
     headers.set("To", f"{text.rstrip(_AT_END)};tag={tag}")
 
 
-_COPIED = ("Via", "From", "To", "Call-ID", "CSeq", "Timestamp")
-_COPIED_WITH_ROUTE = (*_COPIED, "Record-Route")
+_COPIED = frozenset(("via", "from", "to", "call-id", "cseq", "timestamp"))
+_COPIED_WITH_ROUTE = _COPIED | {"record-route"}
 _SINGLE = {
     "from": "From",
     "to": "To",
     "call-id": "Call-ID",
     "cseq": "CSeq",
     "max-forwards": "Max-Forwards",
-}
-# Spellings seen all day, so that reading them is one look-up.
-_KNOWN = {
-    spelled: _key(name)
-    for name in (*COMMON_NAMES, *COMPACT_FORMS)
-    for spelled in (name, name.lower())
 }

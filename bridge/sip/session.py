@@ -16,6 +16,7 @@ from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
 from bridge.sip.referral import Referral, Referred
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
@@ -79,10 +80,12 @@ class Unacked:
 class Reoffer:
     """Our re-INVITE: on its way, or waiting to be sent again after 491.
 
-    ``stale``: the wish has changed since it was sent.
+    ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
+    it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    refresh: bool = False
     stale: bool = False
     attempts: int = 0
     again_at: float | None = None
@@ -133,6 +136,7 @@ class Session:
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property
     def remote_tag(self) -> str:
@@ -165,5 +169,6 @@ class Session:
             None if reoffer is None else reoffer.again_at,
             None if referral is None else referral.until,
             None if self.referred is None else self.referred.until,
+            self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

@@ -101,6 +101,7 @@ def stamp_source(request: Request, flow: Flow) -> None:
     stamped = via.with_source(*flow.remote)
     if stamped != via:
         request.headers.replace_first("Via", str(stamped))
+        request.remember_via(stamped)
 
 
 def local_host(config: EndpointConfig, flow: Flow) -> str:

@@ -18,8 +18,10 @@ from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
 from bridge.sip.refer import stray_notify
-from bridge.sip.screening import Refusal
+from bridge.sip.rejections import Rejections
+from bridge.sip.screening import Refusal, Screen
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
 from bridge.sip.uri import SipUri, parse_uri
 from sdp.negotiate import Answer, OfferAnswer, Rejected
@@ -31,11 +33,15 @@ MergeKey = tuple[str, str, int]
 class CalleeCore:
     """The callee's side of INVITE, and requests without a dialog."""
 
-    def __init__(self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool]) -> None:
+    def __init__(
+        self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool], screen: Screen
+    ) -> None:
         self.core = core
         self.layer = core.layer
         self.unknown_reject = unknown_reject
+        self.screen = screen
         self.merges: dict[MergeKey, TransactionKey] = {}
+        self.rejections = Rejections()
 
     # Requests
 
@@ -46,6 +52,8 @@ class CalleeCore:
             self.on_stranger(request, flow, now)
         elif request.method == "INVITE":
             self._invited(request, flow, now)
+        elif (turned_away := self.screen(request, flow, now)) is not None:
+            self._refuse(request, flow, turned_away, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
         elif request.method == "NOTIFY":
@@ -82,7 +90,14 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request) or replaces.refusal(core, request, flow)
+        refusal = self.rejections.find(merge, now) or self._refusal(request)
+        if refusal is None:
+            refusal = self.screen(request, flow, now)
+            if refusal is not None and refusal.remembered:
+                self._turn_away(request, flow, refusal, now)
+                return
+        if refusal is None:
+            refusal = replaces.refusal(core, request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -114,17 +129,33 @@ class CalleeCore:
             invite_key=server.key,
             dialog=dialog,
             remote_headers=tuple(request.headers.items()),
+            timer=SessionTimer(floor=core.config.min_session_expires),
         )
         session.touch(flow)
         core.add(session)
         core.respond(server, 100, now)
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
 
-    @staticmethod
-    def _refusal(request: Request) -> Refusal | None:
+    def _turn_away(self, request: Request, flow: Flow, refusal: Refusal, now: float) -> None:
+        """Refuse once and for all: by a transaction where there is room for one."""
+        self.rejections.note(_merge_key(request), refusal, now)
+        if flow.reliable or not self.layer.has_room(flow):
+            # Nobody repeats it on a stream; its ACK finds nothing, as it should.
+            self._refuse(request, flow, refusal, now)
+            return
+        tag = self.core.stateless_tag(request)
+        server = self.layer.begin_server(request, flow, 0, tag, now)
+        self.merges[_merge_key(request)] = server.key
+        self.core.respond(server, refusal.status, now, headers=refusal.headers)
+
+    def _refusal(self, request: Request) -> Refusal | None:
         if not is_request_uri(request.uri):
             return Refusal(416)
-        return screening.extensions(request) or screening.session_body(request)
+        return (
+            screening.extensions(request)
+            or screening.session_body(request)
+            or screening.session_interval(request, self.core.config.min_session_expires)
+        )
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
@@ -164,13 +195,14 @@ class CalleeCore:
     # Commands
 
     def adopt(
-        self, session: Session, offer_answer: OfferAnswer, trunk: str
+        self, session: Session, offer_answer: OfferAnswer, trunk: str, session_timer: int = 0
     ) -> Negotiated | Rejected | None:
         """Take the trunk and run the offer; None when the INVITE had none."""
         if session.role is not Role.CALLEE or session.offer_answer is not None:
             raise MisuseError("Session was adopted already")
         session.offer_answer = offer_answer
         session.trunk = trunk
+        session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
         body = None if session.invite is None else session.invite.sdp
         if body is None:
@@ -210,6 +242,7 @@ class CalleeCore:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
         fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields.extend(self.core.timer_fields(session, server.request, now))
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
             cseq=server.request.cseq.number,
@@ -226,7 +259,9 @@ class CalleeCore:
         """Send a final refusal and forget the session."""
         server = self._waiting(session)
         if server is not None:
-            self.core.respond(server, status, now, headers=headers)
+            fields = tuple(headers)
+            self.core.respond(server, status, now, headers=fields)
+            self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
             self.core.free(session)
 
     def _server(self, session: Session) -> Server | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 512
 _CLOSE_GRACE = 5.0  # seconds a closing connection may take to take our last bytes
 _SWEEP = 5.0
+_PIECE = 8 * 1024  # bytes of one connection handed up in one turn of the loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,8 @@ class _Connection(asyncio.Protocol):
         self.flow: Flow | None = None
         self.transport: asyncio.Transport | None = None
         self.active_at = 0.0
+        self._waiting: deque[bytes] = deque()  # read, and not handed up yet
+        self._gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -71,11 +74,34 @@ class _Connection(asyncio.Protocol):
             self._owner.dialled(self, self.remote)
 
     def data_received(self, data: bytes) -> None:
-        if self.flow is not None:
+        """Hand up a piece at a time, so that nobody has the loop for himself.
+
+        While pieces wait nothing is read: the peer's kernel holds it back.
+        """
+        if self.flow is None:
+            return
+        if len(data) <= _PIECE and not self._waiting:
             self._owner.read(self, data)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_piece)
+            assert self.transport is not None
+            self.transport.pause_reading()
+        self._waiting.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+
+    def _next_piece(self) -> None:
+        self._owner.read(self, self._waiting.popleft())
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_piece)
+        elif self._gone:
+            self._owner.dropped(self)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._owner.dropped(self)
+        self._gone = True
+        if not self._waiting:  # else what was read comes first
+            self._owner.dropped(self)
 
 
 class TcpTransport:

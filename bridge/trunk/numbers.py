@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import unquote
 
@@ -52,6 +53,7 @@ class Number:
         return self.number == ANONYMOUS
 
 
+@lru_cache(maxsize=4096)  # a call asks for the same ones again and again; read, never changed
 def _parsed(text: str, country: str) -> PhoneNumber | None:
     if not _DIALABLE.fullmatch(text):
         return None

@@ -103,7 +103,10 @@ def masked(line: str) -> str:
     else:
         uri, _, version = rest.rpartition(" ")
         shown = f"{first} {_masked_uri(uri)} {version}"
-    return "".join(c if c.isprintable() else "?" for c in shown[:_MAX_LINE])
+    shown = shown[:_MAX_LINE]
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else "?" for c in shown)
 
 
 def _masked_uri(uri: str) -> str:

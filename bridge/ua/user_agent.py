@@ -21,7 +21,6 @@ from bridge.sip.endpoint import Endpoint, OutgoingInvite, SessionDetails
 from bridge.sip.events import (
     CloseFlow,
     Connect,
-    IncomingInvite,
     Output,
     PassUp,
     Resolve,
@@ -31,7 +30,9 @@ from bridge.sip.events import (
     TrunkProbed,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.message import Request
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.screening import Refusal
 from bridge.transport.flow import (
     Admitted,
     Bound,
@@ -45,6 +46,8 @@ from bridge.transport.resolver import Resolved, Resolver
 from bridge.transport.tcp import TcpLimits, TcpTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
 from bridge.trunk.admission import Admission, Gcra
+from bridge.trunk.gate import Gate, TurnedAway
+from bridge.trunk.overload import RETRY_AFTER
 from bridge.ua.tap import Tap
 from bridge.ua.watch import StreamWatch
 from sdp.model import Direction
@@ -87,7 +90,9 @@ class UserAgent:
         on_probed: Callable[[TrunkProbed], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
-        invites: Gcra | None = None,
+        gate: Gate | None = None,
+        screen: Callable[[Request, Flow], Refusal | None] = lambda _request, _flow: None,
+        on_refused: Callable[[str, str], None] = lambda _trunk, _reason: None,
         tcp_limits: TcpLimits | None = None,
         udp_limits: UdpLimits | None = None,
         patience: float = 10.0,
@@ -100,7 +105,11 @@ class UserAgent:
         self._on_probed = on_probed
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
-        self._invites = invites or Gcra(rate=100, burst=1000)
+        self._gate = gate or Gate()
+        self._screen = screen
+        self._on_refused = on_refused
+        self._telling = Gcra(rate=1, burst=1, keys=256)  # a flood is told once a second
+        self._untold = 0
         self._patience = patience
         self._clock = clock
         self._tcp = TcpTransport(self, limits=tcp_limits, clock=clock)
@@ -110,7 +119,6 @@ class UserAgent:
         self._timer_at = math.inf
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unseen: tuple[bytes, Flow, float] | None = None  # what came and was not shown yet
         self._flushing = False
         self._running = False
         self.heard_at: float | None = None  # when the bytes came that are being handled
@@ -214,10 +222,13 @@ class UserAgent:
         offer_answer: OfferAnswer,
         trunk: str,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer; see the endpoint."""
         with self._command() as now:
-            return self._endpoint.adopt(session, offer_answer, trunk, now, credentials)
+            return self._endpoint.adopt(
+                session, offer_answer, trunk, now, credentials, session_timer
+            )
 
     def ring(self, session: SessionId) -> None:
         """Send 180 for an incoming call."""
@@ -247,7 +258,10 @@ class UserAgent:
             self._endpoint.bye(session, now, headers)
 
     def probe(self, session: SessionId) -> None:
-        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows.
+
+        While a session timer runs nothing is sent: its refreshes tell.
+        """
         with self._command() as now:
             self._endpoint.probe(session, now)
 
@@ -315,28 +329,24 @@ class UserAgent:
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
         now = self.heard_at = self._clock()
-        self._unseen = (data, flow, now)
-        self._feed(self._endpoint.receive, data, flow, now)
-        self._look()
-        self.heard_at = None
-
-    def _look(self) -> None:
-        """Watch and show what came: after the core had it, before what it answers is shown."""
-        unseen, self._unseen = self._unseen, None
-        if unseen is None:
-            return
-        data, flow, now = unseen
+        try:
+            frames = self._endpoint.receive(data, flow, now)
+        except Exception:  # a failure in the core is ours: logged, and the driver goes on
+            log.exception("ua.core_failed", entry="receive")
+            frames = []
         watched = self._watches.get(flow.id)
         if watched is not None:
-            for frame in watched[1].feed(data, now):
-                if isinstance(frame, bytes):
-                    self._show(frame, flow, came=True)
-        elif not flow.reliable:
-            self._show(data, flow, came=True)
+            idle = self._endpoint.is_between_messages(flow)
+            watched[1].took(frames, now, idle=idle)
+        # After the core had it, before what it answers is shown.
+        for frame in frames:
+            if isinstance(frame, bytes):
+                self._show(frame, flow, came=True)
+        self._flush()
+        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
-        self._look()
         self._watches.pop(flow.id, None)
         self._feed(self._endpoint.flow_lost, flow, self._clock())
 
@@ -403,7 +413,6 @@ class UserAgent:
             log.info("ua.send_failed", remote=output.flow.remote[0], error=str(failure))
             self._feed(self._endpoint.send_failed, output.flow, self._clock())
             return
-        self._look()
         self._show(output.data, output.flow, came=False)
 
     def _resolve(self, output: Resolve) -> None:
@@ -453,8 +462,6 @@ class UserAgent:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
     def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
-        if isinstance(event, IncomingInvite) and not self._may_call(event):
-            return
         try:
             if isinstance(event, TrunkProbed):
                 self._on_probed(event)
@@ -463,19 +470,40 @@ class UserAgent:
         except Exception:
             log.exception("ua.listener_failed", sip_event=type(event).__name__)
 
-    def _may_call(self, event: IncomingInvite) -> bool:
-        """Whether the source may place one more call now; refused before it costs anything."""
-        now = self._clock()
-        source = event.flow.remote[0]
-        if self._invites.allow(source, now):
-            return True
-        wait = max(1, math.ceil(self._invites.wait(source, now)))
-        log.warning("ua.invite_refused", remote=source, why="rate")
+    # New calls, before they cost anything.
+
+    def screen(self, request: Request, flow: Flow, now: float) -> Refusal | None:
+        """Decide on a request of a known source that is in no dialog; for the endpoint."""
+        if request.method != "INVITE":
+            turned_away = self._not_asked(request, flow, now)
+        else:
+            turned_away = self._gate.refusal(flow.remote[0], flow.new_call_trunks, now)
+        if turned_away is not None:
+            self._tell_refused(turned_away, flow, now)
+            return Refusal(503, (("Retry-After", str(turned_away.retry_after)),))
+        if request.method != "INVITE":
+            return None
         try:
-            self.reject(event.session, 503, (("Retry-After", str(wait)),))
+            return self._screen(request, flow)
         except Exception:
-            log.exception("ua.core_failed", entry="reject")
-        return False
+            log.exception("ua.listener_failed", sip_event="screen")
+            return None
+
+    def _not_asked(self, request: Request, flow: Flow, now: float) -> TurnedAway | None:
+        if not self._gate.may_ask(flow.remote[0], now):
+            return TurnedAway("request_rate", 1)
+        if request.method == "OPTIONS" and self._gate.overloaded:
+            return TurnedAway("overload", RETRY_AFTER)
+        return None
+
+    def _tell_refused(self, turned_away: TurnedAway, flow: Flow, now: float) -> None:
+        trunk = min(flow.new_call_trunks or flow.trunks, default="")
+        self._on_refused(trunk, turned_away.reason)
+        if not self._telling.allow(flow.remote[0], now):
+            self._untold += 1
+            return
+        more, self._untold = self._untold, 0
+        log.warning("ua.invite_refused", remote=flow.remote[0], why=turned_away.reason, more=more)
 
     # Time.
 
