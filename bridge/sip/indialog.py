@@ -202,7 +202,11 @@ class DialogCore:
 
     def _info(self, session: Session, server: Server, now: float) -> None:
         request = server.request
-        if not request.body:
+        if "Info-Package" in request.headers and not is_key_report(request):
+            # RFC 6086 4.2.2: of a package that we have not said to take, "the UA MUST send
+            # a 469 (Bad Info Package) response", with those that we do take: none.
+            self.core.respond(server, 469, now, headers=[("Recv-Info", "")])
+        elif not request.body:
             self.core.respond(server, 200, now)
         elif not is_key_report(request):
             self.core.respond(server, 415, now, headers=[("Accept", ACCEPT_KEYS)])

@@ -83,6 +83,7 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
     ],
 )
 def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
+    """Row 98. RFC 3261 8.2.1, 12.2.2: 405 with Allow, 481 where a dialog would be needed."""
     net = Net()
     agent, peer, flow = pair(net)
     request = lone(peer, flow, method)
@@ -94,6 +95,20 @@ def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
     assert first.to.tag == second.to.tag is not None
     if status == 405:
         assert first.headers.values("Allow") == list(ALLOWED)
+    assert agent.endpoint.layer.servers == {}
+
+
+def test_a_notify_that_nobody_asked_for_is_refused_and_told_to_nobody() -> None:
+    """Row 97. RFC 3842, RFC 6665 4.1.3: message-summary after a REGISTER, say."""
+    net = Net()
+    agent, peer, flow = pair(net)
+    fields = (("Event", "message-summary"), ("Subscription-State", "active"))
+    peer.say(lone(peer, flow, "NOTIFY", *fields, body=b"Messages-Waiting: yes\r\n"), flow)
+    refused = peer.response("NOTIFY", 489)
+    assert refused.headers.get("Allow-Events") == "refer"
+    peer.say(lone(peer, flow, "NOTIFY", ("Event", "refer;id=2")), flow)
+    assert peer.response("NOTIFY").status == 481
+    assert agent.events == []
     assert agent.endpoint.layer.servers == {}
 
 
@@ -229,9 +244,10 @@ def test_draining_passes_new_calls_up_and_serves_running_ones() -> None:
 # Sources
 
 
-@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER"])
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE"])
 @pytest.mark.parametrize("policy", [False, True])
 def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy: bool) -> None:
+    """Row 98. Contract 3, Sources: nothing, or 403."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: policy)
     agent.trunks = agent.new_call_trunks = frozenset()
@@ -395,6 +411,7 @@ def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -
     ],
 )
 def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> None:
+    """Row 86. RFC 6086 (the older usage): a key, or nothing that hurts; 200."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -405,7 +422,23 @@ def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> No
     assert found == ([] if key is None else [key])
 
 
+def test_an_info_of_a_package_that_we_do_not_take_is_answered_469() -> None:
+    """Row 86. RFC 6086 4.2.2; a key in it is a key."""
+    net = Net()
+    agent, peer, flow = in_call(net)
+    accepted = peer.response("INVITE", 200)
+    package = ("Info-Package", "conference")
+    peer.say(peer.in_dialog("INFO", accepted, flow, cseq=2, headers=(package,)), flow)
+    refused = peer.response("INFO", 469)
+    assert refused.headers.get("Recv-Info") == ""
+    fields = (("Info-Package", "dtmf"), ("Content-Type", "application/dtmf-relay"))
+    peer.say(peer.in_dialog("INFO", accepted, flow, cseq=3, body=b"Signal=5", headers=fields), flow)
+    assert peer.statuses("INFO") == [469, 200]
+    assert agent.only(KeyReported).digit == "5"
+
+
 def test_an_info_that_is_no_key_is_answered_415() -> None:
+    """Row 86. RFC 3261 8.2.3."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
