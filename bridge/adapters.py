@@ -104,10 +104,10 @@ class Leg:
         """Send a re-INVITE."""
         self._agent.reoffer(self._known(), direction)
 
-    def refer(self, to: str) -> None:
+    def refer(self, to: str, replaces: SessionId | None) -> None:
         """Send a REFER."""
         target = refer_uri(to, self._trunk.from_domain, self._trunk)
-        self._agent.refer(self._known(), target)
+        self._agent.refer(self._known(), target, replaces)
 
     def answer_refer(self, status: int) -> None:
         """Answer the far end's REFER."""

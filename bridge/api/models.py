@@ -136,4 +136,10 @@ class TransferTarget(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"to": "+918045678900"}]}
     )
 
-    to: Annotated[str, Field(max_length=256, description="A phone number, a tel: or a sip: URI.")]
+    to: Annotated[
+        str,
+        Field(
+            max_length=256,
+            description="A phone number, a tel: or a sip: URI; or call: and a call's id.",
+        ),
+    ]

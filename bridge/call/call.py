@@ -76,7 +76,9 @@ from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
 from bridge.call.ports import (
+    ALONE,
     UNOBSERVED,
+    Beside,
     CallObserver,
     JournalPort,
     JournalRecord,
@@ -89,6 +91,7 @@ from bridge.call.record import CallRecord, fold, live_record, new_record
 from bridge.call.rpc import CallRpcs
 from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
+from bridge.call.target import Target
 from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
@@ -138,10 +141,10 @@ class Call:
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
         observer: CallObserver = UNOBSERVED,
-        dial_referred: Callable[[str, str], None] = lambda _call_id, _to: None,
+        beside: Beside = ALONE,
     ) -> None:
         self.plan = plan
-        self._dial_referred = dial_referred
+        self.beside = beside
         self.sip = sip
         self._rooms = rooms
         self._journal = journal
@@ -166,7 +169,7 @@ class Call:
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._finished = asyncio.Event()
-        self._rpcs = CallRpcs(plan, lambda: self._state, self.post)
+        self._rpcs = CallRpcs(plan, lambda: self._state, self.post, beside)
         handlers = RoomHandlers(notify=self.post, rpc=self._rpcs.handlers())
         self.media = open_media(handlers, self.post)
 
@@ -210,9 +213,9 @@ class Call:
         """Hold the far end, or end our hold; return when that is settled, or failed."""
         return await self._rpcs.set_hold(hold=hold)
 
-    async def transfer(self, to: str, by: By) -> TransferReply:
-        """Ask the far end to call *to*; return when it has agreed to try, or has not."""
-        return await self._rpcs.transfer(to, by)
+    async def transfer(self, target: Target, by: By) -> TransferReply:
+        """Ask the far end to call *target*; return when it agreed to try, or did not."""
+        return await self._rpcs.transfer(target, by)
 
     async def wait_ended(self) -> None:
         """Return when the call has finished and everyone has been told."""
@@ -300,13 +303,13 @@ class Call:
         for command in commands:
             try:
                 if isinstance(command, _SIP_COMMANDS):
-                    do_sip(self.sip, command)
+                    do_sip(self.sip, command, self.beside)
                 elif isinstance(command, _MEDIA_COMMANDS):
                     self._do_media(command)
                 elif isinstance(command, ReplyTo):
                     self._rpcs.settle(command.ticket, command.result)
                 elif isinstance(command, DialReferred):
-                    self._dial_referred(self.call_id, command.to)
+                    self.beside.begin(self.call_id, command.to)
             except Exception:  # whatever it is, it becomes the failure input
                 _log.exception(
                     "call.effect_failed", call_id=self.call_id, command=type(command).__name__

@@ -91,9 +91,13 @@ class Reoffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refer:
-    """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows, or the end."""
+    """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows, or the end.
+
+    ``other``: the id of our call with *to* that the far end is to take over.
+    """
 
     to: str
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

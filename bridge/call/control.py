@@ -9,17 +9,14 @@ from bridge.call.call import Call
 from bridge.call.commands import HoldResult, TransferResult
 from bridge.call.inputs import By, DigitsAsked
 from bridge.call.phone import is_playable
-from bridge.call.requests import BadRequest, NotAllowed, NotDone, WrongState
+from bridge.call.requests import BadRequest, NotDone, WrongState
 from bridge.call.rpc import (
-    BAD_TARGET,
-    FORBIDDEN_TARGET,
     HOLD_REFUSALS,
     WRONG_STATE,
-    may_transfer,
     why_no_digits,
     why_not_transferred,
 )
-from bridge.trunk.targets import read_target
+from bridge.call.target import read
 
 
 async def set_hold(call: Call, *, hold: bool) -> None:
@@ -58,11 +55,7 @@ async def transfer(call: Call, to: str) -> None:
     Raises `BadRequest` for what is no target, `NotAllowed` for one that ``transfer_allow``
     does not name, `WrongState`, and `NotDone` when the far end refuses or does not answer.
     """
-    target = read_target(to, call.plan.country)
-    if target is None:
-        raise BadRequest("to", BAD_TARGET.removeprefix("to "))
-    if not may_transfer(call.plan, target):
-        raise NotAllowed(FORBIDDEN_TARGET)
+    target = read(to, call.plan, call.beside)
     reply = await call.transfer(target, By.API)
     if reply.result is not TransferResult.ACCEPTED:
         code, text = why_not_transferred(reply)

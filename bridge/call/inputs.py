@@ -136,11 +136,13 @@ class HoldAsked:
 class TransferAsked:
     """Somebody on our side wants the far end to call *to* instead; it may.
 
-    A ``ticket`` is answered by exactly one `ReplyTo`; None: nobody waits.
+    ``other``: the id of our call with *to*, which it is to take over (attended). A
+    ``ticket`` is answered by exactly one `ReplyTo`; None: nobody waits.
     """
 
     to: str
     by: By
+    other: str = ""
     ticket: int | None = None
 
 

@@ -1,4 +1,4 @@
-"""Calls made because a far end has referred us: begun here, and their progress told back."""
+"""Calls beside a call: those a far end has had us make, and those it may take over."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import structlog
 
 from bridge.call.call import Call
 from bridge.call.inputs import ReferredTold
+from bridge.call.ports import Beside
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallRinging
+from bridge.sip.events import SessionId
 
 _log = structlog.get_logger(__name__)
 
@@ -19,7 +21,7 @@ UNAVAILABLE: Final = 503
 GIVEN_UP: Final = 487
 
 
-class Referrals:
+class Referrals(Beside):
     """Dials for calls that run (*dial*), into their rooms; *call* finds one by its id."""
 
     def __init__(
@@ -59,6 +61,15 @@ class Referrals:
             return
         self._for[accepted.call_id] = call_id
         _log.info("call.referred", call_id=call_id, new_call_id=accepted.call_id)
+
+    def other(self, call_id: str) -> Call | None:
+        """Return a call that runs, or None."""
+        return self._call(call_id)
+
+    def session_of(self, call_id: str) -> SessionId | None:
+        """Return the SIP session of a call that runs, or None."""
+        call = self._call(call_id)
+        return None if call is None else call.sip.session
 
     def heard(self, event: CallEvent) -> None:
         """Tell the call that was referred how the new one goes."""

@@ -22,10 +22,12 @@ from bridge.call.inputs import (
 )
 from bridge.call.phone import is_playable
 from bridge.call.plan import CallPlan, Control
+from bridge.call.ports import Beside
+from bridge.call.requests import BadRequest, NotAllowed, WrongState
 from bridge.call.state import CallState, Phase
+from bridge.call.target import Target, read
 from bridge.room import convention
 from bridge.room.seam import RpcHandler, RpcRefused
-from bridge.trunk.targets import is_allowed, read_target
 
 # 1001 to 1999 are LiveKit's own; these mean what HTTP says.
 BAD_PAYLOAD: Final = 400
@@ -56,8 +58,6 @@ TRANSFER_REFUSALS: Final[Mapping[TransferResult, tuple[int, str]]] = MappingProx
         TransferResult.TIMED_OUT: (NOT_DONE, "the far end did not answer in time"),
     }
 )
-BAD_TARGET: Final = "to must be a phone number, a tel: or a sip: URI"
-FORBIDDEN_TARGET: Final = "the trunk's transfer_allow does not allow this target"
 
 
 class _None(Enum):
@@ -74,9 +74,14 @@ class CallRpcs:
     """The handlers of one call: they post inputs. Hold and transfer wait for their `ReplyTo`."""
 
     def __init__(
-        self, plan: CallPlan, state: Callable[[], CallState], post: Callable[[Input], None]
+        self,
+        plan: CallPlan,
+        state: Callable[[], CallState],
+        post: Callable[[Input], None],
+        beside: Beside,
     ) -> None:
         self._plan = plan
+        self._beside = beside
         self._state = state
         self._post = post
         self._tickets = itertools.count(1)
@@ -134,12 +139,14 @@ class CallRpcs:
 
     async def _transfer(self, identity: str, kind: str, payload: str) -> str:
         self._allow(identity, kind)
-        to = _document(payload).get("to")
-        target = read_target(to, self._plan.country) if isinstance(to, str) else None
-        if target is None:
-            raise RpcRefused(BAD_PAYLOAD, BAD_TARGET)
-        if not may_transfer(self._plan, target):
-            raise RpcRefused(NOT_ALLOWED, FORBIDDEN_TARGET)
+        try:
+            target = read(_document(payload).get("to"), self._plan, self._beside)
+        except BadRequest as refusal:
+            raise RpcRefused(BAD_PAYLOAD, str(refusal)) from None
+        except NotAllowed as refusal:
+            raise RpcRefused(NOT_ALLOWED, str(refusal)) from None
+        except WrongState as refusal:
+            raise RpcRefused(WRONG_STATE, str(refusal)) from None
         reply = await self.transfer(target, By.AGENT)
         if reply.result is not TransferResult.ACCEPTED:
             raise RpcRefused(*why_not_transferred(reply))
@@ -152,9 +159,11 @@ class CallRpcs:
             return result
         return HoldResult.TIMED_OUT if result is _TOO_LATE else HoldResult.ENDED
 
-    async def transfer(self, to: str, by: By) -> TransferReply:
-        """Ask the far end to call *to*; return when it has agreed to try, or has not."""
-        result = await self._ask(lambda ticket: TransferAsked(to=to, by=by, ticket=ticket))
+    async def transfer(self, target: Target, by: By) -> TransferReply:
+        """Ask the far end to call *target*; return when it has agreed to try, or has not."""
+        result = await self._ask(
+            lambda ticket: TransferAsked(to=target.to, other=target.other, by=by, ticket=ticket)
+        )
         if isinstance(result, TransferReply):
             return result
         late = result is _TOO_LATE
@@ -201,11 +210,6 @@ def why_no_digits(state: CallState) -> str | None:
     if state.negotiated is None or state.negotiated.dtmf_payload_type is None:
         return "the far end takes no telephone-events"
     return None
-
-
-def may_transfer(plan: CallPlan, target: str) -> bool:
-    """Whether the call may be transferred to *target*, as `read_target` returned it."""
-    return is_allowed(target, plan.transfer_allow, plan.country)
 
 
 def why_not_transferred(reply: TransferReply) -> tuple[int, str]:

@@ -518,7 +518,7 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
-            dial_referred=self._referrals.begin,
+            beside=self._referrals,
             observer=self._observer,
             clock=self._clock,
             wall=self._wall,

@@ -18,10 +18,10 @@ from bridge.call.commands import (
     SipCommand,
     TellReferred,
 )
-from bridge.call.ports import SipPort
+from bridge.call.ports import Beside, SipPort
 
 
-def do_sip(sip: SipPort, command: SipCommand) -> None:
+def do_sip(sip: SipPort, command: SipCommand, beside: Beside) -> None:
     """Do *command*. Raises what the port raises."""
     match command:
         case Dial():
@@ -41,7 +41,7 @@ def do_sip(sip: SipPort, command: SipCommand) -> None:
         case Probe():
             sip.probe()
         case Refer():
-            sip.refer(command.to)
+            sip.refer(command.to, beside.session_of(command.other) if command.other else None)
         case AnswerRefer():
             sip.answer_refer(command.status)
         case TellReferred():

@@ -33,7 +33,7 @@ def asked(turn: Turn, event: TransferAsked) -> None:
         return
     turn.disarm(Timer.TRANSFERRED)
     turn.set(transfer=OwnTransfer(to=event.to, by=event.by, ticket=event.ticket))
-    turn.do(Refer(to=event.to))
+    turn.do(Refer(to=event.to, other=event.other))
     turn.arm(Timer.REFER, REFER_PATIENCE)
 
 

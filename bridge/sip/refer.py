@@ -184,9 +184,10 @@ def write_refer_to(target: str, replaced: Dialog | None) -> str:
     """Return the value of Refer-To.
 
     With *replaced*, a dialog of ours with the target, whoever is referred takes that over
-    (RFC 3891 3, RFC 5589 7.2): to-tag is the target's own tag. Raises ParseError.
+    (RFC 3891 3): it calls the target's Contact (RFC 5589 7.2), and to-tag is the target's
+    own tag. Raises ParseError.
     """
-    uri = parse_uri(target)
+    uri = parse_uri(target if replaced is None else replaced.remote_target)
     if isinstance(uri, TelUri) and replaced is None:
         return f"<{uri}>"
     if not isinstance(uri, SipUri) or uri.headers:

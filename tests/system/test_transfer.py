@@ -108,3 +108,31 @@ async def test_baresip_calls_whom_it_is_referred_to(desk: Desk) -> None:
     assert told[-1]["status"] == 200
     assert all(event["to"] == target for event in told)
     await leg.run("hangup")
+
+
+async def test_a_far_end_that_refers_us_gets_the_target_into_the_room(desk: Desk) -> None:
+    """Row 95. REFER in by policy: a call of our own, told by NOTIFY; 603 for what is not."""
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier, trunk={**ALLOWED, "refer_in": True})
+    leg, agent = await connected(desk, bridge, carrier, "inbound")
+    first = await call_id(agent)
+    await leg.run("refer +912245678900; expect status 603; refer 08045678900; expect status 202")
+    fine(leg)
+    other = await carrier.incoming()
+    assert other.report.number == TO
+    await other.run(f"ring; answer; talk; expect audio {AGENT_HERTZ} within 15s")
+    await leg.run("expect notify 100; expect notify 180; expect notify 200; hangup")
+    fine(leg)
+    ended = await bridge.ended(first)
+    assert (ended["outcome"], ended["reason"], ended["ended_by"]) == (
+        "completed",
+        "transferred",
+        "caller",
+    )
+    told = [event["status"] for event in agent.named("call_transfer")]
+    assert told == [180, 200]
+    new = next(call for call in await bridge.client.active() if call["id"] != first)
+    assert new["metadata"] == {"referred_by": first}
+    await other.run(f"expect audio {AGENT_HERTZ} within 5s; hangup")
+    fine(other)
+    assert (await bridge.ended(new["id"]))["reason"] == "remote_hangup"

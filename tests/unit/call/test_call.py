@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bridge.call import turn
+from bridge.call import ports, turn
 from bridge.call.call import Call
 from bridge.call.control import transfer
 from bridge.call.inputs import By, HangUp, Input
@@ -122,8 +124,8 @@ class World:
     def reoffer(self, direction: Direction) -> None:
         self.note(f"sip reoffer {direction.value}")
 
-    def refer(self, to: str) -> None:
-        self.note(f"sip refer {to}")
+    def refer(self, to: str, replaces: SessionId | None) -> None:
+        self.note(f"sip refer {to}" if replaces is None else f"sip refer {to} for {replaces}")
 
     def answer_refer(self, status: int) -> None:
         self.note(f"sip refer answered {status}")
@@ -267,7 +269,9 @@ class QuickRoom(Room):
 
 
 @asynccontextmanager
-async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
+async def running(
+    world: World, the_plan: CallPlan, beside: ports.Beside = ports.ALONE
+) -> AsyncIterator[Call]:
     def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
         world.handlers = handlers
         return CallMedia(carrier=world, room=world.room())
@@ -288,6 +292,7 @@ async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
         clock=clock,
         wall=lambda: 1_700_000_000.0 + clock(),
         on_end=world.ended.append,
+        beside=beside,
     )
     call.start()
     try:
@@ -742,3 +747,57 @@ async def test_transfer_by_the_api_says_why_not() -> None:
     with pytest.raises(WrongState, match="ended"):
         await transfer(call, "+918045678900")
     assert (call.record.reason, call.record.ended_by) == ("transferred", "api")
+
+
+class Beside(ports.Beside):
+    """One other call."""
+
+    def __init__(self, phase: Phase, **changes: Any) -> None:
+        there = plan(call_id="other", phone_number="+918045678900", **changes)
+        self.call: Any = SimpleNamespace(plan=there, state=SimpleNamespace(phase=phase))
+
+    def other(self, call_id: str) -> Any:
+        return self.call if call_id == "other" else None
+
+    def session_of(self, call_id: str) -> SessionId | None:
+        return SessionId(42) if call_id == "other" else None
+
+
+async def test_an_attended_transfer_names_the_call_that_is_to_be_taken_over() -> None:
+    world = World()
+    beside = Beside(Phase.ANSWERED)
+    async with running(world, plan(transfer_allow=("+9180*",)), beside) as call:
+        await world.until("sip dial")
+        post(call, answered())
+        asking = asyncio.create_task(rpc(world, "bridge.Transfer", '{"to": "call:other"}'))
+        await world.until("sip refer +918045678900 for 42")
+        post(call, ReferAnswered(session=SID, status=202))
+        assert await asking == "{}"
+        post(call, bye())
+    assert call.record.reason == "transferred"
+
+
+@pytest.mark.parametrize(
+    ("to", "beside", "allow", "code"),
+    [
+        ("call:nobody", Beside(Phase.ANSWERED), "*", 409),
+        ("call:", Beside(Phase.ANSWERED), "*", 409),
+        ("call:11112222-0000-4000-8000-000000000000", Beside(Phase.ANSWERED), "*", 409),
+        ("call:other", Beside(Phase.RINGING), "*", 409),
+        ("call:other", Beside(Phase.ANSWERED, trunk="plivo"), "*", 409),
+        ("call:other", Beside(Phase.ANSWERED), "+9122*", 403),
+        ("call:other", ports.ALONE, "*", 409),
+    ],
+)
+async def test_an_attended_transfer_needs_an_answered_call_of_the_trunk_that_is_allowed(
+    to: str, beside: ports.Beside, allow: str, code: int
+) -> None:
+    world = World()
+    async with running(world, plan(transfer_allow=(allow,)), beside) as call:
+        await world.until("sip dial")
+        post(call, answered())
+        with pytest.raises(RpcRefused) as refusal:
+            await rpc(world, "bridge.Transfer", json.dumps({"to": to}))
+        assert refusal.value.code == code
+        post(call, bye())
+    assert not [line for line in world.log if line.startswith("sip refer")]

@@ -448,7 +448,7 @@ def test_attended_the_other_call_is_named_as_its_far_end_knows_it() -> None:
     tag, ours = "target", invite.from_.tag
     expected = f"{invite.call_id}%3Bto-tag%3D{tag}%3Bfrom-tag%3D{ours}"
     refer_to = call.peer.request("REFER").headers.get("Refer-To")
-    assert refer_to == f"<sip:bob@target.example?Replaces={expected}>"
+    assert refer_to == f"<sip:bob@{P}:5060;transport=tcp?Replaces={expected}>"
 
 
 @pytest.mark.parametrize(
