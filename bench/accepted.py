@@ -38,7 +38,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
             folder / "accepted",
             trunk={"max_calls": 1000},
             routes=ROUTES,
-            options={"rate": 1_000_000, "burst": 1_000_000},
+            options={"rate": 1e6, "burst": 1e6},
         ) as (port, pid),
         local.echo(480) as (floor_port, floor_pid),
         local.elsewhere(),

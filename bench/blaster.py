@@ -49,9 +49,10 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink,
     ):
         sink.bind(("127.0.0.1", 0))
-        live = [Caller(port, "live", media_port=one) for one in media.ports]
+        live = [Caller(port, f"live{n}", media_port=one) for n, one in enumerate(media.ports)]
         for one in live:
-            one.run(100, 0.01)
+            if len(one.run(100, 0.01).of(200)) != 1:
+                raise RuntimeError("a live call was not answered")
         time.sleep(1.0)
         before = media.mark()
         blaster = Caller(port, "blaster", media_port=sink.getsockname()[1])
@@ -60,10 +61,9 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
         tally = blaster.run(rate, scale.seconds, hold=scale.hold)
         share = 100 * (cpu_seconds(pid) - used) / (time.monotonic() - since)
         quiet, blast = before, media.mark()
-        lost = sum(one.running == 0 for one in live)
-        ended = [one.hang_up() for one in live]
-        lost += sum(one.byes != {200: 1} for one in ended)
-        admitted = SOURCE_RATE * scale.seconds + SOURCE_BURST
+        alive = [one for one in live if one.running == 1]
+        lost = scale.live - sum(one.hang_up().byes == {200: 1} for one in alive)
+        admitted = SOURCE_RATE * (tally.sent / rate + tally.late[-1]) + SOURCE_BURST
         answered = len(tally.of(200))
         print(
             f"blaster: {tally.sent} INVITEs at {rate:g}/s, answers {tally.finals()},"

@@ -26,6 +26,7 @@ from bridge import daemon as daemon_module
 from bridge.config import load
 from bridge.daemon import Daemon
 from bridge.observe import logs
+from bridge.room import sdk
 from bridge.room.dispatch import EnsuredRoom
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 from bridge.trunk.admission import Gcra
@@ -121,11 +122,11 @@ async def serve(folder: Path, options: Mapping[str, Any]) -> None:
     logs.configure(config.log.level, config.log.format)
     with (
         mock.patch.object(daemon_module, "RoomService", FakeService),
-        mock.patch.object(daemon_module.sdk, "SdkRoom", FakeRoom),
+        mock.patch.object(sdk, "SdkRoom", FakeRoom),
     ):
         daemon = Daemon(config, path=path)
     if "rate" in options:
-        rates = [Gcra(rate=options["rate"], burst=options["burst"]) for _ in range(2)]
+        rates = [Gcra(rate=options["rate"], burst=int(options["burst"])) for _ in range(2)]
         daemon._agent._gate = Gate(sources=rates[0], trunks=rates[1])
     await daemon.start()
     gc.collect()

@@ -6,13 +6,13 @@ every final answer, and hangs up what was answered.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
 import select
 import socket
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -58,7 +58,7 @@ class _Running:
 
 
 class Caller:
-    """One connection. *name* (lower case letters) makes its Call-IDs its own."""
+    """One connection. *name* (letters and digits) makes its Call-IDs its own."""
 
     def __init__(
         self, port: int, name: str, *, media_port: int = 9, called: str = "+914440001000"
@@ -200,7 +200,7 @@ class Caller:
         writing = [self._sock] if self._out else []
         readable, writable, _ = select.select([self._sock], writing, [], timeout)
         if writable:
-            with suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError):
                 del self._out[: self._sock.send(self._out)]
         if readable:
             data = self._sock.recv(_READ)

@@ -37,7 +37,7 @@ def bridge(
             "advertise": "127.0.0.1",
             "max_calls": max_calls,
         },
-        "media": {"listen": "127.0.0.1", "ports": "20000-59999"},
+        "media": {"listen": "127.0.0.1", "ports": "20000-31999"},
         "http": {"listen": f"127.0.0.1:{free_port()}"},
         "store": {"journal": str(folder / "journal.db"), "instance": "bench"},
         "trunk": [

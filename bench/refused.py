@@ -20,7 +20,7 @@ from bench.usage import cpu_seconds
 
 FLOOR = "framing and a fixed answer"
 ROUTES = [{"number": "+914440009999", "answer": "now"}]
-UNLIMITED = {"rate": 1_000_000, "burst": 1_000_000}
+UNLIMITED = {"rate": 1e6, "burst": 1e6}
 OVER = {"rate": 0.001, "burst": 1}
 
 

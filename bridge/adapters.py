@@ -37,6 +37,7 @@ from bridge.sip.probe import TrunkQuestion
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
+from bridge.trunk.profiles import profile_of
 from bridge.trunk.targets import refer_uri
 from bridge.ua.user_agent import UserAgent
 from sdp.crypto import SrtpPolicy, protection
@@ -236,6 +237,7 @@ class LegDesk:
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
             credentials=credentials_of(trunk),
+            reliable=profile_of(trunk.profile).reliable,
             session_timer=trunk.session_timer,
         )
 

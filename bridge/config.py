@@ -343,6 +343,23 @@ class LogConfig(_Section):
     format: Literal["json", "console"] = "json"
 
 
+class CaptureConfig(_Section):
+    """``[capture]``: whole SIP messages, numbers included, to a capture server or into files."""
+
+    hep: str = ""  # HOST:PORT of a HEP3 server, over UDP
+    hep_agent: Annotated[int, Field(ge=0, lt=2**32)] = 2001
+    hep_password: SecretStr = SecretStr("")
+    pcap: str = ""  # a folder: one file per call
+    pcap_calls: Positive = 1000
+
+    @field_validator("hep")
+    @classmethod
+    def _check_hep(cls, value: str) -> str:
+        if value:
+            host_and_port(value)
+        return value
+
+
 class PrivacyConfig(_Section):
     """``[privacy]``"""
 
@@ -569,6 +586,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     daemon: DaemonConfig = DaemonConfig()
     log: LogConfig = LogConfig()
+    capture: CaptureConfig = CaptureConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     webhook: WebhookConfig = WebhookConfig()
     sessions: SessionsConfig = SessionsConfig()
@@ -680,6 +698,7 @@ _SECRETS: tuple[tuple[str, str], ...] = (
     ("livekit", "api_secret"),
     ("http", "jwt_secret"),
     ("http.key", "key"),
+    ("capture", "hep_password"),
     ("webhook", "secret"),
     ("trunk", "password"),
     ("store", "url"),
@@ -795,6 +814,16 @@ def not_yet(config: Config) -> Iterator[str]:
     ):
         if used:
             yield f"{section}: not served yet, ignored"
+
+
+def clear_keys(config: Config) -> Iterator[str]:
+    """Yield one line per trunk whose SRTP keys can be read by whoever reads its SIP.
+
+    RFC 4568 8.3: the crypto attribute needs a secured signalling path.
+    """
+    for index, trunk in enumerate(config.trunk):
+        if trunk.srtp != "off" and trunk.transport != "tls":
+            yield f"trunk[{index}].srtp: its keys are sent in clear over {trunk.transport}, use tls"
 
 
 def cannot_start(config: Config) -> list[str]:

@@ -21,7 +21,15 @@ from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
 from bridge.changes import Changes, changes
-from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
+from bridge.config import (
+    Config,
+    ConfigError,
+    cannot_start,
+    host_and_port,
+    is_loopback,
+    load,
+    not_yet,
+)
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
@@ -41,6 +49,9 @@ from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.trunk.admission import Admission
+from bridge.trunk.gate import Gate
+from bridge.trunk.overload import Overload
+from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
@@ -111,6 +122,9 @@ class Daemon:
             gauges=self._gauges,
             heard_at=lambda: self._agent.heard_at,
         )
+        self._captures = _captures_of(config, path, self._unit.state)
+        self._overload = Overload()
+        self._turned = (0, 0.0)  # turns of the media clock at the last look, and their lateness
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
@@ -119,7 +133,9 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
-            tap=Taps(self.ladder, self.metrics.sip),
+            tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
+            gate=Gate(overloaded=lambda: self._overload.active),
+            on_refused=self.metrics.sip_refused,
             screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
@@ -139,9 +155,22 @@ class Daemon:
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
-        self._lag = LoopLag(self.metrics.lagged)
+        self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _lagged(self, late: float, stolen: float) -> None:
+        """Take how late the loop was, and with it how late the media clock's turns were."""
+        self.metrics.lagged(late)
+        turned = self._engine.turns, self._engine.turns_late
+        turns, lateness = turned[0] - self._turned[0], turned[1] - self._turned[1]
+        self._turned = turned
+        media = lateness / turns if turns else 0.0
+        if self._overload.measured(late, stolen=stolen, media=media):
+            if self._overload.active:
+                _log.warning("overload.began", late_ms=round(late * 1000))
+            else:
+                _log.info("overload.over")
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
@@ -170,6 +199,7 @@ class Daemon:
         for line in not_yet(self._config):
             _log.warning("config.not_yet", setting=line)
         try:
+            self._start_captures()
             self.service.set_livekit_up(await self._server_api.alive())
             await self._engine.start()
             await self._agent.start()
@@ -185,6 +215,14 @@ class Daemon:
         self._probing.start(self._config.trunk)
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
         self._unit.start(dead=self._dead_parts, status=self._status)
+
+    def _start_captures(self) -> None:
+        try:
+            self._captures.start()
+        except OSError as failure:
+            raise BridgeError(
+                f"capture.pcap: {failure.strerror}, allowed: a folder to write in"
+            ) from failure
 
     async def _serve_http(self) -> None:
         app = make_app(
@@ -290,6 +328,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._lag.stop()
         await self._agent.stop()
+        await self._captures.stop()
         await self._engine.stop()
         await sdk.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
@@ -320,6 +359,7 @@ class Daemon:
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
+            overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
             ports_free=self._ports.available,
@@ -329,7 +369,9 @@ class Daemon:
             media_turns=self._engine.turns,
             media_missed=self._engine.turns_missed,
             media_late=self._engine.turns_late,
+            capture_dropped=self._captures.dropped(),
             sip_sessions=self._endpoint.occupied,
+            sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
         )
 
@@ -375,6 +417,17 @@ class Daemon:
 
 def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
+
+
+def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captures:
+    capture = config.capture
+    return captures(
+        hep=host_and_port(capture.hep) if capture.hep else None,
+        agent=capture.hep_agent,
+        password=capture.hep_password.get_secret_value(),
+        pcap=_beside(capture.pcap, path, state) if capture.pcap else None,
+        calls=capture.pcap_calls,
+    )
 
 
 def _beside(journal: str, path: Path | None, state: Path | None) -> Path:

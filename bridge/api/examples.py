@@ -65,6 +65,7 @@ _CALL: Final[dict[str, Any]] = {
     "sip_status": None,
     "q850": None,
     "duration_ms": None,
+    "carrier_ids": {"x-exotel-callsid": "b7f0c1d2"},
     "seq": 3,
     "created_at": "2026-11-21T10:29:55.000Z",
     "started_at": "2026-11-21T10:30:00.120Z",

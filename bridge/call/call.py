@@ -87,7 +87,7 @@ from bridge.call.ports import (
     RoomPort,
     SipPort,
 )
-from bridge.call.record import CallRecord, fold, live_record, new_record
+from bridge.call.record import CallRecord, fold, live_record, new_record, with_carrier_ids
 from bridge.call.rpc import CallRpcs
 from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
@@ -344,7 +344,8 @@ class Call:
         saved = snapshot(self._state, now, wall)
         records = []
         for event in events:
-            self._record = fold(self._record, event)
+            folded = fold(self._record, event)
+            self._record = with_carrier_ids(folded, self._state.carrier_ids)
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)

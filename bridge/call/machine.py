@@ -226,6 +226,7 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Failed: phone.failed,
         SessionChanged: phone.changed_early,
         Cancelled: phone.cancelled,
+        Ended: phone.ended,
     },
     Phase.ANSWERING: {
         Confirmed: phone.confirmed,
@@ -293,6 +294,8 @@ def step(state: CallState, event: Input, now: float, wall: float) -> Step:
     if handler is None:
         return Step(state=state, commands=(), events=())
     turn = Turn(state, now, wall)
+    if isinstance(event, Progressed | Answered | Failed | Cancelled | Ended):
+        phone.note_carrier_ids(turn, event.headers)
     handler(turn, event)
     peer.watch(turn)
     _emit_media_levels(turn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from bridge.call.commands import Bye, ConnectMedia, Dial, PlayDigits, PublishKey
@@ -28,10 +29,12 @@ from bridge.sip.events import (
     EndCause,
     Ended,
     Failed,
+    Headers,
     KeyReported,
     Progressed,
     SessionChanged,
 )
+from bridge.trunk.headers import carrier_ids
 from sdp.negotiated import Hold, Negotiated
 
 GATE_PATIENCE: Final = 0.5  # seconds an opening waits for its event to reach the room
@@ -40,6 +43,13 @@ PLAYABLE: Final = KEYS | {"w"}
 DIGITS_LIMIT: Final = 64
 KEYS_PER_SECOND: Final = 20  # more than a phone can send; a flood ends here
 DOUBLE_KEY: Final = 1.0  # seconds in which the same key by the other way is the same key
+
+
+def note_carrier_ids(turn: Turn, headers: Headers) -> None:
+    """Remember what the carrier calls this call, and why it refused it; the last word counts."""
+    found = carrier_ids(headers, turn.state.plan.carrier_headers)
+    if found:
+        turn.set(carrier_ids=MappingProxyType({**turn.state.carrier_ids, **found}))
 
 
 def dial(turn: Turn) -> None:

@@ -45,6 +45,7 @@ from bridge.sip.message import Request
 from bridge.trunk.admission import Gcra, has_room
 from bridge.trunk.headers import copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
+from bridge.trunk.profiles import profile_of
 from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
@@ -53,6 +54,8 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 Chosen = tuple[TrunkConfig, Number, RouteConfig | None]
+
+_NO_ROUTE: Final = RouteConfig()
 
 RETRY_AFTER: Final = 10  # seconds, of every 503 of ours
 
@@ -375,7 +378,7 @@ class CallService:
     ) -> CallPlan:
         call_id = self._new_id()
         self._note_dialog(call_id, facts)
-        route = route or RouteConfig()
+        route = route or _NO_ROUTE
         number = "" if caller.withheld else caller.number
         return CallPlan(
             call_id=call_id,
@@ -465,6 +468,7 @@ class CallService:
             "transfer_allow": tuple(trunk.transfer_allow),
             "refer_in": trunk.refer_in,
             "controllers": frozenset(self._config.media.controllers),
+            "carrier_headers": profile_of(trunk.profile).carrier_headers,
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
 
@@ -599,6 +603,7 @@ class CallService:
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
+        self._chosen = None
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
 

@@ -158,6 +158,7 @@ class CallState:
     settled: bool = True  # no SIP session of ours is open
     sip_status: int | None = None
     q850: int | None = None
+    carrier_ids: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     dialed_at: float | None = None
     rang_at: float | None = None
     answered_at: float | None = None

@@ -46,12 +46,12 @@ class Lifetime:
         return fields
 
 
-def lifetime_of(script: steps.Script) -> Lifetime:
-    """Return what *script* says of the session timer, wherever that stands in it."""
+def lifetime_of(script: steps.Script, before: Lifetime) -> Lifetime:
+    """Return what *script* says of the session timer, wherever that stands; else as *before*."""
     for step in script:
         if isinstance(step, steps.SessionExpires):
             return Lifetime(step.seconds, step.refresher)
-    return Lifetime()
+    return before
 
 
 async def refresh(leg: Leg, step: steps.Refresh) -> None:

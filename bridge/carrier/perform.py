@@ -30,7 +30,7 @@ async def run(leg: Leg, wanted: str | Script) -> None:
     if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
     leg.transfers.scripted = any(isinstance(step, steps.AnswerRefer) for step in found)
-    leg.session.lifetime = lifetime.lifetime_of(found)
+    leg.session.lifetime = lifetime.lifetime_of(found, leg.session.lifetime)
     try:
         await _begin(leg, found)
         for number, step in enumerate(found, 1):

@@ -33,6 +33,7 @@ METHODS: Final = (
     "other",
 )
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
+TURNED_AWAY: Final = ("overload", "source_rate", "trunk_rate", "request_rate")
 JOINS: Final = ("first", "again")
 ENDINGS: Final = ("ok", "failed")
 RELOADED: Final = ("ok", "refused")
@@ -159,6 +160,10 @@ MEDIA_LATE = _figure(
     "media_late_seconds_total", "counter", "", "Lateness of the turns of the media clock, summed"
 )
 
+CAPTURE_DROPPED = _figure(
+    "capture_dropped_total", "counter", "", "SIP messages that a capture did not take"
+)
+
 # Rooms.
 LIVEKIT_UP = _figure("livekit_up", "gauge", "", "1 while livekit-server's API answers")
 ROOM_JOINS = _figure(
@@ -178,6 +183,13 @@ SIP_RESPONSES = _figure(
     "way method class",
     "SIP responses by the request's method, retransmissions included",
 )
+SIP_REFUSED = _figure(
+    "sip_refused_total",
+    "counter",
+    "trunk reason",
+    "SIP requests refused before they became a call: they have no record",
+)
+SIP_CONNECTIONS = _figure("sip_connections", "gauge", "way", "Open SIP connections")
 SIP_SESSIONS = _figure("sip_sessions", "gauge", "", "SIP sessions that exist")
 
 # Trunks.
@@ -201,6 +213,9 @@ TRUNK_MAX_CALLS = _figure("trunk_max_calls", "gauge", "trunk", "The limit `max_c
 # The process.
 MAX_CALLS = _figure("max_calls", "gauge", "", "The limit `[sip] max_calls`")
 DRAINING = _figure("draining", "gauge", "", "1 while no new calls are taken")
+OVERLOADED = _figure(
+    "overloaded", "gauge", "", "1 while new calls are refused because the process is behind"
+)
 LOOP_LAG = _figure(
     "loop_lag_seconds", "histogram", "", "Lateness of a callback every 100 ms on the loop", _LAG
 )

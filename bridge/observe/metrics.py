@@ -59,6 +59,7 @@ class Gauges:
 
     livekit_up: bool
     draining: bool
+    overloaded: bool
     journal_writable: bool
     journal_waiting: int
     ports_free: int
@@ -68,7 +69,9 @@ class Gauges:
     media_turns: int
     media_missed: int
     media_late: float
+    capture_dropped: int
     sip_sessions: int
+    sip_connections: Mapping[str, int]
     max_calls: int
 
 
@@ -135,6 +138,7 @@ class Metrics(CallObserver):
         self._probe_seconds = self._made(Histogram, catalogue.TRUNK_PROBE)
         self._lag = self._made(Histogram, catalogue.LOOP_LAG)
         self._journal_write = self._made(Histogram, catalogue.JOURNAL_WRITE)
+        self._sip_refused = self._made(Counter, catalogue.SIP_REFUSED)
         self._journal_failures = self._made(Counter, catalogue.JOURNAL_FAILURES)
         self._reloads = self._made(Counter, catalogue.RELOADS)
         # Zeros from the start: what appears with its first event has no rate for it.
@@ -167,6 +171,8 @@ class Metrics(CallObserver):
                 continue
             self._known.add(trunk)
             self._post_dial.labels(trunk)
+            for reason in catalogue.TURNED_AWAY:
+                self._sip_refused.labels(trunk, reason)
             for by in By:
                 self._trunk_failures.labels(trunk, by.value)
             for direction in DIRECTIONS:
@@ -276,6 +282,10 @@ class Metrics(CallObserver):
                 word = "unavailable"
         self._dials_refused.labels(word).inc()
 
+    def sip_refused(self, trunk: str, reason: str) -> None:
+        """A request was refused before it became a call."""
+        self._sip_refused.labels(trunk if trunk in self._known else GONE, reason).inc()
+
     # What the process tells.
 
     def lagged(self, seconds: float) -> None:
@@ -343,7 +353,12 @@ class Metrics(CallObserver):
             catalogue.MEDIA_TURNS: single(gauges.media_turns),
             catalogue.MEDIA_MISSED: single(gauges.media_missed),
             catalogue.MEDIA_LATE: single(gauges.media_late),
+            catalogue.CAPTURE_DROPPED: single(gauges.capture_dropped),
             catalogue.LIVEKIT_UP: single(gauges.livekit_up),
+            catalogue.SIP_CONNECTIONS: {
+                (way,): count for way, count in gauges.sip_connections.items()
+            },
+            catalogue.OVERLOADED: single(gauges.overloaded),
             catalogue.SIP_SESSIONS: single(gauges.sip_sessions),
             catalogue.TRUNK_UP: {
                 (name,): float(known.up)

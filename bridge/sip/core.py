@@ -18,7 +18,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import MAX_CSEQ
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
-from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.parameters import ALLOW, ASKING, SUPPORTED, EndpointConfig
 from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
@@ -49,7 +49,7 @@ WHY_BYE = {
 
 # Requests of ours in a dialog that nobody needs any more when it ends.
 PASSING = (
-    *(Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL),
+    *(Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL, Purpose.PRACK),
     *(Purpose.REFER, Purpose.NOTIFY),
 )
 
@@ -215,9 +215,10 @@ class UserAgentCore:
         *,
         headers: Fields = (),
         body: bytes = b"",
+        dialog: Dialog | None = None,
     ) -> None:
-        """Send a request in the session's dialog."""
-        dialog = session.dialog
+        """Send a request in the session's dialog, or in an early one of it."""
+        dialog = session.dialog if dialog is None else dialog
         if dialog is None:
             return
         request = dialog.request(method)
@@ -228,7 +229,7 @@ class UserAgentCore:
         if method not in ("INVITE", "UPDATE", "REFER"):
             # RFC 4028 7.1: a UAC that supports it "MUST include a Supported header field in
             # each request (except ACK), listing the option tag 'timer'".
-            request.headers.extend(supported_fields())
+            request.headers.extend(supported_fields(ASKING))
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -243,9 +244,18 @@ class UserAgentCore:
         self.layer.send(letter, self.hops(session, dialog), now)
 
     def send_again(
-        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+        self,
+        session: Session,
+        client: Client,
+        response: Response,
+        flow: Flow,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> bool:
         """Send a challenged request of ours with credentials; tell whether there were any.
+
+        *dialog*: an early one, for what was sent in it.
 
         RFC 3261 8.1.3.5: the new request "constitutes a new transaction and SHOULD have the
         same value of the Call-ID, To, and From of the previous request, but the CSeq should
@@ -259,7 +269,7 @@ class UserAgentCore:
         if attempts is None:
             return False
         session.touch(flow)
-        self._resend(session, client, attempts, (), now)
+        self._resend(session, client, attempts, (), now, dialog=dialog)
         return True
 
     def send_with(
@@ -270,9 +280,17 @@ class UserAgentCore:
         self._resend(session, client, client.letter.attempts, fields, now)
 
     def _resend(
-        self, session: Session, client: Client, attempts: Attempts, fields: Fields, now: float
+        self,
+        session: Session,
+        client: Client,
+        attempts: Attempts,
+        fields: Fields,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> None:
-        authentication, dialog = session.authentication, session.dialog
+        authentication = session.authentication
+        dialog = session.dialog if dialog is None else dialog
         before = client.letter
         source = before.request
         request = Request(source.method, source.uri, source.headers.copy(), source.body)
@@ -298,7 +316,7 @@ class UserAgentCore:
         session.phase = Phase.LEAVING
         if session.id in self.sessions:
             self.leaving.add(session.id)
-        session.unacked = session.reoffer = session.offer_answer = None
+        session.unacked = session.reoffer = session.offer_answer = session.reliable = None
         session.cancel_by = session.ring_again_at = None
         session.timer.stop()
         self.layer.courier.abandon(session.id, *PASSING)
@@ -313,12 +331,19 @@ class UserAgentCore:
         tag: str,
         cseq: int,
         now: float,
+        *,
+        answer: bytes = b"",
     ) -> None:
-        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
+        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new.
+
+        *answer*: our SDP when the 2xx has the offer.
+        """
         request = dialog.ack(cseq)
+        request.body = answer
         request.headers.add("User-Agent", self.config.user_agent)
         # 13.2.2.4: "The ACK MUST contain the same credentials as the INVITE."
         request.headers.extend(client.machine.request.headers.copied(*CREDENTIALS))
+        request.headers.extend([SDP] if answer else [])
         letter = Letter(
             request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
         )
@@ -401,14 +426,19 @@ class UserAgentCore:
         ]
 
 
-def capability_fields(*, refer: bool = False) -> list[tuple[str, str]]:
+def capability_fields(supported: str = SUPPORTED, *, refer: bool = False) -> list[tuple[str, str]]:
     """Return Allow, with REFER where it is not declined, and Supported when it lists something."""
-    return [("Allow", f"{ALLOW}, REFER" if refer else ALLOW), *supported_fields()]
+    return [("Allow", f"{ALLOW}, REFER" if refer else ALLOW), *supported_fields(supported)]
 
 
-def supported_fields() -> list[tuple[str, str]]:
+def supported_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
     """Return Supported when there is something to list."""
-    return [("Supported", SUPPORTED)] if SUPPORTED else []
+    return [("Supported", supported)] if supported else []
+
+
+def warning_of(refusal: Rejected) -> tuple[str, str]:
+    """Return the Warning that says what is wrong with a session description (20.43)."""
+    return ("Warning", f'{refusal.warning} trunkbridge "{refusal.reason}"')
 
 
 def _peer(flow: Flow, port: int | None) -> Hop:

@@ -23,6 +23,7 @@ class Purpose(Enum):
     ACK = "ack"
     CANCEL = "cancel"
     BYE = "bye"
+    PRACK = "prack"
     PROBE = "probe"
     REFER = "refer"
     NOTIFY = "notify"

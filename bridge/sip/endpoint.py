@@ -435,7 +435,8 @@ class Endpoint:
                 self.dialogs.on_request(session, dialog, request, flow, now)
         elif is_known(flow):
             # RFC 3261 12.2.2: a request that matches no dialog gets 481.
-            self.core.refuse(request, flow, 481, now)
+            late = request.method == "PRACK" and self.callee.is_late_prack(request)
+            self.core.refuse(request, flow, 200 if late else 481, now)
         else:
             self.callee.on_stranger(request, flow, now)
 
@@ -468,6 +469,8 @@ class Endpoint:
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
+            case Purpose.PRACK if session is not None and response.status >= 200:
+                self.caller.reliable.on_response(session, client, response, flow, now)
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
@@ -521,7 +524,7 @@ class Endpoint:
                 self.refers.on_refused(session, 408 if timed_out else 503, now)
             case Purpose.NOTIFY:
                 self.referred.on_failed(session)
-            case Purpose.CANCEL | Purpose.ACK:
+            case Purpose.CANCEL | Purpose.ACK | Purpose.PRACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
                 assert_never(errand.purpose)
@@ -544,6 +547,9 @@ class Endpoint:
         unacked = session.unacked
         if unacked is not None and min(unacked.resend_at, unacked.give_up_at) <= now:
             self.callee.on_resend(session, unacked, now)
+        reliable = session.reliable
+        if reliable is not None and reliable.is_due(now):
+            self.callee.on_unacknowledged(session, now)
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)

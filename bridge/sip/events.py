@@ -14,6 +14,8 @@ from bridge.sip.message import Request
 from sdp.negotiated import Negotiated
 
 SessionId = NewType("SessionId", int)
+Headers = tuple[tuple[str, str], ...]
+"""The header fields of the message that an event tells of, in order; none when there was none."""
 
 
 class FailureCause(Enum):
@@ -30,7 +32,8 @@ class EndCause(Enum):
     """Why an established session ended without our asking."""
 
     BYE = "bye"
-    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
+    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent. Or after a reliable 18x; 504 sent
+    RENEGOTIATION_FAILED = "renegotiation_failed"  # BYE upon our refusal of a new offer
     PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
     UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
     SESSION_EXPIRED = "session_expired"  # RFC 4028: not refreshed in time; BYE sent
@@ -52,6 +55,7 @@ class Progressed:
     session: SessionId
     status: int
     early: Negotiated | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class Answered:
     session: SessionId
     negotiated: Negotiated
     status: int
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class Failed:
     phrase: str
     q850: int | None
     rang: bool  # some 18x had come
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,7 @@ class Cancelled:
 
     session: SessionId
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +133,7 @@ class Ended:
     cause: EndCause
     status: int | None
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ Re-INVITE and UPDATE are answered in the same turn, by the session's
 from __future__ import annotations
 
 from bridge.sip import screening
-from bridge.sip.core import SDP, UserAgentCore
+from bridge.sip.core import SDP, UserAgentCore, warning_of
 from bridge.sip.dialog import Dialog, Sequence
 from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
@@ -18,11 +18,12 @@ from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
 from bridge.sip.refer import ReferCore
 from bridge.sip.referred import ReferredCore
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.reliable import early_machine
+from bridge.sip.session import OVER_REFUSAL, Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
-SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "NOTIFY", "REFER")
+SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "PRACK", "NOTIFY", "REFER")
 
 
 class DialogCore:
@@ -71,6 +72,8 @@ class DialogCore:
             self._info(session, server, now)
         elif request.method == "REFER":
             self.referred.on_refer(session, server, now)
+        elif request.method == "PRACK":
+            self.callee.on_prack(session, server, now)
         else:
             self.core.respond(server, 200, now, headers=options_fields())
 
@@ -80,9 +83,10 @@ class DialogCore:
         if request.method == "BYE":
             return None
         refusal = screening.extensions(request)
+        if refusal is None and request.method in ("INVITE", "UPDATE", "PRACK"):
+            refusal = screening.session_body(request)
         if refusal is None and request.method in ("INVITE", "UPDATE"):
-            floor = self.core.config.min_session_expires
-            refusal = screening.session_body(request) or screening.session_interval(request, floor)
+            refusal = screening.session_interval(request, self.core.config.min_session_expires)
         return refusal
 
     # BYE
@@ -95,8 +99,16 @@ class DialogCore:
         if session.phase is Phase.INVITED:
             self._early_bye(session, dialog, server, now)
             return
-        q850 = q850_cause(server.request.headers)
-        event = Ended(session=session.id, cause=EndCause.BYE, status=None, q850=q850)
+        headers = server.request.headers
+        refused_at = session.refused_offer_at
+        over_it = refused_at is not None and now - refused_at < OVER_REFUSAL
+        event = Ended(
+            session=session.id,
+            cause=EndCause.RENEGOTIATION_FAILED if over_it else EndCause.BYE,
+            status=None,
+            q850=q850_cause(headers),
+            headers=tuple(headers.items()),
+        )
         self.core.end(session, event)
 
     def _early_bye(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
@@ -133,7 +145,7 @@ class DialogCore:
                 offer = offer_answer.offer(offer_answer.wanted)
                 self.callee.accept(session, server, offer, now, offers=True)
                 return
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -141,25 +153,28 @@ class DialogCore:
 
     def _update(self, session: Session, dialog: Dialog, server: Server, now: float) -> None:
         core = self.core
-        offer_answer = session.offer_answer
+        early = early_machine(session, dialog)
+        offer_answer = session.offer_answer if early is None else early
         body = server.request.sdp
         fields = core.dialog_fields(session, server.flow)
         if body is None:
             dialog.refresh(server.request)
             fields.extend(core.timer_fields(session, server.request, now))
             core.respond(server, 200, now, headers=fields)
-        elif self._is_inviting(session) or (offer_answer is not None and offer_answer.pending):
+        elif (early is None and self._is_inviting(session)) or (
+            offer_answer is not None and offer_answer.pending
+        ):
             # RFC 3311 5.2: "if an UPDATE is received that contains an offer, and the UAS has
             # generated an offer [...] to which it has not yet received an answer, the UAS
             # MUST reject the UPDATE with a 491 response."
             core.respond(server, 491, now)
-        elif offer_answer is None or session.phase is Phase.INVITED:
+        elif offer_answer is None or (early is None and session.phase is Phase.INVITED):
             # 5.2: "if an UPDATE is received that contains an offer, and the UAS has received
             # an offer [...] to which it has not yet generated an answer, the UAS MUST reject
             # the UPDATE with a 500 response, and MUST include a Retry-After".
             core.respond(server, 500, now, headers=[core.retry_after()])
         else:
-            answer = self._answer(offer_answer, body, server, now)
+            answer = self._answer(session, offer_answer, body, server, now)
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
@@ -180,21 +195,28 @@ class DialogCore:
         return session.unacked is not None and session.unacked.offers
 
     def _answer(
-        self, offer_answer: OfferAnswer, body: bytes, server: Server, now: float
+        self,
+        session: Session,
+        offer_answer: OfferAnswer,
+        body: bytes,
+        server: Server,
+        now: float,
     ) -> Answer | None:
         """Run an offer; refuse what is unusable, which leaves the session as it was."""
         result = offer_answer.receive_offer(body)
         if isinstance(result, Answer):
+            session.refused_offer_at = None
             return result
-        warning = ("Warning", f'399 trunkbridge "{result.reason}"')
-        self.core.respond(server, result.status, now, headers=[warning])
+        session.refused_offer_at = now
+        self.core.respond(server, result.status, now, headers=[warning_of(result)])
         return None
 
     def _changed(self, session: Session, answer: Answer) -> None:
         """Pass up what is agreed, before the answer is written: a hold shuts the gate first."""
         # Before the ACK of the first INVITE nobody has heard of a session; `Confirmed`
         # will carry what is in force then.
-        if answer.changed and session.phase is Phase.CONFIRMED:
+        early = session.role is Role.CALLER and session.phase is Phase.INVITED
+        if answer.changed and (early or session.phase is Phase.CONFIRMED):
             event = SessionChanged(session=session.id, negotiated=answer.negotiated)
             self.core.pass_up(session, event)
 

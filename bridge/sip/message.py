@@ -286,7 +286,9 @@ class _Typed:
         """The session description, also out of a multipart body; None when there is none."""
         if not self.body or self.headers.get("Content-Encoding", "identity") != "identity":
             return None
-        return find_sdp(self.headers.get("Content-Type"), self.body)
+        headers = self.headers
+        disposition = headers.get("Content-Disposition")
+        return find_sdp(headers.get("Content-Type"), self.body, disposition)
 
     def _encode(self, start_line: str) -> bytes:
         _check_text(start_line, "Start line")

@@ -13,6 +13,7 @@ from bridge.sip.events import EndCause
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Response
+from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.session import Phase, Session
@@ -61,7 +62,7 @@ class RefreshCore:
         if session.phase is not Phase.CONFIRMED or session.timer.refreshing:
             return
         session.timer.refreshing = True
-        fields = [*capability_fields(), *session.timer.fields()]
+        fields = [*capability_fields(ASKING), *session.timer.fields()]
         self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields)
 
     def on_response(

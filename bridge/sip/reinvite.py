@@ -11,12 +11,14 @@ from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
 from bridge.sip.transaction import CREDENTIALS
 from sdp.model import Direction
 
 MAX_ATTEMPTS = 10  # of one re-INVITE that meets 491
+LONGEST_WAIT = 10  # seconds, RFC 3261 14.2: what the 500 to a re-INVITE may ask for
 MISSED_PROBES = 2  # in a row, and the peer is gone (contract 4)
 
 
@@ -106,11 +108,13 @@ class ReofferCore:
         direction = reoffer.direction
         body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
-        fields = [*capability_fields(), *session.timer.fields(), SDP]
+        fields = [*capability_fields(ASKING), *session.timer.fields(), SDP]
         self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
 
-    def _later(self, session: Session, reoffer: Reoffer, now: float) -> None:
-        """Wait as RFC 3261 14.1 says, in steps of 10 ms.
+    def _later(
+        self, session: Session, reoffer: Reoffer, now: float, wait: float | None = None
+    ) -> None:
+        """Wait *wait* seconds, else as RFC 3261 14.1 says, in steps of 10 ms.
 
         "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the
         value), T has a randomly chosen value between 2.1 and 4 seconds in units of 10 ms.
@@ -119,6 +123,8 @@ class ReofferCore:
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
             self._settled(session, now, ok=False)
+        elif wait is not None:
+            reoffer.again_at = now + wait
         else:
             reoffer.again_at = now + self.back_off(session)
         self.core.schedule(session)
@@ -159,6 +165,8 @@ class ReofferCore:
         """RFC 3261 14.1: "if a UAC receives a non-2xx final response to a re-INVITE, the
         session parameters MUST remain unchanged, as if no re-INVITE had been issued." After
         408, also for want of any response, the dialog ends (12.2.1.2).
+
+        A 500 with Retry-After is what 14.2 has a peer say that is not ready for an offer yet.
         """
         if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
             return
@@ -172,6 +180,8 @@ class ReofferCore:
         reoffer = session.reoffer
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
+        elif status == 500 and reoffer is not None and _is_soon(retry_after):
+            self._later(session, reoffer, now, retry_after)
         else:
             session.timer.failed(now, retry_after)
             self._settled(session, now, ok=False)
@@ -213,6 +223,10 @@ class ReofferCore:
         session.dialog.refresh(response)
         self.core.acknowledge(client, session, session.dialog, tag, cseq, now)
         return False
+
+
+def _is_soon(retry_after: int | None) -> bool:
+    return retry_after is not None and retry_after <= LONGEST_WAIT
 
 
 def _ack_of(invite: Request, cseq: int) -> Request:

@@ -31,7 +31,16 @@ from bridge.sip.events import SessionId
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
-from bridge.sip.session import Cancelling, Early, Phase, Reoffer, Role, Session, Unacked
+from bridge.sip.session import (
+    Cancelling,
+    Early,
+    Phase,
+    Reliable,
+    Reoffer,
+    Role,
+    Session,
+    Unacked,
+)
 from bridge.sip.session_timer import Refresher, SessionTimer
 from bridge.sip.snapshot import (
     VERSION,
@@ -43,6 +52,7 @@ from bridge.sip.snapshot import (
     EndpointSnapshot,
     LetterSnapshot,
     PayloadSnapshot,
+    ReliableSnapshot,
     ReofferSnapshot,
     ServerSnapshot,
     SessionSnapshot,
@@ -93,10 +103,7 @@ class Writer:
             offer_answer=None if oa is None else oa.snapshot(),
             answer=session.answer,
             dialog=None if dialog is None else _dialog(dialog),
-            early=tuple(
-                EarlySnapshot(tag=tag, dialog=_dialog(early.dialog), sdp=early.sdp)
-                for tag, early in session.early.items()
-            ),
+            early=tuple(_early(tag, early) for tag, early in session.early.items()),
             remote_headers=session.remote_headers,
             rang=session.rang,
             provisional=session.provisional,
@@ -104,12 +111,14 @@ class Writer:
             cancel_by=self._wall(session.cancel_by),
             ring_again_at=self._wall(session.ring_again_at),
             unacked=self._unacked(session.unacked),
+            reliable=self._reliable(session.reliable),
             reoffer=self._reoffer(session.reoffer),
             referral=referral.keep(session.referral, self.wall - self.now),
             refer_in=session.refer_in,
             referred=referral.keep_referred(session.referred, self.wall - self.now),
             probing=session.probing,
             missed_probes=session.missed_probes,
+            refused_offer_at=self._wall(session.refused_offer_at),
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
@@ -181,6 +190,20 @@ class Writer:
             give_up_at=self.wall + (unacked.give_up_at - self.now),
         )
 
+    def _reliable(self, reliable: Reliable | None) -> ReliableSnapshot | None:
+        if reliable is None:
+            return None
+        response = reliable.response
+        return ReliableSnapshot(
+            rseq=reliable.rseq,
+            response=None if response is None else response.encode(),
+            offers=reliable.offers,
+            resend_at=self._wall(reliable.resend_at),
+            interval=reliable.interval,
+            give_up_at=self._wall(reliable.give_up_at),
+            answering=reliable.answering,
+        )
+
     def _timer(self, timer: SessionTimer) -> TimerSnapshot:
         return TimerSnapshot(
             wish=timer.wish,
@@ -245,10 +268,7 @@ class Reader:
             offer_answer=None if oa is None else self.offer_answer(kept.trunk, oa),
             answer=kept.answer,
             dialog=None if kept.dialog is None else _live_dialog(kept.dialog),
-            early={
-                early.tag: Early(dialog=_live_dialog(early.dialog), sdp=early.sdp)
-                for early in kept.early
-            },
+            early={early.tag: self._early(kept.trunk, early) for early in kept.early},
             remote_headers=kept.remote_headers,
             rang=kept.rang,
             provisional=kept.provisional,
@@ -256,12 +276,14 @@ class Reader:
             cancel_by=self._now(kept.cancel_by),
             ring_again_at=self._now(kept.ring_again_at),
             unacked=self._unacked(kept.unacked),
+            reliable=self._reliable(kept.reliable),
             reoffer=self._reoffer(kept.reoffer),
             referral=referral.revive(kept.referral, self.now - self.wall),
             refer_in=kept.refer_in,
             referred=referral.revive_referred(kept.referred, self.now - self.wall),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
+            refused_offer_at=self._now(kept.refused_offer_at),
             quiet=kept.quiet,
             farewell=kept.farewell,
             authentication=Authentication.restore(
@@ -333,18 +355,36 @@ class Reader:
     def _unacked(self, kept: UnackedSnapshot | None) -> Unacked | None:
         if kept is None:
             return None
-        response = read(kept.response)
-        if not isinstance(response, Response):
-            raise MisuseError("Snapshot of a response is a request")
-        response.headers.remove("Content-Length")
         return Unacked(
             cseq=kept.cseq,
             server=kept.server,
-            response=response,
+            response=_response(kept.response),
             offers=kept.offers,
             resend_at=self.now + (kept.resend_at - self.wall),
             interval=kept.interval,
             give_up_at=self.now + (kept.give_up_at - self.wall),
+        )
+
+    def _early(self, trunk: str, kept: EarlySnapshot) -> Early:
+        oa = kept.offer_answer
+        return Early(
+            dialog=_live_dialog(kept.dialog),
+            sdp=kept.sdp,
+            rseq=kept.rseq,
+            offer_answer=None if oa is None else self.offer_answer(trunk, oa),
+        )
+
+    def _reliable(self, kept: ReliableSnapshot | None) -> Reliable | None:
+        if kept is None:
+            return None
+        return Reliable(
+            rseq=kept.rseq,
+            response=None if kept.response is None else _response(kept.response),
+            offers=kept.offers,
+            resend_at=self._now(kept.resend_at),
+            interval=kept.interval,
+            give_up_at=self._now(kept.give_up_at),
+            answering=kept.answering,
         )
 
     def _timer(self, kept: TimerSnapshot) -> SessionTimer:
@@ -439,6 +479,17 @@ def _dialog(dialog: Dialog) -> DialogSnapshot:
     return DialogSnapshot(**{f.name: getattr(dialog, f.name) for f in fields(Dialog)})
 
 
+def _early(tag: str, early: Early) -> EarlySnapshot:
+    oa = early.offer_answer
+    return EarlySnapshot(
+        tag=tag,
+        dialog=_dialog(early.dialog),
+        sdp=early.sdp,
+        rseq=early.rseq,
+        offer_answer=None if oa is None else oa.snapshot(),
+    )
+
+
 def _live_dialog(kept: DialogSnapshot) -> Dialog:
     return Dialog(**{f.name: getattr(kept, f.name) for f in fields(Dialog)})
 
@@ -471,6 +522,14 @@ def _request(data: bytes) -> Request:
         raise MisuseError("Snapshot of a request is a response")
     request.headers.remove("Content-Length")  # written anew, last, as the first time
     return request
+
+
+def _response(data: bytes) -> Response:
+    response = read(data)
+    if not isinstance(response, Response):
+        raise MisuseError("Snapshot of a response is a request")
+    response.headers.remove("Content-Length")  # written anew, last, as the first time
+    return response
 
 
 def _payload(payload: Payload) -> PayloadSnapshot:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.sip.bodies import is_beyond_us
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
-from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
+from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
 from bridge.sip.session_timer import is_too_brief
 
 OUT_OF_DIALOG = {
@@ -19,7 +20,7 @@ OUT_OF_DIALOG = {
     "BYE": 481,
     "UPDATE": 481,
     "INFO": 481,
-    "PRACK": 405,
+    "PRACK": 481,
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
@@ -65,13 +66,19 @@ def extensions(request: Request) -> Refusal | None:
 
 
 def session_body(request: Request) -> Refusal | None:
-    """Refuse an INVITE or UPDATE whose body is no SDP and may not be ignored."""
+    """Refuse an INVITE or UPDATE with a body that is no SDP and may not be ignored.
+
+    RFC 3261 8.2.3; RFC 5621 5 for the parts of a multipart.
+    """
     encoding = request.headers.get("Content-Encoding", "identity") or "identity"
     if request.body and encoding.strip(LWS).lower() != "identity":
         return Refusal(415, (("Accept-Encoding", "identity"),))
-    if not request.body or request.sdp is not None or is_optional(request):
+    headers = request.headers
+    if not request.body or not is_beyond_us(
+        headers.get("Content-Type"), request.body, headers.get("Content-Disposition")
+    ):
         return None
-    return Refusal(415, (("Accept", ACCEPT_SDP),))
+    return Refusal(415, (("Accept", ACCEPT_BODY),))
 
 
 def session_interval(request: Request, floor: int) -> Refusal | None:
@@ -81,10 +88,3 @@ def session_interval(request: Request, floor: int) -> Refusal | None:
     with the value of its minimum interval."
     """
     return Refusal(422, (("Min-SE", str(floor)),)) if is_too_brief(request.headers, floor) else None
-
-
-def is_optional(request: Request) -> bool:
-    """Whether the body may be ignored (RFC 3261 20.11, ``handling=optional``)."""
-    disposition = request.headers.get("Content-Disposition") or ""
-    fields = [field.strip(LWS).lower() for field in disposition.split(";")]
-    return "handling=optional" in fields

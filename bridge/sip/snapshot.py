@@ -19,7 +19,7 @@ from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,21 @@ class EarlySnapshot:
     tag: str
     dialog: DialogSnapshot
     sdp: bytes | None
+    rseq: int | None
+    offer_answer: OfferAnswerSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliableSnapshot:
+    """A `Reliable` 18x."""
+
+    rseq: int
+    response: bytes | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +129,14 @@ class SessionSnapshot:
     cancel_by: float | None
     ring_again_at: float | None
     unacked: UnackedSnapshot | None
+    reliable: ReliableSnapshot | None
     reoffer: ReofferSnapshot | None
     referral: ReferralSnapshot | None
     refer_in: bool
     referred: ReferredSnapshot | None
     probing: bool
     missed_probes: int
+    refused_offer_at: float | None
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]

@@ -19,13 +19,14 @@ from bridge.sip.events import Answered, Failed, FailureCause, Progressed, Sessio
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_name_addr, q850_cause
 from bridge.sip.message import Headers, Request, Response
-from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
+from bridge.sip.reliable import Delivery, ReliableCaller, run_offer
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
-from sdp.negotiate import OfferAnswer, Rejected
+from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
 
 
@@ -35,6 +36,7 @@ class CallerCore:
     def __init__(self, core: UserAgentCore) -> None:
         self.core = core
         self.layer = core.layer
+        self.reliable = ReliableCaller(core)
 
     # Commands
 
@@ -79,6 +81,7 @@ class CallerCore:
 
     def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
+        body = b"" if invite.delayed else invite.offer_answer.offer()
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
@@ -86,14 +89,14 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(),
+                *capability_fields(SUPPORTED if invite.reliable else ASKING),
                 *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
-                SDP,
+                *([SDP] if body else []),
             ]
         )
-        return Request("INVITE", invite.request_uri, headers, invite.offer_answer.offer())
+        return Request("INVITE", invite.request_uri, headers, body)
 
     def cancel(self, session: Session, headers: tuple[tuple[str, str], ...], now: float) -> None:
         """Give a call up before its answer."""
@@ -190,6 +193,8 @@ class CallerCore:
             fields = session.timer.first_fields()
             self.core.send_with(session, client, fields, flow, now)
             return True
+        if self.reliable.insist(session, client, response, flow, now):
+            return True
         return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
@@ -200,15 +205,25 @@ class CallerCore:
             self._send_cancel(session, now)
         if response.status == 100:
             return
+        early = self._early(session, client, response)
+        delivery = self.reliable.judge(early, response)
+        if delivery is Delivery.STRAY:
+            return
         session.rang = True
         session.timer.learn(response.headers)
         session.remote_headers = tuple(response.headers.items())
-        early = self._early(session, client, response)
-        if session.cancelling is Cancelling.NOT:
+        if delivery is Delivery.NEW and early is not None:
+            negotiated = self._reliable_answer(session, early, response, now)
+        else:
             negotiated = self._early_answer(session, early, response)
-            self.core.pass_up(
-                session, Progressed(session=session.id, status=response.status, early=negotiated)
+        if session.cancelling is Cancelling.NOT:
+            event = Progressed(
+                session=session.id,
+                status=response.status,
+                early=negotiated,
+                headers=session.remote_headers,
             )
+            self.core.pass_up(session, event)
 
     def _early(self, session: Session, client: Client, response: Response) -> Early | None:
         """Return the early dialog of an 18x, one for each To tag (RFC 3261 12.1.2)."""
@@ -227,11 +242,24 @@ class CallerCore:
         offer_answer = session.offer_answer
         if body is None or early is None or offer_answer is None:
             return None
+        if early.offer_answer is not None:
+            return None  # answered already, reliably
         result = offer_answer.receive_answer(body, early=True)
         if isinstance(result, Rejected):
             return None
         early.sdp = body
         return result
+
+    def _reliable_answer(
+        self, session: Session, early: Early, response: Response, now: float
+    ) -> Negotiated | None:
+        """Take the SDP of a reliable 18x, and acknowledge it."""
+        body = response.sdp
+        negotiated, answer = None, b""
+        if body is not None:
+            negotiated, answer = self.reliable.take(session, early, body)
+        self.reliable.acknowledge(session, early, response, answer, now)
+        return negotiated
 
     # 2xx
 
@@ -258,7 +286,7 @@ class CallerCore:
     def _confirm(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> None:
-        early = session.early.get(response.to.tag or "")
+        early = self._early_of(session, response.to.tag or "")
         dialog = self._dialog(client, response, early)
         session.touch(flow)
         session.remote_headers = tuple(response.headers.items())
@@ -269,13 +297,13 @@ class CallerCore:
         session.cancel_by = None
         self.core.add_dialog(session, dialog)
         self.core.schedule(session)
+        negotiated, answer = self._agree(session, early, response)
         cseq = client.machine.request.cseq.number
-        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now)
+        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now, answer=answer)
         if session.cancelling is not Cancelling.NOT:
             # RFC 3261 9.1, 15: the 2xx crossed our CANCEL; the call is ended by BYE.
             self._bye_unwanted(session, FailureCause.CANCELLED, response, now)
             return
-        negotiated = self._answer(session.offer_answer, early, response)
         if negotiated is None:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
@@ -284,8 +312,24 @@ class CallerCore:
         self.core.schedule(session)
         self.core.pass_up(
             session,
-            Answered(session=session.id, negotiated=negotiated, status=response.status),
+            Answered(
+                session=session.id,
+                negotiated=negotiated,
+                status=response.status,
+                headers=session.remote_headers,
+            ),
         )
+
+    @staticmethod
+    def _early_of(session: Session, tag: str) -> Early | None:
+        """Return the early dialog that a 2xx with *tag* confirms.
+
+        A peer that has left the tag out of its 18x, or of its 2xx, means its only one.
+        """
+        known = session.early.get(tag)
+        if known is None and len(session.early) == 1 and (not tag or "" in session.early):
+            known = next(iter(session.early.values()))
+        return known
 
     @staticmethod
     def _dialog(client: Client, response: Response, early: Early | None) -> Dialog:
@@ -303,17 +347,26 @@ class CallerCore:
         return dialog
 
     @staticmethod
-    def _answer(
-        offer_answer: OfferAnswer | None, early: Early | None, response: Response
-    ) -> Negotiated | None:
-        """Apply the answer of the 2xx, or without one the early answer of the same dialog."""
-        body = response.sdp
+    def _agree(
+        session: Session, early: Early | None, response: Response
+    ) -> tuple[Negotiated | None, bytes]:
+        """Return what is agreed with a 2xx, and our answer for the ACK when it has the offer.
+
+        A reliable answer of the same dialog is final; then the SDP of the 2xx counts, and
+        without any an early answer of the same dialog.
+        """
+        if early is not None and early.offer_answer is not None:
+            session.offer_answer = early.offer_answer
+            return early.offer_answer.active, b""
+        body, offer_answer = response.sdp, session.offer_answer
         if body is None and early is not None:
             body = early.sdp
         if body is None or offer_answer is None:
-            return None
+            return None, b""
+        if not offer_answer.pending:
+            return run_offer(offer_answer, body)
         result = offer_answer.receive_answer(body)
-        return None if isinstance(result, Rejected) else result
+        return None if isinstance(result, Rejected) else result, b""
 
     def _bye_unwanted(
         self, session: Session, cause: FailureCause, response: Response, now: float
@@ -366,4 +419,5 @@ class CallerCore:
             phrase="" if response is None else response.reason,
             q850=None if response is None else q850_cause(response.headers),
             rang=session.rang,
+            headers=() if response is None else tuple(response.headers.items()),
         )

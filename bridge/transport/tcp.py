@@ -142,6 +142,12 @@ class TcpTransport:
         """The open connections."""
         return (c.flow for c in list(self._connections.values()) if c.flow is not None)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many connections are open, by who opened them."""
+        accepted = self._accepted.total()
+        return {"accepted": accepted, "dialled": len(self._connections) - accepted}
+
     async def listen(self, host: str, port: int) -> Bound:
         """Listen on one address. Port 0 takes a free one. Raises `ListenError`."""
         loop = asyncio.get_running_loop()

@@ -13,10 +13,10 @@ from typing import Final
 from bridge.trunk.admission import Gcra
 from bridge.trunk.overload import RETRY_AFTER
 
-SOURCE_RATE: Final = 200.0  # new calls a second of one address
-SOURCE_BURST: Final = 500
-TRUNK_RATE: Final = 400.0  # new calls a second of all addresses of one trunk
-TRUNK_BURST: Final = 1000
+SOURCE_RATE: Final = 100.0  # new calls a second of one address
+SOURCE_BURST: Final = 200
+TRUNK_RATE: Final = 200.0  # new calls a second of all addresses of one trunk
+TRUNK_BURST: Final = 400
 REQUEST_RATE: Final = 50.0  # other requests without a dialog, of one address
 REQUEST_BURST: Final = 200
 

@@ -1,9 +1,13 @@
-"""Which headers of an inbound call are copied into the room. Pure."""
+"""Which headers are copied into the room, and which into a call's record. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Final
+
+ID_LIMIT: Final = 256  # characters of a carrier's id; a longer one is cut
+IDS_LIMIT: Final = 8
 
 
 def copied_headers(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
@@ -17,4 +21,17 @@ def copied_headers(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) 
         lower = name.lower()
         if lower not in found and any(fnmatchcase(lower, pattern) for pattern in wanted):
             found[lower] = value
+    return found
+
+
+def carrier_ids(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
+    """Return what a carrier says of its own about a call: the first value of each such header.
+
+    As `copied_headers`, but bounded and without what cannot be shown: these go into records.
+    """
+    found: dict[str, str] = {}
+    for name, value in copied_headers(headers, patterns).items() if patterns else ():
+        text = "".join(char for char in value if char.isprintable()).strip()[:ID_LIMIT]
+        if text and len(found) < IDS_LIMIT:
+            found[name] = text
     return found

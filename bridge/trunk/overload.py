@@ -23,9 +23,9 @@ class Thresholds:
     below ``leave`` (a share of each) it is over.
     """
 
-    enter: float = 0.1
+    enter: float = 0.05
     stolen: float = 0.5
-    media: float = 0.04
+    media: float = 0.02
     leave: float = 0.3
 
 

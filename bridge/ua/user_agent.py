@@ -174,6 +174,11 @@ class UserAgent:
         return [*self._tcp.bound, *self._udp.bound]
 
     @property
+    def connections(self) -> dict[str, int]:
+        """How many connections are open, by who opened them."""
+        return self._tcp.counts
+
+    @property
     def listening(self) -> bool:
         """Whether it runs and every listener is open."""
         return self._running and self._tcp.listening and self._udp.listening
@@ -202,12 +207,12 @@ class UserAgent:
                 return known.addresses[0][0]
         return None
 
-    def next_hop_allowed(self, host: str, trunk: str) -> bool:  # noqa: ARG002
+    def next_hop_allowed(self, host: str, trunk: str) -> bool:
         """Whether a message of a peer may send us to *host*; for the endpoint.
 
         A name is allowed: its addresses are asked about one by one.
         """
-        return not is_literal(host) or self._admission.may_dial(host, self._clock())
+        return not is_literal(host) or self._admission.may_dial(host, trunk, self._clock())
 
     # Verbs: the endpoint's commands, carried out at once. A session that is gone is ignored.
 

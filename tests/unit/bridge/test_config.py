@@ -15,6 +15,7 @@ from bridge.config import (
     TrunkConfig,
     WorkflowConfig,
     cannot_start,
+    clear_keys,
     find_config,
     load,
     not_yet,
@@ -100,6 +101,8 @@ WRONG = [
     ("[store]\nurl = 'mysql://x'", "store.url", "sqlite://, postgresql://"),
     ("[daemon]\ndrain_timeout = -1", "daemon.drain_timeout", "greater than or equal to 0"),
     ("[log]\nlevel = 'loud'", "log.level", "'debug'"),
+    ("[capture]\nhep = 'homer'", "capture.hep", "HOST:PORT"),
+    ("[capture]\npcap_calls = 0", "capture.pcap_calls", "greater than or equal to 1"),
     ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
     ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
     ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
@@ -231,6 +234,22 @@ def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_p
     config = load(write(tmp_path, text), {})
     assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == []
+
+
+def test_keys_of_srtp_in_clear_sip_are_said_and_prevent_nothing(tmp_path: Path) -> None:
+    """Row 68. RFC 4568 8.3: who reads the SIP can listen."""
+    trunks = "".join(
+        f"[[trunk]]\nname = '{srtp}-{transport}'\nhost = 'h'\nsrtp = '{srtp}'\n"
+        f"transport = '{transport}'\n"
+        for srtp in ("off", "optional", "required")
+        for transport in ("udp", "tcp", "tls")
+    )
+    config = load(write(tmp_path, trunks), {})
+    assert list(clear_keys(config)) == [
+        f"trunk[{index}].srtp: its keys are sent in clear over {transport}, use tls"
+        for index, transport in ((3, "udp"), (4, "tcp"), (6, "udp"), (7, "tcp"))
+    ]
+    assert not any("srtp" in line for line in cannot_start(config))
 
 
 def test_the_file_is_found_in_the_contracts_order(

@@ -174,6 +174,7 @@ async def test_a_full_instance_is_unavailable(path: Path) -> None:
 
 
 async def test_no_ports_is_unavailable_and_leaves_no_record(path: Path) -> None:
+    """Failure 7.2: exhausted RTP ports."""
     async with a_desk(path) as desk:
         desk.no_ports = True
         with pytest.raises(Unavailable, match="no free pair"):
@@ -219,6 +220,7 @@ async def test_whoever_goes_away_while_the_journal_writes_leaves_an_ended_record
 
 
 async def test_a_draining_service_dials_nothing_but_finishes_what_it_accepted(path: Path) -> None:
+    """Failure 7.2: drain refuses new originations."""
     async with a_desk(path) as desk:
         desk.ledger.may_write.clear()
         asked = asyncio.ensure_future(desk.service.dial(request()))
@@ -287,6 +289,51 @@ async def test_every_refusal_has_its_status_and_a_record_with_an_outcome(path: P
         ]
         assert all(record["ended_at"] for record in (missing, codec, ports, livekit, full))
         assert len(desk.leases) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "setting", "status", "reason"),
+    [
+        (b"+918000000000", "", 404, "no_route"),
+        (b"+918047361000", "full", 486, "capacity"),
+        (b"+918047361000", "draining", 503, "draining"),
+        (b"+918047361000", "no livekit", 503, "room_unavailable"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_with_a_record_before_sip_keeps_anything(
+    path: Path, number: bytes, setting: str, status: int, reason: str
+) -> None:
+    """Threat 5.1: INVITE flood. No session, no dialog, no port; the record all the same."""
+    async with a_desk(path, config(trunk(max_calls=1))) as desk:
+        if setting == "full":
+            await take(desk)
+        elif setting == "draining":
+            desk.service.drain()
+        elif setting == "no livekit":
+            desk.service.set_livekit_up(False)
+        leases = list(desk.leases)
+        invite = desk.invite(number)
+        before = {record["id"] for record in await desk.records()}
+        refusal = desk.service.screen(invite.request, invite.flow)
+        assert refusal is not None
+        assert (refusal.status, refusal.remembered) == (status, True)
+        assert dict(refusal.headers) == ({"Retry-After": "10"} if status == 503 else {})
+        record = next(r for r in await desk.records() if r["id"] not in before)
+        assert (record["outcome"], record["reason"]) == ("failed", reason)
+        assert (record["sip_status"], record["phone_number"]) == (status, NUMBER)
+        assert desk.leases == leases
+        assert desk.refused == []  # nothing to refuse by: there is no session
+
+
+async def test_what_can_be_taken_passes_the_screen_without_a_trace(path: Path) -> None:
+    async with a_desk(path) as desk:
+        invite = desk.invite()
+        assert desk.service.screen(invite.request, invite.flow) is None
+        assert await desk.records() == []
+        desk.service.reload(config(trunk(name="renamed")))
+        refusal = desk.service.screen(desk.invite().request, invite.flow)
+        assert refusal is not None
+        assert refusal.status == 403
 
 
 async def test_a_draining_service_refuses_with_503_and_a_record(path: Path) -> None:

@@ -45,6 +45,11 @@ SDP_LINES = (
     b"c=IN IP4 host.example/127/3",
     b"m=audio 0 RTP/AVP 8",
     b"m=audio 4000 RTP/SAVP 0 8 101",
+    b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR",
+    b"a=crypto:2 AEAD_AES_128_GCM inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubA==|2^31|7:1",
+    b"a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|1:4"
+    b";inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2:4 WSH=99",
+    b"a=crypto:999999999 AES_CM_128_HMAC_SHA1_80 inline:" + b"A" * 400,
     b"m=image 4000 udptl t38",
     b"m=audio 9 RTP/AVP " + b" ".join(b"%d" % n for n in range(128)),
     b"a=rtpmap:8 PCMU/8000/2",

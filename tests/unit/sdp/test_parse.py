@@ -28,6 +28,7 @@ def test_every_vector_parses_and_survives_a_round_trip() -> None:
 
 
 def test_exotels_offer_without_a_session_name_is_read_whole() -> None:
+    """Row 62. RFC 8866 5."""
     description = parse(vector("exotel-offer"))
     (audio,) = description.media
     assert description.name == "-"
@@ -42,6 +43,7 @@ def test_exotels_offer_without_a_session_name_is_read_whole() -> None:
 
 
 def test_sloppy_line_ends_spaces_cases_and_gaps_are_read() -> None:
+    """Row 62. RFC 8866 9."""
     description = parse(vector("sloppy-line-ends"))
     (audio,) = description.media
     assert description.origin is None
@@ -85,6 +87,7 @@ def test_a_host_name_as_address_is_kept() -> None:
 def test_the_last_direction_of_a_section_counts(
     attributes: tuple[str, ...], expected: Direction | None
 ) -> None:
+    """Row 61. RFC 8866 6.7."""
     assert parse(body(*attributes)).media[0].direction is expected
 
 

@@ -166,6 +166,7 @@ def test_what_cannot_be_answered_is_left_out(value: str) -> None:
 
 
 def test_several_challenges_in_one_field_are_told_apart() -> None:
+    """Row 41. RFC 7616 3.7: commas in quotes."""
     found = challenged(
         'Negotiate, Digest realm="a, b", nonce="1", NTLM, Digest realm="c", nonce="2", qop=auth'
     )
@@ -348,6 +349,7 @@ def test_a_refusal_counts_for_its_request_alone() -> None:
 
 
 def test_the_count_of_a_nonce_goes_on_from_request_to_request() -> None:
+    """Row 41. RFC 7616 3.4: nc."""
     authentication = Authentication(credentials=SECRET)
     first = Chain(authentication)
     first.refused(digest("a"))

@@ -36,6 +36,7 @@ PROXY = "198.51.100.9"
 
 @pytest.mark.parametrize("caller_speaks", [True, False])
 def test_a_bye_leaves_on_a_new_connection_after_the_old_one_was_cut(caller_speaks: bool) -> None:
+    """R1 7.1.9. Failure 7.2: in-dialog sends on a dead flow."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     ours, theirs = established(net, alice, bob)
@@ -201,6 +202,7 @@ def test_a_response_leaves_by_the_via_when_its_connection_is_gone() -> None:
 
 
 def test_a_retransmission_on_a_new_connection_is_no_second_call_and_moves_the_responses() -> None:
+    """Row 28. RFC 3261 17.2.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = peer.flow_to(agent)
@@ -261,6 +263,7 @@ def targets(agent: Agent) -> list[tuple[str, str, int]]:
 
 
 def test_record_route_wins_over_contact_for_the_next_hop() -> None:
+    """Row 23. Failure 7.3: ACK by the Record-Route. RFC 3261 8.1.2."""
     # Exotel: a TCP Record-Route and a tls Contact.
     net = Net()
     agent, _, _ = inbound_call(
@@ -434,6 +437,7 @@ def test_via_and_contact_follow_the_flow(
 
 
 def test_keep_alives_between_messages_are_answered() -> None:
+    """Failure 7.2: bare CRLF keep-alive."""
     endpoint = Endpoint(EndpointConfig(), tokens=counter_tokens("t"))
     flow = Flow(id=1, transport="tcp", local=(A, 5060), remote=(P, 40000), trunks=TRUNKS)
     for data in (b"\r\n\r\n", b"\r\n", b"\r\n\r\n"):
@@ -461,6 +465,7 @@ def test_a_key_may_come_on_another_connection() -> None:
 
 
 def test_the_media_of_a_call_are_untouched_by_a_lost_connection() -> None:
+    """R1 7.1.9."""
     net = Net()
     agent, _, _ = inbound_call(net)
     session = agent.only(IncomingInvite).session

@@ -31,6 +31,7 @@ def dialled(net: Net, transport: str = "tcp") -> tuple[Agent, Peer, SessionId, R
 
 
 def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
+    """Row 29. RFC 3261 13.2.2.4."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     for tag in ("one", "two", "three"):
@@ -55,6 +56,7 @@ def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
 
 
 def test_a_copy_of_each_2xx_is_given_the_same_ack_bytes() -> None:
+    """Row 20. RFC 3261 13.2.2.4: every copy of a 2xx is acknowledged."""
     net = Net()
     _, peer, _, invite, flow = dialled(net, "udp")
     for _ in range(3):
@@ -68,6 +70,7 @@ def test_a_copy_of_each_2xx_is_given_the_same_ack_bytes() -> None:
 
 
 def test_a_late_2xx_is_ended_after_the_call_itself_is_over() -> None:
+    """Row 29. RFC 3261 13.2.2.4: also when the call itself is over."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 200, flow, tag="one", body=sdp(P))
@@ -82,6 +85,7 @@ def test_a_late_2xx_is_ended_after_the_call_itself_is_over() -> None:
 
 
 def test_early_answers_are_passed_up_and_the_last_of_the_confirmed_dialog_wins() -> None:
+    """Row 57. RFC 3261 13.2.1, RFC 6337 3.1.1."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
@@ -94,6 +98,7 @@ def test_early_answers_are_passed_up_and_the_last_of_the_confirmed_dialog_wins()
 
 
 def test_a_2xx_without_sdp_takes_the_early_answer_of_its_own_dialog() -> None:
+    """Row 58. RFC 6337 2.2."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
@@ -108,6 +113,7 @@ def test_a_2xx_without_sdp_takes_the_early_answer_of_its_own_dialog() -> None:
     ids=["none", "nonsense", "no common codec"],
 )
 def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None:
+    """Row 58. RFC 3261 13.2.1."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 200, flow, body=body)
@@ -119,6 +125,7 @@ def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None
 
 
 def test_an_early_dialog_without_tags_is_tolerated() -> None:
+    """Row 30. RFC 3261 12.1.2."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag=None, body=sdp(P, port=31000))
@@ -150,6 +157,7 @@ def test_requests_of_the_winning_dialog_are_known_and_those_of_losers_are_not() 
 
 
 def test_an_update_of_the_callee_before_its_answer_meets_our_open_offer() -> None:
+    """Row 54. RFC 3311 5.2: early, and our offer is open."""
     net = Net()
     _, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, body=sdp(P))
@@ -165,6 +173,7 @@ def test_an_update_of_the_callee_before_its_answer_meets_our_open_offer() -> Non
 
 
 def test_the_route_set_of_the_2xx_replaces_that_of_its_18x_and_then_stays() -> None:
+    """Row 24. Failure 7.2: route set overwritten by a later 2xx. RFC 3261 13.2.2.4, 12.2."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 180, flow, headers=(("Record-Route", f"<sip:{P};lr;n=1>"),))

@@ -256,6 +256,7 @@ def test_malformed_cseq_is_refused(text: str, error: str) -> None:
 
 
 def test_reasons_are_read_and_broken_ones_left_out() -> None:
+    """Row 45. RFC 3326 2: also without cause."""
     headers = Headers(
         [
             ("Reason", 'SIP ;cause=200 ;text="Call completed elsewhere", Q.850;cause=16'),
@@ -295,6 +296,7 @@ def test_reason_is_written() -> None:
     ],
 )
 def test_retry_after_is_read(value: str, seconds: int | None) -> None:
+    """Row 46. RFC 3261 20.33."""
     assert parse_retry_after(Headers([("Retry-After", value)])) == seconds
     assert parse_retry_after(Headers()) is None
 

@@ -74,7 +74,7 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
         ("BYE", 481),
         ("UPDATE", 481),
         ("INFO", 481),
-        ("PRACK", 405),
+        ("PRACK", 481),
         ("MESSAGE", 405),
         ("SUBSCRIBE", 405),
         ("REGISTER", 405),
@@ -83,7 +83,7 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
     ],
 )
 def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
-    """Row 98. RFC 3261 8.2.1, 12.2.2: 405 with Allow, 481 where a dialog would be needed."""
+    """Rows 38, 95, 97, 98. R1 7.1.8. RFC 3261 8.2.1, 8.2.7; RFC 6665 4.1.3."""
     net = Net()
     agent, peer, flow = pair(net)
     request = lone(peer, flow, method)
@@ -113,6 +113,7 @@ def test_a_notify_that_nobody_asked_for_is_refused_and_told_to_nobody() -> None:
 
 
 def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
+    """Row 39. RFC 3261 11.2."""
     net = Net()
     agent, peer, flow = pair(net)
     peer.say(lone(peer, flow, "OPTIONS"), flow)
@@ -132,8 +133,8 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
 @pytest.mark.parametrize(
     ("change", "status", "field", "value"),
     [
-        (("Require", "100rel, precondition"), 420, "Unsupported", "100rel, precondition"),
-        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp"),
+        (("Require", "100rel, precondition"), 420, "Unsupported", "precondition"),
+        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp, multipart/mixed"),
         (("Content-Encoding", "gzip"), 415, "Accept-Encoding", "identity"),
         (("Contact", ""), 400, None, None),
         (("uri", "http://example.com/"), 416, None, None),
@@ -142,6 +143,7 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
 def test_invites_we_cannot_serve(
     change: tuple[str, str], status: int, field: str | None, value: str | None
 ) -> None:
+    """Rows 38, 56. RFC 3261 8.2.2.3, 8.2.3, 8.2.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P))
@@ -172,6 +174,7 @@ def test_a_body_that_may_be_ignored_makes_a_delayed_offer() -> None:
 
 
 def test_sdp_is_found_in_a_multipart_body() -> None:
+    """Row 38. RFC 5621 3."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow)
@@ -202,6 +205,7 @@ def test_an_offer_without_a_common_codec_is_told_to_the_call_layer() -> None:
 
 
 def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
+    """Rows 27, 28. RFC 3261 8.2.2.2, 17.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKone")
@@ -213,6 +217,7 @@ def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
 
 
 def test_over_max_sessions_nothing_is_allocated() -> None:
+    """Row 46. RFC 3261 21.5.4: 503 with Retry-After."""
     net = Net()
     agent, peer, flow = pair(net, config=EndpointConfig(max_sessions=2, retry_after=7))
     for n in range(4):
@@ -283,6 +288,7 @@ def test_a_source_for_dialogs_only_may_not_make_a_new_call() -> None:
     ],
 )
 def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: int | None) -> None:
+    """Failure 7.2: BYE of the far end on another connection."""
     net = Net()
     agent, peer, _ = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -303,7 +309,7 @@ def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: in
     [
         ("REFER", 603),
         ("NOTIFY", 481),
-        ("PRACK", 405),
+        ("PRACK", 481),
         ("MESSAGE", 405),
         ("SUBSCRIBE", 405),
         ("OPTIONS", 200),
@@ -314,6 +320,7 @@ def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: in
 )
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_requests_inside_a_dialog(method: str, status: int, transport: str) -> None:
+    """Rows 38, 95, 97, 98. R1 7.1.8. RFC 3261 8.2.1; RFC 3515 2.4.2."""
     net = Net()
     agent, peer, flow = in_call(net, transport)
     accepted = peer.response("INVITE", 200)
@@ -330,6 +337,7 @@ def test_requests_inside_a_dialog(method: str, status: int, transport: str) -> N
 
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE", "BYE", "INFO", "OPTIONS"])
 def test_requests_for_an_unknown_dialog_are_answered_481(method: str) -> None:
+    """Row 35. RFC 3261 12.2.2."""
     net = Net()
     _, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -340,6 +348,7 @@ def test_requests_for_an_unknown_dialog_are_answered_481(method: str) -> None:
 
 
 def test_a_lower_cseq_is_answered_500_and_a_jump_is_fine() -> None:
+    """Row 26. RFC 3261 12.2.2."""
     net = Net()
     _, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -349,6 +358,7 @@ def test_a_lower_cseq_is_answered_500_and_a_jump_is_fine() -> None:
 
 
 def test_a_reinvite_is_never_a_new_call_whatever_is_wrong_with_it() -> None:
+    """R1 7.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -375,6 +385,7 @@ def test_a_stray_ack_is_ignored() -> None:
 
 
 def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -> None:
+    """Row 35. RFC 3261 15.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -465,6 +476,7 @@ def test_a_copy_of_an_info_over_udp_is_one_key() -> None:
 
 
 def test_a_delayed_offer_is_confirmed_by_the_answer_in_the_ack() -> None:
+    """Row 50. Failure 7.2: delayed-offer ACK dropped. RFC 3261 13.2.1, RFC 6337 3.1.2."""
     net = Net()
     agent, peer, flow = pair(net)
     agent.answers()
@@ -479,6 +491,7 @@ def test_a_delayed_offer_is_confirmed_by_the_answer_in_the_ack() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"nonsense"])
 def test_a_delayed_offer_without_usable_answer_ends_the_call(body: bytes) -> None:
+    """Row 50. RFC 3261 13.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     agent.answers()
@@ -495,6 +508,7 @@ def test_a_delayed_offer_without_usable_answer_ends_the_call(body: bytes) -> Non
 
 @pytest.mark.parametrize("status", [302, 401, 407, 404, 486, 503, 603])
 def test_every_refusal_is_acknowledged_and_told(status: int) -> None:
+    """Row 22. R1 7.1.16. Failure 7.2: ACK of a rejected INVITE leaks. RFC 3261 17.1.1.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.dial(P)
@@ -510,6 +524,7 @@ def test_every_refusal_is_acknowledged_and_told(status: int) -> None:
 
 
 def test_the_ack_of_a_2xx_has_its_own_branch_the_route_set_and_the_contact() -> None:
+    """Row 21. R1 7.1.12. RFC 3261 13.2.2.4, 17.1.1.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.dial(P)
@@ -556,6 +571,7 @@ def test_a_probe_that_is_answered_is_alive_and_another_status_too() -> None:
 
 
 def test_a_probe_answered_481_ends_the_call_without_bye() -> None:
+    """Row 36. RFC 3261 12.2.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     agent.endpoint.probe(agent.only(IncomingInvite).session, net.now)
@@ -568,6 +584,7 @@ def test_a_probe_answered_481_ends_the_call_without_bye() -> None:
 
 
 def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
+    """Row 36. RFC 3261 12.2.1.2: one time-out may be the network's."""
     net = Net()
     agent, peer, flow = in_call(net)
     session = agent.only(IncomingInvite).session
@@ -658,6 +675,7 @@ def test_details_tell_ids_trunk_and_headers() -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_nothing_is_left_of_a_call_once_its_timers_have_run_out(transport: str) -> None:
+    """Failure 7.2: leaked dialogs."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     for _ in range(3):

@@ -148,7 +148,7 @@ def twins(net: Net, host: str) -> Agent:
 
 
 OPS = (
-    *("dial", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
+    *("dial", "insist", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
     *("refer", "take", "decline", "tell", "told"),
     *("update", "cut", "lose", "run", "run", "run"),
 )
@@ -174,6 +174,8 @@ def act(net: Net, agent: Agent, op: str, seconds: float, transport: str) -> None
     match op:
         case "dial":
             agent.dial(other, transport=transport)
+        case "insist":
+            agent.dial(other, transport=transport, headers=(("Require", "100rel"),))
         case "answer":
             agent.endpoint.answer(last, now) if _adopted(agent, last) else None
         case "hold":
@@ -215,6 +217,7 @@ def _adopted(agent: Agent, session: SessionId) -> bool:
     after=ops,
     seed=st.integers(0, 1000),
     answering=st.booleans(),
+    insisting=st.booleans(),
     set_up=st.sampled_from([0.0, 0.03]),
     session_timer=st.sampled_from([0, 6, 40]),
 )
@@ -224,6 +227,7 @@ def test_a_restored_endpoint_does_what_the_original_does(
     after: list[tuple[str, bool, float]],
     seed: int,
     answering: bool,
+    insisting: bool,
     set_up: float,
     session_timer: int,
 ) -> None:
@@ -235,7 +239,8 @@ def test_a_restored_endpoint_does_what_the_original_does(
             agent.answers(session_timer=session_timer)
         else:
             adopts(agent)
-    agents[0].dial(B, transport=transport, session_timer=session_timer)
+    required = (("Require", "100rel"),) if insisting else ()
+    agents[0].dial(B, transport=transport, headers=required, session_timer=session_timer)
     for op, first, seconds in before:
         act(net, agents[not first], op, seconds, transport)
     for agent in agents:

@@ -133,6 +133,7 @@ async def test_an_unknown_source_is_dropped_without_an_answer(
 async def test_a_wildcard_listener_never_names_the_wildcard(
     udp: UdpTransport, owner: Recorder, peer: socket.socket
 ) -> None:
+    """Failure 7.2: zero address in Contact or Via."""
     bound = await udp.listen("0.0.0.0", 0)
     peer.sendto(b"x", (HOST, bound.port))
     _, flow = await owner.next()

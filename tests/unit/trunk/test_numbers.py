@@ -56,6 +56,7 @@ def invite(uri: str = "sip:carrier.example.com", **headers: str) -> Request:
     ],
 )
 def test_a_number_is_e164_or_what_was_received(text: str, country: str, number: str) -> None:
+    """R1 7.1.23."""
     assert normalise(text, country) == number
 
 
@@ -91,6 +92,7 @@ def test_what_is_written_is_understood_again(national: int, number_format: str) 
 
 
 def test_user_phone_is_on_the_uri() -> None:
+    """Failure 7.3: user=phone."""
     assert str(uri_of("+919876543210", "h", plan(user_phone=True))) == (
         "sip:+919876543210@h;user=phone"
     )
