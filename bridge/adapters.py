@@ -36,6 +36,7 @@ from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
+from bridge.trunk.identity import caller_identity
 from bridge.trunk.numbers import uri_of
 from bridge.trunk.profiles import profile_of
 from bridge.trunk.targets import refer_uri
@@ -225,17 +226,17 @@ class LegDesk:
         next_hop = _next_hop(trunk)
         seen_from = self._agent.local_address_for(next_hop[1], next_hop[2], next_hop[0])
         target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
-        caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
+        caller = caller_identity(plan.trunk_number, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
             trunk=trunk.name,
             next_hop=next_hop,
             request_uri=str(target),
-            from_=f"<{caller}>",
+            from_=caller.from_,
             to=f"<{callee}>",
-            headers=tuple(trunk.headers.items()),
+            headers=caller.headers,
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
-            contact_user=caller.user or "",
+            contact_user=caller.contact_user,
             credentials=credentials_of(trunk),
             reliable=profile_of(trunk.profile).reliable,
             session_timer=trunk.session_timer,

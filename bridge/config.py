@@ -541,7 +541,7 @@ _OWN_HEADERS = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
         *("content-length", "content-type", "record-route", "allow", "supported", "require"),
-        *("proxy-require", "authorization", "proxy-authorization"),
+        *("proxy-require", "authorization", "proxy-authorization", "session-expires", "min-se"),
     )
 )
 

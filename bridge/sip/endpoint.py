@@ -32,10 +32,10 @@ from bridge.sip.refresh import RefreshCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.screening import Screen
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
-from bridge.sip.transaction import server_key
+from bridge.sip.transaction import State, server_key
 from bridge.sip.uac import CallerCore
 from bridge.sip.uas import CalleeCore, is_known, is_same_peer
 from sdp.model import Direction
@@ -317,10 +317,20 @@ class Endpoint:
         """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
         self.probes.ask(question, now)
 
-    def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
+    def reoffer(
+        self,
+        session: SessionId,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something.
+
+        Or an UPDATE, where the peer allows that. RFC 3311 5.1: in a confirmed dialog "it is
+        RECOMMENDED that a re-INVITE be used instead".
+        """
         if (known := self._session(session)) is not None:
-            self.reoffers.reoffer(known, direction, now)
+            self.reoffers.reoffer(known, direction, now, method)
 
     def refer(
         self, session: SessionId, target: str, now: float, replaces: SessionId | None = None
@@ -415,6 +425,9 @@ class Endpoint:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         server = self.layer.servers.get(server_key(request))
+        if server is not None and self._is_branch_reused(server, request):
+            self.layer.retire(server)
+            server = None
         if server is not None and request.method != "CANCEL":
             if is_same_peer(server.flow, flow):
                 self.layer.receive_again(server, request, flow, now)
@@ -426,6 +439,20 @@ class Endpoint:
             self.callee.on_request(request, flow, now)
         else:
             self._receive_in_dialog(request, flow, now)
+
+    def _is_branch_reused(self, server: Server, request: Request) -> bool:
+        """Whether a re-INVITE has the branch of an earlier one, which RFC 3261 8.1.1.7 forbids.
+
+        Its CSeq tells it from a copy. While the earlier one is not settled it is taken for one.
+        """
+        if request.method != "INVITE" or request.to.tag is None:
+            return False
+        session = self.core.sessions.get(SessionId(server.session))
+        if session is None or request.cseq.number <= server.request.cseq.number:
+            return False
+        unacked = session.unacked
+        waits = unacked is not None and unacked.server == server.key
+        return not waits and server.machine.state is not State.PROCEEDING
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         found = self.core.find(request)

@@ -224,9 +224,9 @@ class DialogCore:
 
     def _info(self, session: Session, server: Server, now: float) -> None:
         request = server.request
-        if "Info-Package" in request.headers and not is_key_report(request):
-            # RFC 6086 4.2.2: of a package that we have not said to take, "the UA MUST send
-            # a 469 (Bad Info Package) response", with those that we do take: none.
+        if "Info-Package" in request.headers:
+            # RFC 6086 4.2.2: "If a UA receives an INFO request associated with an Info Package
+            # that the UA has not indicated willingness to receive, the UA MUST send a 469".
             self.core.respond(server, 469, now, headers=[("Recv-Info", "")])
         elif not request.body:
             self.core.respond(server, 200, now)

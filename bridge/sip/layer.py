@@ -165,6 +165,11 @@ class TransactionLayer:
         self._schedule_server(server)
         return server
 
+    def retire(self, server: Server) -> None:
+        """Forget a transaction whose branch the peer has given to another request."""
+        server.away = False
+        self._drop_server(server)
+
     def respond(self, server: Server, response: Response, now: float) -> None:
         """Send a response; one that comes too late is dropped."""
         if not server.machine.done:

@@ -223,6 +223,7 @@ class Writer:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            method=reoffer.method,
             refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
@@ -406,6 +407,7 @@ class Reader:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            method=kept.method,
             refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from bridge.sip.authentication import Authentication
 from bridge.sip.dialog import Dialog
@@ -104,15 +105,19 @@ class Unacked:
     give_up_at: float
 
 
+OfferMethod = Literal["INVITE", "UPDATE"]
+
+
 @dataclass(slots=True, kw_only=True)
 class Reoffer:
-    """Our re-INVITE: on its way, or waiting to be sent again after 491.
+    """Our re-INVITE, or UPDATE with an offer: on its way, or waiting to be sent again after 491.
 
     ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
     it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    method: OfferMethod = "INVITE"
     refresh: bool = False
     stale: bool = False
     attempts: int = 0

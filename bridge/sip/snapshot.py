@@ -15,6 +15,7 @@ from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
 from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
+from bridge.sip.session import OfferMethod
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
@@ -79,6 +80,7 @@ class ReofferSnapshot:
     """A `Reoffer`."""
 
     direction: str
+    method: OfferMethod
     refresh: bool
     stale: bool
     attempts: int

@@ -161,6 +161,13 @@ class CalleeCore:
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
+        self._unmerge(server)
+
+    def _unmerge(self, server: Server) -> None:
+        """RFC 3261 8.2.2.2 speaks of ongoing transactions: one that was refused is none.
+
+        Whoever tries another of our addresses next (RFC 3263 4.3) is no loop.
+        """
         if server.request.method == "INVITE":
             merge = _merge_key(server.request)
             if self.merges.get(merge) == server.key:
@@ -192,6 +199,8 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
+            if not requires(server.request):
+                self._unmerge(server)
         event = Cancelled(
             session=session.id,
             q850=q850_cause(request.headers),
@@ -281,6 +290,8 @@ class CalleeCore:
             fields = (*headers, *_warnings(session, status))
             self.core.respond(server, status, now, headers=fields)
             self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
+            if not requires(server.request):  # a PRACK of it may still come
+                self._unmerge(server)
             self.core.free(session)
 
     def on_prack(self, session: Session, server: Server, now: float) -> None:

@@ -16,9 +16,7 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "E1": "developer.exotel.com/docs/vsip/overview, /master-guide",
         "E2": "developer.exotel.com/docs/vsip/tcp-integration",
-        "E3": "developer.exotel.com/docs/vsip/tls-integration",
         "E6": "developer.exotel.com/docs/sip-trunking/dynamic-sip-trunking",
-        "E8": "developer.exotel.com/docs/vsip/flow-api-configuration",
         "E9": "github.com/exotel/AgentStream-VoiceAIEcosystem, docs/support",
         "E12": "docs.exotel.com/dynamic-sip-trunking/sip-error-codes-and-troubleshooting-guide",
         "F100": "github.com BetterVoice/iOS-SIP.js#6: refused with 488 while 100rel was offered",
@@ -27,7 +25,6 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
         "T1": "developers.telnyx.com/docs/voice/sip-trunking/authentication/credential-types",
         "T4": "sip.telnyx.com.au",
         "X1": "github.com/restsend/rustpbx#122",
-        "X2": "github.com/BelledonneCommunications/flexisip#202",
         "Z1": "docs.plivo.com/docs/sip-trunking/concepts/technical-specifications",
         "Z2": "docs.plivo.com/docs/sip-trunking/troubleshooting/zentrunk-hangup-codes",
         "B1": "docs.vobiz.ai/guides/ai-voice-agent/inbound",

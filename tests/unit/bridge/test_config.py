@@ -121,6 +121,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Via = 'x'}", "trunk[0].headers", "bridge"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Min-SE = '90'}", "trunk[0].headers", "bridge"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\noutbound_proxy = 'p:0'", "trunk[0].outbound_proxy", ":"),
     (
         "[[trunk]]\nname = 'a'\nhost = 'h'\n[[trunk]]\nname = 'a'\nhost = 'h'",
@@ -230,7 +231,7 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 
 
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
-    text = "[webhook]\nurl = 'https://x'\n[recording]\nurl = 'file:///x'\n"
+    text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
     assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == []

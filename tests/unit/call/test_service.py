@@ -10,6 +10,7 @@ import pytest
 
 from bridge.call.requests import BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.errors import BridgeError
+from bridge.sip.events import Cancelled
 from sdp.negotiate import Rejected
 from tests.unit.call.desk import Desk, a_desk, config, failed, trunk
 
@@ -334,6 +335,28 @@ async def test_what_can_be_taken_passes_the_screen_without_a_trace(path: Path) -
         refusal = desk.service.screen(desk.invite().request, invite.flow)
         assert refusal is not None
         assert refusal.status == 403
+
+
+async def test_what_the_carrier_calls_a_call_is_in_its_record_also_of_a_refused_one(
+    path: Path,
+) -> None:
+    """Row 44. The ids of the profile: from the INVITE and what follows, in journal and API."""
+    async with a_desk(path, config(trunk(profile="exotel"))) as desk:
+        desk.remote_headers = (("X-Exotel-CallSid", "b7f0c1"), ("X-Other", "1"))
+        refused = await take(desk, b"+918000000000")
+        assert (refused["reason"], refused["carrier_ids"]) == (
+            "no_route",
+            {"x-exotel-callsid": "b7f0c1"},
+        )
+        taken = await take(desk)
+        assert taken["carrier_ids"] == {"x-exotel-callsid": "b7f0c1"}
+        session = next(iter(desk.service._sessions))
+        gone = (("X-Exotel-LegSid", "leg"), ("X-Exotel-CallSid", "b7f0c2"))
+        desk.tell(Cancelled(session=session, q850=None, headers=gone))
+        await desk.idle()
+        over = await desk.service.find(taken["id"])
+        assert over is not None
+        assert over["carrier_ids"] == {"x-exotel-callsid": "b7f0c2", "x-exotel-legsid": "leg"}
 
 
 async def test_a_draining_service_refuses_with_503_and_a_record(path: Path) -> None:

@@ -61,6 +61,14 @@ CHALLENGES = (
     'Digest realm="s", nonce="n"',
     'Digest realm="r", nonce="n", algorithm=SHA3-256, Basic realm="r"',
 )
+SESSION_TIMERS: tuple[tuple[tuple[str, str], ...], ...] = (
+    (),
+    (("Supported", "timer"), ("Session-Expires", "90;refresher=uac"), ("Allow", "INVITE, UPDATE")),
+    (),
+    (("Supported", "timer"), ("Session-Expires", "1800;refresher=uas"), ("Min-SE", "120")),
+    (("x", "99999999999;refresher=;refresher=uas"), ("Min-SE", "x"), ("Allow", "")),
+    (("Require", "timer"), ("Session-Expires", "0")),
+)
 METHODS = (
     *("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL"),
     *("REFER", "NOTIFY"),
@@ -177,7 +185,8 @@ class Rig:
 
     def take_call(self, session: SessionId) -> None:
         """What a call layer does with a new call."""
-        result = self.endpoint.adopt(session, media(), TRUNK, self.now, SECRET)
+        wish = 90 * (self.numbers % 3)
+        result = self.endpoint.adopt(session, media(), TRUNK, self.now, SECRET, wish)
         if isinstance(result, Rejected):
             self.endpoint.reject(session, result.status, self.now)
             return
@@ -229,6 +238,7 @@ class Rig:
                 self.restart()
             case _:
                 endpoint.details(session)
+                endpoint.update(session, now)
         self.run()
 
     def restart(self) -> None:
@@ -263,6 +273,7 @@ class Rig:
             offer_answer=media(),
             contact_user="08040000000",
             credentials=SECRET,
+            session_timer=90 * (self.numbers % 3),
         )
         session = self.endpoint.dial(invite, self.now)
         self.sessions.append(session)
@@ -293,8 +304,13 @@ class Rig:
             ("CSeq", "1 INVITE"),
             ("Contact", f"<sip:09812345678@{PEER}:5060;transport={self.transport}>"),
             ("Content-Type", "application/sdp"),
+            *self.timer(),
         ]
         return Request("INVITE", f"sip:08040000000@{US}", Headers(fields), body)
+
+    def timer(self) -> tuple[tuple[str, str], ...]:
+        """What the far end says of session timers, now this, now that."""
+        return SESSION_TIMERS[self.numbers % len(SESSION_TIMERS)]
 
     def body(self) -> bytes:
         return self.script.one_of((EXOTEL_OFFER, b"", EXOTEL_OFFER, self.script.one_of(SDP)))
@@ -321,6 +337,7 @@ class Rig:
             ("Call-ID", call_id),
             ("CSeq", f"{cseq} {method}"),
             ("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>"),
+            *self.timer(),
         ]
         kind = "application/dtmf-relay" if method == "INFO" else "application/sdp"
         if method == "NOTIFY":
@@ -334,7 +351,7 @@ class Rig:
         return Request(method, f"sip:{US}", Headers(fields), body)
 
     def response(self, status: int, request: Request, body: bytes) -> Response:
-        fields = [("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>")]
+        fields = [("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>"), *self.timer()]
         if body:
             fields.append(("Content-Type", "application/sdp"))
         if status in (401, 407):

@@ -237,6 +237,64 @@ def test_an_ack_or_cancel_with_a_lower_number_is_no_error() -> None:
     assert agent.of(Ended) == []
 
 
+def test_a_reinvite_with_the_branch_of_the_first_invite_is_a_request_of_its_own() -> None:
+    """Row 28. RFC 3261 8.1.1.7 forbids it; the CSeq tells it from a copy."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    agent.answers()
+    flow = peer.flow_to(agent)
+    peer.say(peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKever"), flow)
+    accepted = peer.response("INVITE", 200)
+    peer.say(peer.in_dialog("ACK", accepted, flow, cseq=1, branch="z9hG4bKever"), flow)
+    for cseq, lines in ((2, ("a=sendonly",)), (3, ())):
+        body = sdp(P, *lines, version=cseq)
+        again = peer.in_dialog("INVITE", accepted, flow, cseq=cseq, body=body, branch="z9hG4bKever")
+        for _ in range(2):
+            peer.say(again, flow)
+            assert peer.response("INVITE").cseq.number == cseq
+        ack = peer.in_dialog("ACK", accepted, flow, cseq=cseq, branch="z9hG4bKever")
+        peer.say(ack, flow)
+    assert [event.negotiated.hold for event in agent.of(SessionChanged)] == [Hold.SENDONLY, None]
+    peer.say(peer.in_dialog("BYE", accepted, flow, cseq=4, branch="z9hG4bKever"), flow)
+    assert peer.statuses("BYE") == [200]
+    net.run(100)
+    assert agent.endpoint.layer.servers == {}
+    assert agent.endpoint.layer.servers_on.total() == 0
+
+
+@pytest.mark.parametrize("how", ["reject", "cancel"])
+def test_an_invite_that_was_refused_may_come_again_by_another_way(how: str) -> None:
+    """Row 27. RFC 3261 8.2.2.2: merged is what meets an ongoing transaction."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    flow = peer.flow_to(agent)
+    first = peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKone")
+    peer.say(first, flow)
+    if how == "reject":
+        agent.endpoint.reject(agent.only(IncomingInvite).session, 503, net.now)
+        net.settle()
+    else:
+        cancel = Request("CANCEL", first.uri, first.headers.copy())
+        cancel.headers.set("CSeq", "1 CANCEL")
+        cancel.headers.remove("Content-Type")
+        peer.say(cancel, flow)
+    peer.say(peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKtwo"), flow)
+    # What was refused is refused again in the same words; what was cancelled is asked anew.
+    assert len(agent.of(IncomingInvite)) == (1 if how == "reject" else 2)
+    finals = [status for status in peer.statuses("INVITE") if status >= 200]
+    assert finals == ([503, 503] if how == "reject" else [487])
+
+
+def test_an_info_of_a_package_we_do_not_know_is_refused() -> None:
+    """Row 38. RFC 6086 4.2.2: 469 with Recv-Info."""
+    net = Net()
+    _, peer, flow, accepted = called(net)
+    fields = (("Info-Package", "foo"), ("Content-Type", "application/dtmf"))
+    peer.say(peer.in_dialog("INFO", accepted, flow, cseq=2, body=b"5", headers=fields), flow)
+    assert peer.response("INFO").status == 469
+    assert peer.response("INFO").headers.get("Recv-Info") == ""
+
+
 # Tags that are missing
 
 
@@ -561,6 +619,29 @@ def test_several_calls_share_a_connection_and_end_one_by_one() -> None:
     assert agent.only(Ended).session == sessions[1]
     assert agent.only(Ended).cause is EndCause.BYE
     assert agent.endpoint.occupied == 2
+
+
+def test_tags_and_call_ids_are_whole_tokens_and_new_for_every_call() -> None:
+    """R1 7.1.19. Failure 7.2: From tag constant. RFC 3261 19.3: random, and of each call's own."""
+    net = Net()
+    made: list[str] = []
+
+    def tokens() -> str:
+        made.append(f"{len(made):024d}")
+        return made[-1]
+
+    agent, peer = net.agent(A, tokens=tokens), net.peer(P)
+    for _ in range(3):
+        agent.dial(P)
+    net.settle()
+    invites = peer.requests("INVITE")
+    for values in (
+        [invite.from_.tag for invite in invites],
+        [invite.call_id for invite in invites],
+        [(invite.top_via.branch or "").removeprefix("z9hG4bK-") for invite in invites],
+    ):
+        assert len(set(values)) == 3
+        assert set(values) <= set(made)
 
 
 def test_only_what_is_there_is_advertised() -> None:

@@ -208,3 +208,20 @@ def test_the_sequence_of_an_early_dialog_goes_on_when_it_is_confirmed() -> None:
         peer.say(peer.from_callee("OPTIONS", invite, flow, tag="bobtag", cseq=cseq), flow)
     assert peer.statuses("UPDATE") == [200]
     assert peer.statuses("OPTIONS") == [500, 200]
+
+
+def test_the_events_of_a_call_carry_the_fields_of_the_messages_they_tell_of() -> None:
+    """Row 44. Carriers put their own ids into responses and BYE."""
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 180, flow, headers=(("X-Exotel-CallSid", "ringing"),))
+    peer.reply(invite, 200, flow, body=sdp(P), headers=(("X-Exotel-CallSid", "answered"),))
+    fields = (("X-ZT-Hangup-Code", "3000"),)
+    peer.say(peer.from_callee("BYE", invite, flow, tag="bobtag", cseq=1, headers=fields), flow)
+    assert ("X-Exotel-CallSid", "ringing") in agent.only(Progressed).headers
+    assert ("X-Exotel-CallSid", "answered") in agent.only(Answered).headers
+    assert ("X-ZT-Hangup-Code", "3000") in agent.only(Ended).headers
+    again = Net()
+    agent, peer, _, invite, flow = dialled(again)
+    peer.reply(invite, 403, flow, headers=(("X-Exotel-ErrorCode", "4001"),))
+    assert ("X-Exotel-ErrorCode", "4001") in agent.only(Failed).headers

@@ -395,6 +395,65 @@ def test_their_answer_to_our_update_moves_the_remote_target() -> None:
     assert call.peer.request("UPDATE").uri == f"sip:moved@{P}:5060;transport=tcp"
 
 
+# UPDATE with an offer
+
+
+def test_an_update_of_ours_may_carry_an_offer() -> None:
+    """Row 54. RFC 3311 5.1, 5.3: its 2xx answers, and there is no ACK."""
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    update = call.peer.request("UPDATE")
+    assert b"a=sendonly" in body_of(update)
+    call.agree(update, body=sdp(P, "a=recvonly", version=2))
+    net.run(5)
+    assert call.kinds == ["UPDATE"]
+    assert call.agent.only(Reoffered).ok
+    assert call.agent.only(SessionChanged).negotiated.receive is False
+
+
+def test_an_offer_by_update_goes_by_reinvite_where_update_is_not_allowed() -> None:
+    net = Net()
+    call = Call(net, headers=NO_UPDATES)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    call.agree(call.peer.request("INVITE"), body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.only(Reoffered).ok
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_an_offer_by_update_that_is_not_served_goes_by_reinvite(status: int) -> None:
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    update = call.peer.request("UPDATE")
+    call.reply(update, status)
+    invite = call.peer.request("INVITE")
+    assert invite.sdp == update.sdp
+    call.agree(invite, body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.only(Reoffered).ok
+
+
+def test_an_offer_by_update_meets_offers_of_theirs_as_a_reinvite_does() -> None:
+    """Rows 52, 54. RFC 3311 5.2: 491 while our offer is out; after 491 we come again."""
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    for method in ("INVITE", "UPDATE"):
+        call.say(method, sdp(P, "a=sendonly", version=2))
+        assert call.peer.statuses(method) == [491]
+    call.reply(call.peer.request("UPDATE"), 491)
+    net.run(5)
+    assert len(call.peer.requests("UPDATE")) == 2
+    call.reply(call.peer.request("UPDATE"), 488)
+    assert not call.agent.only(Reoffered).ok
+    call.say("UPDATE", sdp(P, "a=sendonly", version=2))
+    assert call.agent.only(SessionChanged).negotiated.hold is Hold.SENDONLY
+
+
 # Refused refreshes
 
 

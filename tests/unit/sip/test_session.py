@@ -433,21 +433,6 @@ def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> No
     assert found == ([] if key is None else [key])
 
 
-def test_an_info_of_a_package_that_we_do_not_take_is_answered_469() -> None:
-    """Row 86. RFC 6086 4.2.2; a key in it is a key."""
-    net = Net()
-    agent, peer, flow = in_call(net)
-    accepted = peer.response("INVITE", 200)
-    package = ("Info-Package", "conference")
-    peer.say(peer.in_dialog("INFO", accepted, flow, cseq=2, headers=(package,)), flow)
-    refused = peer.response("INFO", 469)
-    assert refused.headers.get("Recv-Info") == ""
-    fields = (("Info-Package", "dtmf"), ("Content-Type", "application/dtmf-relay"))
-    peer.say(peer.in_dialog("INFO", accepted, flow, cseq=3, body=b"Signal=5", headers=fields), flow)
-    assert peer.statuses("INFO") == [469, 200]
-    assert agent.only(KeyReported).digit == "5"
-
-
 def test_an_info_that_is_no_key_is_answered_415() -> None:
     """Row 86. RFC 3261 8.2.3."""
     net = Net()

@@ -150,7 +150,7 @@ def twins(net: Net, host: str) -> Agent:
 OPS = (
     *("dial", "insist", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
     *("refer", "take", "decline", "tell", "told"),
-    *("update", "cut", "lose", "run", "run", "run"),
+    *("update", "move", "cut", "lose", "run", "run", "run"),
 )
 ops = st.lists(
     st.tuples(
@@ -180,6 +180,8 @@ def act(net: Net, agent: Agent, op: str, seconds: float, transport: str) -> None
             agent.endpoint.answer(last, now) if _adopted(agent, last) else None
         case "hold":
             endpoint.reoffer(last, Direction.SENDONLY, now)
+        case "move":
+            endpoint.reoffer(last, Direction.RECVONLY, now, "UPDATE")
         case "resume":
             endpoint.reoffer(last, Direction.SENDRECV, now)
         case "reject":
