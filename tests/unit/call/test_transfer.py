@@ -119,6 +119,8 @@ def test_a_session_that_breaks_during_a_transfer_was_dropped() -> None:
     lost = Ended(session=SID, cause=EndCause.PEER_GONE, status=481, q850=None)
     bench = Bench().talking().feed(ASKED, refer(202), lost)
     assert bench.verdict() == ("dropped", "peer_gone", "carrier")
+    late = Bench().talking().feed(ASKED, refer(202), told(200, over=True), lost)
+    assert late.verdict() == ("completed", "transferred", "agent")
 
 
 @pytest.mark.parametrize("last", [HangUp(by=By.API), ParticipantLeft(identity="agent", others=0)])
