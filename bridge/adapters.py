@@ -34,6 +34,7 @@ from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.identity import caller_identity
@@ -238,6 +239,7 @@ class LegDesk:
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.contact_user,
             credentials=credentials_of(trunk),
+            proxied=bool(trunk.outbound_proxy),
             reliable=profile_of(trunk.profile).reliable,
             session_timer=trunk.session_timer,
         )
@@ -453,9 +455,32 @@ def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
     )
 
 
-def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
-    """Return transport, host and port of where requests for *trunk* go first."""
+def registration_of(trunk: TrunkConfig) -> RegistrationSettings:
+    """Return what is registered for *trunk*: its user name, at its domain."""
+    user = trunk.registered_user
+    record = SipUri(user=user, host=trunk.from_domain)
+    return RegistrationSettings(
+        trunk=trunk.name,
+        next_hop=_next_hop(trunk),
+        registrar=str(SipUri(host=trunk.from_domain)),
+        address_of_record=f"<{record}>",
+        contact_user=user,
+        credentials=credentials_of(trunk),
+    )
+
+
+def next_hop_of(trunk: TrunkConfig) -> tuple[str, int | None, str]:
+    """Return host, port (None: DNS decides) and transport of where *trunk*'s requests go."""
+    transport, host, port = _next_hop(trunk)
+    return host, port, transport
+
+
+def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int | None]:
+    """Return transport, host and port of where requests for *trunk* go first.
+
+    Port None: DNS decides (RFC 3263 4.2).
+    """
     if not trunk.outbound_proxy:
-        return trunk.transport, trunk.host, trunk.port
+        return trunk.transport, trunk.host, trunk.dialled_port
     host, port = split_proxy(trunk.outbound_proxy)
-    return trunk.transport, host, port or 5060
+    return trunk.transport, host, port

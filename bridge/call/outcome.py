@@ -351,13 +351,22 @@ def failure_outcome(
     phrase: str = "",
     rang: bool = False,
     elapsed: float = 0.0,
+    retry_after: float | None = None,
 ) -> Outcome:
-    """Return the outcome of an INVITE of ours that failed without our cancelling it."""
+    """Return the outcome of an INVITE of ours that failed without our cancelling it.
+
+    *retry_after* is what its final response, or an earlier one of each target, asked for.
+    """
+    if cause is FailureCause.RESTING:
+        return RATE_LIMITED
     if cause in (FailureCause.NO_RESPONSE, FailureCause.UNREACHABLE) or status is None:
         return CARRIER_UNREACHABLE
     if cause is FailureCause.UNUSABLE_ANSWER:
         return MEDIA_INCOMPATIBLE
-    return refused_outcome(status, q850, phrase=phrase, rang=rang, elapsed=elapsed)
+    found = refused_outcome(status, q850, phrase=phrase, rang=rang, elapsed=elapsed)
+    # A 503 that names a time says that we are too fast, not that something is broken.
+    limited = found is CARRIER_FAILURE and status == 503 and retry_after is not None
+    return RATE_LIMITED if limited else found
 
 
 _ENDINGS: Final[Mapping[EndCause, Outcome]] = MappingProxyType(

@@ -172,6 +172,7 @@ def failed(turn: Turn, event: Failed) -> None:
         phrase=event.phrase,
         rang=event.rang or state.rang_at is not None,
         elapsed=turn.now - dialed_at,
+        retry_after=event.retry_after,
     )
     turn.set(settled=True, sip_status=event.status, q850=event.q850)
     end(turn, verdict)

@@ -43,7 +43,7 @@ from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.trunk.admission import Gcra, has_room
-from bridge.trunk.headers import copied_headers
+from bridge.trunk.headers import SAID_BY_ANY, copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
 from bridge.trunk.profiles import profile_of
 from bridge.trunk.routes import choose_trunk
@@ -468,7 +468,7 @@ class CallService:
             "transfer_allow": tuple(trunk.transfer_allow),
             "refer_in": trunk.refer_in,
             "controllers": frozenset(self._config.media.controllers),
-            "carrier_headers": profile_of(trunk.profile).carrier_headers,
+            "carrier_headers": (*profile_of(trunk.profile).carrier_headers, *SAID_BY_ANY),
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
 

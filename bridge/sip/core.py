@@ -7,7 +7,7 @@ and a closed connection never ends a call. RFC 3261 8, 12, 15.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from bridge.sip.authentication import CHALLENGED, NO_ATTEMPTS, Attempts
@@ -54,6 +54,14 @@ PASSING = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """How calls of a registered trunk leave: by its connection, along its Service-Route."""
+
+    flow: Flow | None
+    routes: tuple[str, ...]
+
+
 class UserAgentCore:
     """Sessions, dialogs, and the sending of requests and responses in them."""
 
@@ -75,6 +83,7 @@ class UserAgentCore:
         self.leaving: set[SessionId] = set()  # those whose BYE waits for its response
         self.secret = secret
         self.draining = False
+        self.ways_out: dict[str, WayOut] = {}  # of trunks that are registered
 
     # Tables
 

@@ -124,6 +124,16 @@ class Reoffer:
     again_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedAway:
+    """A refusal after which another target was tried; told when none of them answers."""
+
+    status: int
+    phrase: str
+    q850: int | None
+    retry_after: float | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Session:
     """State of one session.
@@ -171,6 +181,7 @@ class Session:
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    turned_away: TurnedAway | None = None  # by a target; the INVITE went to the next one
     timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property

@@ -88,11 +88,13 @@ class CalleeCore:
     def _invited(self, request: Request, flow: Flow, now: float) -> None:
         core = self.core
         merge = _merge_key(request)
-        if merge in self.merges:
-            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
+        refused = self.rejections.find(merge, now)
+        if refused is None and merge in self.merges:
+            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)". Not for
+            # what was refused: whoever tries another way to us (RFC 3263 4.3) is no loop.
             core.refuse(request, flow, 482, now)
             return
-        refusal = self.rejections.find(merge, now) or self._refusal(request)
+        refusal = refused or self._refusal(request)
         if refusal is None:
             refusal = self.screen(request, flow, now)
             if refusal is not None and refusal.remembered:
@@ -161,13 +163,6 @@ class CalleeCore:
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
-        self._unmerge(server)
-
-    def _unmerge(self, server: Server) -> None:
-        """RFC 3261 8.2.2.2 speaks of ongoing transactions: one that was refused is none.
-
-        Whoever tries another of our addresses next (RFC 3263 4.3) is no loop.
-        """
         if server.request.method == "INVITE":
             merge = _merge_key(server.request)
             if self.merges.get(merge) == server.key:
@@ -199,8 +194,6 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
-            if not requires(server.request):
-                self._unmerge(server)
         event = Cancelled(
             session=session.id,
             q850=q850_cause(request.headers),
@@ -220,6 +213,8 @@ class CalleeCore:
         session.trunk = trunk
         session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
+        if session.invite is not None:
+            session.timer.learn(session.invite.headers)
         body = None if session.invite is None else session.invite.sdp
         if body is None:
             return None
@@ -290,8 +285,6 @@ class CalleeCore:
             fields = (*headers, *_warnings(session, status))
             self.core.respond(server, status, now, headers=fields)
             self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
-            if not requires(server.request):  # a PRACK of it may still come
-                self._unmerge(server)
             self.core.free(session)
 
     def on_prack(self, session: Session, server: Server, now: float) -> None:
