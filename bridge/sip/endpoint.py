@@ -375,9 +375,10 @@ class Endpoint:
             self.reoffers.reoffer(known, direction, now, method)
 
     def update(self, session: SessionId, now: float) -> None:
-        """Send an UPDATE without an offer, once the session is confirmed; no event follows.
+        """Send an UPDATE without an offer, early or confirmed; no event follows.
 
-        It refreshes the session and tells our Contact, which is the flow's.
+        It refreshes the session and tells our Contact, which is the flow's. A peer that does
+        not allow UPDATE gets a re-INVITE, once the session is confirmed.
         """
         if (known := self._session(session)) is not None:
             self.refreshes.update(known, now)

@@ -1,5 +1,6 @@
 """The endpoint written down: frozen values only, messages as wire bytes, deadlines as wall time.
 
+Keys of SRTP are in it, for SDP is: it stays in memory, and whoever stores one must encrypt it.
 No password is in it. What servers gave us is (nonces, with their counts), and so are the
 digests in requests that are not answered yet.
 

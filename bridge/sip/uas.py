@@ -215,6 +215,8 @@ class CalleeCore:
         session.trunk = trunk
         session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
+        if session.invite is not None:
+            session.timer.learn(session.invite.headers)
         body = None if session.invite is None else session.invite.sdp
         if body is None:
             return None

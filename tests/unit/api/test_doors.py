@@ -134,6 +134,7 @@ def test_the_setting_of_a_line_without_a_file_is_its_beginning() -> None:
     ],
 )
 async def test_every_door_asks_for_the_key_or_for_this_machine(method: str, path: str) -> None:
+    """Threat 5.1: Control API."""
     service = FakeService()
     async with client_of(service, [KEY]) as client:
         assert (await client.request(method, path)).status_code == 401

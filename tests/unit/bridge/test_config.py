@@ -208,6 +208,7 @@ def test_a_missing_secret_file_and_a_secret_given_twice_are_told(tmp_path: Path)
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
+    """Threat 5.1: Privacy."""
     text = contract_block().replace('password = ""', 'password = "hunter2"')
     text = text.replace("sqlite:///trunkbridge.db", "postgresql://me:hunter2@db/x")
     text = text.replace('api_secret = "devsecret"', 'api_secret = "hunter2"')

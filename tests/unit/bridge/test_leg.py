@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bridge.adapters import Leg
+from bridge.adapters import Leg, LegDesk
+from bridge.call.plan import CallPlan
+from bridge.call.plan import Direction as CallDirection
+from bridge.config import Config, TrunkConfig
 from bridge.sip.events import SessionId
 from bridge.sip.headers import Reason
+from bridge.sip.parameters import OutgoingInvite
 from sdp.model import Direction
 
 pytestmark = pytest.mark.unit
@@ -40,3 +45,51 @@ def test_the_reason_of_an_end_becomes_a_header_of_the_bye() -> None:
     Leg(agent, SessionId(7)).bye(Reason(protocol="Q.850", cause=102, text="media_timeout"))
     (call,) = recorder.calls
     assert call == ("bye", 7, (("Reason", 'Q.850;cause=102;text="media_timeout"'),))
+
+
+class Line:
+    """What a leg desk needs of the user agent, the engine and the ports, for an INVITE."""
+
+    def local_address_for(self, _host: str, _port: int, _transport: str) -> str:
+        return "192.0.2.1"
+
+    def is_own(self, _port: int) -> bool:
+        return False
+
+
+def invite_of(number: str, **settings: Any) -> OutgoingInvite:
+    line: Any = Line()
+    values = {"name": "t", "host": "pstn.example.com", "caller_id": "+918047361000", **settings}
+    trunk = TrunkConfig(**values)
+    plan = CallPlan(
+        call_id="c",
+        direction=CallDirection.OUTBOUND,
+        trunk="t",
+        room="r",
+        created_at=0.0,
+        phone_number="+919876543210",
+        trunk_number=number,
+    )
+    desk = LegDesk(Config(trunk=[trunk]), line, line, line)
+    lease: Any = SimpleNamespace(address="127.0.0.1", port=20000)
+    return desk._invite(plan, trunk, lease)
+
+
+def test_an_invite_names_both_ends_as_the_trunk_wants_it() -> None:
+    """Row 43. `domain`, `number_format` and `user_phone` in Request-URI, From and To."""
+    invite = invite_of(
+        "+918047361000", domain="acc.example.com", number_format="national-0", user_phone=True
+    )
+    assert invite.request_uri == "sip:09876543210@pstn.example.com;user=phone"
+    assert invite.from_ == "<sip:08047361000@acc.example.com;user=phone>"
+    assert invite.to == "<sip:09876543210@acc.example.com;user=phone>"
+    assert (invite.headers, invite.reliable) == ((), False)
+
+
+def test_an_invite_of_a_withheld_call_asserts_the_trunks_number_to_the_carrier() -> None:
+    """Row 43. RFC 3325 9.3: nobody but the carrier learns who calls."""
+    invite = invite_of("anonymous")
+    assert "anonymous.invalid" in invite.from_
+    assert dict(invite.headers)["Privacy"] == "id"
+    assert "+918047361000" in dict(invite.headers)["P-Asserted-Identity"]
+    assert "8047361000" not in f"{invite.from_} {invite.to} {invite.contact_user}"

@@ -309,6 +309,7 @@ def test_the_last_flow_that_carried_the_dialog_is_the_one_preferred() -> None:
     "contact", ["<sip:carol@10.0.0.5:5060;transport=tcp>", "<sip:carol@internal.example>"]
 )
 def test_a_contact_never_leads_us_where_the_policy_forbids(contact: str) -> None:
+    """Threat 5.1: SSRF."""
     net = Net()
     net.names["internal.example"] = [("10.0.0.5", 5060)]
     asked: list[tuple[str, str]] = []

@@ -116,6 +116,7 @@ async def test_an_answer_leaves_by_the_listener_that_was_spoken_to(
 async def test_an_unknown_source_is_dropped_without_an_answer(
     udp: UdpTransport, owner: Recorder, peer: socket.socket
 ) -> None:
+    """Threat 5.1: Scanners."""
     bound = await udp.listen("0.0.0.0", 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.66", 0))

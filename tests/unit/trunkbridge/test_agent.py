@@ -233,6 +233,7 @@ async def test_what_is_no_event_changes_nothing_that_matters(data: bytes) -> Non
 
 
 async def test_events_of_anybody_else_are_ignored() -> None:
+    """Threat 5.2: Forged events."""
     who = phone()
     room = FakeRoom(who)
     impostors = [

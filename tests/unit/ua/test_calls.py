@@ -292,7 +292,7 @@ async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
 async def test_while_overloaded_new_calls_and_options_get_503_and_a_running_call_goes_on(
     started: AsyncExitStack, transport: str
 ) -> None:
-    """Row 39. RFC 3261 11: OPTIONS is answered as an INVITE would be. Threat 5.1: INVITE flood."""
+    """Row 39. Threat 5.1: INVITE and REGISTER flood. RFC 3261 11: as an INVITE is answered."""
     overloaded = False
     alice, bob = Phone(transport), Phone(transport, "127.0.0.2")
     bob.overload(lambda: overloaded)
