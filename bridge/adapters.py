@@ -34,6 +34,7 @@ from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.target import default_port
 from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
@@ -193,10 +194,10 @@ class LegDesk:
         return OfferAnswer(local, destination_allowed=policy)
 
     def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
-        host, port = trunk.host, trunk.port
+        host = trunk.host
         next_hop = _next_hop(trunk)
         seen_from = self._agent.local_address_for(next_hop[1], next_hop[2], next_hop[0])
-        target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
+        target = uri_of(plan.phone_number, host, trunk, port=_written(trunk))
         caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
@@ -411,8 +412,7 @@ class Ledger:
 
 def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
     """Return the OPTIONS that asks whether *trunk* is there; it goes the way of an INVITE."""
-    port = None if trunk.port == 5060 else trunk.port
-    target = SipUri(host=trunk.host, port=port)
+    target = SipUri(host=trunk.host, port=_written(trunk))
     return TrunkQuestion(
         trunk=trunk.name,
         next_hop=_next_hop(trunk),
@@ -427,4 +427,9 @@ def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
     if not trunk.outbound_proxy:
         return trunk.transport, trunk.host, trunk.port
     host, port = split_proxy(trunk.outbound_proxy)
-    return trunk.transport, host, port or 5060
+    return trunk.transport, host, port or default_port(trunk.transport)
+
+
+def _written(trunk: TrunkConfig) -> int | None:
+    """Return the port for a URI of the trunk's host; the default one is left out."""
+    return None if trunk.port == default_port(trunk.transport) else trunk.port

@@ -172,6 +172,7 @@ class SipConfig(_Section):
     advertise: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    tls_client_ca_file: str = ""
     user_agent: Annotated[str, Field(max_length=200)] = "trunkbridge"
     max_calls: Positive = 1000
 
@@ -416,6 +417,11 @@ class TrunkConfig(_Section):
     host: str
     port: Port = 5060
     transport: Literal["tcp", "udp", "tls"] = "tcp"
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    tls_verify: bool = True
+    tls_alpn: Annotated[str, Field(max_length=255, pattern=r"^[!-~]*$")] = ""
     outbound_proxy: str = ""
     domain: str = ""
     username: str = ""
@@ -452,7 +458,10 @@ class TrunkConfig(_Section):
     @classmethod
     def _apply_profile(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            profile = PROFILES.get(str(values.get("profile", "generic")), {})
+            profile = dict(PROFILES.get(str(values.get("profile", "generic")), {}))
+            if values.get("transport") == "tls" != profile.get("transport"):
+                profile["port"] = profile.pop("tls_port", 5061)
+            profile.pop("tls_port", None)
             return {**profile, **values}
         return values
 
@@ -512,6 +521,8 @@ class TrunkConfig(_Section):
             raise ValueError("host: empty, allowed: a host name or address")
         if self.register_ and not self.username:
             raise ValueError("register is true but username is empty")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file: only one of the two is given")
         return self
 
     @property
@@ -774,13 +785,9 @@ def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
 
 def not_yet(config: Config) -> Iterator[str]:
     """Yield one line per setting that is understood but not served by this version."""
-    if any(address.transport == "tls" for address in config.sip.addresses):
-        yield "sip.listen: tls: is not served yet"
     if config.media.engine == "direct":
         yield "media.engine: direct is not built yet, allowed: sdk, auto"
     for index, trunk in enumerate(config.trunk):
-        if trunk.transport == "tls":
-            yield f"trunk[{index}].transport: tls is not served yet"
         if trunk.srtp != "off":
             yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
         for key, used in (

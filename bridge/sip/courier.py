@@ -197,10 +197,18 @@ class Courier:
 
     def _connect(self, delivery: Delivery) -> None:
         address, port = delivery.addresses.pop(0)
-        transport = delivery.hop.transport if delivery.hop is not None else "tcp"
-        attempt = self._await(delivery)
+        hop = delivery.hop
+        transport = hop.transport if hop is not None else "tcp"
+        secure = hop is not None and transport == "tls"
         self.outputs.append(
-            Connect(attempt=attempt, transport=transport, address=address, port=port)
+            Connect(
+                attempt=self._await(delivery),
+                transport=transport,
+                address=address,
+                port=port,
+                name=(hop.name or hop.host) if hop is not None and secure else "",
+                trunk=delivery.trunk if secure else "",
+            )
         )
 
     def _drop(self, delivery: Delivery) -> None:

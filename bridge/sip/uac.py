@@ -22,7 +22,7 @@ from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.records import Client
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
-from bridge.sip.target import HostHop
+from bridge.sip.target import HostHop, peer_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import OfferAnswer, Rejected
 from sdp.negotiated import Negotiated
@@ -324,7 +324,7 @@ class CallerCore:
             trunks=frozenset((client.letter.trunk,)),
             hosts=(),
             flow=None,
-            next_hop=HostHop(client.flow.transport, *client.flow.remote, trusted=True),
+            next_hop=peer_hop(client.flow),
             contact_user=client.letter.contact_user or "",
             invite=None,
             invite_key=None,

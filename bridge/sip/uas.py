@@ -10,7 +10,7 @@ from collections.abc import Callable
 from bridge.errors import MisuseError
 from bridge.sip import screening
 from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields
-from bridge.sip.dialog import as_callee, is_request_uri
+from bridge.sip.dialog import as_callee
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
@@ -61,7 +61,7 @@ class CalleeCore:
 
     def _asked(self, request: Request, flow: Flow, now: float) -> None:
         """Answer an OPTIONS as we would an INVITE (RFC 3261 11.2)."""
-        refusal = screening.extensions(request)
+        refusal = screening.scheme(request, flow) or screening.extensions(request)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
         elif self.core.draining:
@@ -79,7 +79,7 @@ class CalleeCore:
             # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request)
+        refusal = self._refusal(request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -118,10 +118,12 @@ class CalleeCore:
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
 
     @staticmethod
-    def _refusal(request: Request) -> Refusal | None:
-        if not is_request_uri(request.uri):
-            return Refusal(416)
-        return screening.extensions(request) or screening.session_body(request)
+    def _refusal(request: Request, flow: Flow) -> Refusal | None:
+        return (
+            screening.scheme(request, flow)
+            or screening.extensions(request)
+            or screening.session_body(request)
+        )
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""

@@ -11,7 +11,13 @@ from typing import Any, Final
 
 PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     # TCP 5070 or TLS 443, never UDP; A-law first; E.164.
-    "exotel": {"port": 5070, "transport": "tcp", "country": "IN", "codecs": ["PCMA", "PCMU"]},
+    "exotel": {
+        "port": 5070,
+        "tls_port": 443,  # of a trunk whose transport is tls
+        "transport": "tcp",
+        "country": "IN",
+        "codecs": ["PCMA", "PCMU"],
+    },
     # UDP, TCP and TLS; UPDATE and re-INVITE; 2 calls per second on a new account.
     "plivo": {"transport": "udp", "calls_per_second": 2},
     # UDP and TCP 5060; two Record-Routes and a private Contact.
