@@ -7,20 +7,32 @@ them): off the loop, please.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from bridge.errors import BridgeError
 from bridge.transport.validity import NotACertificate, Validity, validity_of
 from bridge.trunk.admission import split_proxy
 
+LISTENER: Final = "_listener"
+"""In ``expiry``, the certificate of ``[sip]``; no trunk can be called so."""
+
+
+class Listener(Protocol):
+    """What is read of a listen address."""
+
+    @property
+    def transport(self) -> str: ...
+
 
 class SipSettings(Protocol):
     """What is read of ``[sip]``."""
 
+    @property
+    def addresses(self) -> Sequence[Listener]: ...
     @property
     def tls_cert_file(self) -> str: ...
     @property
@@ -54,6 +66,15 @@ class TrunkSettings(Protocol):
     def tls_alpn(self) -> str: ...
 
 
+class Settings(Protocol):
+    """What is read of a configuration."""
+
+    @property
+    def sip(self) -> SipSettings: ...
+    @property
+    def trunk(self) -> Sequence[TrunkSettings]: ...
+
+
 class CertificateError(BridgeError):
     """Certificates cannot be used. ``lines`` are ``setting: why``."""
 
@@ -80,36 +101,31 @@ class Certificates:
     """The TLS of one configuration.
 
     ``server`` is for connections that peers open, None: nothing is listened on.
-    ``trunks`` are those that speak TLS; ``other`` is for a hop that only a peer's message
-    names, None: no trunk speaks TLS, and no such hop is taken. ``expiry`` maps a setting
-    to when its certificate ends, in seconds since 1970.
+    ``trunks`` are those that speak TLS; for another trunk no TLS connection is made,
+    whatever its peer's messages name. ``expiry`` tells when our certificates end, in
+    seconds since 1970: `LISTENER`'s, and those that we show to trunks, by name. ``unfit``
+    says what is wrong with them today.
     """
 
     server: ssl.SSLContext | None = None
     trunks: Mapping[str, TrunkTls] = field(default_factory=dict)
-    other: TrunkTls | None = None
     expiry: Mapping[str, float] = field(default_factory=dict)
+    unfit: tuple[str, ...] = ()
 
     @classmethod
-    def load(
-        cls, sip: SipSettings, trunks: Iterable[TrunkSettings], *, listening: bool
-    ) -> Certificates:
-        """Read every file that *sip* and *trunks* name. Raises `CertificateError`."""
+    def load(cls, settings: Settings) -> Certificates:
+        """Read every file that *settings* name. Raises `CertificateError`."""
         reader = _Reader()
-        server = reader.server(sip) if listening else None
+        listening = any(address.transport == "tls" for address in settings.sip.addresses)
+        server = reader.server(settings.sip) if listening else None
         clients = {
             trunk.name: reader.client(f"trunk[{index}]", trunk)
-            for index, trunk in enumerate(trunks)
+            for index, trunk in enumerate(settings.trunk)
             if trunk.transport == "tls"
         }
         if reader.wrong:
             raise CertificateError(reader.wrong)
-        return cls(
-            server=server,
-            trunks=clients,
-            other=TrunkTls(context=_client_context("")) if server or clients else None,
-            expiry=reader.expiry,
-        )
+        return cls(server=server, trunks=clients, expiry=reader.expiry, unfit=tuple(reader.unfit))
 
 
 @dataclass(slots=True)
@@ -117,26 +133,50 @@ class _Reader:
     """Reads files and notes what is wrong with them, setting by setting."""
 
     wrong: list[str] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
     expiry: dict[str, float] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)  # by file
+    made: dict[tuple[str | bool, ...], ssl.SSLContext] = field(default_factory=dict)
 
     def server(self, sip: SipSettings) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _harden(context)
-        self._own("sip.", context, sip.tls_cert_file, sip.tls_key_file)
+        until = self._own("sip.", context, sip.tls_cert_file, sip.tls_key_file)
+        if until is not None:
+            self.expiry[LISTENER] = until
         if sip.tls_client_ca_file:
             self._authorities("sip.tls_client_ca_file", context, sip.tls_client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def client(self, where: str, trunk: TrunkSettings) -> TrunkTls:
-        context = _client_context("" if trunk.tls_verify else "unchecked", bool(trunk.tls_ca_file))
-        if trunk.tls_ca_file:
+        files = (trunk.tls_ca_file, trunk.tls_cert_file, trunk.tls_key_file)
+        settings = (*files, trunk.tls_verify, trunk.tls_alpn)
+        context = self.made.get(settings)
+        if context is None:
+            context = self.made[settings] = self._context(where, trunk)
+        elif trunk.tls_cert_file:
+            self.expiry[trunk.name] = self.ends[trunk.tls_cert_file]
+        return TrunkTls(context=context, hosts=tuple(_hosts(trunk)), verify=trunk.tls_verify)
+
+    def _context(self, where: str, trunk: TrunkSettings) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _harden(context)
+        # The names are compared by bridge.transport.identity: RFC 5922 has rules of its own.
+        context.check_hostname = False
+        if not trunk.tls_verify:
+            context.verify_mode = ssl.CERT_NONE
+        elif trunk.tls_ca_file:
             self._authorities(f"{where}.tls_ca_file", context, trunk.tls_ca_file)
+        else:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if trunk.tls_cert_file:
-            self._own(f"{where}.", context, trunk.tls_cert_file, trunk.tls_key_file)
+            until = self._own(f"{where}.", context, trunk.tls_cert_file, trunk.tls_key_file)
+            if until is not None:
+                self.expiry[trunk.name] = self.ends[trunk.tls_cert_file] = until
         if trunk.tls_alpn:
             context.set_alpn_protocols([trunk.tls_alpn])
-        return TrunkTls(context=context, hosts=tuple(_hosts(trunk)), verify=trunk.tls_verify)
+        return context
 
     def _authorities(self, setting: str, context: ssl.SSLContext, path: str) -> None:
         try:
@@ -144,20 +184,18 @@ class _Reader:
         except (ssl.SSLError, OSError, ValueError) as failure:
             self.wrong.append(f"{setting}: {path!r}: {_why(failure, 'no certificate in it')}")
 
-    def _own(self, where: str, context: ssl.SSLContext, certificate: str, key: str) -> None:
-        """Load a certificate chain of ours and its key, if they are good today."""
+    def _own(self, where: str, context: ssl.SSLContext, certificate: str, key: str) -> float | None:
+        """Load a certificate chain of ours and its key; return when it ends."""
         setting = f"{where}tls_cert_file"
         try:
             validity = validity_of(Path(certificate).read_bytes())
         except (OSError, NotACertificate) as failure:
             why = _why(failure, "no certificate in it")
             self.wrong.append(f"{setting}: {certificate!r}: {why}")
-            return
-        self.expiry[setting] = validity.until
+            return None
         unfit = _unfit(validity)
         if unfit:
-            self.wrong.append(f"{setting}: {certificate!r}: {unfit}")
-            return
+            self.unfit.append(f"{setting}: {certificate!r}: {unfit}")
         try:
             Path(key).read_bytes()
             # A key that wants a password must not make OpenSSL ask for one at a terminal.
@@ -165,18 +203,7 @@ class _Reader:
         except (ssl.SSLError, OSError, ValueError) as failure:
             why = _why(failure, "no key without a password in it")
             self.wrong.append(f"{where}tls_key_file: {key!r}: {why}")
-
-
-def _client_context(checks: str, own_authorities: bool = False) -> ssl.SSLContext:  # noqa: FBT001, FBT002
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context)
-    # The names are compared by bridge.transport.identity: RFC 5922 has rules of its own.
-    context.check_hostname = False
-    if checks == "unchecked":
-        context.verify_mode = ssl.CERT_NONE
-    elif not own_authorities:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return context
+        return validity.until
 
 
 def _harden(context: ssl.SSLContext) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
 
@@ -144,13 +144,20 @@ class TlsTransport(TcpTransport):
 
     name: ClassVar[str] = "tls"
     certificates = Certificates()
-    failed_handshakes = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.failed_handshakes = {"in": 0, "out": 0}  # by who began
 
     def take(self, certificates: Certificates) -> None:
         """Use *certificates* for new connections; without one of ours the old one stays."""
         if certificates.server is None:
             certificates = replace(certificates, server=self.certificates.server)
         self.certificates = certificates
+
+    def speaks(self, trunks: Iterable[str]) -> str:
+        """Return the first of *trunks* that speaks TLS, ``""`` when none does."""
+        return next((name for name in sorted(trunks) if name in self.certificates.trunks), "")
 
     @property
     def handshake_time(self) -> float:
@@ -164,9 +171,9 @@ class TlsTransport(TcpTransport):
         return TlsConnection(self, SecureStream(context, server_side=True), listener=listener)
 
     def _call(self, dial: Dial) -> Connection:
-        trust = self.certificates.trunks.get(dial.trunk, self.certificates.other)
+        trust = self.certificates.trunks.get(dial.trunk)
         if trust is None:
-            raise ConnectionAbortedError("no trunk speaks TLS")
+            raise ConnectionAbortedError("the trunk does not speak TLS")
         # RFC 5922 and RFC 6066 3: the name of the host, never an address.
         names = (dial.name, *trust.hosts)
         name = next((name for name in names if name and not is_literal(name)), None)
@@ -177,7 +184,7 @@ class TlsTransport(TcpTransport):
         """Count and tell a handshake that failed."""
         if self._closed:
             return
-        self.failed_handshakes += 1
+        self.failed_handshakes["in" if connection.dial is None else "out"] += 1
         log.info(
             "tls.handshake_failed",
             remote=connection.remote[0],

@@ -190,13 +190,13 @@ class UserAgent:
         return self._running and all(transport.listening for transport in transports)
 
     @property
-    def failed_handshakes(self) -> int:
-        """TLS handshakes that failed since the start, ours and theirs."""
+    def failed_handshakes(self) -> Mapping[str, int]:
+        """TLS handshakes that failed since the start: ``in`` that peers began, ``out`` ours."""
         return self._tls.failed_handshakes
 
     @property
     def certificate_expiry(self) -> Mapping[str, float]:
-        """When our certificates end, in seconds since 1970, by the setting that names each."""
+        """When our certificates end, in seconds since 1970; see `Certificates`."""
         return self._tls.certificates.expiry
 
     def local_address_for(self, host: str, port: int, transport: str) -> str:
@@ -459,7 +459,11 @@ class UserAgent:
             case "udp":
                 self._connected(output.attempt, self._udp.connect(address, output.port))
             case "tcp" | "tls" as transport:
-                dial = Dial((address, output.port), trunk=output.trunk, name=output.name)
+                trunk = output.trunk
+                if transport == "tls" and not trunk:  # a response: whoever is at that address
+                    known = self._admission.admit(address, now) or (frozenset(), frozenset())
+                    trunk = self._tls.speaks(known[0])
+                dial = Dial((address, output.port), trunk=trunk, name=output.name)
                 self._stream(transport).reach(
                     dial, lambda flow: self._connected(output.attempt, flow)
                 )

@@ -16,9 +16,9 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from bridge.config import SipConfig, TrunkConfig
+from bridge.config import Config, SipConfig, TrunkConfig
 from bridge.sip.flow import Flow
-from bridge.transport.certificates import CertificateError, Certificates
+from bridge.transport.certificates import LISTENER, CertificateError, Certificates
 from bridge.transport.flow import Admitted, Dial, SendError
 from bridge.transport.tcp import TcpLimits
 from bridge.transport.tls import TlsTransport
@@ -70,7 +70,7 @@ class Authority:
 
     ca: trustme.CA
     folder: Path
-    count: int = 0
+    issued: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -80,12 +80,16 @@ class Authority:
 
     def issue(self, *names: str, until: datetime | None = None) -> tuple[str, str]:
         """Return the files of a certificate for *names* and its key."""
-        self.count += 1
+        wanted = (*names, str(until))
+        if wanted in self.issued:
+            return self.issued[wanted]
         leaf = self.ca.issue_cert(*names, not_after=until)
-        chain, key = self.folder / f"{self.count}.pem", self.folder / f"{self.count}.key"
+        number = len(self.issued)
+        chain, key = self.folder / f"{number}.pem", self.folder / f"{number}.key"
         chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(key)
-        return str(chain), str(key)
+        self.issued[wanted] = str(chain), str(key)
+        return self.issued[wanted]
 
     def server(self, *names: str, until: datetime | None = None) -> ssl.SSLContext:
         """Return the context of somebody else's server."""
@@ -102,15 +106,14 @@ class Authority:
         return context
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(trustme.CA(), tmp_path)
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(trustme.CA(), tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture
-def stranger(tmp_path: Path) -> Authority:
-    (tmp_path / "other").mkdir()
-    return Authority(trustme.CA(), tmp_path / "other")
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(trustme.CA(), tmp_path_factory.mktemp("stranger"))
 
 
 def ours(authority: Authority, **settings: str) -> SipConfig:
@@ -136,7 +139,7 @@ async def transport(
 ) -> AsyncIterator[TlsTransport]:
     tls = TlsTransport(owner, limits=limits)
     sip = sip or ours(authority)
-    tls.take(Certificates.load(sip, trunks, listening=True))
+    tls.take(Certificates.load(Config(sip=sip, trunk=list(trunks))))
     try:
         yield tls
     finally:
@@ -254,7 +257,7 @@ async def test_an_unknown_source_is_closed_before_a_byte_of_its_handshake(
     async with caller(bound.port, None) as (reader, _):
         await ended(reader)
     assert owner.flows.empty()
-    assert tls.failed_handshakes == 0
+    assert tls.failed_handshakes == {"in": 0, "out": 0}
 
 
 async def test_plain_sip_on_the_tls_port_is_closed_and_counted(
@@ -266,7 +269,7 @@ async def test_plain_sip_on_the_tls_port_is_closed_and_counted(
             writer.write(b"OPTIONS sip:b@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP h\r\n\r\n")
             await asyncio.wait_for(reader.read(), 15)  # an alert, then the end
     assert [entry["error"] for entry in logs] == ["the peer does not speak TLS"]
-    assert tls.failed_handshakes == 1
+    assert tls.failed_handshakes["in"] == 1
     assert owner.flows.empty()
 
 
@@ -278,7 +281,7 @@ async def test_a_handshake_that_takes_too_long_is_given_up(
         async with caller(bound.port, None) as (reader, writer):
             writer.write(b"\x16\x03\x01")  # the first bytes of a handshake, and no more
             await ended(reader)
-        assert tls.failed_handshakes == 1
+        assert tls.failed_handshakes["in"] == 1
 
 
 async def test_connections_in_their_handshake_count_against_the_cap(
@@ -302,7 +305,7 @@ async def test_a_caller_without_the_wanted_certificate_is_refused(
             # TLS 1.3: the client is told with its first read.
             async with caller(bound.port, context) as (reader, _):
                 await ended(reader)
-        assert tls.failed_handshakes == 2
+        assert tls.failed_handshakes["in"] == 2
         assert owner.flows.empty()
         async with caller(bound.port, authority.client("caller.example")) as (_, writer):
             writer.write(b"hello")
@@ -318,7 +321,7 @@ async def test_tls_1_1_is_not_spoken(tls: TlsTransport, authority: Authority) ->
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
         async with caller(bound.port, old):
             pass
-    assert tls.failed_handshakes == 1
+    assert tls.failed_handshakes["in"] == 1
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -444,7 +447,7 @@ async def test_a_certificate_of_another_name_is_refused(
         assert await dial(tls, server.port) is None
         assert owner.failures == [why]
         assert owner.flows.empty()
-        assert tls.failed_handshakes == 1
+        assert tls.failed_handshakes == {"in": 0, "out": 1}
 
 
 @pytest.mark.parametrize("names", [["*.carrier.example"], ["x.example", "SIP.Carrier.example"]])
@@ -568,7 +571,7 @@ async def test_a_trunk_without_tls_reaches_nobody_by_tls(
 ) -> None:
     tls = TlsTransport(owner)
     assert await dial(tls, 1) is None
-    assert owner.failures == ["no trunk speaks TLS"]
+    assert owner.failures == ["the trunk does not speak TLS"]
     await tls.stop()
 
 
@@ -593,7 +596,7 @@ async def test_new_certificates_are_for_new_connections(
     bound = await tls.listen(HOST, 0)
     async with caller(bound.port, authority.client()) as (reader, _):
         flow = await asyncio.wait_for(owner.flows.get(), 15)
-        tls.take(Certificates.load(ours(stranger), [], listening=True))
+        tls.take(Certificates.load(Config(sip=ours(stranger))))
         async with caller(bound.port, stranger.client()) as (_, writer):
             writer.write(b"new")
             assert await owner.read(3) == b"new"
@@ -606,7 +609,7 @@ async def test_new_certificates_are_for_new_connections(
 
 def wrong(sip: SipConfig, *trunks: TrunkConfig) -> list[str]:
     with pytest.raises(CertificateError) as caught:
-        Certificates.load(sip, trunks, listening=True)
+        Certificates.load(Config(sip=sip, trunk=list(trunks)))
     return caught.value.lines
 
 
@@ -617,38 +620,46 @@ def test_every_bad_file_is_named_with_its_setting(
     rubbish.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     certificate, key = authority.issue(CARRIER)
     _, other_key = stranger.issue(CARRIER)
-    expired, its_key = authority.issue(CARRIER, until=YESTERDAY)
     assert wrong(
         ours(authority, tls_cert_file=str(tmp_path / "none.pem")),
         trunk(authority, tls_cert_file=certificate, tls_key_file=other_key),
-        trunk(authority, tls_cert_file=expired, tls_key_file=its_key),
         trunk(authority, tls_cert_file=str(rubbish), tls_key_file=key),
         trunk(authority, tls_ca_file=str(rubbish)),
         trunk(authority, tls_cert_file=certificate, tls_key_file=str(rubbish)),
     ) == [
         f"sip.tls_cert_file: '{tmp_path}/none.pem': cannot be read: No such file or directory",
         f"trunk[0].tls_key_file: '{other_key}': it is not the key of tls_cert_file",
-        f"trunk[1].tls_cert_file: '{expired}': expired on {YESTERDAY.date()}",
-        f"trunk[2].tls_cert_file: '{rubbish}': no certificate in it",
-        f"trunk[3].tls_ca_file: '{rubbish}': no certificate in it",
-        f"trunk[4].tls_key_file: '{rubbish}': no key without a password in it",
+        f"trunk[1].tls_cert_file: '{rubbish}': no certificate in it",
+        f"trunk[2].tls_ca_file: '{rubbish}': no certificate in it",
+        f"trunk[3].tls_key_file: '{rubbish}': no key without a password in it",
     ]
 
 
 def test_the_end_of_every_certificate_is_known(authority: Authority) -> None:
     certificate, key = authority.issue(OUR_NAME, until=datetime(2049, 12, 31, tzinfo=UTC))
     later, its_key = authority.issue(OUR_NAME, until=datetime(2051, 1, 1, tzinfo=UTC))
+    shown = {"tls_cert_file": later, "tls_key_file": its_key}
     found = Certificates.load(
-        ours(authority, tls_cert_file=certificate, tls_key_file=key),
-        [trunk(authority, tls_cert_file=later, tls_key_file=its_key)],
-        listening=True,
+        Config(
+            sip=ours(authority, tls_cert_file=certificate, tls_key_file=key),
+            trunk=[trunk(authority, **shown), trunk(authority, name="t2", **shown)],
+        )
     )
     assert found.expiry == {
-        "sip.tls_cert_file": datetime(2049, 12, 31, tzinfo=UTC).timestamp(),
-        "trunk[0].tls_cert_file": datetime(2051, 1, 1, tzinfo=UTC).timestamp(),
+        LISTENER: datetime(2049, 12, 31, tzinfo=UTC).timestamp(),
+        "t": datetime(2051, 1, 1, tzinfo=UTC).timestamp(),
+        "t2": datetime(2051, 1, 1, tzinfo=UTC).timestamp(),
     }
+    assert found.trunks["t"].context is found.trunks["t2"].context
+
+
+def test_an_expired_certificate_of_ours_is_loaded_and_named(authority: Authority) -> None:
+    expired, key = authority.issue(CARRIER, until=YESTERDAY)
+    found = Certificates.load(Config(sip=ours(authority, tls_cert_file=expired, tls_key_file=key)))
+    assert found.server is not None
+    assert found.unfit == (f"sip.tls_cert_file: '{expired}': expired on {YESTERDAY.date()}",)
 
 
 def test_nothing_is_loaded_when_nothing_speaks_tls() -> None:
-    found = Certificates.load(SipConfig(), [TrunkConfig(name="t", host=HOST)], listening=False)
-    assert (found.server, found.trunks, found.other) == (None, {}, None)
+    found = Certificates.load(Config(trunk=[TrunkConfig(name="t", host=HOST)]))
+    assert (found.server, found.trunks) == (None, {})
