@@ -87,6 +87,8 @@ PULLED: Final = (
     catalogue.MEDIA_LATE,
     catalogue.LIVEKIT_UP,
     catalogue.SIP_SESSIONS,
+    catalogue.TLS_EXPIRY,
+    catalogue.TLS_FAILED,
     catalogue.TRUNK_UP,
     catalogue.TRUNK_LAST_SUCCESS,
     catalogue.TRUNK_MAX_CALLS,

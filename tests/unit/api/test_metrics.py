@@ -35,6 +35,7 @@ TRUNK = {
             "by": "call",
             "sip_status": 503,
             "reason": "carrier_failure",
+            "detail": "",
         }
     ],
 }

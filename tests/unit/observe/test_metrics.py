@@ -54,6 +54,8 @@ class Daemon:
             media_late=0.5,
             sip_sessions=3,
             max_calls=1000,
+            tls_expiry={"_listener": 1_800_000_000.0},
+            tls_failed={"in": 2},
         )
     )
 
