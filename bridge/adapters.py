@@ -39,6 +39,7 @@ from bridge.sip.uri import SipUri
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.numbers import uri_of
 from bridge.ua.user_agent import UserAgent
+from sdp.crypto import SrtpPolicy, protection
 from sdp.destination import destination_policy
 from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
@@ -132,7 +133,9 @@ class LegDesk:
     ) -> SipPort | Rejected:
         """Run the INVITE's offer."""
         offer_answer = self._offer_answer(trunk, lease, seen_from=invite.flow.local[0])
-        adopted = self._agent.adopt(invite.session, offer_answer, trunk.name, credentials_of(trunk))
+        adopted = self._agent.adopt(
+            invite.session, offer_answer, trunk.name, credentials_of(trunk), trunk.session_timer
+        )
         if isinstance(adopted, Rejected):
             return adopted
         return Leg(self._agent, invite.session)
@@ -189,6 +192,7 @@ class LegDesk:
             port=lease.port,
             codecs=tuple(trunk.codecs),
             session_id=secrets.randbits(62),
+            protection=protection(SrtpPolicy(trunk.srtp), secrets.token_bytes),
         )
         policy = destination_policy(media_allow=trunk.media_allow, own=self._ports.is_own)
         return OfferAnswer(local, destination_allowed=policy)
@@ -210,6 +214,7 @@ class LegDesk:
             offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
             contact_user=caller.user or "",
             credentials=credentials_of(trunk),
+            session_timer=trunk.session_timer,
         )
 
 

@@ -788,8 +788,6 @@ def not_yet(config: Config) -> Iterator[str]:
     if config.media.engine == "direct":
         yield "media.engine: direct is not built yet, allowed: sdk, auto"
     for index, trunk in enumerate(config.trunk):
-        if trunk.srtp != "off":
-            yield f"trunk[{index}].srtp: {trunk.srtp} is not served yet"
         for key, used in (
             ("register", trunk.register_),
             ("keepalive", trunk.keepalive != "off"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from sdp.crypto import CryptoLine, SrtpPolicy, choose_crypto
 from sdp.direction import connection_of, is_zero_address, literal_address
 from sdp.model import (
     MAX_PORT,
@@ -27,6 +28,8 @@ STATIC: Final = {
 }
 # RFC 4585 3.4: AVP and AVPF parties understand each other, AVPF only times RTCP otherwise.
 PROTOCOLS: Final = ("RTP/AVP", "RTP/AVPF")
+# The same with SRTP, keyed by a=crypto (RFC 4568 4, RFC 5124); not by DTLS.
+SECURE_PROTOCOLS: Final = ("RTP/SAVP", "RTP/SAVPF")
 MIN_PTIME, MAX_PTIME, PTIME_STEP = 10, 60, 10
 
 
@@ -35,12 +38,14 @@ class AudioLine:
     """The audio section chosen among those of an offer or answer.
 
     ``codecs`` are (payload type, name) in the writer's order, only those of
-    the trunk; ``event`` is the payload type of telephone-event/8000.
+    the trunk; ``event`` is the payload type of telephone-event/8000; ``crypto``
+    is the writer's key for SRTP, None when the line is plain RTP.
     """
 
     index: int
     codecs: tuple[tuple[int, str], ...]
     event: int | None
+    crypto: CryptoLine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,25 +58,51 @@ class Destination:
 
 
 def choose_audio(
-    description: SessionDescription, codecs: Sequence[str], *, disabled: bool = False
+    description: SessionDescription,
+    codecs: Sequence[str],
+    *,
+    disabled: bool = False,
+    srtp: SrtpPolicy = SrtpPolicy.OFF,
+    suites: Sequence[str] = (),
 ) -> AudioLine | None:
     """Return the first audio section that we can use, None without one.
 
     *codecs* is the trunk's list. *disabled* asks for sections with port 0
-    instead of those with a port.
+    instead of those with a port. With *srtp* optional the first that can be
+    protected by one of *suites* goes before those that cannot.
     """
+    plain: AudioLine | None = None
     for index, media in enumerate(description.media):
-        if (media.port == 0) is not disabled or not is_plain_audio(media):
+        if (media.port == 0) is not disabled or not is_audio(media, srtp):
             continue
         line = read_audio(index, media, codecs)
-        if line.codecs:
+        if not line.codecs:
+            continue
+        if srtp is SrtpPolicy.OFF or disabled:
             return line
-    return None
+        crypto = choose_crypto(media, suites)
+        if crypto is not None:
+            return replace(line, crypto=crypto)
+        if srtp is SrtpPolicy.OPTIONAL and is_plain_audio(media):
+            plain = plain or line
+    return plain
+
+
+def is_audio(media: MediaDescription, srtp: SrtpPolicy) -> bool:
+    """Tell whether *media* is audio over a profile that a trunk with *srtp* knows."""
+    if is_plain_audio(media):
+        return True
+    return srtp is not SrtpPolicy.OFF and is_secure_audio(media)
 
 
 def is_plain_audio(media: MediaDescription) -> bool:
     """Tell whether *media* is audio over unencrypted RTP, whatever its port."""
     return media.media.lower() == "audio" and media.protocol.upper() in PROTOCOLS
+
+
+def is_secure_audio(media: MediaDescription) -> bool:
+    """Tell whether *media* is audio over SRTP with ``a=crypto``, whatever its port."""
+    return media.media.lower() == "audio" and media.protocol.upper() in SECURE_PROTOCOLS
 
 
 def read_audio(index: int, media: MediaDescription, codecs: Sequence[str]) -> AudioLine:

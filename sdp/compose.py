@@ -7,12 +7,13 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
-from sdp.audio import DYNAMIC, EVENT, G711, dynamic_types, is_plain_audio
+from sdp.audio import DYNAMIC, EVENT, G711, dynamic_types, is_audio
+from sdp.crypto import SrtpPolicy
 from sdp.model import Attribute, Connection, Direction, MediaDescription, SessionDescription
+from sdp.secure import offered_crypto, offered_protocol
 from sdp.state import Agreed, LocalMedia
 
 OUR_MAXPTIME: Final = 150
-OUR_PROTOCOL: Final = "RTP/AVP"
 
 
 def audio_section(
@@ -24,6 +25,7 @@ def audio_section(
     ptime: int,
     maxptime: int | None,
     direction: Direction,
+    crypto: Sequence[Attribute] = (),
 ) -> MediaDescription:
     """Return our audio section: every payload type with its ``rtpmap``."""
     attributes = [_attribute("rtpmap", f"{number} {name}/8000") for number, name in codecs]
@@ -35,6 +37,7 @@ def audio_section(
     attributes.append(_attribute("ptime", str(ptime)))
     if maxptime is not None:
         attributes.append(_attribute("maxptime", str(maxptime)))
+    attributes.extend(crypto)
     attributes.append(Attribute(name=direction.value))
     return MediaDescription(
         media="audio",
@@ -142,27 +145,30 @@ def offer_content(
     codecs, event = offered_types(
         local.codecs, event=local.dtmf_payload_type, used=used, theirs=theirs
     )
-    index = audio_slot(slots)
+    index = audio_slot(slots, local.protection.policy)
+    slot = slots[index] if index < len(slots) else None
+    agreed = None if before is None else before.negotiated.crypto
     section = audio_section(
         port=local.port,
-        protocol=slots[index].protocol if index < len(slots) else OUR_PROTOCOL,
+        protocol=offered_protocol(local.protection.policy, slot, agreed),
         codecs=codecs,
         event=event,
         ptime=local.ptime,
         maxptime=OUR_MAXPTIME,
         direction=direction,
+        crypto=offered_crypto(local.protection, slot, agreed),
     )
     sections = [refused(slot) for slot in slots]
     sections[index : index + 1] = [section]
     return our_session(local, tuple(sections))
 
 
-def audio_slot(slots: tuple[MediaDescription, ...]) -> int:
-    """Return where our audio goes: the enabled line, a plain audio line, or a new one."""
+def audio_slot(slots: tuple[MediaDescription, ...], srtp: SrtpPolicy) -> int:
+    """Return where our audio goes: the enabled line, another audio line, or a new one."""
     for index, slot in enumerate(slots):
         if slot.port:
             return index
     for index, slot in enumerate(slots):
-        if is_plain_audio(slot):
+        if is_audio(slot, srtp):
             return index
     return len(slots)

@@ -35,6 +35,7 @@ from sdp.direction import (
 from sdp.model import Direction, MediaDescription, Origin, SdpError, SessionDescription
 from sdp.negotiated import Hold, Negotiated
 from sdp.parse import parse
+from sdp.secure import agreed_crypto, answered_crypto, offered_suites, rekeyed
 from sdp.state import Agreed, LocalMedia, OfferAnswerSnapshot, Offered
 from sdp.write import write
 
@@ -124,6 +125,23 @@ class OfferAnswer:
         content = offer_content(state.local, before, direction)
         local = self._numbered(content, before)
         offered = Offered(local=local, direction=direction, before=before)
+        self._sent(replace(state, agreed=before, offered=offered), local)
+        return write(local)
+
+    def repeat(self) -> bytes:
+        """Return an offer that changes nothing: our last description, with our own wish.
+
+        While the far end holds us that wish is not what our answer had to say, so the
+        version of ``o=`` goes up then. What has no media is offered anew. RFC 3264 8,
+        RFC 6337 5.3.
+        """
+        state = self._state
+        before = state.agreed if state.offered is None else state.offered.before
+        if before is None or not any(media.port for media in before.local.media):
+            return self.offer(state.wanted)
+        media = redirected(before.local.media, state.wanted)
+        local = self._numbered(replace(before.local, origin=None, media=media), before)
+        offered = Offered(local=local, direction=state.wanted, before=before)
         self._sent(replace(state, agreed=before, offered=offered), local)
         return write(local)
 
@@ -234,16 +252,34 @@ class OfferAnswer:
         agreed = self._state.agreed
         if agreed is None or remote != agreed.remote:
             return None
-        line = choose_audio(remote, self._state.local.codecs)
+        line = self._choose(remote)
         if not _corresponds(agreed.local, remote, line):
             return None
         content = replace(agreed.local, origin=None)
         if line is not None:
+            crypto = agreed_crypto(self._state.local.protection, line)
+            if crypto != agreed.negotiated.crypto:
+                return None
             direction = self._direction(remote, remote.media[line.index])
-            content = replace(content, media=redirected(content.media, direction))
+            keys = answered_crypto(self._state.local.protection, line)
+            media = tuple(rekeyed(section, keys) for section in content.media)
+            content = replace(content, media=redirected(media, direction))
         local = self._numbered(content, agreed)
         self._sent(replace(self._state, agreed=replace(agreed, local=local)), local)
         return Answer(body=write(local), negotiated=agreed.negotiated, changed=False)
+
+    def _choose(
+        self, description: SessionDescription, suites: tuple[str, ...] | None = None
+    ) -> AudioLine | None:
+        """Return the audio line of *description*, with SRTP as the trunk wants it."""
+        local = self._state.local
+        srtp = local.protection
+        return choose_audio(
+            description,
+            local.codecs,
+            srtp=srtp.policy,
+            suites=srtp.suites if suites is None else suites,
+        )
 
     def _direction(self, remote: SessionDescription, media: MediaDescription) -> Direction:
         zero = is_zero_address(connection_of(remote, media))
@@ -257,7 +293,7 @@ class OfferAnswer:
         if all_disabled(remote):
             content = our_session(local, tuple(refused(media) for media in remote.media))
             return content, self._without_media(remote)
-        line = choose_audio(remote, local.codecs)
+        line = self._choose(remote)
         if line is None:
             return NO_AUDIO
         # RFC 3264 6.1: one codec, the first of theirs that is ours too.
@@ -278,6 +314,7 @@ class OfferAnswer:
             ptime=ptime,
             maxptime=None,
             direction=ours,
+            crypto=answered_crypto(local.protection, line),
         )
         # RFC 3264 6: for each "m=" line in the offer, there MUST be a corresponding
         # "m=" line in the answer, in the same order.
@@ -293,9 +330,12 @@ class OfferAnswer:
         if all_disabled(remote):
             # To the first offer that is a refusal; later it takes the media away.
             return NO_AUDIO if before is None else self._without_media(remote)
-        line = choose_audio(remote, self._state.local.codecs)
-        ours = choose_audio(offered.local, self._state.local.codecs)
-        if line is None or ours is None:
+        ours = self._choose(offered.local)
+        if ours is None:
+            return NO_AUDIO
+        # RFC 4568 5.1.3: the answer has one of the crypto attributes of our offer.
+        line = self._choose(remote, offered_suites(offered.local.media[ours.index]))
+        if line is None:
             return NO_AUDIO
         negotiated = self._settle(
             remote,
@@ -343,6 +383,7 @@ class OfferAnswer:
             send=ours.sends and theirs.receives and not zero,
             receive=ours.receives and theirs.sends,
             hold=None,
+            crypto=agreed_crypto(local.protection, line),
         )
 
     def _without_media(self, remote: SessionDescription) -> Negotiated:
@@ -354,7 +395,7 @@ class OfferAnswer:
         local = self._state.local
         active = self.active
         if active is None:
-            line = choose_audio(remote, local.codecs, disabled=True)
+            line = choose_audio(remote, local.codecs, disabled=True, srtp=local.protection.policy)
             codecs = line.codecs[:1] if line else ((G711[local.codecs[0]], local.codecs[0]),)
             active = Negotiated(
                 remote_address="",
@@ -399,5 +440,6 @@ def _corresponds(
     """Tell whether *local* enables *line* of *remote* and nothing else, line by line."""
     enabled = None if line is None else line.index
     return len(local.media) == len(remote.media) and all(
-        (section.port != 0) is (index == enabled) for index, section in enumerate(local.media)
+        (section.port != 0) is (index == enabled) and section.protocol == theirs.protocol
+        for index, (section, theirs) in enumerate(zip(local.media, remote.media, strict=True))
     )

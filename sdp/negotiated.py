@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from sdp.crypto import Crypto
 
 
 class Hold(StrEnum):
@@ -24,7 +26,8 @@ class Negotiated:
     *send* come from *their* SDP; those we *receive* from ours (RFC 3264 5.1).
     ``ptime`` is the packet time in ms that we send. ``send`` and ``receive``
     are what the directions allow us to do; ``hold`` is set when the far end
-    holds us. ``recvonly`` (they will not send, we may) is not a hold.
+    holds us. ``recvonly`` (they will not send, we may) is not a hold. ``crypto``
+    is None for plain RTP; it has keys, and is therefore never written down.
     """
 
     remote_address: str
@@ -39,3 +42,4 @@ class Negotiated:
     send: bool
     receive: bool
     hold: Hold | None
+    crypto: Crypto | None = field(default=None, metadata={"secret": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sdp.crypto import UNPROTECTED, Protection
 from sdp.model import Direction, SessionDescription
 from sdp.negotiated import Negotiated
 
@@ -14,7 +15,7 @@ class LocalMedia:
 
     ``codecs``: the trunk's list, best first. ``session_id``: of ``o=``,
     constant for the dialog. ``ptime``: ms. ``dtmf_payload_type``: of
-    telephone-event in our offers.
+    telephone-event in our offers. ``protection``: of SRTP, with our keys.
     """
 
     address: str
@@ -23,6 +24,7 @@ class LocalMedia:
     session_id: int
     ptime: int = 20
     dtmf_payload_type: int = 101
+    protection: Protection = UNPROTECTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -360,6 +360,9 @@ _ENDINGS: Final[Mapping[EndCause, Outcome]] = MappingProxyType(
     {
         EndCause.NO_ACK: Outcome(outcome=_FAILED, reason="no_ack", ended_by=EndedBy.TIMER),
         EndCause.PEER_GONE: _by_carrier(Result.DROPPED, "peer_gone"),
+        EndCause.SESSION_EXPIRED: Outcome(
+            outcome=Result.DROPPED, reason="session_expired", ended_by=EndedBy.TIMER
+        ),
         EndCause.UNUSABLE_ANSWER: Outcome(
             outcome=_FAILED, reason="media_incompatible", ended_by=EndedBy.BRIDGE
         ),

@@ -1,6 +1,8 @@
 """A machine's snapshot as JSON, for the journal, and back.
 
-Written from the types of the dataclasses, so a new field needs no line here.
+Written from the types of the dataclasses, so a new field needs no line here. A field whose
+metadata says ``secret`` is left out and has its default when read: keys of SRTP are never
+on the disk, and a call whose process is gone only has to be ended.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
@@ -56,7 +58,12 @@ _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 @cache
 def _field_names(kind: type) -> tuple[str, ...] | None:
     """Return the names of a dataclass's fields, None for any other type."""
-    return tuple(item.name for item in fields(kind)) if is_dataclass(kind) else None
+    return tuple(item.name for item in _written(kind)) if is_dataclass(kind) else None
+
+
+@cache
+def _written(kind: type) -> tuple[Field[Any], ...]:
+    return tuple(item for item in fields(kind) if not item.metadata.get("secret"))
 
 
 @cache
@@ -75,7 +82,7 @@ def _load(kind: Any, value: Any) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
         return kind(
-            **{item.name: _load(hints[item.name], value[item.name]) for item in fields(kind)}
+            **{item.name: _load(hints[item.name], value[item.name]) for item in _written(kind)}
         )
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value)

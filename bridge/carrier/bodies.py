@@ -61,6 +61,8 @@ class Ours:
     version: int
     codecs: tuple[str, ...] = ("PCMA", "PCMU")
     telephone_event: int | None = TELEPHONE_EVENT
+    protocol: str = "RTP/AVP"
+    crypto: tuple[str, ...] = ()  # values of a=crypto
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Body:
     version: int | None
     formats: tuple[int, ...]
     telephone_event: int | None
+    protocol: str = ""
+    crypto: tuple[str, ...] = ()  # values of a=crypto
 
     @property
     def zero_address(self) -> bool:
@@ -108,6 +112,7 @@ def write(name: str, ours: Ours) -> bytes:
         numbers.append(str(ours.telephone_event))
         lines.append(f"a=rtpmap:{ours.telephone_event} telephone-event/8000")
         lines.append(f"a=fmtp:{ours.telephone_event} 0-15")
+    lines.extend(f"a=crypto:{value}" for value in ours.crypto)
     text = _template(name).substitute(
         address=ours.address,
         port=ours.port,
@@ -116,14 +121,14 @@ def write(name: str, ours: Ours) -> bytes:
         formats=" ".join(numbers),
         codecs="".join(f"{line}\r\n" for line in lines),
     )
-    return text.encode("ascii")
+    return text.replace(" RTP/AVP ", f" {ours.protocol} ").encode("ascii")
 
 
 def read(raw: bytes) -> Body:
     """Return what *raw* says; never raises, missing parts are None."""
     session, _, rest = raw.partition(b"\nm=audio ")
     media = rest.partition(b"\nm=")[0] if rest else b""
-    line = re.match(rb"(\d{1,5})(?:/\d+)? \S+((?: \d{1,3})*)", media)
+    line = re.match(rb"(\d{1,5})(?:/\d+)? (\S+)((?: \d{1,3})*)", media)
     address = _first(rb"\nc=IN IP[46] ([0-9A-Fa-f.:]+)", b"\n" + media, b"\n" + session)
     version = _first(rb"\no=\S+ \d+ (\d{1,20}) ", b"\n" + session)
     direction = _first(rb"\na=(sendrecv|sendonly|recvonly|inactive)\s", *_lines(media, session))
@@ -133,8 +138,13 @@ def read(raw: bytes) -> Body:
         port=int(line[1]) if line else None,
         direction=direction or "sendrecv",
         version=int(version) if version is not None else None,
-        formats=tuple(int(number) for number in line[2].split()) if line else (),
+        formats=tuple(int(number) for number in line[3].split()) if line else (),
         telephone_event=int(event) if event is not None else None,
+        protocol=line[2].decode("ascii", "replace") if line else "",
+        crypto=tuple(
+            found.decode("ascii", "replace")
+            for found in re.findall(rb"\na=crypto:([^\r\n]+)", b"\n" + media)
+        ),
     )
 
 
@@ -170,6 +180,8 @@ def answer_to(offer: Body, ours: Ours, direction: str | None = None) -> bytes:
         version=ours.version,
         codecs=tuple(numbers[:1]) or ours.codecs[:1],
         telephone_event=offer.telephone_event,
+        protocol=offer.protocol or ours.protocol,
+        crypto=ours.crypto,
     )
     wanted = direction or mirror(offer)
     return write("offer", chosen).replace(b"a=sendrecv", f"a={wanted}".encode("ascii"))

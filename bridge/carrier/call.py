@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from bridge.carrier import bodies
 from bridge.carrier.challenge import Guard, Refusal
 from bridge.carrier.dialog import Dialog, ack_for, cancel_for, info_digit
-from bridge.carrier.exchange import LIFETIME, T1, T2, Behaviour, Exchange, StepFailed, Unacked
+from bridge.carrier.exchange import Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
 from bridge.carrier.refer import tell_transfer
 from bridge.carrier.report import LegReport, Seen
+from bridge.carrier.resend import acknowledge, persist, repeat_final
 from bridge.carrier.session import Session
 from bridge.carrier.steps import Script
 from bridge.carrier.wire import Peer
@@ -172,8 +173,7 @@ class Leg:
         if method not in ("CANCEL", "BYE", "NOTIFY"):
             self.last = exchange
         self._transmit(request, exchange.data, peer)
-        if peer.transport_name == "UDP":
-            self._retransmit(exchange, T1, time.monotonic())
+        persist(self, exchange)
         return exchange
 
     async def answered(self, exchange: Exchange) -> Response:
@@ -199,21 +199,7 @@ class Leg:
         cancel = Exchange(request=request, data=data, peer=exchange.peer)
         self._exchanges[(invite.top_via.branch or "", "CANCEL")] = cancel
         self._transmit(request, data, exchange.peer)
-        if exchange.peer.transport_name == "UDP":
-            self._retransmit(cancel, T1, time.monotonic())
-
-    def _retransmit(self, exchange: Exchange, interval: float, since: float) -> None:
-        """Timers A and E. RFC 3261 17.1.1.2, 17.1.2.2."""
-        invite = exchange.request.method == "INVITE"
-
-        def again() -> None:
-            stopped = exchange.responses if invite else exchange.final
-            if stopped or time.monotonic() - since > LIFETIME or exchange.peer.closed:
-                return
-            exchange.peer.send(exchange.data)
-            self._retransmit(exchange, interval * 2 if invite else min(interval * 2, T2), since)
-
-        exchange.timer = asyncio.get_running_loop().call_later(interval, again)
+        persist(self, cancel)
 
     def _transmit(self, message: Request | Response, data: bytes, peer: Peer) -> None:
         self.see(message, "sent")
@@ -247,8 +233,7 @@ class Leg:
         if exchange is None:
             return
         if exchange.final is not None:
-            if exchange.ack is not None:
-                exchange.peer.send(exchange.ack)
+            acknowledge(self, exchange)
             return
         exchange.responses.append(response)
         if exchange.timer is not None and response.status >= 200:
@@ -293,7 +278,8 @@ class Leg:
             cseq=exchange.request.cseq.number,
         )
         exchange.ack = ack.encode()
-        self._transmit(ack, exchange.ack, exchange.peer)
+        self.see(ack, "sent")
+        acknowledge(self, exchange)
         self.apply_media()
 
     def _acknowledge_failure(self, exchange: Exchange, response: Response) -> None:
@@ -354,7 +340,7 @@ class Leg:
                 self.respond(request, peer, 200)
             case "REFER":
                 self.respond(request, peer, 202)
-                self._spawn(tell_transfer(self))
+                self.spawn(tell_transfer(self))
             case "OPTIONS":
                 self.respond(request, peer, 200, headers=(("Allow", self.dialog.allow),))
             case "MESSAGE" | "NOTIFY" | "PRACK":
@@ -442,7 +428,7 @@ class Leg:
         if request.method == "INVITE" and status >= 200:
             self._await_ack(request, data, peer, status)
         if peer.closed:
-            self._spawn(self._respond_elsewhere(request, response, data))
+            self.spawn(self._respond_elsewhere(request, response, data))
         else:
             self._transmit(response, data, peer)
 
@@ -482,22 +468,17 @@ class Leg:
     def _await_ack(self, request: Request, data: bytes, peer: Peer, status: int) -> None:
         """RFC 3261 13.3.1.4: the 2xx is repeated over any transport until its ACK."""
         number = request.cseq.number
-        unacked = Unacked(data=data, peer=peer, since=time.monotonic())
+        unacked = Unacked(request=request, data=data, peer=peer, since=time.monotonic())
         self._unacked[number] = unacked
 
-        def again() -> None:
-            if number not in self._unacked:
-                return
-            if time.monotonic() - unacked.since > LIFETIME:
-                del self._unacked[number]
-                self.violate(f"the {status} was never acknowledged")
-                return
-            if status < 300 or peer.transport_name == "UDP":
-                unacked.peer.send(unacked.data)
-            unacked.interval = min(2 * unacked.interval, T2)
-            unacked.timer = asyncio.get_running_loop().call_later(unacked.interval, again)
+        def given_up() -> None:
+            del self._unacked[number]
+            self.violate(f"the {status} was never acknowledged")
 
-        unacked.timer = asyncio.get_running_loop().call_later(T1, again)
+        def waits() -> bool:
+            return number in self._unacked
+
+        repeat_final(self, unacked, status, waits, given_up)
 
     @property
     def unacknowledged(self) -> bool:
@@ -537,7 +518,7 @@ class Leg:
         self.report.setup_seconds = time.monotonic() - self._started
         if self.session.theirs and self.session.body in bodies.ANSWERS:
             wanted = bodies.ANSWERS[self.session.body]
-            for fault in bodies.answer_faults(self.session.theirs[-1], wanted):
+            for fault in self.session.answer_faults(self.session.theirs[-1], wanted):
                 self.violate(f"the answer to our INVITE {fault}")
         self._no_early_rtp()
 
@@ -587,7 +568,7 @@ class Leg:
                 unacked.timer.cancel()
         self._unacked.clear()
 
-    def _spawn(self, work: object) -> None:
+    def spawn(self, work: object) -> None:
         async def guarded() -> None:
             try:
                 await work  # type: ignore[misc]

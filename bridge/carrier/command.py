@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from bridge.carrier import sound
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
+from bridge.carrier.exchange import Behaviour
 from bridge.carrier.report import Seen
 from bridge.carrier.script import ScriptError
 from bridge.carrier.script import parse as parse_script
-from bridge.errors import BridgeError
+from bridge.carrier.secure import Srtp
+from bridge.errors import BridgeError, MisuseError
 
 ANSWERING = "answer after 1s; talk; stay"
 DIALLING = "talk 5s; hangup"
@@ -33,11 +35,13 @@ sound          talk [Ns] | tone HZ [Ns] | play FILE [Ns] | dtmf 12# [by info]
 in the call    hold DIALECT [Ns] [on new connection] [without rtp]
                resume [offerless|update|no-direction] [on new connection]
                reinvite [BODY] [update] [on new connection] | move | options | refer TO
+               rekey [on new connection] (a new key for SRTP; move has one, too)
                challenge 401|407 reinvite|bye|update|options|info [DIGEST ...]
                close connection | wait Ns | stay [Ns] | hangup [on new connection] [cause N]
 expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
                expect version +1|same | expect status N [within Ns]
                expect audio [HZ] [within Ns] | expect quiet Ns | expect silence Ns
+               expect srtp [SUITE] [within Ns] (in force, and something authentic came)
                expect rtp [within Ns] | expect dtmf 12# [within Ns]
                expect hangup [within Ns] [cause N] | expect header NAME [VALUE]
                expect reinvite|update|options|info|refer [DIRECTION] [within Ns]
@@ -66,13 +70,15 @@ async def run(
     calls: int | None = None,
     rate: float = 1.0,
     credentials: tuple[str, str] | None = None,
+    srtp: str = "off",
     out: TextIO | None = None,
     listening: asyncio.Future[int] | None = None,
 ) -> int:
     """Dial *calls* calls (1) at *rate* a second, or answer them (no end); return the status.
 
     *script* is for dialled calls when *dial* is given, else for answered ones; *answers*
-    maps called numbers to scripts. *wav* is what ``talk`` says; *record* is a WAV file (with
+    maps called numbers to scripts. *srtp*: ``optional`` is RTP/AVP with keys, ``required``
+    RTP/SAVP. *wav* is what ``talk`` says; *record* is a WAV file (with
     a number before its suffix when there is more than one call). 0: all went as the scripts
     say; 1: something failed; 2: wrong usage. *listening* is told the port. Without an end
     it runs until its task is cancelled.
@@ -82,12 +88,15 @@ async def run(
         host, _, port = listen.rpartition(":")
         for text in (script, *(answers or {}).values()):
             parse_script(text or "")
+        if srtp not in ("off", "optional", "required"):
+            raise MisuseError("srtp is off, optional or required")
         carrier = Carrier(
             host=host.strip("[]"),
             port=int(port),
             scripts=answers,
             default=_answering(dial, script),
             credentials=credentials,
+            behaviour=Behaviour(srtp=cast(Srtp, srtp)),
             voice=sound.read_wav(wav) if wav is not None else None,
             tap=printer.seen,
             ended=printer.ended,

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from bridge.carrier import bodies
+from bridge.carrier.secure import PROFILES, Srtp
 from bridge.carrier.wire import Peer
 from bridge.errors import BridgeError
 from bridge.sip.message import Request, Response
@@ -25,7 +26,8 @@ class Behaviour:
 
     ``answers``: the direction every answer of ours has, right or wrong; None: the mirror.
     ``deaf_to_hold``: RTP goes on although the far end holds us. Both are for tests that
-    prove that a wrong peer is noticed.
+    prove that a wrong peer is noticed. ``srtp``: ``optional`` is RTP/AVP with keys,
+    ``required`` RTP/SAVP; ``suites`` in our order; ``mki``: our packets name their key.
     """
 
     codecs: tuple[str, ...] = ("PCMA", "PCMU")
@@ -33,6 +35,9 @@ class Behaviour:
     headers: tuple[tuple[str, str], ...] = ()
     answers: str | None = None
     deaf_to_hold: bool = False
+    srtp: Srtp = "off"
+    suites: tuple[str, ...] = tuple(PROFILES)
+    mki: bool = False
     answer_timeout: float = 90.0
     step_timeout: float = LIFETIME
 
@@ -60,6 +65,7 @@ class Exchange:
 class Unacked:
     """A final response to an INVITE that waits for its ACK."""
 
+    request: Request
     data: bytes
     peer: Peer
     since: float

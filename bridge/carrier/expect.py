@@ -30,6 +30,8 @@ async def expect(leg: Leg, step: Step) -> None:
             await _expect_rtp(leg, step)
         case steps.ExpectDtmf():
             await _expect_dtmf(leg, step)
+        case steps.ExpectSrtp():
+            await _expect_srtp(leg, step)
         case steps.ExpectHangup():
             await _expect_hangup(leg, step)
         case steps.ExpectStatus():
@@ -113,6 +115,20 @@ async def _expect_dtmf(leg: Leg, step: steps.ExpectDtmf) -> None:
     if heard() != step.digits:
         raise StepFailed(f'the keys heard are "{heard()}", "{step.digits}" expected')
     leg.digits_expected += len(step.digits)
+
+
+async def _expect_srtp(leg: Leg, step: steps.ExpectSrtp) -> None:
+    secure, heard = leg.session.secure, leg.media.heard
+    if secure.active is None:
+        raise StepFailed("there is no SRTP")
+    if step.suite is not None and secure.active != step.suite:
+        raise StepFailed(f"the suite is {secure.active}, {step.suite} expected")
+    since = time.time()
+    await leg.until(
+        lambda: heard.heard_since(since) or leg.over,
+        step.within,
+        f"nothing authentic came within {step.within:g}s",
+    )
 
 
 async def _expect_hangup(leg: Leg, step: steps.ExpectHangup) -> None:

@@ -73,6 +73,8 @@ class MediaReport:
     markers: int = 0
     rtcp: int = 0
     old_port: int = 0
+    srtp: str = ""  # the suite at the end
+    unauthentic: int = 0  # SRTP and SRTCP packets that did not pass
     codecs: tuple[str, ...] = ()
     unexpected_payload_types: tuple[int, ...] = ()
     digits: str = ""

@@ -15,10 +15,11 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.carrier import sound
 from bridge.carrier.heard import DIGITS, Heard, MediaReport
+from bridge.carrier.secure import Sdes
 
 PTIME = 0.020  # seconds
 KEY_PACKETS = 8  # 160 ms
@@ -90,6 +91,7 @@ class Media:
         self.sent = 0
         self.rtcp = 0
         self.old_port = 0
+        self.secure: Sdes | None = None
         self._on_packet = on_packet
         self._sockets: list[tuple[socket.socket, socket.socket]] = []
         self._moved_at = 0.0
@@ -168,7 +170,10 @@ class Media:
 
     def report(self) -> MediaReport:
         """Return the measurements so far."""
-        return self.heard.report(sent=self.sent, rtcp=self.rtcp, old_port=self.old_port)
+        report = self.heard.report(sent=self.sent, rtcp=self.rtcp, old_port=self.old_port)
+        if self.secure is None:
+            return report
+        return replace(report, unauthentic=self.secure.unauthentic, srtp=self.secure.active or "")
 
     # sending
 
@@ -229,13 +234,16 @@ class Media:
             self._ssrc,
         )
         self._sequence = (self._sequence + 1) & 0xFFFF
+        packet = head + payload
+        if self.secure is not None:
+            packet = self.secure.protect(packet)
         if self.loss and self._random.uniform(0, 100) < self.loss:
             return
         if self.jitter:
             delay = self._random.uniform(0, self.jitter)
-            asyncio.get_running_loop().call_later(delay, self._put, head + payload)
+            asyncio.get_running_loop().call_later(delay, self._put, packet)
             return
-        self._put(head + payload)
+        self._put(packet)
 
     def _put(self, data: bytes) -> None:
         if not self._sockets or self.remote is None:
@@ -259,17 +267,20 @@ class Media:
                 continue
             if index < len(self._sockets) - 1 and time.time() - self._moved_at > 0.5:
                 self.old_port += 1
-            self.heard.receive(data, _arrival(ancillary))
-            heard = True
+            packet = data if self.secure is None else self.secure.open(data)
+            if packet is not None:
+                self.heard.receive(packet, _arrival(ancillary))
+                heard = True
         if heard:
             self._on_packet()
 
     def _rtcp_readable(self, sock: socket.socket) -> None:
         try:
-            sock.recv(2048)
+            data = sock.recv(2048)
         except OSError:
             return
-        self.rtcp += 1
+        if self.secure is None or self.secure.open(data, rtcp=True) is not None:
+            self.rtcp += 1
 
 
 def _arrival(ancillary: list[tuple[int, int, bytes]]) -> float:

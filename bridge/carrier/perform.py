@@ -112,6 +112,8 @@ async def perform(leg: Leg, step: Step) -> None:
             await _reinvite(leg, step)
         case steps.Move():
             await _move(leg, step)
+        case steps.Rekey():
+            await _rekey(leg, step)
         case steps.Dtmf():
             await _dtmf(leg, step)
         case steps.Refuse():
@@ -415,7 +417,7 @@ def _want(response: Response, status: int) -> None:
         raise StepFailed(f"answered {response.status} {response.reason}, {status} expected")
 
 
-def _check_answer(response: Response, wanted: str, *, late: bool = False) -> None:
+def _check_answer(leg: Leg, response: Response, wanted: str, *, late: bool = False) -> None:
     """Check the far end's answer on its raw bytes (contract 4, Answers)."""
     _want(response, 200)
     raw = response.sdp
@@ -423,7 +425,7 @@ def _check_answer(response: Response, wanted: str, *, late: bool = False) -> Non
         raise StepFailed("the 200 carries no SDP")
     body = bodies.read(raw)
     if not late:
-        for fault in bodies.answer_faults(body, wanted):
+        for fault in leg.session.answer_faults(body, wanted):
             raise StepFailed(f"the answer {fault}")
         return
     # A 200 to an offerless re-INVITE is a new, full offer.
@@ -440,7 +442,9 @@ async def _hold(leg: Leg, step: steps.Hold) -> None:
     )
     final = exchange.final
     assert final is not None
-    _check_answer(final, "sendrecv" if step.late else bodies.ANSWERS[step.body], late=step.late)
+    _check_answer(
+        leg, final, "sendrecv" if step.late else bodies.ANSWERS[step.body], late=step.late
+    )
     if step.seconds:
         await no_rtp(leg, step.seconds, "while held")
 
@@ -452,7 +456,7 @@ async def _resume(leg: Leg, step: steps.Resume) -> None:
         leg, step.body, step.method, late=step.late, new_connection=step.new_connection
     )
     assert exchange.final is not None
-    _check_answer(exchange.final, "sendrecv", late=step.late)
+    _check_answer(leg, exchange.final, "sendrecv", late=step.late)
 
 
 async def _reinvite(leg: Leg, step: steps.Reinvite) -> None:
@@ -466,16 +470,29 @@ async def _reinvite(leg: Leg, step: steps.Reinvite) -> None:
     if step.body == "t38":
         _want(exchange.final, 488)
         return
-    _check_answer(exchange.final, bodies.ANSWERS[name])
+    _check_answer(leg, exchange.final, bodies.ANSWERS[name])
 
 
 async def _move(leg: Leg, step: steps.Move) -> None:
     await _established(leg)
     leg.media.move()
+    # RFC 4568 7.1.4: who changes address or port MUST include a new master key.
+    leg.session.secure.rekey()
     name = leg.session.body if leg.session.body != "answer" else "offer"
     exchange = await _offer(leg, name, "INVITE", late=False, new_connection=step.new_connection)
     assert exchange.final is not None
-    _check_answer(exchange.final, bodies.ANSWERS[name])
+    _check_answer(leg, exchange.final, bodies.ANSWERS[name])
+
+
+async def _rekey(leg: Leg, step: steps.Rekey) -> None:
+    """RFC 4568 7.1.4: an offer with a new master key."""
+    await _established(leg)
+    if leg.session.secure.active is None:
+        raise StepFailed("there is no SRTP")
+    leg.session.secure.rekey()
+    exchange = await _offer(leg, "offer", "INVITE", late=False, new_connection=step.new_connection)
+    assert exchange.final is not None
+    _check_answer(leg, exchange.final, "sendrecv")
 
 
 async def _options(leg: Leg, step: steps.Options) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bridge.carrier import steps
+from bridge.carrier.secure import PROFILES
 from bridge.carrier.steps import (
     BODIES,
     CHALLENGED,
@@ -233,6 +234,10 @@ def _move(words: Words) -> Step:
     return steps.Move(new_connection=_new_connection(words))
 
 
+def _rekey(words: Words) -> Step:
+    return steps.Rekey(new_connection=_new_connection(words))
+
+
 def _options(words: Words) -> Step:
     return steps.Options(new_connection=_new_connection(words))
 
@@ -397,6 +402,15 @@ def _expect_request(words: Words) -> Step:
     return steps.ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
 
 
+def _expect_srtp(words: Words) -> Step:
+    word = (words.peek() or "within").lower()
+    suite = None
+    if word != "within":
+        suites = {name.lower(): name for name in PROFILES}
+        suite = suites[words.choice("suite", tuple(suites))]
+    return steps.ExpectSrtp(suite=suite, within=_within(words, 5.0))
+
+
 Reader = Callable[[Words], Step]
 
 EXPECTATIONS: dict[str, Reader] = {
@@ -408,6 +422,7 @@ EXPECTATIONS: dict[str, Reader] = {
     "rtp": _expect_rtp,
     "dtmf": _expect_dtmf,
     "hangup": _expect_hangup,
+    "srtp": _expect_srtp,
     "status": _expect_status,
     "header": _expect_header,
     "reinvite": _expect_request,
@@ -436,6 +451,7 @@ STATEMENTS: dict[str, Reader] = {
     "resume": _resume,
     "reinvite": _reinvite,
     "move": _move,
+    "rekey": _rekey,
     "dtmf": _dtmf,
     "busy": _busy,
     "decline": _decline,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from bridge.carrier import bodies
 from bridge.carrier.bodies import Body, Ours
 from bridge.carrier.exchange import Behaviour
 from bridge.carrier.media import Media, Source, tone_source
+from bridge.carrier.secure import Sdes
 
 MUSIC_HERTZ = 620  # what we play to the far end while it is held
 _NOWHERE = Ours(address="127.0.0.1", port=9, session=1, version=1)
@@ -23,6 +25,7 @@ class Session:
     def __init__(self, media: Media, behaviour: Behaviour) -> None:
         self.media = media
         self.behaviour = behaviour
+        self.secure = media.secure = Sdes(behaviour.srtp, behaviour.suites, mki=behaviour.mki)
         self.theirs: list[Body] = []
         self.body = "offer"
         self.holding = False
@@ -53,7 +56,15 @@ class Session:
         self.body = "answer"
         wanted = self.behaviour.answers or bodies.mirror(offer)
         self._direction = wanted if offer.port else "port0"
-        return bodies.answer_to(offer, self._ours(), wanted)
+        keys = self.secure.answer(offer.crypto)
+        return bodies.answer_to(offer, replace(self._ours(), crypto=keys), wanted)
+
+    def answer_faults(self, answer: Body, wanted: str) -> list[str]:
+        """Return what is wrong with the far end's answer to our offer."""
+        found = bodies.answer_faults(answer, wanted)
+        if answer.wording != "port0":
+            found += self.secure.faults(answer.crypto, answer.protocol)
+        return found
 
     def state(self) -> tuple[str, str]:
         """Return what :meth:`restore` needs."""
@@ -100,6 +111,8 @@ class Session:
             version=self._version,
             codecs=self.behaviour.codecs,
             telephone_event=self.behaviour.telephone_event,
+            protocol=self.secure.protocol,
+            crypto=self.secure.offer(),
         )
 
     def _connect(self, usable: Body, latest: Body) -> None:
@@ -107,6 +120,7 @@ class Session:
             (name for name in self.behaviour.codecs if bodies.CODECS[name] in usable.formats),
             usable.codec or "PCMA",
         )
+        self.secure.agree(usable.crypto)
         address = latest.address or usable.address or ""
         self.media.connect((address, usable.port or 0), law, usable.telephone_event)
         # RFC 3264 5.1: keys come with the payload type of our description; an answer of ours

@@ -150,6 +150,13 @@ class Move(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rekey(Step):
+    """A re-INVITE with a new key for SRTP."""
+
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dtmf(Step):
     """Keys by RFC 4733, or by INFO."""
 
@@ -335,6 +342,14 @@ class ExpectRequest(Step):
 
     method: str
     direction: str | None
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectSrtp(Step):
+    """SRTP is in force (with this suite when given), and something has passed under it."""
+
+    suite: str | None
     within: float
 
 

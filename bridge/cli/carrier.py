@@ -34,6 +34,9 @@ def carrier(
     ] = None,
     rate: Annotated[float, typer.Option(help="Calls dialled a second.")] = 1.0,
     user: Annotated[str | None, typer.Option(help="Challenge with this USER:PASSWORD.")] = None,
+    srtp: Annotated[
+        str, typer.Option(help="off, optional (RTP/AVP with keys) or required (RTP/SAVP).")
+    ] = "off",
     as_json: JsonOption = False,  # noqa: ARG001 (it always prints JSON lines)
 ) -> None:
     from bridge.carrier.command import run
@@ -54,6 +57,7 @@ def carrier(
                 calls=calls,
                 rate=rate,
                 credentials=credentials,
+                srtp=srtp,
             )
         )
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from bridge.media.seam import (
     MediaStats,
     MediaTimedOut,
 )
+from bridge.media.secure import SecureLine
 from bridge.media.ticker import Ticker
 from bridge.room.seam import RoomAudio
 from rtp import g711
@@ -41,6 +42,9 @@ FRAME_SECONDS = FRAME_SAMPLES / g711.RATE
 SILENT_FRAME = bytes(FRAME_SAMPLES * 2)
 MAX_CAUGHT_UP = 50
 """Frames of agent audio dropped one by one after a stall; beyond that, all that waits."""
+
+UNAUTHENTIC_SAID_AT = 50
+"""Packets of SRTP that did not pass, after which it is logged: once in a call."""
 
 CLOSED = MediaLevels(transmit=False, agent_audio=False, caller_audio=False, watchdog=None)
 
@@ -89,6 +93,8 @@ class SdkCarrier:
         self._timed_out = False
         self._samples = FRAME_SAMPLES  # of one packet that we send
         self._rtcp_source: tuple[str, int] | None = None
+        self._secured = SecureLine()
+        self._secure = False  # SRTP is agreed on
         self._failures = 0
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -103,6 +109,9 @@ class SdkCarrier:
     def connect(self, negotiated: Negotiated) -> None:
         """Take what was negotiated. The stream's identity goes on (RFC 3264 8.3)."""
         self._negotiated = negotiated
+        self._secure = negotiated.crypto is not None
+        if negotiated.crypto is not None:
+            self._secured.agree(negotiated.crypto, self._now())
         self._latch.expect(negotiated.remote_address, negotiated.remote_port, self._now())
         codecs = {
             payload_type: codec
@@ -151,6 +160,7 @@ class SdkCarrier:
             round_trip_ms=None if trip is None else trip * 1000,
             packets_late=self._receiver.buffer.late,
             packets_shed=self._receiver.buffer.shed,
+            packets_unauthentic=self._secured.failures,
         )
 
     @property
@@ -182,13 +192,32 @@ class SdkCarrier:
         if is_rtcp(data):
             self._rtcp_arrived(data, source)
             return
-        self._receiver.receive(data, source, self._now())
+        now = self._now()
+        if self._secure:
+            # What is not authentic is nobody's: it latches nothing, and is no sign of life.
+            packet = self._secured.open_rtp(data, now)
+            if packet is None:
+                self._unauthentic()
+                return
+            data = packet
+        self._receiver.receive(data, source, now)
+
+    def _unauthentic(self) -> None:
+        self._receiver.refused += 1
+        if self._secured.failures == UNAUTHENTIC_SAID_AT:
+            log.warning("media.not_authentic", call_id=self._call_id)
 
     def _rtcp_arrived(self, data: bytes, source: tuple[str, int]) -> None:
         target = self._latch.target
         if target is None or source[0] != target[0]:
             return
-        if self._reporter.receive(data, self._now()):
+        now = self._now()
+        if self._secure:
+            packets = self._secured.open_rtcp(data, now)
+            if packets is None:
+                return
+            data = packets
+        if self._reporter.receive(data, now):
             self._rtcp_source = source
 
     # What the clock tells us.
@@ -251,7 +280,11 @@ class SdkCarrier:
             self._room.discard()
             return
         for _ in range(due.frames):
-            send(self._lease.rtp, self._next_packet(negotiated), target)
+            packet: bytes | None = self._next_packet(negotiated)
+            if self._secure and packet is not None:
+                packet = self._secured.protect_rtp(packet)
+            if packet is not None:
+                send(self._lease.rtp, packet, target)
 
     def _drop_agent_audio(self, frames: int) -> None:
         """Drop what should have been played during a stall: it must not come late."""
@@ -289,8 +322,13 @@ class SdkCarrier:
 
     def _report(self, now: float) -> None:
         target = self._rtcp_target()
-        if target is not None:
-            send(self._lease.rtcp, self._reporter.build(now), target)
+        if target is None:
+            return
+        packets: bytes | None = self._reporter.build(now)
+        if self._secure and packets is not None:
+            packets = self._secured.protect_rtcp(packets)
+        if packets is not None:
+            send(self._lease.rtcp, packets, target)
 
     def _rtcp_target(self) -> tuple[str, int] | None:
         """Return where reports go: as signalled, or where theirs come from when latched."""

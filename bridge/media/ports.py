@@ -94,7 +94,9 @@ class Ports:
                 port=port,
                 # RFC 3550 5.1: the initial values of sequence and timestamp SHOULD be random.
                 ssrc=secrets.randbits(32),
-                sequence=secrets.randbits(16),
+                # RFC 3711 3.3.1: below 2**15, so that packets lost at the start never
+                # leave the two ends with different rollover counters.
+                sequence=secrets.randbits(15),
                 timestamp=secrets.randbits(32),
             )
         raise PortsExhausted(f"no free pair of media ports in {self._span}")

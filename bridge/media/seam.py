@@ -84,6 +84,7 @@ class MediaStats:
     round_trip_ms: float | None
     packets_late: int = 0  # came after their turn
     packets_shed: int = 0  # thrown away to keep the delay down
+    packets_unauthentic: int = 0  # SRTP that did not pass, among those refused
 
 
 class CarrierMedia(Protocol):

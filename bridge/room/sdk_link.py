@@ -43,6 +43,8 @@ DISCONNECT_TIMEOUT = 5.0
 PUBLISH_TIMEOUT = 12.0
 """Seconds; the SDK's own is 10, but its answer is lost when the room ends meanwhile."""
 INTRODUCTION_TIMEOUT = 4.0
+ANSWER_GRACE = 0.15
+"""Seconds an RPC's answer has to reach its caller before we leave; the SDK does not confirm it."""
 PARTING_DELAY = 0.1
 """Seconds between a participant's going and our telling it."""
 
@@ -95,6 +97,7 @@ class Link:
         self._disconnected = asyncio.Event()
         self._muted = False
         self._wanted = False
+        self._answering = 0.0  # of the loop's clock: until then an answer may be on its way
         self._register()
 
     @property
@@ -124,6 +127,7 @@ class Link:
 
     async def close(self, reason: LeaveReason) -> None:
         """Leave the room and free everything."""
+        await asyncio.sleep(self._answering - asyncio.get_running_loop().time())
         await self._close(_REASONS[reason])
 
     async def give_up(self) -> None:
@@ -303,6 +307,8 @@ class Link:
                 log.exception("room.rpc_failed", method=method)
                 code = rtc.RpcError.ErrorCode.APPLICATION_ERROR
                 raise rtc.RpcError(code, "internal error") from error
+            finally:
+                self._answering = asyncio.get_running_loop().time() + ANSWER_GRACE
 
         return answer
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
-from bridge.sip.authentication import CHALLENGED, NO_ATTEMPTS
+from bridge.sip.authentication import CHALLENGED, NO_ATTEMPTS, Attempts
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import EndCause, Ended, PassUp, SessionChanged, SessionId, SipEvent
@@ -40,7 +40,16 @@ SDP = ("Content-Type", "application/sdp")
 # RFC 3326 2: why a BYE that nobody above has asked for is sent.
 NOT_ACCEPTABLE = ("Reason", 'SIP;cause=488;text="Not Acceptable Here"')
 NOT_HEARD_OF = ("Reason", 'SIP;cause=408;text="Request Timeout"')
+SESSION_EXPIRED = ("Reason", 'SIP;cause=408;text="Session Expired"')
 ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+
+WHY_BYE = {
+    EndCause.UNUSABLE_ANSWER: NOT_ACCEPTABLE,
+    EndCause.SESSION_EXPIRED: SESSION_EXPIRED,
+}
+
+# Requests of ours in a dialog that nobody needs any more when it ends.
+PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL)
 
 
 class UserAgentCore:
@@ -106,7 +115,7 @@ class UserAgentCore:
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
         self.layer.agenda.set(("session", session.id), None)
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        self.layer.courier.abandon(session.id, *PASSING)
 
     def schedule(self, session: Session) -> None:
         """Note when *session* is due next."""
@@ -131,8 +140,7 @@ class UserAgentCore:
         """Pass `Ended` and send a BYE."""
         event = Ended(session=session.id, cause=cause, status=status, q850=None)
         self.pass_up(session, event)
-        unusable = cause is EndCause.UNUSABLE_ANSWER
-        session.farewell = (NOT_ACCEPTABLE if unusable else NOT_HEARD_OF,)
+        session.farewell = (WHY_BYE.get(cause, NOT_HEARD_OF),)
         self.leave(session, now)
 
     def take_answer(self, session: Session, body: bytes | None) -> bool:
@@ -211,6 +219,10 @@ class UserAgentCore:
         request.headers.extend(headers)
         request.body = body
         refreshes = method in ("INVITE", "UPDATE")
+        if not refreshes:
+            # RFC 4028 7.1: a UAC that supports it "MUST include a Supported header field in
+            # each request (except ACK), listing the option tag 'timer'".
+            request.headers.extend(supported_fields())
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -234,27 +246,43 @@ class UserAgentCore:
         contain a new sequence number that is one higher than the previous." 22.2: "it MUST
         increment the CSeq header field value".
         """
-        authentication, dialog = session.authentication, session.dialog
+        authentication = session.authentication
         if response.status not in CHALLENGED or authentication is None:
             return False
-        before = client.letter
-        attempts = authentication.challenged(response, before.attempts, self.tokens)
+        attempts = authentication.challenged(response, client.letter.attempts, self.tokens)
         if attempts is None:
             return False
         session.touch(flow)
+        self._resend(session, client, attempts, (), now)
+        return True
+
+    def send_with(
+        self, session: Session, client: Client, fields: Fields, flow: Flow, now: float
+    ) -> None:
+        """Send a refused request of ours again, with *fields* instead of those it had."""
+        session.touch(flow)
+        self._resend(session, client, client.letter.attempts, fields, now)
+
+    def _resend(
+        self, session: Session, client: Client, attempts: Attempts, fields: Fields, now: float
+    ) -> None:
+        authentication, dialog = session.authentication, session.dialog
+        before = client.letter
         source = before.request
         request = Request(source.method, source.uri, source.headers.copy(), source.body)
+        for name, value in fields:
+            request.headers.set(name, value)
         # A later request of ours in the dialog may have been sent meanwhile.
         last = source.cseq.number if dialog is None else dialog.local_cseq
         number = min(last + 1, MAX_CSEQ)
         if dialog is not None:
             dialog.local_cseq = number
         request.headers.set("CSeq", f"{number} {source.method}")
-        tried = authentication.authorize(request)
-        letter = replace(before, request=request, attempts=replace(attempts, tried=tried))
+        if authentication is not None:
+            attempts = replace(attempts, tried=authentication.authorize(request))
+        letter = replace(before, request=request, attempts=attempts)
         hops = self.layer.ways_of(client) if dialog is None else self.hops(session, dialog)
         self.layer.send(letter, hops, now)
-        return True
 
     def leave(self, session: Session, now: float) -> None:
         """Send a BYE; the session is kept until it is answered, for a BYE that crosses it."""
@@ -264,7 +292,8 @@ class UserAgentCore:
         session.phase = Phase.LEAVING
         session.unacked = session.reoffer = session.offer_answer = None
         session.cancel_by = session.ring_again_at = None
-        self.layer.courier.abandon(session.id, Purpose.PROBE, Purpose.REINVITE, Purpose.CANCEL)
+        session.timer.stop()
+        self.layer.courier.abandon(session.id, *PASSING)
         self.schedule(session)
         self.send(session, "BYE", Purpose.BYE, now, headers=session.farewell)
 
@@ -345,6 +374,17 @@ class UserAgentCore:
         """A Retry-After "with a randomly chosen value of between 0 and 10 seconds" (14.2)."""
         return ("Retry-After", str(self.draw(11)))
 
+    def timer_fields(self, session: Session, request: Request, now: float) -> list[tuple[str, str]]:
+        """Return the session timer of our 2xx to an INVITE or UPDATE, and start it.
+
+        An early dialog has none yet: the 2xx to its INVITE begins the session.
+        """
+        if session.phase is Phase.INVITED:
+            return []
+        fields = session.timer.answer(request.headers, now)
+        self.schedule(session)
+        return fields
+
     def dialog_fields(self, session: Session, flow: Flow) -> list[tuple[str, str]]:
         """Return the fields of every 2xx (and 18x) that makes or refreshes a dialog."""
         dialog = session.dialog
@@ -355,10 +395,12 @@ class UserAgentCore:
 
 def capability_fields() -> list[tuple[str, str]]:
     """Return Allow, and Supported when there is something to list."""
-    fields = [("Allow", ALLOW)]
-    if SUPPORTED:
-        fields.append(("Supported", SUPPORTED))
-    return fields
+    return [("Allow", ALLOW), *supported_fields()]
+
+
+def supported_fields() -> list[tuple[str, str]]:
+    """Return Supported when there is something to list."""
+    return [("Supported", SUPPORTED)] if SUPPORTED else []
 
 
 def _peer(flow: Flow, port: int | None) -> Hop:

@@ -24,6 +24,7 @@ class Purpose(Enum):
     CANCEL = "cancel"
     BYE = "bye"
     PROBE = "probe"
+    UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
 
 

@@ -26,6 +26,7 @@ from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
+from bridge.sip.refresh import RefreshCore
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.session import Phase, Role, Session
@@ -72,6 +73,7 @@ class Endpoint:
         self.callee = CalleeCore(self.core, unknown_reject=unknown_reject)
         self.caller = CallerCore(self.core)
         self.reoffers = ReofferCore(self.core)
+        self.refreshes = RefreshCore(self.core, self.reoffers)
         self.probes = ProbeCore(self.core)
         self.dialogs = DialogCore(self.core, self.callee)
         self.framers: dict[int, StreamFramer] = {}
@@ -209,10 +211,12 @@ class Endpoint:
         trunk: str,
         now: float,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer.
 
-        *credentials* are for our own requests in it. None: no offer yet, it will be ours
+        *credentials* are for our own requests in it, *session_timer* is the interval in
+        seconds we would like, 0 for none. None: no offer yet, it will be ours
         in the 200. `Rejected`: the caller of this then calls `reject` with its status.
         """
         del now
@@ -221,7 +225,7 @@ class Endpoint:
             return None
         if credentials is not None:
             known.authentication = Authentication(credentials=credentials)
-        return self.callee.adopt(known, offer_answer, trunk)
+        return self.callee.adopt(known, offer_answer, trunk, session_timer)
 
     def ring(self, session: SessionId, now: float) -> None:
         """Send 180 for an incoming call."""
@@ -285,7 +289,10 @@ class Endpoint:
                 assert_never(known.phase)
 
     def probe(self, session: SessionId, now: float) -> None:
-        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows.
+
+        Contract 4, Hold: only without a negotiated session timer, else nothing is sent.
+        """
         if (known := self._session(session)) is not None:
             self.reoffers.probe(known, now)
 
@@ -297,6 +304,14 @@ class Endpoint:
         """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now)
+
+    def update(self, session: SessionId, now: float) -> None:
+        """Send an UPDATE without an offer, once the session is confirmed; no event follows.
+
+        It refreshes the session and tells our Contact, which is the flow's.
+        """
+        if (known := self._session(session)) is not None:
+            self.refreshes.update(known, now)
 
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
@@ -403,6 +418,8 @@ class Endpoint:
                 self.caller.on_response(session, client, response, flow, now)
             case Purpose.REINVITE:
                 self.reoffers.on_response(session, client, response, flow, now)
+            case Purpose.UPDATE:
+                self.refreshes.on_response(session, client, response, flow, now)
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
@@ -443,6 +460,8 @@ class Endpoint:
                 self.caller.on_unreachable(session)
             case Purpose.REINVITE:
                 self.reoffers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.UPDATE:
+                self.refreshes.on_refused(session, 408 if timed_out else 503, now)
             case Purpose.BYE:
                 self.core.free(session)
             case Purpose.PROBE:
@@ -475,4 +494,5 @@ class Endpoint:
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)
+        self.refreshes.on_due(session, now)
         self.core.schedule(session)

@@ -33,6 +33,7 @@ class EndCause(Enum):
     NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
     PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
     UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
+    SESSION_EXPIRED = "session_expired"  # RFC 4028: not refreshed in time; BYE sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

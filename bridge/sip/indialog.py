@@ -7,7 +7,7 @@ Re-INVITE and UPDATE are answered in the same turn, by the session's
 from __future__ import annotations
 
 from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore
+from bridge.sip.core import SDP, UserAgentCore
 from bridge.sip.dialog import Dialog, Sequence
 from bridge.sip.events import EndCause, Ended, KeyReported, SessionChanged
 from bridge.sip.flow import Flow
@@ -60,15 +60,15 @@ class DialogCore:
         else:
             self.core.respond(server, 200, now, headers=options_fields())
 
-    @staticmethod
-    def _refusal(request: Request) -> screening.Refusal | None:
+    def _refusal(self, request: Request) -> screening.Refusal | None:
         if request.method not in SERVED:
             return screening.for_method(request.method, screening.IN_DIALOG)
         if request.method == "BYE":
             return None
         refusal = screening.extensions(request)
         if refusal is None and request.method in ("INVITE", "UPDATE"):
-            refusal = screening.session_body(request)
+            floor = self.core.config.min_session_expires
+            refusal = screening.session_body(request) or screening.session_interval(request, floor)
         return refusal
 
     # BYE
@@ -129,9 +129,10 @@ class DialogCore:
         core = self.core
         offer_answer = session.offer_answer
         body = server.request.sdp
-        fields: Fields = core.dialog_fields(session, server.flow)
+        fields = core.dialog_fields(session, server.flow)
         if body is None:
             dialog.refresh(server.request)
+            fields.extend(core.timer_fields(session, server.request, now))
             core.respond(server, 200, now, headers=fields)
         elif self._is_inviting(session) or (offer_answer is not None and offer_answer.pending):
             # RFC 3311 5.2: "if an UPDATE is received that contains an offer, and the UAS has
@@ -148,6 +149,7 @@ class DialogCore:
             if answer is not None:
                 dialog.refresh(server.request)
                 self._changed(session, answer)
+                fields.extend(core.timer_fields(session, server.request, now))
                 core.respond(server, 200, now, headers=[*fields, SDP], body=answer.body)
 
     @staticmethod

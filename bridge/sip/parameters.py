@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bridge.sip.digest import Credentials
 from bridge.sip.message import Request
+from bridge.sip.session_timer import MINIMUM
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
@@ -18,7 +19,7 @@ ACCEPT_SDP = "application/sdp"
 ACCEPT_KEYS = "application/dtmf-relay, application/dtmf"
 ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
 
-EXTENSIONS: frozenset[str] = frozenset()
+EXTENSIONS: frozenset[str] = frozenset({"timer"})
 """Option tags we implement: what Require may name and Supported lists."""
 
 SUPPORTED = ", ".join(sorted(EXTENSIONS))
@@ -33,7 +34,8 @@ class EndpointConfig:
     transport without a listener uses the flow's own port. Over
     ``max_sessions`` a new call is refused with 503 and ``retry_after``
     (seconds); a flow with ``max_flow_transactions`` server transactions gets
-    503 for everything new.
+    503 for everything new. ``min_session_expires`` is our Min-SE in seconds; RFC 4028
+    allows no other value below 90 than those of a test.
     """
 
     user_agent: str = "trunkbridge"
@@ -43,6 +45,7 @@ class EndpointConfig:
     max_sessions: int = 1000
     max_flow_transactions: int = 4096
     retry_after: int = 10
+    min_session_expires: int = MINIMUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
+    ``session_timer`` is the Session-Expires we ask for in seconds, 0 for none.
     """
 
     trunk: str
@@ -64,6 +68,7 @@ class OutgoingInvite:
     offer_answer: OfferAnswer
     contact_user: str = ""
     credentials: Credentials | None = None
+    session_timer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ from bridge.sip.transaction import (
     TransactionKey,
 )
 
+IN_DIALOG = (Purpose.REINVITE, Purpose.UPDATE, Purpose.BYE)
+
 
 @dataclass(slots=True, kw_only=True)
 class SentAck:
@@ -67,7 +69,7 @@ class Client:
         One that a NAT has forgotten takes bytes and says nothing. (A probe is not sent
         again: the next one avoids the connection.)
         """
-        in_dialog = self.letter.errand.purpose in (Purpose.REINVITE, Purpose.BYE)
+        in_dialog = self.letter.errand.purpose in IN_DIALOG
         return in_dialog and self.flow.reliable and self.status == 0 and not self.repeated
 
     @property

@@ -9,6 +9,7 @@ from bridge.sip.core import SDP, UserAgentCore, capability_fields
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
+from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.records import Client
 from bridge.sip.session import Phase, Reoffer, Role, Session
@@ -29,7 +30,9 @@ class ReofferCore:
     # Probe
 
     def probe(self, session: Session, now: float) -> None:
-        """Ask whether the peer still knows the dialog; one question at a time."""
+        """Ask whether the peer still knows the dialog, unless a timer does; one at a time."""
+        if session.timer.running:
+            return  # contract 4: the refreshes tell
         if session.phase is Phase.CONFIRMED and not session.probing:
             session.probing = True
             self.core.send(session, "OPTIONS", Purpose.PROBE, now)
@@ -74,9 +77,20 @@ class ReofferCore:
         if session.reoffer is not None and session.reoffer.again_at is None:
             session.reoffer.direction = direction
             session.reoffer.stale = True
+            session.reoffer.refresh = False
             return
         session.reoffer = Reoffer(direction=direction)
         self.send(session, now)
+
+    def refresh(self, session: Session, now: float) -> None:
+        """Send a re-INVITE for the session timer's sake alone; no event follows.
+
+        RFC 4028 7.4: "the offer MUST indicate that it has not changed. In the case of SDP,
+        this is accomplished by including the same value for the origin field".
+        """
+        if session.offer_answer is not None:
+            session.reoffer = Reoffer(direction=session.offer_answer.wanted, refresh=True)
+            self.send(session, now)
 
     def send(self, session: Session, now: float) -> None:
         """Send the re-INVITE that waits, if no other INVITE is in progress (14.1)."""
@@ -89,9 +103,10 @@ class ReofferCore:
             return
         reoffer.again_at = None
         reoffer.stale = False
-        body = offer_answer.offer(reoffer.direction)
+        direction = reoffer.direction
+        body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
-        fields = [*capability_fields(), SDP]
+        fields = [*capability_fields(), *session.timer.fields(), SDP]
         self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
 
     def _later(self, session: Session, reoffer: Reoffer, now: float) -> None:
@@ -103,13 +118,16 @@ class ReofferCore:
         """
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
-            session.reoffer = None
-            self.core.pass_up(session, Reoffered(session=session.id, ok=False))
-        elif session.role is Role.CALLER:
-            reoffer.again_at = now + 2.1 + self.core.draw(191) / 100
+            self._settled(session, now, ok=False)
         else:
-            reoffer.again_at = now + self.core.draw(201) / 100
+            reoffer.again_at = now + self.back_off(session)
         self.core.schedule(session)
+
+    def back_off(self, session: Session) -> float:
+        """Return the seconds to wait after a 491 (RFC 3261 14.1)."""
+        if session.role is Role.CALLER:
+            return 2.1 + self.core.draw(191) / 100
+        return self.core.draw(201) / 100
 
     def on_response(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
@@ -122,27 +140,40 @@ class ReofferCore:
         if session is None or session.phase is not Phase.CONFIRMED:
             return
         if response.status < 300:
+            session.timer.accepted(response.headers, now)
             self._finish(session, response.sdp, now)
-        elif response.status == 481:
+        elif response.status == 481 and not self._refreshes(session):
             self._gone(session, response.status)
+        elif response.status == 422 and session.timer.raised(response.headers):
+            self.core.send_with(session, client, session.timer.fields(), flow, now)
         elif not self.core.send_again(session, client, response, flow, now):
-            self.on_refused(session, response.status, now)
+            self.on_refused(session, response.status, now, parse_retry_after(response.headers))
 
-    def on_refused(self, session: Session, status: int, now: float) -> None:
+    @staticmethod
+    def _refreshes(session: Session) -> bool:
+        return session.reoffer is not None and session.reoffer.refresh
+
+    def on_refused(
+        self, session: Session, status: int, now: float, retry_after: int | None = None
+    ) -> None:
         """RFC 3261 14.1: "if a UAC receives a non-2xx final response to a re-INVITE, the
         session parameters MUST remain unchanged, as if no re-INVITE had been issued." After
         408, also for want of any response, the dialog ends (12.2.1.2).
         """
         if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
             return
-        if status == 408:
-            self.core.end_with_bye(session, EndCause.PEER_GONE, status, now)
+        if status in (408, 481):
+            # RFC 4028 10 asks for the BYE after a refresh too.
+            refreshes = self._refreshes(session)
+            cause = EndCause.SESSION_EXPIRED if refreshes else EndCause.PEER_GONE
+            self.core.end_with_bye(session, cause, status, now)
             return
         session.offer_answer.rollback()
         reoffer = session.reoffer
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
         else:
+            session.timer.failed(now, retry_after)
             self._settled(session, now, ok=False)
 
     def _finish(self, session: Session, body: bytes | None, now: float) -> None:
@@ -154,8 +185,9 @@ class ReofferCore:
         reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
             self.reoffer(session, reoffer.direction, now)
-        else:
+        elif reoffer is None or not reoffer.refresh:
             self.core.pass_up(session, Reoffered(session=session.id, ok=ok))
+        self.core.schedule(session)
 
     def _acknowledge(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float

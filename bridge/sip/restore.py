@@ -31,6 +31,7 @@ from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
 from bridge.sip.session import Cancelling, Early, Phase, Reoffer, Role, Session, Unacked
+from bridge.sip.session_timer import Refresher, SessionTimer
 from bridge.sip.snapshot import (
     VERSION,
     AckSnapshot,
@@ -44,6 +45,7 @@ from bridge.sip.snapshot import (
     ReofferSnapshot,
     ServerSnapshot,
     SessionSnapshot,
+    TimerSnapshot,
     UnackedSnapshot,
 )
 from bridge.sip.transaction import (
@@ -107,6 +109,7 @@ class Writer:
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
+            timer=self._timer(session.timer),
         )
 
     def client(self, client: Client) -> ClientSnapshot:
@@ -174,11 +177,26 @@ class Writer:
             give_up_at=self.wall + (unacked.give_up_at - self.now),
         )
 
+    def _timer(self, timer: SessionTimer) -> TimerSnapshot:
+        return TimerSnapshot(
+            wish=timer.wish,
+            floor=timer.floor,
+            min_se=timer.min_se,
+            interval=timer.interval,
+            refresher=timer.refresher.value,
+            updates=timer.updates,
+            refreshing=timer.refreshing,
+            tries=timer.tries,
+            refresh_at=self._wall(timer.refresh_at),
+            give_up_at=self._wall(timer.give_up_at),
+        )
+
     def _reoffer(self, reoffer: Reoffer | None) -> ReofferSnapshot | None:
         if reoffer is None:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
             again_at=self._wall(reoffer.again_at),
@@ -242,6 +260,7 @@ class Reader:
             authentication=Authentication.restore(
                 self.credentials(kept.trunk), kept.authentication
             ),
+            timer=self._timer(kept.timer),
         )
 
     def client(self, kept: ClientSnapshot, layer: TransactionLayer) -> Client:
@@ -321,11 +340,26 @@ class Reader:
             give_up_at=self.now + (kept.give_up_at - self.wall),
         )
 
+    def _timer(self, kept: TimerSnapshot) -> SessionTimer:
+        return SessionTimer(
+            wish=kept.wish,
+            floor=kept.floor,
+            min_se=kept.min_se,
+            interval=kept.interval,
+            refresher=Refresher(kept.refresher),
+            updates=kept.updates,
+            refreshing=kept.refreshing,
+            tries=kept.tries,
+            refresh_at=self._now(kept.refresh_at),
+            give_up_at=self._now(kept.give_up_at),
+        )
+
     def _reoffer(self, kept: ReofferSnapshot | None) -> Reoffer | None:
         if kept is None:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,
             again_at=self._now(kept.again_at),

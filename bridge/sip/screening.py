@@ -12,6 +12,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
+from bridge.sip.session_timer import is_too_brief
 
 OUT_OF_DIALOG = {
     "REFER": 603,
@@ -81,6 +82,15 @@ def session_body(request: Request) -> Refusal | None:
     if not request.body or request.sdp is not None or is_optional(request):
         return None
     return Refusal(415, (("Accept", ACCEPT_SDP),))
+
+
+def session_interval(request: Request, floor: int) -> Refusal | None:
+    """Refuse a session timer shorter than *floor* seconds.
+
+    RFC 4028 9: "When sending the 422 response, the UAS MUST include a Min-SE header field
+    with the value of its minimum interval."
+    """
+    return Refusal(422, (("Min-SE", str(floor)),)) if is_too_brief(request.headers, floor) else None
 
 
 def is_optional(request: Request) -> bool:

@@ -15,6 +15,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
@@ -78,10 +79,12 @@ class Unacked:
 class Reoffer:
     """Our re-INVITE: on its way, or waiting to be sent again after 491.
 
-    ``stale``: the wish has changed since it was sent.
+    ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
+    it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    refresh: bool = False
     stale: bool = False
     attempts: int = 0
     again_at: float | None = None
@@ -129,6 +132,7 @@ class Session:
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property
     def remote_tag(self) -> str:
@@ -159,5 +163,6 @@ class Session:
             self.ring_again_at,
             None if unacked is None else min(unacked.resend_at, unacked.give_up_at),
             None if reoffer is None else reoffer.again_at,
+            self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

@@ -18,7 +18,7 @@ from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,26 @@ class ReofferSnapshot:
     """A `Reoffer`."""
 
     direction: str
+    refresh: bool
     stale: bool
     attempts: int
     again_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerSnapshot:
+    """A `SessionTimer`."""
+
+    wish: int
+    floor: int
+    min_se: int
+    interval: int | None
+    refresher: str
+    updates: bool
+    refreshing: bool
+    tries: int
+    refresh_at: float | None
+    give_up_at: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +119,7 @@ class SessionSnapshot:
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]
+    timer: TimerSnapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

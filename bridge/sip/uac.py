@@ -22,6 +22,7 @@ from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.records import Client
 from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop, peer_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import OfferAnswer, Rejected
@@ -42,7 +43,9 @@ class CallerCore:
         core = self.core
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
-        request = self._invite(invite, tag)
+        floor = core.config.min_session_expires
+        timer = SessionTimer(wish=invite.session_timer, floor=floor)
+        request = self._invite(invite, tag, timer)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -59,6 +62,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             offer_answer=invite.offer_answer,
+            timer=timer,
         )
         if invite.credentials is not None:
             session.authentication = Authentication(credentials=invite.credentials)
@@ -73,7 +77,7 @@ class CallerCore:
         self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
         return session_id
 
-    def _invite(self, invite: OutgoingInvite, tag: str) -> Request:
+    def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
         headers = Headers(
             [
@@ -83,6 +87,7 @@ class CallerCore:
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
                 *capability_fields(),
+                *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
                 SDP,
@@ -171,7 +176,7 @@ class CallerCore:
     def _send_again(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> bool:
-        """Send the INVITE with the credentials that were asked for, unless it was cancelled."""
+        """Send the INVITE with the credentials or interval asked for, unless it was cancelled."""
         if session.cancelling is not Cancelling.NOT:
             return False
         # RFC 3261 12.3: "if a request outside of a dialog generates a non-2xx final response,
@@ -181,6 +186,10 @@ class CallerCore:
             self.core.drop_dialog(early.dialog)
         session.early = {}
         session.provisional = False  # of the new transaction, for the CANCEL
+        if response.status == 422 and session.timer.raised(response.headers):
+            fields = session.timer.first_fields()
+            self.core.send_with(session, client, fields, flow, now)
+            return True
         return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
@@ -192,6 +201,7 @@ class CallerCore:
         if response.status == 100:
             return
         session.rang = True
+        session.timer.learn(response.headers)
         session.remote_headers = tuple(response.headers.items())
         early = self._early(session, client, response)
         if session.cancelling is Cancelling.NOT:
@@ -270,6 +280,8 @@ class CallerCore:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
         session.phase = Phase.CONFIRMED
+        session.timer.accepted(response.headers, now)
+        self.core.schedule(session)
         self.core.pass_up(
             session,
             Answered(session=session.id, negotiated=negotiated, status=response.status),

@@ -19,6 +19,7 @@ from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
 from bridge.sip.screening import Refusal
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
+from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
 from bridge.sip.uri import SipUri, parse_uri
 from sdp.negotiate import Answer, OfferAnswer, Rejected
@@ -111,18 +112,19 @@ class CalleeCore:
             invite_key=server.key,
             dialog=dialog,
             remote_headers=tuple(request.headers.items()),
+            timer=SessionTimer(floor=core.config.min_session_expires),
         )
         session.touch(flow)
         core.add(session)
         core.respond(server, 100, now)
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
 
-    @staticmethod
-    def _refusal(request: Request, flow: Flow) -> Refusal | None:
+    def _refusal(self, request: Request, flow: Flow) -> Refusal | None:
         return (
             screening.scheme(request, flow)
             or screening.extensions(request)
             or screening.session_body(request)
+            or screening.session_interval(request, self.core.config.min_session_expires)
         )
 
     def on_server_done(self, server: Server) -> None:
@@ -163,13 +165,14 @@ class CalleeCore:
     # Commands
 
     def adopt(
-        self, session: Session, offer_answer: OfferAnswer, trunk: str
+        self, session: Session, offer_answer: OfferAnswer, trunk: str, session_timer: int = 0
     ) -> Negotiated | Rejected | None:
         """Take the trunk and run the offer; None when the INVITE had none."""
         if session.role is not Role.CALLEE or session.offer_answer is not None:
             raise MisuseError("Session was adopted already")
         session.offer_answer = offer_answer
         session.trunk = trunk
+        session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
         body = None if session.invite is None else session.invite.sdp
         if body is None:
@@ -209,6 +212,7 @@ class CalleeCore:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
         fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields.extend(self.core.timer_fields(session, server.request, now))
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
             cseq=server.request.cseq.number,

@@ -243,10 +243,13 @@ class UserAgent:
         offer_answer: OfferAnswer,
         trunk: str,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> Negotiated | Rejected | None:
         """Give an incoming call its media and trunk, and run its offer; see the endpoint."""
         with self._command() as now:
-            return self._endpoint.adopt(session, offer_answer, trunk, now, credentials)
+            return self._endpoint.adopt(
+                session, offer_answer, trunk, now, credentials, session_timer
+            )
 
     def ring(self, session: SessionId) -> None:
         """Send 180 for an incoming call."""
@@ -276,7 +279,10 @@ class UserAgent:
             self._endpoint.bye(session, now, headers)
 
     def probe(self, session: SessionId) -> None:
-        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows."""
+        """Send an OPTIONS in the dialog; `Probed` or `Ended` follows.
+
+        While a session timer runs nothing is sent: its refreshes tell.
+        """
         with self._command() as now:
             self._endpoint.probe(session, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,7 +36,11 @@ ENOUGH = 50  # failures that are told
 
 
 class Unexpected(AssertionError):
-    """A call did not go as its story says."""
+    """A call did not go as its story says; ``leg`` is its carrier's side, when there is one."""
+
+    def __init__(self, text: str, leg: Leg | None = None) -> None:
+        super().__init__(text)
+        self.leg = leg
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class Ledger:
     excused: int = 0
     failures: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    ladders: list[str] = field(default_factory=list)  # of the failures
     disturbed: list[tuple[float, float]] = field(default_factory=list)
     active: int = 0
 
@@ -116,7 +122,8 @@ def must(ok: object, what: str) -> None:
 
 
 def fine(leg: Leg) -> None:
-    must(leg.report.failed is None, f"the carrier complains: {leg.report.failed}")
+    if leg.report.failed is not None:
+        raise Unexpected(f"the carrier complains: {leg.report.failed}", leg)
 
 
 def told(agent: RoomAgent) -> list[dict[str, Any]]:
@@ -342,6 +349,28 @@ async def by_datagrams(stage: Stage) -> None:
         await leg.finish()
 
 
+async def both_ladders(stage: Stage, leg: Leg) -> str:
+    """Return the SIP messages of a call as the carrier saw them, and as the bridge did."""
+    seen = leg.report.ladder
+    lines = [f"  carrier {one.at:.3f} {one.direction} {one.first_line}" for one in seen]
+    try:
+        call_id = bridge_call(stage.bridge, leg.report.call_id)
+        for rung in await stage.bridge.client.call(call_id).ladder():
+            lines.append(f"  bridge {rung['at']} {rung['direction']} {rung['first_line']}")
+    except Exception as error:
+        lines.append(f"  no ladder of the bridge: {error!r}")
+    return "\n".join(lines)
+
+
+def bridge_call(bridge: Bridge, sip_call_id: str) -> str:
+    """Return the bridge's id of the call with a SIP Call-ID."""
+    with sqlite3.connect(f"file:{bridge.folder}/journal.db?mode=ro", uri=True) as database:
+        found = database.execute(
+            "select call_id from calls where instr(snapshot, ?)", (sip_call_id,)
+        ).fetchone()
+    return str(found[0])
+
+
 Story = Callable[[Stage], Awaitable[None]]
 STORIES: dict[Story, int] = {
     conversation: 8,
@@ -369,6 +398,8 @@ async def tell(stage: Stage, story: Story) -> None:
         else:
             text = str(error).splitlines() or [""]
             ledger.fail(f"{name}: {type(error).__name__}: {text[0][:300]}")
+            if isinstance(error, Unexpected) and error.leg is not None:
+                ledger.ladders.append(f"{name}: {text[0]}\n{await both_ladders(stage, error.leg)}")
     else:
         ledger.done[name] += 1
     finally:

@@ -109,6 +109,8 @@ async def soaked(soak: Soak) -> list[str]:
     plan.say(row(soak, "end", after))
     calls = ledger.begun - counted
     tell_all(soak, before, after, calls)
+    for ladder in ledger.ladders:
+        plan.say(ladder)
     return [
         *(f"not back: {left}" for left in after.not_back(before)),
         *kinds_verdict(before, after),

@@ -1,7 +1,7 @@
 """Debian's baresip as a peer: a second SIP stack that is not ours, told what to do by ctrl_tcp.
 
 It needs no sound card: it says a tone out of a WAV file (aufile) and writes down what it hears
-(sndfile). It does not register, and uses neither STUN nor ICE.
+(sndfile). With ``srtp`` it encrypts by SDES. It does not register, and uses neither STUN nor ICE.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ module_path {modules}
 module g711.so
 module aufile.so
 module sndfile.so
-module_tmp uuid.so
+{srtp_module}module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -57,7 +57,7 @@ snd_path {folder}
 """
 ACCOUNT = (
     "<sip:{number}@127.0.0.1;transport={transport}>;regint=0;answermode={answer};"
-    "audio_codecs=PCMA/8000/1,PCMU/8000/1\n"
+    "audio_codecs=PCMA/8000/1,PCMU/8000/1{encryption}\n"
 )
 
 
@@ -75,6 +75,7 @@ class Baresip:
     number: str
     transport: str = "tcp"
     answer: str = "auto"
+    srtp: str = ""  # baresip's mediaenc, such as srtp-mand
     port: int = field(default_factory=free_port)
     events: list[dict[str, Any]] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
@@ -98,10 +99,16 @@ class Baresip:
                 rtp_end=rtp + 18,
                 modules=modules,
                 control=control,
+                srtp_module="module srtp.so\n" if self.srtp else "",
             )
         )
         (self.folder / "accounts").write_text(
-            ACCOUNT.format(number=self.number, transport=self.transport, answer=self.answer)
+            ACCOUNT.format(
+                number=self.number,
+                transport=self.transport,
+                answer=self.answer,
+                encryption=f";mediaenc={self.srtp}" if self.srtp else "",
+            )
         )
         (self.folder / "contacts").write_text("")
         write_tone(self.folder / "tone.wav", CALLER_HERTZ)

@@ -595,6 +595,29 @@ async def test_what_was_sent_last_arrives_before_we_are_gone(bench: Bench) -> No
         assert packet.data == b"%d" % number
 
 
+async def test_an_rpc_that_makes_us_leave_is_answered_first(bench: Bench) -> None:
+    peer = await bench.peer()
+    for number in range(5):
+        assert await asked_to_leave(bench, peer, f"{number}") == f"{number}"
+
+
+async def asked_to_leave(bench: Bench, peer: Peer, text: str) -> str:
+    leaving: list[asyncio.Future[None]] = []
+
+    async def end(_identity: str, _kind: str, payload: str) -> str:
+        leaving.append(asyncio.ensure_future(session.leave(LeaveReason.CLIENT_INITIATED)))
+        return payload
+
+    session, _ = await bench.joined({"end": end})
+    await peer.until(lambda: "sip-+911" in peer.room.remote_participants)
+    answer = await peer.room.local_participant.perform_rpc(
+        destination_identity="sip-+911", method="end", payload=text
+    )
+    await leaving[0]
+    await peer.until(lambda: "sip-+911" not in peer.room.remote_participants)
+    return answer
+
+
 async def test_a_join_left_meanwhile_fails_at_once_and_ends_outside_the_room(
     bench: Bench,
 ) -> None:

@@ -269,3 +269,91 @@ async def test_a_response_finds_its_way_when_the_connection_is_gone(
     assert await asyncio.wait_for(arrived, 5) == b"SIP/2.0 486 Busy Here\r\n"
     server.close()
     await server.wait_closed()
+
+
+class Answering:
+    """A far end that is called; it loses the connection when told, and answers elsewhere."""
+
+    def __init__(self) -> None:
+        self.came: asyncio.Queue[tuple[str, asyncio.StreamWriter]] = asyncio.Queue()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Answering:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        framer = StreamFramer()
+        while data := await reader.read(65536):
+            for frame in framer.feed(data):
+                if isinstance(frame, bytes):
+                    self.came.put_nowait((frame.decode(), writer))
+        writer.close()
+
+    async def next(self, method: str) -> tuple[str, asyncio.StreamWriter]:
+        """Return the next request with *method*, and where it came from."""
+        async with asyncio.timeout(10):
+            while True:
+                request, writer = await self.came.get()
+                if request.startswith(method):
+                    return request, writer
+
+    def ok(self, request: str, body: str = "") -> bytes:
+        copied = ("Via:", "From:", "Call-ID:", "CSeq:", "Record-Route:")
+        lines = [line for line in request.split("\r\n") if line.startswith(copied)]
+        to = next(line for line in request.split("\r\n") if line.startswith("To:"))
+        lines += [to if "tag=" in to else f"{to};tag=there"]
+        lines += [f"Contact: <sip:there@127.0.0.1:{self.port};transport=tcp>"]
+        lines += ["Content-Type: application/sdp"] if body else []
+        lines += [f"Content-Length: {len(body)}", "", body]
+        return "\r\n".join(["SIP/2.0 200 OK", *lines]).encode()
+
+
+async def test_an_ack_goes_out_anew_when_the_connection_of_its_invite_is_gone(
+    carrier: Carrier,
+) -> None:
+    """RFC 3261 13.2.2.4: every copy of the 2xx is acknowledged, wherever it came from."""
+    async with Answering() as far:
+        leg = await carrier.dial(f"sip:100@127.0.0.1:{far.port}", fresh=True)
+        running = asyncio.create_task(leg.run("talk"))
+        invite, lost = await far.next("INVITE")
+        lost.close()
+        await lost.wait_closed()
+        _, other = await asyncio.open_connection("127.0.0.1", carrier.port)
+        other.write(far.ok(invite, SDP))
+        first, _ = await far.next("ACK")
+        other.write(far.ok(invite, SDP))
+        again, _ = await far.next("ACK")
+        assert again == first
+        assert (await running).failed is None
+        finishing = asyncio.create_task(leg.finish())
+        bye, writer = await far.next("BYE")
+        writer.write(far.ok(bye))
+        await finishing
+        other.close()
+        await other.wait_closed()
+
+
+async def test_a_bye_whose_connection_goes_before_its_answer_goes_out_again(
+    carrier: Carrier,
+) -> None:
+    async with Answering() as far:
+        leg = await carrier.dial(f"sip:100@127.0.0.1:{far.port}", fresh=True)
+        running = asyncio.create_task(leg.run("talk; hangup"))
+        invite, writer = await far.next("INVITE")
+        writer.write(far.ok(invite, SDP))
+        bye, writer = await far.next("BYE")
+        writer.close()
+        await writer.wait_closed()
+        again, writer = await far.next("BYE")
+        assert again == bye
+        writer.write(far.ok(bye))
+        assert (await running).failed is None
+        await leg.finish()

@@ -49,6 +49,7 @@ STEPS = [
     ("reinvite t38", steps.Reinvite(body="t38")),
     ("reinvite update", steps.Reinvite(method="UPDATE")),
     ("move", steps.Move()),
+    ("rekey on new connection", steps.Rekey(new_connection=True)),
     ("dtmf 12#", steps.Dtmf(digits="12#")),
     ("dtmf 12a by info", steps.Dtmf(digits="12A", info=True)),
     ("busy", steps.Refuse(status=486)),
@@ -93,6 +94,11 @@ STEPS = [
     ("expect rtp within 1s", steps.ExpectRtp(within=1)),
     ("expect dtmf 12# within 1s", steps.ExpectDtmf(digits="12#", within=1)),
     ("expect hangup within 1s cause 16", steps.ExpectHangup(within=1, cause=16)),
+    ("expect srtp within 1s", steps.ExpectSrtp(suite=None, within=1)),
+    (
+        "expect srtp aead_aes_128_gcm",
+        steps.ExpectSrtp(suite="AEAD_AES_128_GCM", within=5),
+    ),
     ("expect status 487", steps.ExpectStatus(status=487, within=10)),
     ("expect header X-A b", steps.ExpectHeader(name="X-A", value="b")),
     (

@@ -203,6 +203,7 @@ class Agent(Node):
         request_uri: str | None = None,
         port: int | None = None,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> SessionId:
         invite = OutgoingInvite(
             trunk=TRUNK,
@@ -213,18 +214,27 @@ class Agent(Node):
             offer_answer=offer_answer or media(self.host),
             contact_user="alice",
             credentials=credentials,
+            session_timer=session_timer,
         )
         session = self.endpoint.dial(invite, self.net.now)
         self.run()
         return session
 
-    def answers(self, *, after_ring: bool = True, credentials: Credentials | None = None) -> None:
+    def answers(
+        self,
+        *,
+        after_ring: bool = True,
+        credentials: Credentials | None = None,
+        session_timer: int = 0,
+    ) -> None:
         """Adopt, ring and answer every call that comes."""
 
         def accept(event: SipEvent) -> None:
             if isinstance(event, IncomingInvite):
                 now = self.net.now
-                self.endpoint.adopt(event.session, media(self.host), TRUNK, now, credentials)
+                self.endpoint.adopt(
+                    event.session, media(self.host), TRUNK, now, credentials, session_timer
+                )
                 if after_ring:
                     self.endpoint.ring(event.session, now)
                 self.endpoint.answer(event.session, now)

@@ -21,7 +21,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.message import Headers, Request
-from bridge.sip.parameters import ALLOWED, EndpointConfig
+from bridge.sip.parameters import ALLOWED, EXTENSIONS, EndpointConfig
 from sdp.negotiate import Rejected
 from tests.unit.sip.link import Agent, Net, Peer, established, media, sdp
 
@@ -104,7 +104,7 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
     answer = peer.response("OPTIONS", 200)
     assert answer.headers.values("Allow") == list(ALLOWED)
     assert "application/sdp" in answer.headers.values("Accept")
-    assert answer.headers.get("Supported") == ""
+    assert answer.headers.values("Supported") == sorted(EXTENSIONS)
     agent.endpoint.set_draining(True)
     peer.say(lone(peer, flow, "OPTIONS"), flow)
     assert peer.response("OPTIONS").status == 503
@@ -336,7 +336,9 @@ def test_a_reinvite_is_never_a_new_call_whatever_is_wrong_with_it() -> None:
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
-    for cseq, field in enumerate([("Require", "timer"), ("Content-Type", "text/html")], start=2):
+    for cseq, field in enumerate(
+        [("Require", "precondition"), ("Content-Type", "text/html")], start=2
+    ):
         request = peer.in_dialog("INVITE", accepted, flow, cseq=cseq, body=sdp(P, version=2))
         request.headers.set(*field)
         peer.say(request, flow)

@@ -112,10 +112,12 @@ class Twin(Endpoint):
         trunk: str,
         now: float,
         credentials: Credentials | None = None,
+        session_timer: int = 0,
     ) -> Negotiated | Rejected | None:
         if self.twin is not None:
-            self.twin.adopt(session, twin_of(offer_answer), trunk, now, credentials)
-        return super().adopt(session, offer_answer, trunk, now, credentials)
+            twin = twin_of(offer_answer)
+            self.twin.adopt(session, twin, trunk, now, credentials, session_timer)
+        return super().adopt(session, offer_answer, trunk, now, credentials, session_timer)
 
 
 def _forward(name: str) -> None:
@@ -130,6 +132,7 @@ def _forward(name: str) -> None:
 VERBS = (
     *("receive", "flow_opened", "flow_lost", "send_failed", "resolved", "connected"),
     *("connect_failed", "tick", "ring", "answer", "reject", "cancel", "bye", "probe", "reoffer"),
+    "update",
 )
 for verb in VERBS:
     _forward(verb)
@@ -137,14 +140,14 @@ for verb in VERBS:
 
 def twins(net: Net, host: str) -> Agent:
     agent = net.agent(host)
-    config = EndpointConfig(listen_ports={"tcp": 5060, "udp": 5060})
+    config = EndpointConfig(listen_ports={"tcp": 5060, "udp": 5060}, min_session_expires=4)
     agent.endpoint = Twin(config, Tokens(host[-1] + "t"))
     return agent
 
 
 OPS = (
     *("dial", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
-    *("cut", "lose", "run", "run", "run"),
+    *("update", "cut", "lose", "run", "run", "run"),
 )
 ops = st.lists(
     st.tuples(
@@ -174,7 +177,7 @@ def act(net: Net, agent: Agent, op: str, seconds: float, transport: str) -> None
             endpoint.reoffer(last, Direction.SENDRECV, now)
         case "reject":
             endpoint.reject(last, 486, now)
-        case "ring" | "bye" | "cancel" | "probe":
+        case "ring" | "bye" | "cancel" | "probe" | "update":
             getattr(endpoint, op)(last, now)
         case "cut":
             net.cut_all()
@@ -198,6 +201,7 @@ def _adopted(agent: Agent, session: SessionId) -> bool:
     seed=st.integers(0, 1000),
     answering=st.booleans(),
     set_up=st.sampled_from([0.0, 0.03]),
+    session_timer=st.sampled_from([0, 6, 40]),
 )
 def test_a_restored_endpoint_does_what_the_original_does(
     transport: str,
@@ -206,16 +210,17 @@ def test_a_restored_endpoint_does_what_the_original_does(
     seed: int,
     answering: bool,
     set_up: float,
+    session_timer: int,
 ) -> None:
     net = Net(seed)
     net.set_up = set_up
     agents = [twins(net, A), twins(net, B)]
     for agent in agents:
         if answering:
-            agent.answers()
+            agent.answers(session_timer=session_timer)
         else:
             adopts(agent)
-    agents[0].dial(B, transport=transport)
+    agents[0].dial(B, transport=transport, session_timer=session_timer)
     for op, first, seconds in before:
         act(net, agents[not first], op, seconds, transport)
     for agent in agents:
