@@ -72,7 +72,8 @@ def uri_hop(text: str, transport: str) -> HostHop | None:
         named = "tls"
     if named not in TRANSPORTS:
         return None
-    return HostHop(transport=named, host=uri.param("maddr") or uri.host, port=uri.port)
+    host = (uri.param("maddr") or "").strip("[]") or uri.host
+    return HostHop(transport=named, host=host, port=uri.port)
 
 
 def peer_hop(flow: Flow) -> HostHop:

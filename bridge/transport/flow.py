@@ -79,6 +79,9 @@ class Bound:
         return f"{self.transport}:{host}:{self.port}"
 
 
+SOMEWHERE = ("192.0.2.1", "2001:db8::1")
+"""RFC 5737, RFC 3849: addresses of nobody, only to ask for the default route."""
+
 _next_id = count(1).__next__
 
 

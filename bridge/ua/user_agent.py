@@ -34,6 +34,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.probe import TrunkQuestion
 from bridge.transport.certificates import Certificates
 from bridge.transport.flow import (
+    SOMEWHERE,
     Admitted,
     Bound,
     Dial,
@@ -59,7 +60,6 @@ log = structlog.get_logger(__name__)
 _MAX_ROUNDS = 1000  # of one flush, before the loop gets a turn
 _SWEEP = 1.0
 _REFRESH_MIN, _REFRESH_MAX = 5.0, 60.0
-_SOMEWHERE = ("192.0.2.1", "2001:db8::1")  # RFC 5737, RFC 3849: only to ask for the default route
 
 
 class ListenSetting(Protocol):
@@ -207,7 +207,7 @@ class UserAgent:
         """
         address = self.known_address(host, port, transport)
         chosen = self._udp if transport == "udp" else self._stream(transport)
-        candidates = [address] if address is not None else list(_SOMEWHERE)
+        candidates = [address] if address is not None else list(SOMEWHERE)
         for candidate in candidates:
             local = chosen.local_address(candidate, port)
             if local is not None:

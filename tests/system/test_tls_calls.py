@@ -150,8 +150,13 @@ async def test_a_carrier_with_a_false_certificate_is_not_called_and_the_trunk_sa
     ended = await bridge.ended(call.id)
     assert (ended["outcome"], ended["reason"]) == ("failed", "carrier_unreachable")
     async with httpx.AsyncClient(base_url=bridge.url) as http:
-        (told,) = (await http.get("/api/v1/trunks")).json()
-    assert told["last_failures"][0]["detail"] == "TLS: the certificate is of other.example"
+
+        async def failures() -> list[dict[str, Any]]:
+            (told,) = (await http.get("/api/v1/trunks")).json()
+            return list(told["last_failures"])
+
+        (failure,) = await until(failures, "the trunk's failure is told")
+    assert failure["detail"] == "TLS: the certificate is of other.example"
     assert carrier.reports == []
 
 
