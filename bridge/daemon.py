@@ -205,7 +205,7 @@ class Daemon:
     @property
     def sip_addresses(self) -> list[str]:
         """Where SIP is heard, as ``transport:host:port``, with the real ports."""
-        return [f"{b.transport}:{b.host}:{b.port}" for b in self._agent.bound]
+        return [str(bound) for bound in self._agent.bound]
 
     @property
     def http_address(self) -> str:
