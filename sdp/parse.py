@@ -24,7 +24,7 @@ from sdp.model import (
 
 MAX_BYTES: Final = 64 * 1024
 MAX_MEDIA: Final = 64
-MAX_ATTRIBUTES: Final = 2048
+MAX_ATTRIBUTES: Final = 400  # of one part; a WebRTC offer has 200
 MAX_FORMATS: Final = 256
 
 

@@ -76,7 +76,8 @@ class Ladder:
     def of(self, call_id: str) -> list[Rung]:
         """Return the messages of a Call-ID, oldest first."""
         call_id = call_id[:_MAX_CALL_ID]
-        return list(self._rungs.get(call_id) or self._passing.get(call_id, ()))
+        rungs = self._rungs.get(call_id) or self._passing.get(call_id)
+        return [] if rungs is None else list(rungs)
 
     def _note(self, direction: Literal["in", "out"], message: bytes, flow: Flow) -> None:
         head, _, body = message.partition(b"\r\n\r\n")
