@@ -98,7 +98,7 @@ def assemble(lines: list[tuple[str, str]]) -> SessionDescription:
             case "a":
                 attributes += 1
                 if attributes > MAX_ATTRIBUTES:
-                    raise SdpError("more than 2048 attributes")
+                    raise SdpError(f"more than {MAX_ATTRIBUTES} attributes")
                 append_attribute(section.attributes, value)
             case "c":
                 # Several are for layered multicast only (RFC 8866 5.7): the first counts.

@@ -76,8 +76,7 @@ class Ladder:
     def of(self, call_id: str) -> list[Rung]:
         """Return the messages of a Call-ID, oldest first."""
         call_id = call_id[:_MAX_CALL_ID]
-        rungs = self._rungs.get(call_id) or self._passing.get(call_id)
-        return [] if rungs is None else list(rungs)
+        return list(self._rungs.get(call_id) or self._passing.get(call_id) or ())
 
     def _note(self, direction: Literal["in", "out"], message: bytes, flow: Flow) -> None:
         head, _, body = message.partition(b"\r\n\r\n")
@@ -96,7 +95,6 @@ class Ladder:
                 peer=flow.remote[0],
             )
         )
-
 
     def _place(self, call_id: str, direction: str, head: bytes) -> deque[Rung]:
         """Return where the next message of a Call-ID goes."""

@@ -27,7 +27,7 @@ from bridge.sip.parameters import EndpointConfig
 from sdp.model import Direction
 from sdp.negotiate import OfferAnswer
 from sdp.negotiated import Hold
-from tests.unit.sip.link import Agent, Net, Peer, counter_tokens, sdp
+from tests.unit.sip.link import TRUNK, Agent, Net, Peer, counter_tokens, media, sdp
 
 pytestmark = pytest.mark.unit
 
@@ -393,6 +393,68 @@ def test_their_answer_to_our_update_moves_the_remote_target() -> None:
     call.agent.endpoint.update(call.session, net.now)
     net.settle()
     assert call.peer.request("UPDATE").uri == f"sip:moved@{P}:5060;transport=tcp"
+
+
+def test_an_update_that_is_not_allowed_becomes_a_reinvite() -> None:
+    net = Net()
+    call = Call(net, headers=NO_UPDATES)
+    call.agent.endpoint.update(call.session, net.now)
+    call.agent.endpoint.update(call.session, net.now)
+    net.settle()
+    assert call.kinds == ["INVITE"]
+    call.agree(call.peer.request("INVITE"), body=sdp(P))
+    assert call.agent.of(Reoffered) == []
+
+
+def test_an_early_update_moves_the_remote_target_of_its_dialog() -> None:
+    """Row 54. RFC 3311 5.1: early, in the dialog of each tag."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    session = agent.dial(P, session_timer=1800)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.requests("UPDATE") == []
+    invite, flow = peer.request("INVITE"), peer.arrivals[-1][1]
+    for tag in ("one", "two"):
+        peer.reply(invite, 180, flow, tag=tag, headers=UPDATES)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    one, two = peer.requests("UPDATE")
+    assert (one.to.tag, two.to.tag) == ("one", "two")
+    assert "Session-Expires" not in one.headers
+    moved = (("Contact", f"<sip:moved@{P}:5060;transport=tcp>"),)
+    peer.reply(two, 200, flow, tag=None, headers=moved)
+    peer.reply(one, 481, flow, tag=None)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert [m.uri for m in peer.requests("UPDATE")[-2:]] == [
+        one.uri,
+        f"sip:moved@{P}:5060;transport=tcp",
+    ]
+    agreed = (*ABLE, *expires("1800;refresher=uac"), *UPDATES)
+    peer.reply(invite, 200, flow, tag="two", body=sdp(P), headers=agreed)
+    agent.only(Answered)
+    peer.reply(peer.requests("UPDATE")[-1], 200, flow, tag=None)  # late, and about no timer
+    net.run(901)
+    assert peer.request("UPDATE").headers.get("Session-Expires") == "1800;refresher=uac"
+
+
+def test_an_early_update_of_a_callee_waits_for_its_180() -> None:
+    """Row 54. RFC 3311 5.1."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    flow = peer.flow_to(agent)
+    peer.say(peer.invite(agent, flow, body=sdp(P), headers=UPDATES), flow)
+    session = agent.only(IncomingInvite).session
+    agent.endpoint.adopt(session, media(A), TRUNK, net.now)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.requests("UPDATE") == []
+    agent.endpoint.ring(session, net.now)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.request("UPDATE").cseq.number == 1
+    assert peer.request("UPDATE").from_.tag == peer.response("INVITE", 180).to.tag
 
 
 # UPDATE with an offer

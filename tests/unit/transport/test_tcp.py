@@ -390,10 +390,16 @@ async def test_close_delivers_what_was_written_first(
     assert await asyncio.wait_for(owner.gone.get(), 5) == flow
 
 
+def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() -> None:
+    """Row 8. A silent call needs its connection; a minute has wedged CUCM."""
+    assert TcpLimits().idle >= 1800
+
+
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
-    """Threat 5.1: TCP abuse."""
+    """Row 8. Threat 5.1: TCP abuse. Failure 7.2: idle close."""
+    assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)
