@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.errors import MisuseError
-from bridge.sip import screening
+from bridge.sip import replaces, screening
 from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
 from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
@@ -17,6 +17,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
+from bridge.sip.refer import stray_notify
 from bridge.sip.rejections import Rejections
 from bridge.sip.reliable import ReliableCallee, read_rack, requires
 from bridge.sip.screening import Refusal, Screen
@@ -57,6 +58,8 @@ class CalleeCore:
             self._refuse(request, flow, turned_away, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
+        elif request.method == "NOTIFY":
+            self._refuse(request, flow, stray_notify(request), now)
         else:
             refusal = screening.for_method(request.method, screening.OUT_OF_DIALOG)
             self._refuse(request, flow, refusal, now)
@@ -85,16 +88,20 @@ class CalleeCore:
     def _invited(self, request: Request, flow: Flow, now: float) -> None:
         core = self.core
         merge = _merge_key(request)
-        if merge in self.merges:
-            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
+        refused = self.rejections.find(merge, now)
+        if refused is None and merge in self.merges:
+            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)". Not for
+            # what was refused: whoever tries another way to us (RFC 3263 4.3) is no loop.
             core.refuse(request, flow, 482, now)
             return
-        refusal = self.rejections.find(merge, now) or self._refusal(request)
+        refusal = refused or self._refusal(request)
         if refusal is None:
             refusal = self.screen(request, flow, now)
             if refusal is not None and refusal.remembered:
                 self._turn_away(request, flow, refusal, now)
                 return
+        if refusal is None:
+            refusal = replaces.refusal(core, request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -156,13 +163,6 @@ class CalleeCore:
 
     def on_server_done(self, server: Server) -> None:
         """Forget what a spent transaction was merged by."""
-        self._unmerge(server)
-
-    def _unmerge(self, server: Server) -> None:
-        """RFC 3261 8.2.2.2 speaks of ongoing transactions: one that was refused is none.
-
-        Whoever tries another of our addresses next (RFC 3263 4.3) is no loop.
-        """
         if server.request.method == "INVITE":
             merge = _merge_key(server.request)
             if self.merges.get(merge) == server.key:
@@ -194,8 +194,6 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
-            if not requires(server.request):
-                self._unmerge(server)
         event = Cancelled(
             session=session.id,
             q850=q850_cause(request.headers),
@@ -287,8 +285,6 @@ class CalleeCore:
             fields = (*headers, *_warnings(session, status))
             self.core.respond(server, status, now, headers=fields)
             self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
-            if not requires(server.request):  # a PRACK of it may still come
-                self._unmerge(server)
             self.core.free(session)
 
     def on_prack(self, session: Session, server: Server, now: float) -> None:

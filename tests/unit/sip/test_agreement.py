@@ -29,7 +29,7 @@ from bridge.sip.session import Phase, Session
 from sdp.model import Direction
 from sdp.negotiate import Answer, OfferAnswer, Rejected
 from sdp.negotiated import Negotiated
-from tests.unit.sip.link import Agent, Net, Peer, established, media
+from tests.unit.sip.link import Agent, Net, Peer, media
 from tests.unit.sip.test_stress import assert_empty
 
 pytestmark = pytest.mark.unit
@@ -142,18 +142,26 @@ def agree(alice: Side, bob: Side) -> None:
     network=networks,
     seed=st.integers(0, 10_000),
     enders=sides,
+    timer=st.sampled_from([0, 90]),
 )
 def test_whatever_two_ends_say_they_agree_who_may_send_and_that_it_is_over(
     conversation: list[tuple[tuple[int, ...], str, float]],
     network: tuple[str, float, float, float],
     seed: int,
     enders: tuple[int, ...],
+    timer: int,
 ) -> None:
-    """Rows 52, 70. RFC 3261 14, RFC 3264 8: holds, resumes, glare, on good and bad networks."""
+    """Rows 52, 70. Failure 7.4: hold races a session refresh. On good and bad networks.
+
+    RFC 3261 14, RFC 3264 8, RFC 4028: holds, resumes, glare, refreshes between them.
+    """
     net = Net(seed)
     transport, loss, duplication, jitter = network
     agents = net.agent(A), net.agent(B)
-    ours, theirs = established(net, *agents, transport=transport)
+    agents[1].answers()
+    ours = agents[0].dial(B, transport=transport, session_timer=timer)
+    net.run(2)
+    theirs = agents[1].only(IncomingInvite).session
     both = Side(agents[0], ours), Side(agents[1], theirs)
     net.loss, net.duplication, net.jitter = loss, duplication, jitter
     for who, verb, pause in conversation:

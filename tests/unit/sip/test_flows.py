@@ -219,6 +219,7 @@ def test_a_retransmission_on_a_new_connection_is_no_second_call_and_moves_the_re
 
 
 def test_a_response_over_udp_without_rport_goes_to_the_port_of_the_via() -> None:
+    """Row 10. RFC 3261 18.2.2."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = Flow(

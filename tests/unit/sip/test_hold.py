@@ -117,8 +117,9 @@ class Call:
     ("offer", "hold", "line"), [d[1:] for d in DIALECTS], ids=[d[0] for d in DIALECTS]
 )
 def test_each_dialect_holds_and_resumes(offer, hold, line, method, inbound, fresh) -> None:  # type: ignore[no-untyped-def]
-    """R1 7.1.2, 7.1.3 and 7.1.6. Hold rule 2.3: UPDATE. Failure 7.3: hold kills the call. RFC 3264
-    8.4.
+    """Row 6. R1 7.1.2, 7.1.3 and 7.1.6. Hold rule 2.3: UPDATE. Failure 7.3: hold kills the call.
+
+    RFC 3264 8.4, on the connection of the call and on a new one.
     """
     net = Net()
     call = Call(net, inbound=inbound)

@@ -398,7 +398,8 @@ def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() ->
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
-    """Row 8. Threat 5.1: TCP abuse."""
+    """Row 8. Threat 5.1: TCP abuse. Failure 7.2: idle close."""
+    assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)
