@@ -91,8 +91,8 @@ async def run(
     RTP/SAVP. *wav* is what ``talk`` says; *record* is a WAV file (with
     a number before its suffix when there is more than one call). With *called*, *dial* is an
     address of record: once it is registered here, that number is called by its connection.
-    0: all went as the scripts say; 1: something failed; 2: wrong usage. *listening* is told the port. Without an end
-    it runs until its task is cancelled.
+    0: all went as the scripts say; 1: something failed; 2: wrong usage. *listening* is told
+    the port. Without an end it runs until its task is cancelled.
     """
     printer = Printer(out or sys.stdout, record, listening)
     try:
