@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -470,7 +471,9 @@ class TrunkConfig(_Section):
     def _apply_profile(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
             profile = PROFILES.get(str(values.get("profile", "generic")), {})
-            return {**profile, **values}
+            # The usual port is no reason not to ask DNS: see `dialled_port`.
+            known = {k: v for k, v in profile.items() if (k, v) != ("port", 5060)}
+            return {**known, **values}
         return values
 
     @field_validator("host", "domain")
@@ -532,6 +535,21 @@ class TrunkConfig(_Section):
         return self
 
     @property
+    def dialled_port(self) -> int | None:
+        """The port to dial. None: none is given, DNS decides (SRV, RFC 3263 4.2), else 5060."""
+        return self.port if "port" in self.model_fields_set else None
+
+    @property
+    def registered_user(self) -> str:
+        """The user of our registered addresses; "" when the trunk does not register.
+
+        Of ``user@realm`` what stands before the at sign.
+        """
+        if not self.register_:
+            return ""
+        return quote(self.username.partition("@")[0], safe="-_.!~*'()&=+$,;?/")
+
+    @property
     def from_domain(self) -> str:
         """Host of From and To."""
         return self.domain or self.host
@@ -541,7 +559,7 @@ _OWN_HEADERS = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
         *("content-length", "content-type", "record-route", "allow", "supported", "require"),
-        *("proxy-require", "authorization", "proxy-authorization"),
+        *("proxy-require", "authorization", "proxy-authorization", "session-expires", "min-se"),
     )
 )
 
@@ -800,14 +818,6 @@ def not_yet(config: Config) -> Iterator[str]:
     for index, trunk in enumerate(config.trunk):
         if trunk.transport == "tls":
             yield f"trunk[{index}].transport: tls is not served yet"
-        for key, used in (
-            ("register", trunk.register_),
-            ("keepalive", trunk.keepalive != "off"),
-            ("refer_in", trunk.refer_in),
-            ("transfer_allow", bool(trunk.transfer_allow)),
-        ):
-            if used:
-                yield f"trunk[{index}].{key}: not served yet, ignored"
     for section, used in (
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),
@@ -816,6 +826,16 @@ def not_yet(config: Config) -> Iterator[str]:
     ):
         if used:
             yield f"{section}: not served yet, ignored"
+
+
+def advice(config: Config) -> Iterator[str]:
+    """Yield one line per setting that is served, but perhaps not as one would think."""
+    for index, trunk in enumerate(config.trunk):
+        if trunk.register_ and not trunk.allow:
+            yield (
+                f"trunk[{index}].allow: empty, so no call comes in although the trunk registers: "
+                "new calls need the carrier's addresses in allow"
+            )
 
 
 def clear_keys(config: Config) -> Iterator[str]:

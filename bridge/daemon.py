@@ -13,7 +13,14 @@ from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
+from bridge.adapters import (
+    Ledger,
+    LegDesk,
+    RoomDesk,
+    next_hop_of,
+    registration_of,
+    trunk_question,
+)
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -24,6 +31,8 @@ from bridge.changes import Changes, changes
 from bridge.config import (
     Config,
     ConfigError,
+    TrunkConfig,
+    advice,
     cannot_start,
     host_and_port,
     is_loopback,
@@ -41,6 +50,7 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.registrations import Registrations
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -58,6 +68,7 @@ from bridge.ua.user_agent import UserAgent
 _log = structlog.get_logger(__name__)
 
 _HEALTH_INTERVAL = 5.0
+_UNREGISTER = 4.0  # seconds for the answers to REGISTER with Expires 0
 _GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
 
 
@@ -133,12 +144,19 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
+            on_registered=lambda changed: self._registrations.heard(changed),
             tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
             gate=Gate(overloaded=lambda: self._overload.active),
             on_refused=self.metrics.sip_refused,
             screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
+        self._registrations = Registrations(
+            self._agent,
+            registration_of,
+            told=self.metrics.registration,
+            address=self._address_towards,
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
@@ -158,6 +176,16 @@ class Daemon:
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _keep_alive(self) -> None:
+        wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
+        self._agent.keep_alive(frozenset(wanted))
+
+    def _address_towards(self, trunk: TrunkConfig) -> str | None:
+        """Our address as the carrier of *trunk* sees it; None when it is configured."""
+        if self._config.sip.advertise:
+            return None
+        return self._agent.local_address_for(*next_hop_of(trunk))
 
     def _lagged(self, late: float, stolen: float) -> None:
         """Take how late the loop was, and with it how late the media clock's turns were."""
@@ -198,6 +226,8 @@ class Daemon:
         """Listen and serve. Raises `BridgeError` when an address is taken."""
         for line in not_yet(self._config):
             _log.warning("config.not_yet", setting=line)
+        for line in advice(self._config):
+            _log.warning("config.advice", setting=line)
         try:
             self._start_captures()
             self.service.set_livekit_up(await self._server_api.alive())
@@ -213,6 +243,8 @@ class Daemon:
         self._spawn(self._watch_livekit())
         self._spawn(self.metrics.watch())
         self._probing.start(self._config.trunk)
+        self._keep_alive()
+        self._registrations.start(self._config.trunk)
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
         self._unit.start(dead=self._dead_parts, status=self._status)
 
@@ -310,6 +342,8 @@ class Daemon:
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission)
+        self._keep_alive()
+        self._registrations.start(config.trunk)
         self.service.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
@@ -323,6 +357,7 @@ class Daemon:
         if self._api is not None:
             await self._api.stop()
         self._probing.stop()
+        await self._registrations.stop(_UNREGISTER)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,9 +2,10 @@
 
 A test says in the first words of its docstring what it proves: ``Row 64.``, ``Rows 20, 21.``,
 ``R1 7.1.9.``, ``Status 486.``, ``Failure 7.2: title.``, ``Hold rule 2.3: title.``,
-``Threat 5.1: title.``; several may follow each other. Nothing is imported, only read.
+``Threat 5.1: title.`` (those are rows of `docs/security.md`); several may follow each other.
+Nothing is imported, only read.
 
-``python -m tests.rows`` writes the last column of the page anew.
+``python -m tests.rows`` writes the last column of the pages anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "carrier-rows.md"
+SECURITY = TESTS.parent / "docs" / "security.md"
 PENDING = "pending"
 
 _NUMBERS = r"\d+(?:(?:, | and )\d+)*"
@@ -29,7 +31,7 @@ _LABEL = re.compile(
     r"|(?P<failure>Failure (?P<where>7\.[234]): (?P<what>[^.]+))"
     r"|(?P<status>Status(?:es)? (?P<statuses>[^.]+))"
     r"|(?P<hold>Hold rules? 2\.3: (?P<rule>[^.]+))"
-    r"|(?P<threat>Threat 5\.1: (?P<name>[^.]+)))\.(?=\s|$)"
+    r"|(?P<threat>Threat (?P<part>5\.[12]): (?P<name>[^.]+)))\.(?=\s|$)"
 )
 _SEPARATOR = re.compile(r", | and ")
 _LINE = re.compile(r"^\| (?P<key>[^|]+) \| (?P<rest>.*) \| (?P<tests>[^|]*) \|$")
@@ -68,7 +70,7 @@ def _keys(match: re.Match[str]) -> Iterator[str]:
     elif match["hold"]:
         yield f"Hold rule 2.3: {match['rule']}"
     else:
-        yield f"Threat 5.1: {match['name']}"
+        yield f"Threat {match['part']}: {match['name']}"
 
 
 @cache
@@ -122,6 +124,7 @@ def renewed(text: str, found: dict[str, set[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text("utf-8"), collect()), "utf-8")
+    for page in (PAGE, SECURITY):
+        page.write_text(renewed(page.read_text("utf-8"), collect()), "utf-8")
     waiting = [row.key for row in read_page(PAGE.read_text("utf-8")) if row.pending]
     sys.stdout.write(f"{len(waiting)} pending: {', '.join(waiting)}\n")

@@ -30,6 +30,7 @@ PORT_STATES: Final = ("free", "used", "resting")
 WAYS: Final = ("in", "out")
 METHODS: Final = (
     *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INFO", "REFER", "REGISTER"),
+    "NOTIFY",
     "other",
 )
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
@@ -199,11 +200,20 @@ TRUNK_UP = _figure(
     "trunk",
     "1: the last proof says reachable; 0: two failures; else no sample",
 )
+TRUNK_REGISTERED = _figure(
+    "trunk_registered",
+    "gauge",
+    "trunk",
+    "1 while the registrar has us; trunks with `register` only",
+)
 TRUNK_LAST_SUCCESS = _figure(
     "trunk_last_success_timestamp_seconds", "gauge", "trunk", "When the trunk last answered us"
 )
 TRUNK_FAILURES = _figure(
-    "trunk_failures_total", "counter", "trunk by", "Calls and probes that say unreachable"
+    "trunk_failures_total",
+    "counter",
+    "trunk by",
+    "Calls, probes and registrations that say unreachable",
 )
 TRUNK_PROBE = _figure(
     "trunk_probe_seconds", "histogram", "trunk", "Answer time of OPTIONS probes", _SHORT

@@ -32,6 +32,7 @@ from bridge.observe.reading import Page, Reading, Rows, TrunkWay, single
 from bridge.observe.sip_count import SipCount
 from bridge.observe.traffic import Seen, Traffic
 from bridge.observe.trunks import TrunkBoard
+from bridge.sip.events import RegistrationChanged
 from bridge.trunk.health import By
 
 _log = structlog.get_logger(__name__)
@@ -201,6 +202,11 @@ class Metrics(CallObserver):
         if not self.trunks.probed(trunk, status, self._wall()):
             self._trunk_failures.labels(trunk, By.PROBE.value).inc()
 
+    def registration(self, event: RegistrationChanged) -> None:
+        """An attempt to register a trunk is settled."""
+        if event.trunk in self._known and not self.trunks.registration(event, self._wall()):
+            self._trunk_failures.labels(event.trunk, By.REGISTER.value).inc()
+
     # What calls tell (`CallObserver`).
 
     def began(self, call: Watched, now: float) -> None:
@@ -364,6 +370,11 @@ class Metrics(CallObserver):
                 (name,): float(known.up)
                 for name, known in health.items()
                 if known is not None and known.up is not None
+            },
+            catalogue.TRUNK_REGISTERED: {
+                (name,): float(self.trunks.is_registered(name, self._wall()))
+                for name, trunk in self.trunks.trunks.items()
+                if trunk.register_
             },
             catalogue.TRUNK_LAST_SUCCESS: {
                 (name,): known.succeeded_at

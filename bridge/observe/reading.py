@@ -89,6 +89,7 @@ PULLED: Final = (
     catalogue.LIVEKIT_UP,
     catalogue.SIP_SESSIONS,
     catalogue.TRUNK_UP,
+    catalogue.TRUNK_REGISTERED,
     catalogue.TRUNK_LAST_SUCCESS,
     catalogue.TRUNK_MAX_CALLS,
     catalogue.MAX_CALLS,

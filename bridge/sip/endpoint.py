@@ -10,27 +10,33 @@ RFC 3261.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
-from bridge.sip.delivery import Errand, Purpose
+from bridge.sip.delivery import OUTSIDE, Errand, Purpose
 from bridge.sip.digest import Credentials
 from bridge.sip.events import Output, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.framing import Broken, Frame, KeepAlive, StreamFramer
 from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
+from bridge.sip.keepalive import KeepAliveCore, moved
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
+from bridge.sip.refer import ReferCore
+from bridge.sip.referred import ReferredCore
 from bridge.sip.refresh import RefreshCore
+from bridge.sip.registrar import RegistrarCore
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.reinvite import ReofferCore
 from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
 from bridge.sip.screening import Screen
-from bridge.sip.session import Phase, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
 from bridge.sip.target import stamp_source
 from bridge.sip.transaction import State, server_key
@@ -78,14 +84,20 @@ class Endpoint:
         self.reoffers = ReofferCore(self.core)
         self.refreshes = RefreshCore(self.core, self.reoffers)
         self.probes = ProbeCore(self.core)
-        self.dialogs = DialogCore(self.core, self.callee)
+        self.registrar = RegistrarCore(self.core)
+        self.keepalive = KeepAliveCore(self.core)
+        self.refers = ReferCore(self.core, self.reoffers)
+        self.referred = ReferredCore(self.core)
+        self.dialogs = DialogCore(self.core, self.callee, self.refers, self.referred)
         self.framers: dict[int, StreamFramer] = {}
 
     # Snapshots
 
     def snapshot(self, now: float, wall: float) -> EndpointSnapshot:
         """Write everything down; *wall* is the wall time of *now*, both in seconds."""
-        return take(self.core, self.callee.merges, now, wall)
+        beats = tuple(moved(beat, wall - now) for beat in self.keepalive.beats.values())
+        kept = take(self.core, self.callee.merges, self.registrar, now, wall)
+        return replace(kept, beats=beats)
 
     @classmethod
     def restore(
@@ -116,7 +128,10 @@ class Endpoint:
             screen=screen,
             secret=snapshot.secret,
         )
-        put(snapshot, endpoint.core, Reader(now, wall, offer_answer, credentials))
+        reader = Reader(now, wall, offer_answer, credentials)
+        for beat in snapshot.beats:
+            endpoint.keepalive.enter(moved(beat, now - wall))
+        put(snapshot, endpoint.core, endpoint.registrar, endpoint.keepalive, reader)
         endpoint.callee.merges.update(snapshot.merges)
         return endpoint
 
@@ -145,12 +160,12 @@ class Endpoint:
                     self._receive_message(frame, flow, now)
                 case Broken():
                     self._refuse_broken(frame.error, flow)
-                    self.layer.courier.close(flow)
-                    self.layer.flow_failed(flow, now)
+                    self._abandon(flow, now)
                 case KeepAlive.PING:
                     pings += 1
+                    self.keepalive.pong(flow)  # two pongs without a message between look so
                 case KeepAlive.PONG:
-                    pass
+                    self.keepalive.pong(flow)
                 case _:
                     assert_never(frame)
         if pings and not framer.broken:
@@ -171,7 +186,17 @@ class Endpoint:
     def flow_lost(self, flow: Flow, now: float) -> None:
         """Learn that a connection is gone. No call ends by that (contract 3)."""
         self.framers.pop(flow.id, None)
+        self._flow_gone(flow, now)
+
+    def _abandon(self, flow: Flow, now: float) -> None:
+        """Give a connection up that cannot be understood, or says nothing any more."""
+        self.layer.courier.close(flow)
+        self._flow_gone(flow, now)
+
+    def _flow_gone(self, flow: Flow, now: float) -> None:
+        self.keepalive.forget(flow)
         self.layer.flow_failed(flow, now)
+        self.registrar.flow_lost(flow, now)
 
     def send_failed(self, flow: Flow, now: float) -> None:
         """Learn that what was written to *flow* did not get out."""
@@ -198,6 +223,12 @@ class Endpoint:
             kind, key = due
             if kind == "session" and isinstance(key, int):
                 self._session_due(SessionId(key), now)
+            elif kind == "registration" and isinstance(key, int):
+                self.registrar.due(key, now)
+            elif kind == "keepalive" and isinstance(key, int):
+                failed = self.keepalive.due(key, now)
+                if failed is not None:
+                    self._abandon(failed, now)
             else:
                 self.layer.expire(due, now)
 
@@ -313,15 +344,73 @@ class Endpoint:
         """Send an OPTIONS outside any dialog; `TrunkProbed` follows."""
         self.probes.ask(question, now)
 
-    def reoffer(self, session: SessionId, direction: Direction, now: float) -> None:
-        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something."""
+    def register(self, settings: RegistrationSettings, now: float) -> None:
+        """Keep a trunk registered; `RegistrationChanged` tells how that goes.
+
+        ParseError when the REGISTER cannot be written.
+        """
+        self.registrar.register(settings, now)
+
+    def unregister(self, trunk: str, now: float) -> None:
+        """Take a trunk's registration back; `RegistrationChanged` follows."""
+        self.registrar.unregister(trunk, now)
+
+    def keep_alive(self, trunks: frozenset[str]) -> None:
+        """Ping by the connections of these trunks from now on, and of no others."""
+        self.keepalive.configure(trunks)
+
+    def moved(self, trunk: str, now: float) -> None:
+        """Learn that the address we are reached at for *trunk* has changed."""
+        self.registrar.move(trunk, now)
+
+    def reoffer(
+        self,
+        session: SessionId,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Send a re-INVITE; `Reoffered` follows, after `SessionChanged` if it changed something.
+
+        Or an UPDATE, where the peer allows that. RFC 3311 5.1: in a confirmed dialog "it is
+        RECOMMENDED that a re-INVITE be used instead".
+        """
         if (known := self._session(session)) is not None:
-            self.reoffers.reoffer(known, direction, now)
+            self.reoffers.reoffer(known, direction, now, method)
+
+    def refer(
+        self, session: SessionId, target: str, now: float, replaces: SessionId | None = None
+    ) -> None:
+        """Ask the far end to call *target* (a URI); `ReferAnswered` follows, or the end.
+
+        With *replaces*, another call of ours with the target, it is to take that over.
+        ParseError when *target* is no URI that can be called.
+        """
+        other = None if replaces is None else self._session(replaces)
+        if (known := self._session(session)) is not None:
+            self.refers.refer(known, target, other, now)
+
+    def allow_refer(self, session: SessionId, now: float) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        del now
+        if (known := self._session(session)) is not None:
+            known.refer_in = True
+
+    def answer_refer(self, session: SessionId, status: int, now: float) -> None:
+        """Answer the far end's REFER: 202, and tell it how that goes; or refuse it."""
+        if (known := self._session(session)) is not None:
+            self.referred.answer(known, status, now)
+
+    def tell_referred(self, session: SessionId, status: int, now: float) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        if (known := self._session(session)) is not None:
+            self.referred.tell(known, status, now)
 
     def update(self, session: SessionId, now: float) -> None:
-        """Send an UPDATE without an offer, once the session is confirmed; no event follows.
+        """Send an UPDATE without an offer, early or confirmed; no event follows.
 
-        It refreshes the session and tells our Contact, which is the flow's.
+        It refreshes the session and tells our Contact, which is the flow's. A peer that does
+        not allow UPDATE gets a re-INVITE, once the session is confirmed.
         """
         if (known := self._session(session)) is not None:
             self.refreshes.update(known, now)
@@ -429,7 +518,12 @@ class Endpoint:
 
     def on_sent(self, client: Client, now: float) -> None:
         """A request of ours left."""
-        del now
+        purpose = client.letter.errand.purpose
+        if purpose in OUTSIDE:
+            self.keepalive.used(client.flow, client.letter.trunk, now)
+        if purpose is Purpose.REGISTER:
+            self.registrar.on_sent(client)
+            return
         session = self._owner(client.letter.errand)
         if session is None:
             return
@@ -444,7 +538,10 @@ class Endpoint:
         known = None if session is None else session.authentication
         if known is not None and 200 <= response.status < 300:
             known.accepted(response, self.core.tokens)
-        match client.letter.errand.purpose:
+        purpose = client.letter.errand.purpose
+        if response.status == 503 and purpose in OUTSIDE:
+            self.layer.note_rest(client, response, now)
+        match purpose:
             case Purpose.INVITE:
                 self.caller.on_response(session, client, response, flow, now)
             case Purpose.REINVITE:
@@ -454,12 +551,20 @@ class Endpoint:
             case Purpose.BYE if session is not None and response.status >= 200:
                 if not self.core.send_again(session, client, response, flow, now):
                     self.core.free(session)
+            case Purpose.REGISTER:
+                self.registrar.on_response(client, response, now)
             case Purpose.PRACK if session is not None and response.status >= 200:
                 self.caller.reliable.on_response(session, client, response, flow, now)
+            case Purpose.OPTIONS if response.status == 503 and self.layer.try_next(client, now):
+                pass
             case Purpose.OPTIONS if response.status >= 200:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
                 self.reoffers.on_probe_answered(session, client, response, flow, now)
+            case Purpose.REFER if session is not None:
+                self.refers.on_response(session, client, response, flow, now)
+            case Purpose.NOTIFY if session is not None:
+                self.referred.on_response(session, client, response, flow, now)
             case _:
                 pass
 
@@ -470,6 +575,20 @@ class Endpoint:
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """A request of ours could not be sent."""
         self._unanswered(errand, now, timed_out=False)
+
+    def on_resting(self, errand: Errand, seconds: float, now: float) -> None:
+        """A call of ours was not sent: every target wants to be left alone."""
+        del now
+        session = self._owner(errand)
+        if session is not None:
+            self.caller.on_resting(session, seconds)
+
+    def may_go_elsewhere(self, errand: Errand) -> bool:
+        """Whether a request of ours may be sent to another target."""
+        if errand.purpose is not Purpose.INVITE:
+            return True
+        session = self._owner(errand)
+        return session is not None and self.caller.may_go_elsewhere(session)
 
     def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
         """An ACK came with the branch of its INVITE, for a 2xx all the same."""
@@ -482,6 +601,9 @@ class Endpoint:
     def _unanswered(self, errand: Errand, now: float, *, timed_out: bool) -> None:
         if errand.purpose is Purpose.OPTIONS:
             self.probes.settled(errand, None, now)
+            return
+        if errand.purpose is Purpose.REGISTER:
+            self.registrar.on_unanswered(errand.session, now)
             return
         session = self._owner(errand)
         if session is None:
@@ -501,6 +623,10 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
+            case Purpose.REFER:
+                self.refers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.NOTIFY:
+                self.referred.on_failed(session)
             case Purpose.CANCEL | Purpose.ACK | Purpose.PRACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
@@ -530,5 +656,10 @@ class Endpoint:
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)
+        referral = session.referral
+        if referral is not None and referral.until is not None and referral.until <= now:
+            self.refers.on_due(session, referral)
+        if session.referred is not None and session.referred.until <= now:
+            self.referred.on_due(session, session.referred, now)
         self.refreshes.on_due(session, now)
         self.core.schedule(session)

@@ -24,6 +24,7 @@ class FailureCause(Enum):
     REFUSED = "refused"  # a final response 3xx-6xx
     NO_RESPONSE = "no_response"  # Timer B: nothing at all came
     UNREACHABLE = "unreachable"  # DNS, connect or send failed
+    RESTING = "resting"  # nothing was sent: every target has asked to be left alone
     CANCELLED = "cancelled"  # final response after our own CANCEL
     UNUSABLE_ANSWER = "unusable_answer"  # 2xx without usable SDP: ACK and BYE sent
 
@@ -81,7 +82,8 @@ class Failed:
     """Our INVITE failed; the last event of the session.
 
     ``q850`` is the cause of a ``Reason: Q.850`` header, if any; ``status`` is
-    None when no response came.
+    None when no response came. ``retry_after`` in seconds: of the response's Retry-After,
+    or how long a resting target still wants to be left alone.
     """
 
     session: SessionId
@@ -90,6 +92,7 @@ class Failed:
     phrase: str
     q850: int | None
     rang: bool  # some 18x had come
+    retry_after: float | None = None
     headers: Headers = ()
 
 
@@ -154,6 +157,42 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAnswered:
+    """A REFER of ours got its final response: 2xx, and `ReferProgressed` follows.
+
+    Any other: nothing more follows, and the call goes on. 408: none came.
+    """
+
+    session: SessionId
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferProgressed:
+    """The far end told how far the transfer is, perhaps before `ReferAnswered`.
+
+    ``status``: of the call it makes (RFC 3420), None when that will not be known. ``over``:
+    the last word.
+    """
+
+    session: SessionId
+    status: int | None
+    over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAsked:
+    """The far end asks us to call *target*; answer with `Endpoint.answer_refer`.
+
+    ``plain``: the URI says whom to call and nothing more (no Replaces).
+    """
+
+    session: SessionId
+    target: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkProbed:
     """An OPTIONS outside a dialog is settled, *seconds* after it was asked for.
 
@@ -163,6 +202,24 @@ class TrunkProbed:
     trunk: str
     status: int | None
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationChanged:
+    """An attempt to register, or to take that back, is settled.
+
+    ``what``: ``registered``, ``refused``, ``no_answer``, ``removed``. ``registered``:
+    whether the registrar has us, as far as we know, for ``expires`` seconds; it outlives a
+    refresh that was not answered. ``status`` is that of the final response; ``again`` the
+    seconds until the next attempt.
+    """
+
+    trunk: str
+    registered: bool
+    what: str
+    status: int | None
+    expires: float
+    again: float | None
 
 
 SipEvent = (
@@ -177,6 +234,9 @@ SipEvent = (
     | Ended
     | KeyReported
     | Probed
+    | ReferAnswered
+    | ReferProgressed
+    | ReferAsked
 )
 
 
@@ -223,7 +283,7 @@ class CloseFlow:
 class PassUp:
     """Tell the layer above."""
 
-    event: SipEvent | TrunkProbed
+    event: SipEvent | TrunkProbed | RegistrationChanged
 
 
 Output = Send | Resolve | Connect | CloseFlow | PassUp

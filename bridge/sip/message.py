@@ -17,6 +17,7 @@ from bridge.errors import MisuseError
 from bridge.sip.bodies import find_sdp
 from bridge.sip.grammar import LWS, ParseError, is_token, parse_number, split_list
 from bridge.sip.headers import (
+    MAX_ELEMENTS,
     CSeq,
     NameAddr,
     Via,
@@ -24,11 +25,13 @@ from bridge.sip.headers import (
     parse_cseq,
     parse_name_addr,
     parse_via,
+    split_all,
 )
 from bridge.sip.registry import COMMON_NAMES, COMPACT_FORMS, REASON_PHRASES
 from bridge.sip.uri import parse_uri
 
 __all__ = [
+    "MAX_ELEMENTS",
     "MAX_HEADERS",
     "MAX_LINE",
     "MAX_MESSAGE",
@@ -125,8 +128,11 @@ class Headers:
         return [value for key, _, value in self._fields if key == wanted]
 
     def values(self, name: str) -> list[str]:
-        """The comma-separated elements over all fields called *name*, in order."""
-        return [element for value in self.all(name) for element in split_list(value)]
+        """The comma-separated elements over all fields called *name*, in order.
+
+        At most `MAX_ELEMENTS`: nobody means more, and each costs something.
+        """
+        return split_all(self.all(name))
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""

@@ -11,7 +11,7 @@ from bridge.sip.session_timer import MINIMUM
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "NOTIFY")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)
@@ -61,6 +61,7 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
+    ``proxied``: the next hop is a configured outbound proxy.
     ``reliable``: ``100rel`` is among what we support. ``delayed``: the offer is left to
     the far end, to be answered in our PRACK or ACK.
     ``session_timer`` is the Session-Expires we ask for in seconds, 0 for none.
@@ -75,6 +76,7 @@ class OutgoingInvite:
     offer_answer: OfferAnswer
     contact_user: str = ""
     credentials: Credentials | None = None
+    proxied: bool = False
     reliable: bool = False
     delayed: bool = False
     session_timer: int = 0

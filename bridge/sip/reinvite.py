@@ -1,6 +1,6 @@
-"""Our own requests in a confirmed dialog: re-INVITE and the OPTIONS probe.
+"""Our own requests in a confirmed dialog: re-INVITE, UPDATE with an offer, the OPTIONS probe.
 
-RFC 3261 12.2.1.2, 14.1.
+RFC 3261 12.2.1.2, 14.1; RFC 3311 5.1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
-from bridge.sip.session import Phase, Reoffer, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Reoffer, Role, Session
 from bridge.sip.transaction import CREDENTIALS
 from sdp.model import Direction
 
@@ -69,8 +69,17 @@ class ReofferCore:
 
     # re-INVITE
 
-    def reoffer(self, session: Session, direction: Direction, now: float) -> None:
-        """Offer *direction*; a newer wish replaces one that waits. `Reoffered` follows."""
+    def reoffer(
+        self,
+        session: Session,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Offer *direction*; a newer wish replaces one that waits. `Reoffered` follows.
+
+        By UPDATE only where the peer allows it.
+        """
         if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
             self.core.pass_up(session, Reoffered(session=session.id, ok=False))
             return
@@ -80,8 +89,9 @@ class ReofferCore:
             session.reoffer.direction = direction
             session.reoffer.stale = True
             session.reoffer.refresh = False
+            session.reoffer.method = method
             return
-        session.reoffer = Reoffer(direction=direction)
+        session.reoffer = Reoffer(direction=direction, method=method)
         self.send(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
@@ -109,7 +119,8 @@ class ReofferCore:
         body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
         fields = [*capability_fields(ASKING), *session.timer.fields(), SDP]
-        self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
+        method = reoffer.method if session.timer.updates else "INVITE"
+        self.core.send(session, method, Purpose.REINVITE, now, headers=fields, body=body)
 
     def _later(
         self, session: Session, reoffer: Reoffer, now: float, wait: float | None = None
@@ -122,6 +133,7 @@ class ReofferCore:
         """
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
+            session.timer.failed(now)
             self._settled(session, now, ok=False)
         elif wait is not None:
             reoffer.again_at = now + wait
@@ -141,8 +153,12 @@ class ReofferCore:
         """Take a response to a re-INVITE; the session may be gone already."""
         if response.status < 200:
             return
-        if response.status < 300 and self._acknowledge(session, client, response, flow, now):
-            return
+        update = response.cseq.method == "UPDATE"
+        if response.status < 300 and not update:
+            if self._acknowledge(session, client, response, flow, now):
+                return
+        elif response.status < 300 and session is not None:
+            self._refreshed(session, response, flow)
         if session is None or session.phase is not Phase.CONFIRMED:
             return
         if response.status < 300:
@@ -152,6 +168,9 @@ class ReofferCore:
             self._gone(session, response.status)
         elif response.status == 422 and session.timer.raised(response.headers):
             self.core.send_with(session, client, session.timer.fields(), flow, now)
+        elif update and response.status in (405, 501) and session.timer.updates:
+            session.timer.updates = False  # whatever their Allow said
+            self.send(session, now)
         elif not self.core.send_again(session, client, response, flow, now):
             self.on_refused(session, response.status, now, parse_retry_after(response.headers))
 
@@ -194,10 +213,17 @@ class ReofferCore:
         """The re-INVITE is done with: tell, or send the wish that came up meanwhile."""
         reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
-            self.reoffer(session, reoffer.direction, now)
+            self.reoffer(session, reoffer.direction, now, reoffer.method)
         elif reoffer is None or not reoffer.refresh:
             self.core.pass_up(session, Reoffered(session=session.id, ok=ok))
         self.core.schedule(session)
+
+    @staticmethod
+    def _refreshed(session: Session, response: Response, flow: Flow) -> None:
+        session.touch(flow)
+        session.missed_probes = 0
+        if session.dialog is not None:
+            session.dialog.refresh(response)
 
     def _acknowledge(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
@@ -218,9 +244,7 @@ class ReofferCore:
             )
             self.layer.acknowledge(client, tag, letter, self.layer.ways_of(client), now)
             return True
-        session.touch(flow)
-        session.missed_probes = 0
-        session.dialog.refresh(response)
+        self._refreshed(session, response, flow)
         self.core.acknowledge(client, session, session.dialog, tag, cseq, now)
         return False
 

@@ -12,9 +12,10 @@ from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
+from bridge.sip import referral
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
-from bridge.sip.courier import AgendaKey, Courier
+from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import (
     Acknowledgement,
     Delivery,
@@ -27,9 +28,12 @@ from bridge.sip.delivery import (
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import Credentials
 from bridge.sip.events import SessionId
+from bridge.sip.keepalive import KeepAliveCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
+from bridge.sip.registrar import RegistrarCore
+from bridge.sip.registration import read_back, write_down
 from bridge.sip.session import (
     Cancelling,
     Early,
@@ -58,6 +62,7 @@ from bridge.sip.snapshot import (
     TimerSnapshot,
     UnackedSnapshot,
 )
+from bridge.sip.standing import Standing
 from bridge.sip.transaction import (
     InviteClient,
     InviteServer,
@@ -112,12 +117,16 @@ class Writer:
             unacked=self._unacked(session.unacked),
             reliable=self._reliable(session.reliable),
             reoffer=self._reoffer(session.reoffer),
+            referral=referral.keep(session.referral, self.wall - self.now),
+            refer_in=session.refer_in,
+            referred=referral.keep_referred(session.referred, self.wall - self.now),
             probing=session.probing,
             missed_probes=session.missed_probes,
             refused_offer_at=self._wall(session.refused_offer_at),
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
+            turned_away=session.turned_away,
             timer=self._timer(session.timer),
         )
 
@@ -168,6 +177,17 @@ class Writer:
             hop=delivery.hop,
             addresses=tuple(delivery.addresses),
             waiting=delivery.waiting,
+            trying=delivery.trying,
+            attempt_until=self._wall(delivery.attempt_until),
+            rests=delivery.rests,
+        )
+
+    def standing(self, standing: Standing) -> Standing:
+        """Write the standing of a target down."""
+        return replace(
+            standing,
+            cool_at=self.wall + (standing.cool_at - self.now),
+            rest_until=self.wall + (standing.rest_until - self.now),
         )
 
     def _wall(self, at: float | None) -> float | None:
@@ -219,6 +239,7 @@ class Writer:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            method=reoffer.method,
             refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
@@ -274,6 +295,9 @@ class Reader:
             unacked=self._unacked(kept.unacked),
             reliable=self._reliable(kept.reliable),
             reoffer=self._reoffer(kept.reoffer),
+            referral=referral.revive(kept.referral, self.now - self.wall),
+            refer_in=kept.refer_in,
+            referred=referral.revive_referred(kept.referred, self.now - self.wall),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
             refused_offer_at=self._now(kept.refused_offer_at),
@@ -282,6 +306,7 @@ class Reader:
             authentication=Authentication.restore(
                 self.credentials(kept.trunk), kept.authentication
             ),
+            turned_away=kept.turned_away,
             timer=self._timer(kept.timer),
         )
 
@@ -340,6 +365,17 @@ class Reader:
             hop=kept.hop,
             addresses=list(kept.addresses),
             waiting=kept.waiting,
+            trying=kept.trying,
+            attempt_until=self._now(kept.attempt_until),
+            rests=kept.rests,
+        )
+
+    def standing(self, kept: Standing) -> Standing:
+        """Return the standing that *kept* describes."""
+        return replace(
+            kept,
+            cool_at=self.now + (kept.cool_at - self.wall),
+            rest_until=self.now + (kept.rest_until - self.wall),
         )
 
     def _now(self, at: float | None) -> float | None:
@@ -399,6 +435,7 @@ class Reader:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            method=kept.method,
             refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,
@@ -409,6 +446,7 @@ class Reader:
 def take(
     core: UserAgentCore,
     merges: dict[tuple[str, str, int], TransactionKey],
+    registrar: RegistrarCore,
     now: float,
     wall: float,
 ) -> EndpointSnapshot:
@@ -427,10 +465,21 @@ def take(
         deliveries=tuple(writer.delivery(d) for d in courier.deliveries.values()),
         merges=tuple(merges.items()),
         agenda=tuple(courier.agenda.keys()),
+        standings=tuple(
+            (target, writer.standing(standing))
+            for target, standing in courier.standings.known.items()
+        ),
+        registrations=tuple(write_down(one, now, wall) for one in registrar.registrations.values()),
     )
 
 
-def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None:
+def put(
+    snapshot: EndpointSnapshot,
+    core: UserAgentCore,
+    registrar: RegistrarCore,
+    keepalive: KeepAliveCore,
+    reader: Reader,
+) -> None:
     """Fill a fresh endpoint; the flows of the snapshot count as alive until they are lost."""
     if snapshot.version != VERSION:
         raise MisuseError("Snapshot is of another version")
@@ -454,16 +503,27 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         live = reader.delivery(delivery)
         layer.courier.enter(live)
         layer.courier.waiting[live.waiting] = live.id
+    for target, standing in snapshot.standings:
+        layer.courier.standings.known[target] = reader.standing(standing)
+    for kept_one in snapshot.registrations:
+        credentials = reader.credentials(kept_one.settings.trunk)
+        registrar.enter(read_back(kept_one, credentials, reader.now, reader.wall))
     for key in snapshot.agenda:
-        layer.agenda.set(key, _deadline(key, core, layer.courier))
+        layer.agenda.set(key, _deadline(key, core, registrar, keepalive))
 
 
-def _deadline(key: AgendaKey, core: UserAgentCore, courier: Courier) -> float | None:
+def _deadline(
+    key: AgendaKey, core: UserAgentCore, registrar: RegistrarCore, keepalive: KeepAliveCore
+) -> float | None:
     kind, name = key
     if isinstance(name, int):
         if kind == "session":
             return core.sessions[SessionId(name)].next_deadline()
-        return courier.deliveries[name].until
+        if kind == "keepalive":
+            return keepalive.beats[name].deadline
+        if kind == "registration":
+            return registrar.registrations[name].next_deadline()
+        return core.layer.courier.deliveries[name].due
     table = core.layer.clients if kind == "client" else core.layer.servers
     return table[name].machine.next_deadline()
 
@@ -495,6 +555,7 @@ def _letter(letter: Letter) -> LetterSnapshot:
         contact_user=letter.contact_user,
         keeps_via=letter.keeps_via,
         attempts=letter.attempts,
+        tried=tuple(sorted(letter.tried)),
     )
 
 
@@ -506,6 +567,7 @@ def _live_letter(kept: LetterSnapshot) -> Letter:
         contact_user=kept.contact_user,
         keeps_via=kept.keeps_via,
         attempts=kept.attempts,
+        tried=frozenset(kept.tried),
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from bridge.sip.authentication import Authentication
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.referral import Referral, Referred
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
@@ -103,19 +105,33 @@ class Unacked:
     give_up_at: float
 
 
+OfferMethod = Literal["INVITE", "UPDATE"]
+
+
 @dataclass(slots=True, kw_only=True)
 class Reoffer:
-    """Our re-INVITE: on its way, or waiting to be sent again after 491.
+    """Our re-INVITE, or UPDATE with an offer: on its way, or waiting to be sent again after 491.
 
     ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
     it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    method: OfferMethod = "INVITE"
     refresh: bool = False
     stale: bool = False
     attempts: int = 0
     again_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedAway:
+    """A refusal after which another target was tried; told when none of them answers."""
+
+    status: int
+    phrase: str
+    q850: int | None
+    retry_after: float | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +171,9 @@ class Session:
     unacked: Unacked | None = None
     reliable: Reliable | None = None
     reoffer: Reoffer | None = None
+    referral: Referral | None = None
+    refer_in: bool = False  # whether a REFER of theirs is passed up
+    referred: Referred | None = None
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
@@ -162,6 +181,7 @@ class Session:
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    turned_away: TurnedAway | None = None  # by a target; the INVITE went to the next one
     timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property
@@ -188,6 +208,7 @@ class Session:
     def next_deadline(self) -> float | None:
         """When something of this session is due."""
         unacked, reoffer, reliable = self.unacked, self.reoffer, self.reliable
+        referral, referred = self.referral, self.referred
         candidates = (
             self.cancel_by,
             self.ring_again_at,
@@ -195,6 +216,8 @@ class Session:
             None if reoffer is None else reoffer.again_at,
             None if reliable is None else reliable.resend_at,
             None if reliable is None else reliable.give_up_at,
+            None if referral is None else referral.until,
+            None if referred is None else referred.until,
             self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

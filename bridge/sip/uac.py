@@ -5,26 +5,37 @@ RFC 3261 8.1, 9.1, 13.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import (
     ANSWERED_ELSEWHERE,
     NOT_ACCEPTABLE,
     SDP,
     UserAgentCore,
+    WayOut,
     capability_fields,
 )
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr, q850_cause
+from bridge.sip.headers import parse_name_addr, parse_retry_after, q850_cause
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
 from bridge.sip.reliable import Delivery, ReliableCaller, run_offer
-from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
+from bridge.sip.session import (
+    MAX_EARLY,
+    Cancelling,
+    Early,
+    Phase,
+    Role,
+    Session,
+    TurnedAway,
+)
 from bridge.sip.session_timer import SessionTimer
-from bridge.sip.target import HostHop
+from bridge.sip.target import FlowHop, Hop, HostHop, is_address, uri_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
@@ -43,11 +54,14 @@ class CallerCore:
     def dial(self, invite: OutgoingInvite, now: float) -> SessionId:
         """Send an INVITE; every outcome is an event."""
         core = self.core
+        way = core.ways_out.get(invite.trunk)
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
         floor = core.config.min_session_expires
         timer = SessionTimer(wish=invite.session_timer, floor=floor)
         request = self._invite(invite, tag, timer)
+        for route in () if way is None else way.routes:
+            request.headers.add("Route", route)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -76,8 +90,29 @@ class CallerCore:
             contact_user=invite.contact_user,
             authentication=session.authentication,
         )
-        self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
+        trunk_hop = HostHop(transport, host, port, trusted=True)
+        self.layer.send(letter, [*self._preloaded(invite, way), trunk_hop], now)
         return session_id
+
+    def _preloaded(self, invite: OutgoingInvite, way: WayOut | None) -> list[Hop]:
+        """Return where a call of a registered trunk goes first.
+
+        The connection that it is registered by: a NAT or a registrar may know no other. Then
+        the topmost route (RFC 3261 8.1.2), unless a proxy is configured, which forwards to it.
+        """
+        if way is None:
+            return []
+        hops: list[Hop] = []
+        if way.flow is not None and way.flow.reliable:
+            hops.append(FlowHop(way.flow))
+        learnt = uri_hop(way.routes[0], invite.next_hop[0]) if way.routes else None
+        if (
+            learnt is not None
+            and not invite.proxied
+            and self.core.next_hop_allowed(learnt.host, invite.trunk)
+        ):
+            hops.append(replace(learnt, trusted=is_address(learnt.host)))
+        return hops
 
     def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
@@ -145,6 +180,24 @@ class CallerCore:
         if session.phase is Phase.INVITED:
             self._fail(session, FailureCause.UNREACHABLE, None)
 
+    def on_resting(self, session: Session, seconds: float) -> None:
+        """Every target of the next hop has asked to be left alone."""
+        if session.phase is Phase.INVITED:
+            if session.turned_away is None:
+                session.turned_away = TurnedAway(
+                    status=0, phrase="", q850=None, retry_after=seconds
+                )
+            self._fail(session, FailureCause.RESTING, None)
+
+    @staticmethod
+    def may_go_elsewhere(session: Session) -> bool:
+        """Whether the INVITE may be sent to another target.
+
+        Never once it rang: the callee would be called twice.
+        """
+        waits = session.phase is Phase.INVITED and session.cancelling is Cancelling.NOT
+        return waits and not session.rang
+
     def on_timeout(self, session: Session) -> None:
         """Timer B."""
         if session.phase is Phase.INVITED:
@@ -173,7 +226,12 @@ class CallerCore:
             self._provisional(session, client, response, now)
         else:
             session.remote_headers = tuple(response.headers.items())
-            if not self._send_again(session, client, response, flow, now):
+            if self._send_again(session, client, response, flow, now):
+                return
+            session.turned_away = _turned_away(response)
+            if response.status == 503 and self.layer.try_next(client, now):
+                session.provisional = False  # of the new transaction, for the CANCEL
+            else:
                 self._fail(session, FailureCause.REFUSED, response)
 
     def _send_again(
@@ -406,18 +464,42 @@ class CallerCore:
     # The end
 
     def _fail(self, session: Session, cause: FailureCause, response: Response | None) -> None:
+        turned_away = session.turned_away
         if session.cancelling is not Cancelling.NOT:
             cause = FailureCause.CANCELLED
+        elif response is None and turned_away is not None and turned_away.status:
+            # One target refused and no other one answered: the refusal says more.
+            cause = FailureCause.REFUSED
         self.core.end(session, self._failed(session, cause, response))
 
     @staticmethod
     def _failed(session: Session, cause: FailureCause, response: Response | None) -> Failed:
+        headers = session.remote_headers
+        if response is not None:
+            known, headers = _turned_away(response), tuple(response.headers.items())
+        elif session.turned_away is None or cause is FailureCause.CANCELLED:
+            known, headers = _NOT_TURNED_AWAY, ()
+        else:
+            known = session.turned_away
         return Failed(
             session=session.id,
             cause=cause,
-            status=None if response is None else response.status,
-            phrase="" if response is None else response.reason,
-            q850=None if response is None else q850_cause(response.headers),
+            status=known.status or None,
+            phrase=known.phrase,
+            q850=known.q850,
             rang=session.rang,
-            headers=() if response is None else tuple(response.headers.items()),
+            retry_after=known.retry_after,
+            headers=headers,
         )
+
+
+_NOT_TURNED_AWAY = TurnedAway(status=0, phrase="", q850=None, retry_after=None)
+
+
+def _turned_away(response: Response) -> TurnedAway:
+    return TurnedAway(
+        status=response.status,
+        phrase=response.reason,
+        q850=q850_cause(response.headers),
+        retry_after=parse_retry_after(response.headers),
+    )

@@ -127,7 +127,7 @@ def parse_uri(text: str) -> Uri:
     ``sip:[2001:db8::10:5070]`` is a host without port (RFC 5118 4.3).
     """
     # A call names the same few URIs in every message.
-    return _parse_again(text) if len(text) <= _MOST_KEPT else _parse(text)
+    return _parse_again(text) if len(text) <= _MOST_KEPT else _parse_long_again(text)
 
 
 def _parse(text: str) -> Uri:
@@ -150,6 +150,7 @@ def _parse(text: str) -> Uri:
 
 
 _parse_again = lru_cache(maxsize=1024)(_parse)
+_parse_long_again = lru_cache(maxsize=2)(_parse)  # within one message; they may be of 8 KiB
 
 
 def _parse_sip(scheme: str, rest: str) -> SipUri:

@@ -28,7 +28,7 @@ class TrunkSettings(Protocol):
     @property
     def host(self) -> str: ...
     @property
-    def port(self) -> int: ...
+    def dialled_port(self) -> int | None: ...
     @property
     def transport(self) -> str: ...
     @property
@@ -51,7 +51,10 @@ def signalling_hosts(trunk: TrunkSettings) -> list[SignallingHost]:
     """Return the hosts whose addresses are in-dialog sources of *trunk*."""
     hosts = [
         SignallingHost(
-            trunk=trunk.name, transport=trunk.transport, host=trunk.host, port=trunk.port
+            trunk=trunk.name,
+            transport=trunk.transport,
+            host=trunk.host,
+            port=trunk.dialled_port,
         )
     ]
     if trunk.outbound_proxy:

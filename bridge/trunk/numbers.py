@@ -18,7 +18,7 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, V
 
 from bridge.sip.headers import NameAddr, parse_addresses
 from bridge.sip.message import ParseError, Request
-from bridge.sip.uri import OtherUri, SipUri, TelUri, parse_uri
+from bridge.sip.uri import OtherUri, SipUri, TelUri, parse_uri, unescape
 
 ANONYMOUS: Final = "anonymous"
 
@@ -122,9 +122,16 @@ def is_number_of(pattern: str, number: Number, plan: NumberPlan) -> bool:
     return not {pattern, e164, write(e164, plan)}.isdisjoint((number.received, number.number))
 
 
-def called_number(request: Request, plan: NumberPlan) -> Number:
-    """Return the dialled number: of the Request-URI, else P-Called-Party-ID, else To."""
-    for user in _called_users(request):
+def called_number(request: Request, plan: NumberPlan, *, own: str = "") -> Number:
+    """Return the dialled number: of the Request-URI, else P-Called-Party-ID, else To.
+
+    *own* is the user of our registered Contact: in the Request-URI it says where we are and
+    not who was dialled, and counts only when nothing else is there.
+    """
+    users = list(_called_users(request))
+    if own and users and users[0] in (own, unescape(own)):
+        users = [*users[1:], own]
+    for user in users:
         if user:
             return Number(received=user, number=normalise(user, plan.country))
     return Number(received="", number="")

@@ -52,7 +52,7 @@ class Setting:
 class CarrierHeader:
     """A header in which the carrier names its side of a call, or why it failed.
 
-    ``name`` may be a pattern (``X-Plivo-*``).
+    ``name`` may be a pattern (``X-Plivo-*ID``): ids only, for a number has no business in there.
     """
 
     name: str
@@ -136,7 +136,7 @@ PROFILE: Final[Mapping[str, Profile]] = MappingProxyType(
             },
             headers=(
                 CarrierHeader("X-ZT-Hangup-Code", "why the call ended, such as 3040", "Z2"),
-                CarrierHeader("X-Plivo-*", "their ids of the call", "field"),
+                CarrierHeader("X-Plivo-*ID", "their ids of the call", "field"),
             ),
             facts=(
                 ("PRACK, INFO, NOTIFY, MESSAGE and SUBSCRIBE are not supported.", "Z1"),
@@ -206,10 +206,12 @@ PROFILE: Final[Mapping[str, Profile]] = MappingProxyType(
         "generic": Profile(
             title="Any other carrier",
             headers=(
-                CarrierHeader("X-Exotel-*", "a reseller of Exotel", "ours"),
+                CarrierHeader("X-Exotel-*Sid", "a reseller of Exotel", "ours"),
+                CarrierHeader("X-Exotel-ErrorCode", "a reseller of Exotel", "ours"),
                 CarrierHeader("X-ZT-Hangup-Code", "a reseller of Plivo", "ours"),
-                CarrierHeader("X-Plivo-*", "a reseller of Plivo", "ours"),
-                CarrierHeader("X-Twilio-*", "a reseller of Twilio", "ours"),
+                CarrierHeader("X-Plivo-*ID", "a reseller of Plivo", "ours"),
+                CarrierHeader("X-Twilio-CallSid", "a reseller of Twilio", "ours"),
+                CarrierHeader("X-Twilio-Error", "a reseller of Twilio", "ours"),
             ),
             facts=(
                 ("`100rel` is not offered: a peer that cannot PRACK may refuse with 488.", "F100"),

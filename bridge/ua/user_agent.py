@@ -23,6 +23,7 @@ from bridge.sip.events import (
     Connect,
     Output,
     PassUp,
+    RegistrationChanged,
     Resolve,
     Send,
     SessionId,
@@ -32,6 +33,7 @@ from bridge.sip.events import (
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.screening import Refusal
 from bridge.transport.flow import (
     Admitted,
@@ -88,6 +90,7 @@ class UserAgent:
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
         on_probed: Callable[[TrunkProbed], None] = lambda _: None,
+        on_registered: Callable[[RegistrationChanged], None] = lambda _: None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         gate: Gate | None = None,
@@ -103,6 +106,7 @@ class UserAgent:
         self._listen = listen
         self._on_event = on_event
         self._on_probed = on_probed
+        self._on_registered = on_registered
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._gate = gate or Gate()
@@ -183,7 +187,7 @@ class UserAgent:
         """Whether it runs and every listener is open."""
         return self._running and self._tcp.listening and self._udp.listening
 
-    def local_address_for(self, host: str, port: int, transport: str) -> str:
+    def local_address_for(self, host: str, port: int | None, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
         *host* is a literal or a name; of a name the last known address counts, else
@@ -193,13 +197,13 @@ class UserAgent:
         chosen = self._udp if transport == "udp" else self._tcp
         candidates = [address] if address is not None else list(_SOMEWHERE)
         for candidate in candidates:
-            local = chosen.local_address(candidate, port)
+            local = chosen.local_address(candidate, port or 0)
             if local is not None:
                 return local
         named = [b.host for b in self.bound if not b.wildcard]
-        return named[0] if named else route_address("127.0.0.1", port) or "127.0.0.1"
+        return named[0] if named else route_address("127.0.0.1", port or 0) or "127.0.0.1"
 
-    def known_address(self, host: str, port: int, transport: str) -> str | None:
+    def known_address(self, host: str, port: int | None, transport: str) -> str | None:
         """Return the last known address of *host*, itself when it is a literal; None: unknown."""
         for wanted in (port, None):
             known = self._resolver.cached(transport, host, wanted)
@@ -275,10 +279,50 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.ask_trunk(question, now)
 
+    def register(self, settings: RegistrationSettings) -> None:
+        """Keep a trunk registered; *on_registered* is told how that goes."""
+        with self._command() as now:
+            self._endpoint.register(settings, now)
+
+    def unregister(self, trunk: str) -> None:
+        """Take a trunk's registration back; *on_registered* is told."""
+        with self._command() as now:
+            self._endpoint.unregister(trunk, now)
+
+    def keep_alive(self, trunks: frozenset[str]) -> None:
+        """Ping by the connections of these trunks from now on, and of no others."""
+        with self._command():
+            self._endpoint.keep_alive(trunks)
+
+    def moved(self, trunk: str) -> None:
+        """Register *trunk* anew: our address has changed."""
+        with self._command() as now:
+            self._endpoint.moved(trunk, now)
+
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
         with self._command() as now:
             self._endpoint.reoffer(session, direction, now)
+
+    def refer(self, session: SessionId, target: str, replaces: SessionId | None = None) -> None:
+        """Ask the far end to call *target*; `ReferAnswered` follows, or the end."""
+        with self._command() as now:
+            self._endpoint.refer(session, target, now, replaces)
+
+    def allow_refer(self, session: SessionId) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        with self._command() as now:
+            self._endpoint.allow_refer(session, now)
+
+    def answer_refer(self, session: SessionId, status: int) -> None:
+        """Answer the far end's REFER: 202, or a refusal."""
+        with self._command() as now:
+            self._endpoint.answer_refer(session, status, now)
+
+    def tell_referred(self, session: SessionId, status: int) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        with self._command() as now:
+            self._endpoint.tell_referred(session, status, now)
 
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
@@ -446,10 +490,12 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
+    def _pass_up(self, event: SipEvent | TrunkProbed | RegistrationChanged) -> None:
         try:
             if isinstance(event, TrunkProbed):
                 self._on_probed(event)
+            elif isinstance(event, RegistrationChanged):
+                self._on_registered(event)
             else:
                 self._on_event(event)
         except Exception:

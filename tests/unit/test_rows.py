@@ -91,6 +91,9 @@ def test_the_page_names_the_tests_that_name_the_row() -> None:
 def test_every_label_is_on_the_page() -> None:
     known = {row.key.casefold() for row in read_page(PAGE.read_text("utf-8"))}
     unknown = [
-        key for key in collect() if key not in known and (COMPLETE or key.startswith("row "))
+        key
+        for key in collect()
+        if key not in known and not key.startswith("threat ")  # those are in docs/security.md
+        if COMPLETE or key.startswith("row ")
     ]
     assert unknown == []

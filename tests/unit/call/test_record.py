@@ -18,6 +18,7 @@ from bridge.call.record import (
     workflow_id,
 )
 from bridge.events import CallEnded
+from bridge.trunk.headers import SAID_BY_ANY
 from sdp.negotiated import Hold
 from tests.unit.call.kit import WALL, Bench, answered, bye, changed, plan, progressed, refused
 
@@ -74,6 +75,18 @@ def test_the_carriers_own_word_on_a_failure_is_kept_and_no_event_shows_it() -> N
     document = with_carrier_ids(new_record(plan()), bench.state.carrier_ids).as_dict()
     assert document["carrier_ids"] == kept
     assert "4010" not in bench.end.encode().decode()
+
+
+@pytest.mark.parametrize("status", [480, 486, 500, 503])
+def test_when_a_refusal_says_to_come_back_is_kept(status: int) -> None:
+    """Row 46. RFC 3261 20.33, 20.43: Retry-After and Warning, of any carrier."""
+    bench = Bench(plan(carrier_headers=SAID_BY_ANY)).dialing()
+    said = (("Retry-After", "120 (in a meeting)"), ("Warning", '399 c "busy"'))
+    bench.feed(refused(status, headers=said))
+    assert dict(bench.state.carrier_ids) == {
+        "retry-after": "120 (in a meeting)",
+        "warning": '399 c "busy"',
+    }
 
 
 def test_unknown_values_are_null_never_zero() -> None:

@@ -140,6 +140,7 @@ async def test_a_bad_request_names_its_field_and_begins_nothing(
 
 
 async def test_calls_asked_for_at_once_do_not_pass_a_trunks_limit_together(path: Path) -> None:
+    """Threat 5.1: Toll fraud."""
     async with a_desk(path, config(trunk(max_calls=2, calls_per_second=100))) as desk:
         desk.ledger.may_write.clear()
         asked = [asyncio.ensure_future(desk.service.dial(request())) for _ in range(5)]
@@ -153,6 +154,7 @@ async def test_calls_asked_for_at_once_do_not_pass_a_trunks_limit_together(path:
 
 
 async def test_a_trunks_rate_refuses_and_says_when_to_come_again(path: Path) -> None:
+    """Threat 5.1: Toll fraud."""
     async with a_desk(path, config(trunk(calls_per_second=0.25))) as desk:
         await desk.service.dial(request())
         with pytest.raises(OverLimit) as refused:
@@ -304,7 +306,7 @@ async def test_every_refusal_has_its_status_and_a_record_with_an_outcome(path: P
 async def test_what_cannot_be_taken_is_refused_with_a_record_before_sip_keeps_anything(
     path: Path, number: bytes, setting: str, status: int, reason: str
 ) -> None:
-    """Threat 5.1: INVITE flood. No session, no dialog, no port; the record all the same."""
+    """Threat 5.1: INVITE and REGISTER flood. No session, no port; but a record."""
     async with a_desk(path, config(trunk(max_calls=1))) as desk:
         if setting == "full":
             await take(desk)

@@ -123,7 +123,7 @@ def _answer_to(report: bytes) -> bytes:
 
 
 async def test_what_is_not_authentic_latches_nothing_and_is_no_sign_of_life(line: Line) -> None:
-    """Row 80. Threat 5.1: RTP bleed: authentication goes before the latch."""
+    """Row 80. Threat 5.1: RTP bleed. Authentication goes before the latch."""
     far = Far(line)
     line.negotiated = replace(line.negotiated, remote_address="127.0.0.9", remote_port=9)
     far.connect(agreed())

@@ -34,6 +34,7 @@ def latch(signalling: str = "198.51.100.1", allow: tuple[str, ...] = ()) -> Latc
     ],
 )
 def test_inner_addresses_need_media_allow(address: str) -> None:
+    """Threat 5.1: RTP bleed."""
     assert not trusted(address, ())
     assert trusted(address, networks(["0.0.0.0/0", "::/0"]))
 

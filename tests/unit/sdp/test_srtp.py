@@ -123,7 +123,7 @@ def test_of_two_audio_lines_the_one_that_can_be_protected_is_taken() -> None:
 
 
 def test_our_offer_has_every_suite_and_only_required_needs_srtp() -> None:
-    """Failure 7.2: `SRTP preferred` must not offer SAVP."""
+    """Failure 7.2: optional SRTP offers SAVP."""
     for policy, profile in ((SrtpPolicy.OPTIONAL, "RTP/AVP"), (SrtpPolicy.REQUIRED, "RTP/SAVP")):
         offer = machine(policy).offer()
         assert protocol(offer) == profile

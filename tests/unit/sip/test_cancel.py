@@ -178,7 +178,7 @@ def test_a_cancel_after_our_200_is_answered_and_has_no_effect() -> None:
 
 
 def test_a_cancel_for_nothing_is_answered_481() -> None:
-    """Row 33. RFC 3261 9.2."""
+    """Row 33. Threat 5.1: Spoofed in-dialog requests. RFC 3261 9.2."""
     net = Net()
     agent, peer, flow, invite, _ = ringing(net)
     peer.say(cancel_of(invite, via=peer.new_via(flow)), flow)
@@ -187,6 +187,7 @@ def test_a_cancel_for_nothing_is_answered_481() -> None:
 
 
 def test_a_cancel_from_a_stranger_is_ignored() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, _, _, invite, _ = ringing(net)
     stranger = net.peer("203.0.113.66")

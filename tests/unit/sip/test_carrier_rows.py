@@ -333,7 +333,7 @@ def test_a_2xx_of_another_fork_does_not_take_the_early_answer_of_the_first() -> 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 305, 380])
 def test_a_redirection_is_a_failure_and_nobody_is_called_instead(status: int) -> None:
-    """Row 40. RFC 3261 8.1.3.4, 21.3: whom a response names is not whom the trunk is for."""
+    """Row 40. Threat 5.1: Toll fraud. RFC 3261 8.1.3.4, 21.3: only the trunk is dialled."""
     net = Net()
     agent, peer, _ = dialled(net)
     other = net.peer(PROXY)

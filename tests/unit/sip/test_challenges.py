@@ -177,6 +177,7 @@ def test_a_proxy_and_the_far_end_are_answered_in_one_request() -> None:
 
 
 def test_without_credentials_a_challenge_ends_the_call() -> None:
+    """Threat 5.1: Digest attacks."""
     call = Call(Net(), credentials=None)
     call.refuse("INVITE", *www("n1"))
     failed = call.agent.only(Failed)

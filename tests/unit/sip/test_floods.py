@@ -6,10 +6,11 @@ import pytest
 
 from bridge.sip.events import IncomingInvite
 from bridge.sip.flow import Flow
-from bridge.sip.message import Request
+from bridge.sip.message import MAX_ELEMENTS, Request
 from bridge.sip.parameters import EndpointConfig
 from bridge.sip.rejections import LIFETIME, MOST, Rejections
 from bridge.sip.screening import Refusal
+from bridge.sip.uri import parse_uri
 from tests.unit.sip.link import Net, Peer, sdp
 from tests.unit.sip.test_session import A, P, lone, pair
 
@@ -40,7 +41,7 @@ def allocated(agent: object) -> int:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_flood_over_the_rate_is_answered_and_allocates_nothing(transport: str) -> None:
-    """Threat 5.1: INVITE flood."""
+    """Threat 5.1: INVITE and REGISTER flood."""
     net = Net()
     agent, peer = net.agent(A, screen=Screen(BUSY)), net.peer(P)
     flow = peer.flow_to(agent, transport)
@@ -74,7 +75,7 @@ def ack_of(peer: Peer, invite: Request) -> Request:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_storm_of_retries_is_decided_on_once_and_answered_every_time(transport: str) -> None:
-    """Threat 5.1: INVITE flood, cached rejection replay."""
+    """Threat 5.1: INVITE and REGISTER flood."""
     net = Net()
     screen = Screen(NO_ROUTE)
     agent, peer = net.agent(A, screen=screen), net.peer(P)
@@ -135,7 +136,7 @@ def test_rejections_are_bounded_and_end() -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH"])
 def test_other_requests_without_a_dialog_are_screened_too(method: str) -> None:
-    """Threat 5.1: REGISTER flood. Row 98. RFC 3261 8.2.1: 405, and 503 over the rate."""
+    """Row 98. Threat 5.1: INVITE and REGISTER flood. RFC 3261 8.2.1: 405, and 503 over the rate."""
     net = Net()
     screen = Screen(None)
     _, peer, flow = pair(net, screen=screen)
@@ -171,3 +172,26 @@ def test_a_thousand_calls_that_end_cost_each_the_same() -> None:
         agent.endpoint.reject(event.session, 486, net.now)
     assert agent.endpoint.occupied == 0
     assert courier.of_session == {}
+
+
+def test_a_field_of_thousands_of_elements_is_not_looked_at_to_its_end() -> None:
+    """Threat 5.1: Malformed messages. Found by hand: 4 ms and a 56 KiB answer for one INVITE."""
+    net = Net()
+    agent, peer, flow = pair(net)
+    many = ",".join(["x"] * 4000)
+    headers = (("Require", many),) * 7
+    peer.say(peer.invite(agent, flow, body=sdp(P), headers=headers), flow)
+    refused = peer.response("INVITE", 420)
+    assert len(refused.headers.values("Unsupported")) == MAX_ELEMENTS
+    assert len(refused.encode()) < 2000
+    routes = ", ".join(["<sip:192.0.2.9;lr>"] * 380)
+    fields = (("Record-Route", routes),) * 8
+    peer.say(peer.invite(agent, flow, body=sdp(P), headers=fields, call_id="c2"), flow)
+    assert agent.only(IncomingInvite).request.call_id == "c2"
+
+
+def test_a_long_uri_is_read_once_for_a_message() -> None:
+    text = "sip:1000@192.0.2.1" + ";a=b" * 2000
+    assert parse_uri(text) is parse_uri(text)
+    short = "sip:1000@192.0.2.1"
+    assert parse_uri(short) is parse_uri(short)

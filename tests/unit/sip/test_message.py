@@ -128,6 +128,7 @@ def test_first_element_of_a_shared_field_is_replaced() -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX: b", "a\n", "\r", "nul\x00", "\x00", "é\n", "\ud800"])
 def test_header_values_cannot_break_the_message(value: str) -> None:
+    """Threat 5.1: Malformed messages."""
     headers = Headers()
     for change in (headers.add, headers.set, headers.prepend, headers.replace_first):
         with pytest.raises(MisuseError):
@@ -152,6 +153,7 @@ def test_header_names_must_be_tokens(name: str) -> None:
     ],
 )
 def test_request_lines_cannot_break_the_message(request_: Request) -> None:
+    """Threat 5.1: Malformed messages."""
     with pytest.raises(MisuseError):
         request_.encode()
 
@@ -345,6 +347,7 @@ def test_reason_phrase_defaults_to_the_registered_one() -> None:
 
 
 def test_representation_shows_no_values() -> None:
+    """Threat 5.1: Privacy."""
     shown = repr(invite("Subject: secret"))
     assert "secret" not in shown
     assert "912" not in shown

@@ -22,6 +22,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from sdp.model import Direction
 from sdp.negotiated import Hold
 from tests.unit.sip.link import TRUNK, Agent, Net, Peer, media, sdp
 
@@ -363,7 +364,6 @@ def test_each_fork_has_its_own_sequence_and_its_own_answer() -> None:
     peer.reply(invite, 200, flow, tag="one")
     assert agent.only(Answered).negotiated.remote_port == 31000
     assert peer.request("ACK").body == b""
-    agent.endpoint.bye(SessionId(1), net.now)
     for session in list(agent.endpoint.core.sessions):
         agent.endpoint.bye(session, net.now)
     net.settle()
@@ -390,6 +390,36 @@ def test_the_other_forks_answer_is_taken_when_it_confirms() -> None:
     peer.reply(invite, 180, flow, tag="two")
     peer.reply(invite, 200, flow, tag="two", body=sdp(P, port=38000))
     assert agent.only(Answered).negotiated.remote_port == 38000
+
+
+def test_a_reliable_answer_replaces_an_unreliable_one_of_its_dialog() -> None:
+    """Row 57. RFC 6337 2.2: what an unreliable 18x says is a preview of the answer to come."""
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, body=sdp(P, port=31000))
+    peer.reply(invite, 183, flow, body=sdp(P, port=32000), headers=reliably(1))
+    assert [e.early and e.early.remote_port for e in agent.of(Progressed)] == [31000, 32000]
+    peer.reply(invite, 200, flow)
+    assert agent.only(Answered).negotiated.remote_port == 32000
+
+
+def test_what_happened_in_a_fork_that_is_not_confirmed_leaves_no_trace() -> None:
+    """Row 57. RFC 3261 13.2.2.4, 3262 4: each early dialog has its own offers and numbers."""
+    net = Net()
+    agent, peer, session, invite, flow = dialled(net)
+    peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000), headers=reliably(1))
+    peer.reply(invite, 183, flow, tag="two", body=sdp(P, port=32000), headers=reliably(1))
+    hold = sdp(P, "a=inactive", port=31000, version=2)
+    peer.say(peer.from_callee("UPDATE", invite, flow, tag="one", cseq=1, body=hold), flow)
+    peer.say(peer.from_callee("BYE", invite, flow, tag="one", cseq=2), flow)
+    assert (peer.statuses("UPDATE"), peer.statuses("BYE")) == ([200], [200])
+    peer.reply(invite, 200, flow, tag="two")
+    negotiated = agent.only(Answered).negotiated
+    assert (negotiated.remote_port, negotiated.hold) == (32000, None)
+    agent.endpoint.reoffer(session, Direction.SENDONLY, net.now)
+    net.settle()
+    offer = peer.requests("INVITE")[-1]
+    assert (offer.to.tag, offer.cseq.number) == ("two", 3)
 
 
 def test_an_unusable_reliable_answer_is_acknowledged_and_the_2xx_may_mend_it() -> None:

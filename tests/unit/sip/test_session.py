@@ -83,7 +83,10 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
     ],
 )
 def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
-    """Rows 38, 95, 97, 98. R1 7.1.8. RFC 3261 8.2.1, 8.2.7; RFC 6665 4.1.3."""
+    """Rows 38, 95, 97, 98. R1 7.1.8. Threat 5.1: Toll fraud.
+
+    RFC 3261 8.2.1, 8.2.7; RFC 6665 4.1.3.
+    """
     net = Net()
     agent, peer, flow = pair(net)
     request = lone(peer, flow, method)
@@ -95,6 +98,20 @@ def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
     assert first.to.tag == second.to.tag is not None
     if status == 405:
         assert first.headers.values("Allow") == list(ALLOWED)
+    assert agent.endpoint.layer.servers == {}
+
+
+def test_a_notify_that_nobody_asked_for_is_refused_and_told_to_nobody() -> None:
+    """Row 97. RFC 3842, RFC 6665 4.1.3: message-summary after a REGISTER, say."""
+    net = Net()
+    agent, peer, flow = pair(net)
+    fields = (("Event", "message-summary"), ("Subscription-State", "active"))
+    peer.say(lone(peer, flow, "NOTIFY", *fields, body=b"Messages-Waiting: yes\r\n"), flow)
+    refused = peer.response("NOTIFY", 489)
+    assert refused.headers.get("Allow-Events") == "refer"
+    peer.say(lone(peer, flow, "NOTIFY", ("Event", "refer;id=2")), flow)
+    assert peer.response("NOTIFY").status == 481
+    assert agent.events == []
     assert agent.endpoint.layer.servers == {}
 
 
@@ -191,7 +208,7 @@ def test_an_offer_without_a_common_codec_is_told_to_the_call_layer() -> None:
 
 
 def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
-    """Rows 27, 28. RFC 3261 8.2.2.2, 17.2.1."""
+    """Rows 27, 28. Threat 5.1: Amplification and loops. RFC 3261 8.2.2.2, 17.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKone")
@@ -203,7 +220,7 @@ def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
 
 
 def test_over_max_sessions_nothing_is_allocated() -> None:
-    """Row 46. RFC 3261 21.5.4: 503 with Retry-After."""
+    """Row 46. Threat 5.1: INVITE and REGISTER flood. RFC 3261 21.5.4: 503 with Retry-After."""
     net = Net()
     agent, peer, flow = pair(net, config=EndpointConfig(max_sessions=2, retry_after=7))
     for n in range(4):
@@ -235,9 +252,10 @@ def test_draining_passes_new_calls_up_and_serves_running_ones() -> None:
 # Sources
 
 
-@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER"])
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE"])
 @pytest.mark.parametrize("policy", [False, True])
 def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy: bool) -> None:
+    """Row 98. Threat 5.1: Amplification and loops."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: policy)
     agent.trunks = agent.new_call_trunks = frozenset()
@@ -252,6 +270,7 @@ def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy
 
 
 def test_a_source_for_dialogs_only_may_not_make_a_new_call() -> None:
+    """Threat 5.1: Toll fraud."""
     net = Net()
     agent = net.agent(A)
     agent.new_call_trunks = frozenset()
@@ -273,7 +292,10 @@ def test_a_source_for_dialogs_only_may_not_make_a_new_call() -> None:
     ],
 )
 def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: int | None) -> None:
-    """Failure 7.2: BYE of the far end on another connection."""
+    """Failure 7.2: BYE of the far end on another connection.
+
+    Threat 5.1: Spoofed in-dialog requests.
+    """
     net = Net()
     agent, peer, _ = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -407,6 +429,7 @@ def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -
     ],
 )
 def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> None:
+    """Row 86. RFC 6086 (the older usage): a key, or nothing that hurts; 200."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -418,6 +441,7 @@ def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> No
 
 
 def test_an_info_that_is_no_key_is_answered_415() -> None:
+    """Row 86. RFC 3261 8.2.3."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -572,7 +596,7 @@ def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
 
 
 def test_a_broken_stream_is_answered_400_and_closed() -> None:
-    """Row 2. RFC 3261 18.3, 20.14."""
+    """Row 2. Threat 5.1: TCP abuse. RFC 3261 18.3, 20.14."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P)).encode()
@@ -663,6 +687,7 @@ def test_nothing_is_left_of_a_call_once_its_timers_have_run_out(transport: str) 
 
 
 def test_a_flood_of_requests_in_one_dialog_is_bounded() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, peer, flow = in_call(net, "udp", config=EndpointConfig(max_flow_transactions=20))
     accepted = peer.response("INVITE", 200)
@@ -701,6 +726,7 @@ def test_the_agenda_does_not_grow_with_moves() -> None:
 
 
 def test_a_stranger_that_repeats_a_known_invite_is_told_nothing() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, peer, flow = pair(net, "udp")
     invite = peer.invite(agent, flow, body=sdp(P))

@@ -421,6 +421,7 @@ def test_a_message_cut_anywhere_on_a_stream_is_one_message(cut: int) -> None:
 
 
 def test_a_flood_of_strangers_allocates_nothing() -> None:
+    """Threat 5.1: Scanners."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: True)
     agent.trunks = agent.new_call_trunks = frozenset()

@@ -151,6 +151,7 @@ async def test_a_wildcard_listener_names_the_address_the_peer_used(
 async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: Scanners."""
     owner.admitted = None
     bound = await tcp.listen(HOST, 0)
     reader, writer = await peers.connect(bound.port)
@@ -169,6 +170,7 @@ async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
 async def test_connections_over_the_cap_of_one_address_are_closed(
     owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2))
     bound = await tcp.listen(HOST, 0)
     writers = [(await peers.connect(bound.port))[1] for _ in range(2)]
@@ -307,6 +309,7 @@ async def test_a_connection_closed_by_the_peer_is_lost_once_and_dialled_anew(
 async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     tcp = TcpTransport(owner, limits=TcpLimits(write_buffer=100_000))
     port, writers = await peers.serve()
     flow = await dial(tcp, port)
@@ -332,7 +335,7 @@ async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
 async def test_one_connection_with_much_to_say_leaves_turns_to_the_others(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
-    """Threat 5.1: TCP abuse, read back-pressure: a piece at a time, in order, none lost."""
+    """Threat 5.1: TCP abuse."""
     bound = await tcp.listen(HOST, 0)
     _, loud = await peers.connect(bound.port)
     first = await owner.flows.get()
@@ -387,10 +390,15 @@ async def test_close_delivers_what_was_written_first(
     assert await asyncio.wait_for(owner.gone.get(), 5) == flow
 
 
+def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() -> None:
+    """Row 8. A silent call needs its connection; a minute has wedged CUCM."""
+    assert TcpLimits().idle >= 1800
+
+
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
-    """Row 8. Failure 7.2: idle close."""
+    """Row 8. Threat 5.1: TCP abuse. Failure 7.2: idle close."""
     assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)

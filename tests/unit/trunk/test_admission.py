@@ -138,12 +138,13 @@ def test_what_is_learned_is_bounded() -> None:
     ],
 )
 def test_a_peer_cannot_send_us_into_our_own_network(address: str, allowed: bool) -> None:
-    """Threat 5.1: SSRF by Contact, Route or Record-Route."""
+    """Threat 5.1: SSRF."""
     admission = Admission([trunk("a", allow=["10.1.0.0/16"]), trunk("b", allow=["10.9.0.0/16"])])
     assert admission.may_dial(address, "a", 0) is allowed
 
 
 def test_a_peer_that_we_dialled_once_opens_nothing_to_other_trunks() -> None:
+    """Threat 5.1: SSRF."""
     admission = Admission([trunk("a")])
     admission.reached("10.7.7.7", 0)
     assert admission.admit("10.7.7.7", 1) is not None

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_ten_times_the_rate_of_a_source_admits_all_that_the_rate_allows() -> None:
-    """Threat 5.1: INVITE flood. What is refused does not count against what is admitted."""
+    """Threat 5.1: INVITE and REGISTER flood. What is refused is not counted."""
     gate = Gate()
     times = [n / (10 * SOURCE_RATE) for n in range(int(10 * SOURCE_RATE * 5))]
     admitted = sum(gate.refusal("192.0.2.1", ("a",), now) is None for now in times)
@@ -31,6 +31,7 @@ def test_a_refused_source_is_told_when_to_come_again_and_others_are_served() -> 
 
 
 def test_many_addresses_of_one_trunk_share_its_rate() -> None:
+    """Threat 5.1: INVITE and REGISTER flood."""
     gate = Gate(trunks=Gcra(rate=1, burst=3))
     answers = [gate.refusal(f"192.0.2.{n}", ("a",), 0.0) for n in range(4)]
     assert answers == [None, None, None, TurnedAway("trunk_rate", 1)]
@@ -49,7 +50,7 @@ def test_while_overloaded_every_new_call_is_refused_first_of_all() -> None:
 
 
 def test_requests_without_a_dialog_have_a_rate_of_their_own() -> None:
-    """Threat 5.1: REGISTER flood."""
+    """Threat 5.1: INVITE and REGISTER flood."""
     gate = Gate(requests=Gcra(rate=1, burst=2))
     assert [gate.may_ask("192.0.2.1", 0.0) for _ in range(3)] == [True, True, False]
     assert gate.refusal("192.0.2.1", ("a",), 0.0) is None

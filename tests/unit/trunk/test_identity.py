@@ -106,7 +106,11 @@ def test_a_carriers_ids_are_found_by_its_profile_and_bounded() -> None:
     assert carrier_ids(came, exotel) == {"x-exotel-callsid": "b7f0c1", "x-exotel-errorcode": "4001"}
     assert carrier_ids(came, profile_of("twilio").carrier_headers) == {}
     assert carrier_ids([("X-Plivo-CallUUID", "u")], profile_of("plivo").carrier_headers)
-    flood = [(f"X-Plivo-{n}", "y" * 1000) for n in range(50)]
+    numbers = [("X-Plivo-From", "+919876543210"), ("X-Exotel-From", "+919876543210")]
+    for profile in PROFILE.values():
+        assert carrier_ids(numbers, profile.carrier_headers) == {}
+        assert all(name.startswith("x-") for name in profile.carrier_headers)
+    flood = [(f"X-Plivo-{n}-ID", "y" * 1000) for n in range(50)]
     found = carrier_ids(flood, profile_of("plivo").carrier_headers)
     assert len(found) == IDS_LIMIT
     assert {len(value) for value in found.values()} == {256}

@@ -220,6 +220,7 @@ async def test_the_caller_gives_up_and_the_callee_hears_it(started: AsyncExitSta
 async def test_a_closed_connection_ends_no_call_and_the_bye_dials_anew(
     started: AsyncExitStack,
 ) -> None:
+    """Rows 6, 7. A TCP close is no BYE; the next request makes a new connection."""
     alice, bob = await phones(started, "tcp")
     ours, theirs = await connected(alice, bob)
     for flow in list(bob.agent._tcp.flows):
@@ -278,6 +279,7 @@ async def test_a_stream_that_is_no_sip_is_closed(started: AsyncExitStack) -> Non
 
 
 async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
+    """Row 3. RFC 5626 4.4.1: a double CRLF is answered with a single one."""
     _, bob = await phones(started, "tcp")
     reader, writer = await asyncio.open_connection(bob.host, bob.port)
     writer.write(b"\r\n\r\n")
@@ -290,7 +292,7 @@ async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
 async def test_while_overloaded_new_calls_and_options_get_503_and_a_running_call_goes_on(
     started: AsyncExitStack, transport: str
 ) -> None:
-    """Row 39. RFC 3261 11: OPTIONS is answered as an INVITE would be. Threat 5.1: INVITE flood."""
+    """Row 39. Threat 5.1: INVITE and REGISTER flood. RFC 3261 11: as an INVITE is answered."""
     overloaded = False
     alice, bob = Phone(transport), Phone(transport, "127.0.0.2")
     bob.overload(lambda: overloaded)

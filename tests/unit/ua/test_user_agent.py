@@ -198,6 +198,7 @@ async def test_one_byte_at_a_time_is_one_message_in_the_ladder(core: Core) -> No
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 async def test_an_unknown_source_gets_nothing(core: Core, transport: str) -> None:
+    """Threat 5.1: Scanners."""
     async with driving(
         core, f"{transport}:127.0.0.1:0", trunks=[trunk(allow=["10.0.0.0/8"], host="10.0.0.1")]
     ) as agent:
@@ -409,6 +410,7 @@ async def test_new_calls_over_the_rate_of_a_source_are_refused_and_not_passed_on
 async def test_a_connection_that_sends_no_whole_message_is_closed(
     core: Core, beginning: bytes
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     async with (
         driving(core, "tcp:127.0.0.1:0", patience=0.1) as agent,
         client(agent.bound[0].port) as (reader, writer),

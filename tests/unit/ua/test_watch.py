@@ -34,6 +34,7 @@ def test_an_accepted_stream_must_complete_its_first_message_in_time(said: bytes)
 
 
 def test_trickling_does_not_extend_the_time() -> None:
+    """Threat 5.1: TCP abuse."""
     watch = Watched(accepted=True, now=0)
     for second in range(10):
         watch.feed(MESSAGE[second : second + 1], second)
