@@ -40,6 +40,7 @@ from bridge.trunk.admission import split_proxy
 from bridge.trunk.identity import caller_identity
 from bridge.trunk.numbers import uri_of
 from bridge.trunk.profiles import profile_of
+from bridge.trunk.targets import refer_uri
 from bridge.ua.user_agent import UserAgent
 from sdp.crypto import SrtpPolicy, protection
 from sdp.destination import destination_policy
@@ -61,19 +62,24 @@ class Leg:
     def __init__(
         self,
         agent: UserAgent,
+        trunk: TrunkConfig,
         session: SessionId | None,
         invite: Callable[[], OutgoingInvite] | None = None,
         begun: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
         self._agent = agent
+        self._trunk = trunk
         self._invite = invite
         self._begun = begun
         self.session = session
+        if session is not None:
+            self._allow_refer(session)
 
     def dial(self) -> None:
         """Send the INVITE."""
         assert self._invite is not None
         self.session = self._agent.dial(self._invite())
+        self._allow_refer(self.session)
         self._begun(self.session)
 
     def ring(self) -> None:
@@ -101,9 +107,26 @@ class Leg:
         """Send a re-INVITE."""
         self._agent.reoffer(self._known(), direction)
 
+    def refer(self, to: str, replaces: SessionId | None) -> None:
+        """Send a REFER."""
+        target = refer_uri(to, self._trunk.from_domain, self._trunk)
+        self._agent.refer(self._known(), target, replaces)
+
+    def answer_refer(self, status: int) -> None:
+        """Answer the far end's REFER."""
+        self._agent.answer_refer(self._known(), status)
+
+    def tell_referred(self, status: int) -> None:
+        """Notify how far the call is that the far end has asked for."""
+        self._agent.tell_referred(self._known(), status)
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog."""
         self._agent.probe(self._known())
+
+    def _allow_refer(self, session: SessionId) -> None:
+        if self._trunk.refer_in:
+            self._agent.allow_refer(session)
 
     def _known(self) -> SessionId:
         assert self.session is not None
@@ -140,13 +163,13 @@ class LegDesk:
         )
         if isinstance(adopted, Rejected):
             return adopted
-        return Leg(self._agent, invite.session)
+        return Leg(self._agent, trunk, invite.session)
 
     def outgoing(
         self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
     ) -> SipPort:
         """Prepare an INVITE."""
-        return Leg(self._agent, None, lambda: self._invite(plan, trunk, lease), begun)
+        return Leg(self._agent, trunk, None, lambda: self._invite(plan, trunk, lease), begun)
 
     def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
         """Refuse an INVITE that was not taken on."""

@@ -818,12 +818,6 @@ def not_yet(config: Config) -> Iterator[str]:
     for index, trunk in enumerate(config.trunk):
         if trunk.transport == "tls":
             yield f"trunk[{index}].transport: tls is not served yet"
-        for key, used in (
-            ("refer_in", trunk.refer_in),
-            ("transfer_allow", bool(trunk.transfer_allow)),
-        ):
-            if used:
-                yield f"trunk[{index}].{key}: not served yet, ignored"
     for section, used in (
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),

@@ -132,6 +132,10 @@ CONTROLLED: Final[Responses] = {
     409: problem_of("the call is not answered", 409, "Conflict"),
     502: problem_of("the far end did not agree, nothing changed", 502, "Bad Gateway"),
 }
+TRANSFERRED: Final[Responses] = {
+    **CONTROLLED,
+    403: problem_of("the trunk's transfer_allow does not allow this target", 403, "Forbidden"),
+}
 DRAINING: Final[Responses] = {202: _json({"status": "draining", "calls": 3}, "Draining")}
 CHANGES: Final[Responses] = {
     200: _json(

@@ -135,3 +135,19 @@ class Digits(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"digits": "12w#"}]})
 
     digits: Annotated[str, Field(description="1 to 64 of 0-9 * # A-D w; w waits half a second.")]
+
+
+class TransferTarget(BaseModel):
+    """``POST /api/v1/calls/{id}/transfer``"""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"to": "+918045678900"}]}
+    )
+
+    to: Annotated[
+        str,
+        Field(
+            max_length=256,
+            description="A phone number, a tel: or a sip: URI; or call: and a call's id.",
+        ),
+    ]

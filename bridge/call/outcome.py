@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from bridge.call.inputs import By
 from bridge.call.plan import Direction
 from bridge.sip.events import EndCause, FailureCause
 from bridge.sip.headers import Reason
@@ -67,6 +68,7 @@ class LocalEnd(Enum):
     MEDIA_TIMEOUT = "media_timeout"
     NO_MEDIA = "no_media"
     PEER_GONE = "peer_gone"  # probes unanswered
+    TRANSFERRED = "transferred"  # the far end has its new call
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
 
@@ -122,10 +124,12 @@ def _local(
 
 
 _FAILED = Result.FAILED
+TRANSFERRED: Final = "transferred"
 _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
     {
         LocalEnd.API: _local("api_hangup", EndedBy.API, Result.COMPLETED),
         LocalEnd.AGENT: _local("agent_hangup", EndedBy.AGENT, Result.COMPLETED),
+        LocalEnd.TRANSFERRED: _local(TRANSFERRED, EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.ROOM_DELETED: _local("room_deleted", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.REMOVED: _local("participant_removed", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.AGENT_GONE: _local(
@@ -399,6 +403,12 @@ def far_end_outcome(
 def cancelled_outcome() -> Outcome:
     """Return the outcome of an inbound call whose caller gave up."""
     return Outcome(outcome=Result.CANCELLED, reason="caller_cancelled", ended_by=EndedBy.CALLER)
+
+
+def transferred_outcome(by: By) -> Outcome:
+    """Return the outcome of a call that was transferred away; who asked has ended it."""
+    ended_by = EndedBy.API if by is By.API else EndedBy.AGENT
+    return Outcome(outcome=Result.COMPLETED, reason=TRANSFERRED, ended_by=ended_by)
 
 
 CRASHED: Final = Outcome(outcome=Result.DROPPED, reason="crash", ended_by=EndedBy.BRIDGE)

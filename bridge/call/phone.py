@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from bridge.call.commands import Bye, ConnectMedia, Dial, PlayDigits, PublishKey
 from bridge.call.inputs import DialogFormed, DigitsAsked
 from bridge.call.outcome import (
+    TRANSFERRED,
     LocalEnd,
+    Outcome,
     cancelled_outcome,
     failure_outcome,
     far_end_outcome,
     local_outcome,
+    transferred_outcome,
 )
-from bridge.call.state import LastKey, Phase, Timer
+from bridge.call.state import CallState, LastKey, Phase, Timer
 from bridge.call.turn import Turn, end, finish, hang_up, ms
 from bridge.events import CallAnswered, CallDtmf, CallHold, CallResume, CallRinging
 from bridge.media.seam import KeyPressed, MediaTimedOut
@@ -186,11 +190,23 @@ def ended(turn: Turn, event: Ended) -> None:
     verdict = far_end_outcome(
         event.cause, event.q850, state.plan.direction, answered=state.answered
     )
+    verdict = _of_transfer(state, event.cause, verdict)
     status = state.sip_status
     if event.cause is not EndCause.BYE and event.status is not None:
         status = event.status
     turn.set(settled=True, q850=event.q850, sip_status=status)
     end(turn, verdict)
+
+
+def _of_transfer(state: CallState, cause: EndCause, verdict: Outcome) -> Outcome:
+    """A far end that was transferred, or had us call another, ends what it has left."""
+    transfer = state.transfer
+    hung_up = cause is EndCause.BYE
+    if transfer is not None and (transfer.done or (transfer.accepted and hung_up)):
+        return transferred_outcome(transfer.by)
+    if state.referred is not None and hung_up:
+        return replace(verdict, reason=TRANSFERRED)
+    return verdict
 
 
 def changed_early(turn: Turn, event: SessionChanged) -> None:

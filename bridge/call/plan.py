@@ -41,7 +41,8 @@ class CallPlan:
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
     the far end sent, for ``lk.sip.GetRemoteHeaders``; ``carrier_headers`` are the names of
     those in which the carrier says what it calls this call, or why it failed.
-    ``created_at`` is wall time.
+    ``created_at`` is wall time. ``transfer_allow``: patterns (`bridge.trunk.targets`),
+    numbers read in ``country``; ``refer_in``: the far end may ask for a transfer, too.
     """
 
     call_id: str
@@ -71,6 +72,9 @@ class CallPlan:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     control: Control = Control.AGENTS
     controllers: frozenset[str] = frozenset()
+    country: str = "IN"
+    transfer_allow: tuple[str, ...] = ()
+    refer_in: bool = False
     call_service: str | None = None
     sip_call_id: str = ""
     sip_tag: str = ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
@@ -19,6 +18,7 @@ import structlog
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
+from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
@@ -30,6 +30,7 @@ from bridge.call.ports import (
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record
+from bridge.call.referrals import Referrals
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -77,7 +78,7 @@ class CallService:
         observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self._config = config
         self._legs = legs
@@ -86,9 +87,10 @@ class CallService:
         self._archive = archive
         self._publish = publish
         self._observer = Guarded(observer)
+        self._referrals = Referrals(self.dial, self.call)
         self._clock = clock
         self._wall = wall
-        self._new_id = new_id
+        self._new_id = new_id or CallIds()
         self._calls: dict[str, Call] = {}
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
@@ -462,6 +464,9 @@ class CallService:
             "media_timeout": trunk.media_timeout,
             "hold_music": trunk.hold_music,
             "control": Control(trunk.control),
+            "country": trunk.country,
+            "transfer_allow": tuple(trunk.transfer_allow),
+            "refer_in": trunk.refer_in,
             "controllers": frozenset(self._config.media.controllers),
             "carrier_headers": (*profile_of(trunk.profile).carrier_headers, *SAID_BY_ANY),
             "call_service": "exotel" if trunk.profile == "exotel" else None,
@@ -517,6 +522,7 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
+            beside=self._referrals,
             observer=self._observer,
             clock=self._clock,
             wall=self._wall,
@@ -565,6 +571,7 @@ class CallService:
         call = self._calls.get(event.call_id)
         if call is not None:
             self._observer.told(call.plan, event)
+        self._referrals.heard(event)
         self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:

@@ -36,6 +36,8 @@ sound          talk [Ns] | tone HZ [Ns] | play FILE [Ns] | dtmf 12# [by info]
 in the call    hold DIALECT [Ns] [on new connection] [without rtp]
                resume [offerless|update|no-direction] [on new connection]
                reinvite [BODY] [update] [on new connection] | move | options | refer TO
+               accept refer [202] [without notify] | refuse refer [603] [within Ns]
+               notify STATUS [answered N] (of the far end's transfer; from 200 on the last)
                rekey [on new connection] (a new key for SRTP; move has one, too)
                session-expires SECONDS [refresher uac|uas] (in our INVITE or 200; anywhere)
                refresh [update] [on new connection]
@@ -48,6 +50,7 @@ expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
                expect rtp [within Ns] | expect dtmf 12# [within Ns]
                expect hangup [within Ns] [cause N] | expect header NAME [VALUE]
                expect reinvite|update|options|info|refer [DIRECTION] [within Ns]
+               expect notify STATUS [within Ns] (of the transfer we asked for)
 
 BODY is offer, no-direction, recvonly, t38 or a hold: sendonly, sendonly-session, inactive,
 inactive-session, zero-address, zero-address-sendonly, zero-address-inactive,

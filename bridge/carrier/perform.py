@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from bridge.carrier import bodies, lifetime, script, sound, steps
+from bridge.carrier import bodies, lifetime, refer, script, sound, steps
 from bridge.carrier.call import Leg
 from bridge.carrier.dialog import ALLOW
 from bridge.carrier.exchange import Exchange, StepFailed
@@ -29,6 +29,7 @@ async def run(leg: Leg, wanted: str | Script) -> None:
     found = script.parse(wanted) if isinstance(wanted, str) else wanted
     if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
+    leg.transfers.scripted = any(isinstance(step, steps.AnswerRefer) for step in found)
     leg.session.lifetime = lifetime.lifetime_of(found, leg.session.lifetime)
     try:
         await _begin(leg, found)
@@ -147,6 +148,10 @@ async def perform(leg: Leg, step: Step) -> None:
             await _options(leg, step)
         case steps.Refer():
             await _refer(leg, step)
+        case steps.AnswerRefer():
+            await refer.answer_refer(leg, step)
+        case steps.Notify():
+            await refer.notify(leg, step)
         case steps.Cancel():
             await _cancel(leg, step)
         case steps.Hangup():

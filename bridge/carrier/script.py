@@ -346,6 +346,27 @@ def _refer(words: Words) -> Step:
     return steps.Refer(to=words.take("a target"))
 
 
+def _accept(words: Words) -> Step:
+    if not words.skip("refer"):
+        raise ScriptError(words.here, "incomplete statement", ("accept refer [200-299]",))
+    status = words.maybe_number("a status", 200, 299, 202)
+    notifies = not words.skip("without", "notify")
+    return steps.AnswerRefer(status=status, notifies=notifies, within=_within(words, 10.0))
+
+
+def _refuse(words: Words) -> Step:
+    if not words.skip("refer"):
+        raise ScriptError(words.here, "incomplete statement", ("refuse refer [300-699]",))
+    status = words.maybe_number("a status", 300, 699, 603)
+    return steps.AnswerRefer(status=status, within=_within(words, 10.0))
+
+
+def _notify(words: Words) -> Step:
+    status = words.number("a status", 100, 699)
+    answered = words.number("a status", 200, 699) if words.skip("answered") else 200
+    return steps.Notify(status=status, answered=answered)
+
+
 def _cancel(words: Words) -> Step:
     return steps.Cancel(after=words.seconds() if words.skip("after") else 0.0)
 
@@ -418,6 +439,11 @@ def _expect_request(words: Words) -> Step:
     return steps.ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
 
 
+def _expect_notify(words: Words) -> Step:
+    status = words.number("a status", 100, 699)
+    return steps.ExpectNotify(status=status, within=_within(words, 10.0))
+
+
 def _expect_srtp(words: Words) -> Step:
     word = (words.peek() or "within").lower()
     suite = None
@@ -446,6 +472,7 @@ EXPECTATIONS: dict[str, Reader] = {
     "options": _expect_request,
     "info": _expect_request,
     "refer": _expect_request,
+    "notify": _expect_notify,
 }
 
 
@@ -484,6 +511,9 @@ STATEMENTS: dict[str, Reader] = {
     "rtp": _rtp,
     "options": _options,
     "refer": _refer,
+    "accept": _accept,
+    "refuse": _refuse,
+    "notify": _notify,
     "cancel": _cancel,
     "hangup": _hangup,
     "expect": _expect,

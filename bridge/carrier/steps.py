@@ -273,6 +273,31 @@ class Refer(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRefer(Step):
+    """The answer to a REFER of the far end. ``notifies`` False: it is told so (RFC 4488)."""
+
+    status: int = 202
+    notifies: bool = True
+    within: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify(Step):
+    """A NOTIFY of how far the far end's transfer is; 200 and above is the last."""
+
+    status: int
+    answered: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectNotify(Step):
+    """The far end tells of this status of a transfer we asked for."""
+
+    status: int
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Step):
     """Give up our unanswered call."""
 

@@ -30,6 +30,7 @@ PORT_STATES: Final = ("free", "used", "resting")
 WAYS: Final = ("in", "out")
 METHODS: Final = (
     *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INFO", "REFER", "REGISTER"),
+    "NOTIFY",
     "other",
 )
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")

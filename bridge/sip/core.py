@@ -48,7 +48,10 @@ WHY_BYE = {
 }
 
 # Requests of ours in a dialog that nobody needs any more when it ends.
-PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL, Purpose.PRACK)
+PASSING = (
+    *(Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL, Purpose.PRACK),
+    *(Purpose.REFER, Purpose.NOTIFY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +234,8 @@ class UserAgentCore:
         request.headers.add("User-Agent", self.config.user_agent)
         request.headers.extend(headers)
         request.body = body
-        refreshes = method in ("INVITE", "UPDATE")
-        if not refreshes:
+        carries_contact = method in ("INVITE", "UPDATE", "REFER", "NOTIFY")
+        if method not in ("INVITE", "UPDATE", "REFER"):
             # RFC 4028 7.1: a UAC that supports it "MUST include a Supported header field in
             # each request (except ACK), listing the option tag 'timer'".
             request.headers.extend(supported_fields(ASKING))
@@ -244,7 +247,7 @@ class UserAgentCore:
             request=request,
             errand=Errand(purpose, session.id),
             trunk=session.trunk,
-            contact_user=session.contact_user if refreshes else None,
+            contact_user=session.contact_user if carries_contact else None,
             attempts=attempts,
         )
         self.layer.send(letter, self.hops(session, dialog), now)
@@ -428,13 +431,13 @@ class UserAgentCore:
         """Return the fields of every 2xx (and 18x) that makes or refreshes a dialog."""
         return [
             ("Contact", write_contact(self.config, flow, session.contact_user)),
-            *capability_fields(),
+            *capability_fields(refer=session.refer_in),
         ]
 
 
-def capability_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
-    """Return Allow, and Supported when there is something to list."""
-    return [("Allow", ALLOW), *supported_fields(supported)]
+def capability_fields(supported: str = SUPPORTED, *, refer: bool = False) -> list[tuple[str, str]]:
+    """Return Allow, with REFER where it is not declined, and Supported when it lists something."""
+    return [("Allow", f"{ALLOW}, REFER" if refer else ALLOW), *supported_fields(supported)]
 
 
 def supported_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:

@@ -26,6 +26,8 @@ class Purpose(Enum):
     BYE = "bye"
     PRACK = "prack"
     PROBE = "probe"
+    REFER = "refer"
+    NOTIFY = "notify"
     UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
     REGISTER = "register"  # the errand's session is the registration's number

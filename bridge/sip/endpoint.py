@@ -28,6 +28,8 @@ from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
 from bridge.sip.records import Client, Server
+from bridge.sip.refer import ReferCore
+from bridge.sip.referred import ReferredCore
 from bridge.sip.refresh import RefreshCore
 from bridge.sip.registrar import RegistrarCore
 from bridge.sip.registration import RegistrationSettings
@@ -84,7 +86,9 @@ class Endpoint:
         self.probes = ProbeCore(self.core)
         self.registrar = RegistrarCore(self.core)
         self.keepalive = KeepAliveCore(self.core)
-        self.dialogs = DialogCore(self.core, self.callee)
+        self.refers = ReferCore(self.core, self.reoffers)
+        self.referred = ReferredCore(self.core)
+        self.dialogs = DialogCore(self.core, self.callee, self.refers, self.referred)
         self.framers: dict[int, StreamFramer] = {}
 
     # Snapshots
@@ -374,6 +378,34 @@ class Endpoint:
         if (known := self._session(session)) is not None:
             self.reoffers.reoffer(known, direction, now, method)
 
+    def refer(
+        self, session: SessionId, target: str, now: float, replaces: SessionId | None = None
+    ) -> None:
+        """Ask the far end to call *target* (a URI); `ReferAnswered` follows, or the end.
+
+        With *replaces*, another call of ours with the target, it is to take that over.
+        ParseError when *target* is no URI that can be called.
+        """
+        other = None if replaces is None else self._session(replaces)
+        if (known := self._session(session)) is not None:
+            self.refers.refer(known, target, other, now)
+
+    def allow_refer(self, session: SessionId, now: float) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        del now
+        if (known := self._session(session)) is not None:
+            known.refer_in = True
+
+    def answer_refer(self, session: SessionId, status: int, now: float) -> None:
+        """Answer the far end's REFER: 202, and tell it how that goes; or refuse it."""
+        if (known := self._session(session)) is not None:
+            self.referred.answer(known, status, now)
+
+    def tell_referred(self, session: SessionId, status: int, now: float) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        if (known := self._session(session)) is not None:
+            self.referred.tell(known, status, now)
+
     def update(self, session: SessionId, now: float) -> None:
         """Send an UPDATE without an offer, early or confirmed; no event follows.
 
@@ -529,6 +561,10 @@ class Endpoint:
                 self.probes.settled(client.letter.errand, response.status, now)
             case Purpose.PROBE if session is not None and response.status >= 200:
                 self.reoffers.on_probe_answered(session, client, response, flow, now)
+            case Purpose.REFER if session is not None:
+                self.refers.on_response(session, client, response, flow, now)
+            case Purpose.NOTIFY if session is not None:
+                self.referred.on_response(session, client, response, flow, now)
             case _:
                 pass
 
@@ -587,6 +623,10 @@ class Endpoint:
                 if session.flow is not None:
                     session.suspect = session.flow.id
                 self.reoffers.on_probed(session, 408, now)
+            case Purpose.REFER:
+                self.refers.on_refused(session, 408 if timed_out else 503, now)
+            case Purpose.NOTIFY:
+                self.referred.on_failed(session)
             case Purpose.CANCEL | Purpose.ACK | Purpose.PRACK:
                 pass  # the guard of 64*T1 and the copies of the 2xx see to it
             case _:
@@ -616,5 +656,10 @@ class Endpoint:
         reoffer = session.reoffer
         if reoffer is not None and reoffer.again_at is not None and reoffer.again_at <= now:
             self.reoffers.send(session, now)
+        referral = session.referral
+        if referral is not None and referral.until is not None and referral.until <= now:
+            self.refers.on_due(session, referral)
+        if session.referred is not None and session.referred.until <= now:
+            self.referred.on_due(session, session.referred, now)
         self.refreshes.on_due(session, now)
         self.core.schedule(session)

@@ -157,6 +157,42 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAnswered:
+    """A REFER of ours got its final response: 2xx, and `ReferProgressed` follows.
+
+    Any other: nothing more follows, and the call goes on. 408: none came.
+    """
+
+    session: SessionId
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferProgressed:
+    """The far end told how far the transfer is, perhaps before `ReferAnswered`.
+
+    ``status``: of the call it makes (RFC 3420), None when that will not be known. ``over``:
+    the last word.
+    """
+
+    session: SessionId
+    status: int | None
+    over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAsked:
+    """The far end asks us to call *target*; answer with `Endpoint.answer_refer`.
+
+    ``plain``: the URI says whom to call and nothing more (no Replaces).
+    """
+
+    session: SessionId
+    target: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkProbed:
     """An OPTIONS outside a dialog is settled, *seconds* after it was asked for.
 
@@ -198,6 +234,9 @@ SipEvent = (
     | Ended
     | KeyReported
     | Probed
+    | ReferAnswered
+    | ReferProgressed
+    | ReferAsked
 )
 
 

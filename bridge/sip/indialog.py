@@ -1,4 +1,4 @@
-"""Requests inside a dialog: re-INVITE, UPDATE, BYE, INFO, OPTIONS.
+"""Requests inside a dialog: re-INVITE, UPDATE, BYE, INFO, OPTIONS, NOTIFY.
 
 Re-INVITE and UPDATE are answered in the same turn, by the session's
 `OfferAnswer`. RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311 5.2; RFC 6086.
@@ -16,21 +16,31 @@ from bridge.sip.keys import is_key_report, read_key
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_KEYS
 from bridge.sip.records import Server
+from bridge.sip.refer import ReferCore
+from bridge.sip.referred import ReferredCore
 from bridge.sip.reliable import early_machine
 from bridge.sip.session import OVER_REFUSAL, Phase, Role, Session
 from bridge.sip.uas import CalleeCore, options_fields
 from sdp.negotiate import Answer, OfferAnswer
 
-SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "PRACK")
+SERVED = ("INVITE", "UPDATE", "BYE", "INFO", "OPTIONS", "PRACK", "NOTIFY", "REFER")
 
 
 class DialogCore:
     """The peer's requests in a dialog."""
 
-    def __init__(self, core: UserAgentCore, callee: CalleeCore) -> None:
+    def __init__(
+        self,
+        core: UserAgentCore,
+        callee: CalleeCore,
+        refers: ReferCore,
+        referred: ReferredCore,
+    ) -> None:
         self.core = core
         self.layer = core.layer
         self.callee = callee
+        self.refers = refers
+        self.referred = referred
 
     def on_request(
         self, session: Session, dialog: Dialog, request: Request, flow: Flow, now: float
@@ -50,6 +60,8 @@ class DialogCore:
             self.core.respond(server, refusal.status, now, headers=refusal.headers)
         elif request.method == "BYE":
             self._bye(session, dialog, server, now)
+        elif request.method == "NOTIFY":
+            self.refers.on_notify(session, server, now)
         elif session.phase is Phase.LEAVING:
             self.core.respond(server, 481, now)
         elif request.method == "INVITE":
@@ -58,6 +70,8 @@ class DialogCore:
             self._update(session, dialog, server, now)
         elif request.method == "INFO":
             self._info(session, server, now)
+        elif request.method == "REFER":
+            self.referred.on_refer(session, server, now)
         elif request.method == "PRACK":
             self.callee.on_prack(session, server, now)
         else:

@@ -11,7 +11,7 @@ from bridge.sip.session_timer import MINIMUM
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "NOTIFY")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
+from bridge.sip import referral
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
 from bridge.sip.courier import AgendaKey
@@ -116,6 +117,9 @@ class Writer:
             unacked=self._unacked(session.unacked),
             reliable=self._reliable(session.reliable),
             reoffer=self._reoffer(session.reoffer),
+            referral=referral.keep(session.referral, self.wall - self.now),
+            refer_in=session.refer_in,
+            referred=referral.keep_referred(session.referred, self.wall - self.now),
             probing=session.probing,
             missed_probes=session.missed_probes,
             refused_offer_at=self._wall(session.refused_offer_at),
@@ -291,6 +295,9 @@ class Reader:
             unacked=self._unacked(kept.unacked),
             reliable=self._reliable(kept.reliable),
             reoffer=self._reoffer(kept.reoffer),
+            referral=referral.revive(kept.referral, self.now - self.wall),
+            refer_in=kept.refer_in,
+            referred=referral.revive_referred(kept.referred, self.now - self.wall),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
             refused_offer_at=self._now(kept.refused_offer_at),

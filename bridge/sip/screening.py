@@ -17,8 +17,6 @@ from bridge.sip.session_timer import is_too_brief
 
 OUT_OF_DIALOG = {
     "REFER": 603,
-    # RFC 6665 4.1.3: a NOTIFY that matches no subscription is answered 481.
-    "NOTIFY": 481,
     "BYE": 481,
     "UPDATE": 481,
     "INFO": 481,
@@ -26,7 +24,7 @@ OUT_OF_DIALOG = {
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
-IN_DIALOG = {"REFER": 603, "NOTIFY": 481}
+IN_DIALOG: dict[str, int] = {}
 """Answers to methods we do not implement, inside a dialog; any other gets 405."""
 
 

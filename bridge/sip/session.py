@@ -16,6 +16,7 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.referral import Referral, Referred
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
@@ -170,6 +171,9 @@ class Session:
     unacked: Unacked | None = None
     reliable: Reliable | None = None
     reoffer: Reoffer | None = None
+    referral: Referral | None = None
+    refer_in: bool = False  # whether a REFER of theirs is passed up
+    referred: Referred | None = None
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
@@ -204,6 +208,7 @@ class Session:
     def next_deadline(self) -> float | None:
         """When something of this session is due."""
         unacked, reoffer, reliable = self.unacked, self.reoffer, self.reliable
+        referral, referred = self.referral, self.referred
         candidates = (
             self.cancel_by,
             self.ring_again_at,
@@ -211,6 +216,8 @@ class Session:
             None if reoffer is None else reoffer.again_at,
             None if reliable is None else reliable.resend_at,
             None if reliable is None else reliable.give_up_at,
+            None if referral is None else referral.until,
+            None if referred is None else referred.until,
             self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

@@ -16,6 +16,7 @@ from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
 from bridge.sip.keepalive import Beat
+from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
 from bridge.sip.registration import RegistrationSnapshot
 from bridge.sip.session import OfferMethod, TurnedAway
 from bridge.sip.standing import Standing, Target
@@ -23,7 +24,7 @@ from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,9 @@ class SessionSnapshot:
     unacked: UnackedSnapshot | None
     reliable: ReliableSnapshot | None
     reoffer: ReofferSnapshot | None
+    referral: ReferralSnapshot | None
+    refer_in: bool
+    referred: ReferredSnapshot | None
     probing: bool
     missed_probes: int
     refused_offer_at: float | None

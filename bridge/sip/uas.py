@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.errors import MisuseError
-from bridge.sip import screening
+from bridge.sip import replaces, screening
 from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
 from bridge.sip.dialog import as_callee, is_request_uri
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
@@ -17,6 +17,7 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
+from bridge.sip.refer import stray_notify
 from bridge.sip.rejections import Rejections
 from bridge.sip.reliable import ReliableCallee, read_rack, requires
 from bridge.sip.screening import Refusal, Screen
@@ -57,6 +58,8 @@ class CalleeCore:
             self._refuse(request, flow, turned_away, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
+        elif request.method == "NOTIFY":
+            self._refuse(request, flow, stray_notify(request), now)
         else:
             refusal = screening.for_method(request.method, screening.OUT_OF_DIALOG)
             self._refuse(request, flow, refusal, now)
@@ -97,6 +100,8 @@ class CalleeCore:
             if refusal is not None and refusal.remembered:
                 self._turn_away(request, flow, refusal, now)
                 return
+        if refusal is None:
+            refusal = replaces.refusal(core, request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return

@@ -304,6 +304,26 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.reoffer(session, direction, now)
 
+    def refer(self, session: SessionId, target: str, replaces: SessionId | None = None) -> None:
+        """Ask the far end to call *target*; `ReferAnswered` follows, or the end."""
+        with self._command() as now:
+            self._endpoint.refer(session, target, now, replaces)
+
+    def allow_refer(self, session: SessionId) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        with self._command() as now:
+            self._endpoint.allow_refer(session, now)
+
+    def answer_refer(self, session: SessionId, status: int) -> None:
+        """Answer the far end's REFER: 202, or a refusal."""
+        with self._command() as now:
+            self._endpoint.answer_refer(session, status, now)
+
+    def tell_referred(self, session: SessionId, status: int) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        with self._command() as now:
+            self._endpoint.tell_referred(session, status, now)
+
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
         return self._endpoint.details(session)

@@ -84,6 +84,15 @@ STEPS = [
     ("rtp off", steps.Rtp(on=False)),
     ("options", steps.Options()),
     ("refer 200", steps.Refer(to="200")),
+    ("accept refer", steps.AnswerRefer(status=202)),
+    (
+        "accept refer 200 without notify within 3s",
+        steps.AnswerRefer(status=200, notifies=False, within=3),
+    ),
+    ("refuse refer", steps.AnswerRefer(status=603)),
+    ("refuse refer 405", steps.AnswerRefer(status=405)),
+    ("notify 180", steps.Notify(status=180)),
+    ("notify 200 answered 481", steps.Notify(status=200, answered=481)),
     ("cancel after 1s", steps.Cancel(after=1)),
     ("hangup", steps.Hangup()),
     ("hangup on new connection cause 16", steps.Hangup(new_connection=True, cause=16)),
@@ -110,6 +119,7 @@ STEPS = [
         "expect reinvite sendonly within 2s",
         steps.ExpectRequest(method="REINVITE", direction="sendonly", within=2),
     ),
+    ("expect notify 180", steps.ExpectNotify(status=180, within=10)),
     ("expect refer", steps.ExpectRequest(method="REFER", direction=None, within=10)),
 ]
 

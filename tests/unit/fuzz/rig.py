@@ -69,7 +69,12 @@ SESSION_TIMERS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("x", "99999999999;refresher=;refresher=uas"), ("Min-SE", "x"), ("Allow", "")),
     (("Require", "timer"), ("Session-Expires", "0")),
 )
-METHODS = ("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL", "REFER")
+METHODS = (
+    *("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL"),
+    *("REFER", "NOTIFY"),
+)
+FRAGMENTS = (b"SIP/2.0 100 Trying", b"SIP/2.0 180 Ringing", b"SIP/2.0 200 OK", b"SIP/2.0 603 No")
+SUBSCRIPTIONS = ("active;expires=60", "active;expires=1", "terminated;reason=noresource", "")
 STEPS = (0.0, 0.001, 0.01, 0.5, 0.5, 2.0, 4.0, 33.0, 61.0)
 
 
@@ -206,7 +211,15 @@ class Rig:
         session = self.script.one_of(self.sessions) if self.sessions else SessionId(1)
         details = endpoint.core.sessions.get(session)
         adopted = details is not None and details.offer_answer is not None
-        match self.script.below(9):
+        match self.script.below(13):
+            case 9:
+                endpoint.refer(session, "sip:5551@carrier.example", now)
+            case 10:
+                endpoint.allow_refer(session, now)
+            case 11:
+                endpoint.answer_refer(session, self.script.one_of((202, 202, 603)), now)
+            case 12:
+                endpoint.tell_referred(session, self.script.one_of((180, 200, 486)), now)
             case 0 if adopted:
                 endpoint.answer(session, now)
             case 1:
@@ -327,6 +340,12 @@ class Rig:
             *self.timer(),
         ]
         kind = "application/dtmf-relay" if method == "INFO" else "application/sdp"
+        if method == "NOTIFY":
+            event = script.one_of(("refer", "refer;id=2", "refer;id=3", "presence"))
+            fields += [("Event", event), ("Subscription-State", script.one_of(SUBSCRIPTIONS))]
+            kind, body = "message/sipfrag;version=2.0", script.one_of(FRAGMENTS)
+        if method == "REFER":
+            fields.append(("Refer-To", script.one_of(("<sip:5@x>", "<sip:5@x?Replaces=a>", "x"))))
         if body:
             fields.append(("Content-Type", kind))
         return Request(method, f"sip:{US}", Headers(fields), body)

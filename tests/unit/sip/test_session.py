@@ -101,6 +101,20 @@ def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
     assert agent.endpoint.layer.servers == {}
 
 
+def test_a_notify_that_nobody_asked_for_is_refused_and_told_to_nobody() -> None:
+    """Row 97. RFC 3842, RFC 6665 4.1.3: message-summary after a REGISTER, say."""
+    net = Net()
+    agent, peer, flow = pair(net)
+    fields = (("Event", "message-summary"), ("Subscription-State", "active"))
+    peer.say(lone(peer, flow, "NOTIFY", *fields, body=b"Messages-Waiting: yes\r\n"), flow)
+    refused = peer.response("NOTIFY", 489)
+    assert refused.headers.get("Allow-Events") == "refer"
+    peer.say(lone(peer, flow, "NOTIFY", ("Event", "refer;id=2")), flow)
+    assert peer.response("NOTIFY").status == 481
+    assert agent.events == []
+    assert agent.endpoint.layer.servers == {}
+
+
 def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
     """Row 39. RFC 3261 11.2."""
     net = Net()
@@ -238,10 +252,10 @@ def test_draining_passes_new_calls_up_and_serves_running_ones() -> None:
 # Sources
 
 
-@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER"])
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE"])
 @pytest.mark.parametrize("policy", [False, True])
 def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy: bool) -> None:
-    """Threat 5.1: Amplification and loops."""
+    """Row 98. Threat 5.1: Amplification and loops."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: policy)
     agent.trunks = agent.new_call_trunks = frozenset()
@@ -415,6 +429,7 @@ def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -
     ],
 )
 def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> None:
+    """Row 86. RFC 6086 (the older usage): a key, or nothing that hurts; 200."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -426,6 +441,7 @@ def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> No
 
 
 def test_an_info_that_is_no_key_is_answered_415() -> None:
+    """Row 86. RFC 3261 8.2.3."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
