@@ -138,8 +138,7 @@ class Endpoint:
                     self._receive_message(frame, flow, now)
                 case Broken():
                     self._refuse_broken(frame.error, flow)
-                    self.layer.courier.close(flow)
-                    self.layer.flow_failed(flow, now)
+                    self._give_up(flow, now)
                 case KeepAlive.PING:
                     pings += 1
                 case KeepAlive.PONG:
@@ -350,12 +349,19 @@ class Endpoint:
             message = parse(data)
         except ParseError as error:
             self._refuse_broken(error, flow)
+            if flow.reliable and error.request is None and data[:4].upper() != b"SIP/":
+                self._give_up(flow, now)  # whoever is there speaks something else
             return
         if isinstance(message, Response):
             self.layer.receive_response(message, flow, now)
         else:
             stamp_source(message, flow)
             self._receive_request(message, flow, now)
+
+    def _give_up(self, flow: Flow, now: float) -> None:
+        """Close a connection that cannot be understood."""
+        self.layer.courier.close(flow)
+        self.layer.flow_failed(flow, now)
 
     def _refuse_broken(self, error: ParseError, flow: Flow) -> None:
         """Tell a known peer what is wrong with its request, if it can be told at all."""

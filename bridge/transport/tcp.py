@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self.remote: Address = ("", 0)
         self.counted = False  # against the caps of accepted connections
         self.failure = ""  # why it never became a flow
+        self.parting = False  # nothing more is written, and what comes is not read
         self.active_at = 0.0
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()  # a flow, or never one
@@ -97,7 +98,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether something can be written."""
-        return self.transport is not None and not self.transport.is_closing()
+        if self.parting or self.transport is None:
+            return False
+        return not self.transport.is_closing()
 
     @property
     def waiting(self) -> int:
@@ -110,9 +113,24 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close after what was written."""
+        """Close after what was written, if the peer has nothing to say meanwhile."""
         if self.transport is not None:
             self.transport.close()
+
+    def part(self) -> None:
+        """Close so that the peer gets our last words, whatever it still sends.
+
+        To close with bytes unread resets the connection (RFC 1122 4.2.2.13), and a reset
+        takes back what the peer has not read: so we end our half, and read on for a while.
+        """
+        if self.parting or self.transport is None or self.transport.is_closing():
+            return
+        self.parting = True
+        try:
+            self.transport.write_eof()
+        except (OSError, RuntimeError):  # the peer was faster
+            self.transport.close()
+        asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.abort)
 
     def abort(self) -> None:
         """Close at once."""
@@ -352,13 +370,14 @@ class TcpTransport:
         if oldest is None or oldest.flow is None:
             return False
         log.info("tcp.idle", remote=address)
-        self.close(oldest.flow)
+        self._forget_dialled(oldest)
+        oldest.close()
         return True
 
     def read(self, connection: Connection, data: bytes) -> None:
         """Hand a chunk up, unless the flow was given up in the meantime."""
         flow = connection.flow
-        if flow is None or flow.id not in self._connections:
+        if flow is None or connection.parting or flow.id not in self._connections:
             return
         connection.active_at = self._clock()
         self._owner.received(data, flow)
@@ -386,8 +405,7 @@ class TcpTransport:
         if connection is None:
             return
         self._forget_dialled(connection)
-        connection.close()
-        asyncio.get_running_loop().call_later(_CLOSE_GRACE, connection.abort)
+        connection.part()
 
     def abort(self, flow: Flow) -> None:
         """Close at once, without sending what waits. `Owner.lost` follows."""
