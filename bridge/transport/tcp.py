@@ -36,7 +36,7 @@ from bridge.transport.flow import (
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 512
-_CLOSE_GRACE = 5.0  # seconds a closing connection may take to take our last bytes
+_CLOSE_GRACE = 2.0  # seconds a closing connection may take to take our last bytes
 _SWEEP = 5.0
 
 
@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self.remote: Address = ("", 0)
         self.counted = False  # against the caps of accepted connections
         self.failure = ""  # why it never became a flow
+        self.gone = False
         self.parting = False  # nothing more is written, and what comes is not read
         self.active_at = 0.0
         loop = asyncio.get_running_loop()
@@ -130,7 +131,9 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
         except (OSError, RuntimeError):  # the peer was faster
             self.transport.close()
-        asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.abort)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_CLOSE_GRACE, self.abort)
+        loop.call_soon(self.owner.parted, self)  # its owner may be in the midst of it
 
     def abort(self) -> None:
         """Close at once."""
@@ -156,7 +159,7 @@ class TcpTransport:
         self._servers: list[asyncio.Server] = []
         self._bound: list[Bound] = []
         self._connections: dict[int, Connection] = {}
-        self._beginning: set[Connection] = set()  # which have no flow yet
+        self._flowless: set[Connection] = set()  # which have no flow yet, or none any more
         self._dialled: dict[Dial, int] = {}
         self._dials: dict[Dial, list[Callable[[Flow | None], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -283,7 +286,7 @@ class TcpTransport:
             return False
         connection.remote = dial.remote
         connection.sources = self._owner.admit(dial.remote[0]) or connection.sources
-        self._beginning.add(connection)
+        self._flowless.add(connection)
         return True
 
     def _source(self, address: str) -> str | None:
@@ -320,13 +323,13 @@ class TcpTransport:
         connection.counted = True
         connection.remote = (address, peer[1])
         connection.sources = sources
-        self._beginning.add(connection)
+        self._flowless.add(connection)
         return True
 
     def ready(self, connection: Connection) -> None:
         """Make the flow of a connection that may be read now, and tell the owner."""
         assert connection.transport is not None
-        self._beginning.discard(connection)
+        self._flowless.discard(connection)
         host, port = connection.transport.get_extra_info("sockname")[:2]
         listener = connection.listener or listener_for(connection.remote[0], self._bound)
         _set_options(connection.transport.get_extra_info("socket"))
@@ -413,9 +416,17 @@ class TcpTransport:
         if connection is not None:
             connection.abort()
 
+    def parted(self, connection: Connection) -> None:
+        """Nothing comes or goes any more: to the owner it is gone."""
+        if connection.gone:
+            return
+        self._flowless.add(connection)  # until it is gone indeed
+        self._forget(connection)
+
     def dropped(self, connection: Connection) -> None:
         """Forget a connection and tell the owner, once."""
-        self._beginning.discard(connection)
+        connection.gone = True
+        self._flowless.discard(connection)
         if not connection.settled.done():
             connection.failure = connection.failure or "the connection was closed"
             connection.settled.set_result(None)
@@ -425,6 +436,9 @@ class TcpTransport:
             self._accepted[address] -= 1
             if self._accepted[address] <= 0:
                 del self._accepted[address]
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
         flow = connection.flow
         if flow is None or self._connections.pop(flow.id, None) is None:
             return
@@ -439,7 +453,7 @@ class TcpTransport:
 
     def readmit(self) -> None:
         """Ask the owner again about every connection; ids stay, nothing is closed."""
-        for connection in (*self._connections.values(), *self._beginning):
+        for connection in (*self._connections.values(), *self._flowless):
             sources = self._owner.admit(connection.remote[0]) or (frozenset(), frozenset())
             connection.sources = sources
             if connection.flow is not None:
@@ -471,7 +485,7 @@ class TcpTransport:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._beginning):
+        for connection in list(self._flowless):
             connection.abort()
         for connection in list(self._connections.values()):
             connection.close()  # what was written still goes out
