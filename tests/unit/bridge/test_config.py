@@ -235,7 +235,7 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
     text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
-    assert len(list(not_yet(config))) == 1
+    assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == []
 
 
