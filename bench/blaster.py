@@ -63,7 +63,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
         quiet, blast = before, media.mark()
         alive = [one for one in live if one.running == 1]
         lost = scale.live - sum(one.hang_up().byes == {200: 1} for one in alive)
-        admitted = SOURCE_RATE * (tally.sent / rate + tally.late[-1]) + SOURCE_BURST
+        admitted = SOURCE_RATE * tally.seconds + SOURCE_BURST
         answered = len(tally.of(200))
         print(
             f"blaster: {tally.sent} INVITEs at {rate:g}/s, answers {tally.finals()},"

@@ -33,6 +33,7 @@ class Tally:
     late: list[float] = field(default_factory=list)  # the caller's own, of each INVITE
     byes: Counter[int] = field(default_factory=Counter)
     unanswered: int = 0
+    seconds: float = 0.0  # from the first INVITE to the last final answer
 
     def finals(self) -> dict[int, int]:
         """Count the final answers by status."""
@@ -76,6 +77,7 @@ class Caller:
         self._sent_at: dict[int, float] = {}
         self._running: dict[int, _Running] = {}
         self._byes: list[tuple[float, int]] = []
+        self._began = 0.0
         self.provisional = 0
 
     # Runs.
@@ -84,7 +86,7 @@ class Caller:
         """Send INVITEs at *rate* for *seconds*; hang up after *hold* seconds; wait for the end."""
         tally = Tally()
         total = round(rate * seconds)
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         give_up = inf
         while True:
             now = time.monotonic()
@@ -247,6 +249,7 @@ class Caller:
         began = self._sent_at.pop(number, None)
         if began is not None:
             tally.latency.setdefault(status, []).append(now - began)
+            tally.seconds = now - self._began
         if status >= 300:
             self._ack(number, to[1], self._uri, b"inv")
             return

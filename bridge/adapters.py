@@ -35,7 +35,9 @@ from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
 from bridge.sip.registration import RegistrationSettings
+from bridge.sip.target import default_port
 from bridge.sip.uri import SipUri
+from bridge.transport.flow import SOMEWHERE, is_literal
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.identity import caller_identity
 from bridge.trunk.numbers import uri_of
@@ -44,6 +46,7 @@ from bridge.trunk.targets import refer_uri
 from bridge.ua.user_agent import UserAgent
 from sdp.crypto import SrtpPolicy, protection
 from sdp.destination import destination_policy
+from sdp.family import audio_family
 from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
 
@@ -54,6 +57,9 @@ DELETE_PATIENCE: Final = 120.0
 
 RETURN_PATIENCE: Final = 35.0
 """Seconds a rejoin waits for the server to answer; longer than any call waits for its room."""
+
+
+WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 (where [media] listen says so)
 
 
 class Leg:
@@ -142,12 +148,34 @@ class LegDesk:
         self._engine = engine
         self._ports = ports
 
-    def lease(self) -> Lease:
+    def lease(self, trunk: TrunkConfig, invite: IncomingInvite | None = None) -> Lease:
         """Bind a pair of media ports. Raises `NoPorts`."""
+        address = self._config.media.listen
+        if address in WILDCARDS:
+            address = WILDCARDS[self._family(trunk, invite) == 6]
         try:
-            return self._ports.lease(self._config.media.listen)
+            return self._ports.lease(address)
         except PortsExhausted as failure:
             raise NoPorts(str(failure)) from failure
+
+    def _family(self, trunk: TrunkConfig, invite: IncomingInvite | None) -> int:
+        """Return the family of a call's media, 4 or 6, where both may be had.
+
+        The advertised address decides; else the offer; else the signalling.
+        """
+        advertised = self._config.media.advertise or self._config.sip.advertise
+        if is_literal(advertised):
+            return _version(advertised)
+        body = None if invite is None else invite.request.sdp
+        offered = None if body is None else audio_family(body)
+        if offered is not None:
+            return offered
+        return _version(self._seen_from(trunk) if invite is None else invite.flow.local[0])
+
+    def _seen_from(self, trunk: TrunkConfig) -> str:
+        """Return the local address that *trunk* sees us at."""
+        transport, host, port = _next_hop(trunk)
+        return self._agent.local_address_for(host, port, transport)
 
     def release(self, lease: Lease) -> None:
         """Give a lease back that no media was opened on."""
@@ -210,8 +238,12 @@ class LegDesk:
     def _offer_answer(self, trunk: TrunkConfig, lease: Lease, *, seen_from: str) -> OfferAnswer:
         address = self._config.media.advertise or self._config.sip.advertise
         if not address:
-            wildcard = lease.address in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
-            address = seen_from if wildcard else lease.address
+            address = lease.address
+            if address in WILDCARDS:
+                # Signalling of one family, media of the other: our address on the way out.
+                same = _version(seen_from) == _version(address)
+                elsewhere = SOMEWHERE[address == WILDCARDS[1]]
+                address = seen_from if same else self._agent.local_address_for(elsewhere, 9, "udp")
         local = LocalMedia(
             address=address,
             port=lease.port,
@@ -223,10 +255,9 @@ class LegDesk:
         return OfferAnswer(local, destination_allowed=policy)
 
     def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
-        host, port = trunk.host, trunk.port
+        host = trunk.host
         next_hop = _next_hop(trunk)
-        seen_from = self._agent.local_address_for(next_hop[1], next_hop[2], next_hop[0])
-        target = uri_of(plan.phone_number, host, trunk, port=None if port == 5060 else port)
+        target = uri_of(plan.phone_number, host, trunk, port=_written(trunk))
         caller = caller_identity(plan.trunk_number, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
@@ -236,7 +267,7 @@ class LegDesk:
             from_=caller.from_,
             to=f"<{callee}>",
             headers=caller.headers,
-            offer_answer=self._offer_answer(trunk, lease, seen_from=seen_from),
+            offer_answer=self._offer_answer(trunk, lease, seen_from=self._seen_from(trunk)),
             contact_user=caller.contact_user,
             credentials=credentials_of(trunk),
             proxied=bool(trunk.outbound_proxy),
@@ -444,8 +475,7 @@ class Ledger:
 
 def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
     """Return the OPTIONS that asks whether *trunk* is there; it goes the way of an INVITE."""
-    port = None if trunk.port == 5060 else trunk.port
-    target = SipUri(host=trunk.host, port=port)
+    target = SipUri(host=trunk.host, port=_written(trunk))
     return TrunkQuestion(
         trunk=trunk.name,
         next_hop=_next_hop(trunk),
@@ -484,3 +514,12 @@ def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int | None]:
         return trunk.transport, trunk.host, trunk.dialled_port
     host, port = split_proxy(trunk.outbound_proxy)
     return trunk.transport, host, port
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _written(trunk: TrunkConfig) -> int | None:
+    """Return the port for a URI of the trunk's host; the default one is left out."""
+    return None if trunk.port == default_port(trunk.transport) else trunk.port

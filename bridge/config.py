@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from bridge.errors import BridgeError
-from bridge.trunk.profiles import PROFILES
+from bridge.trunk.profiles import profile_of
 
 ENV_PREFIX = "TRUNKBRIDGE_"
 SEARCH_PATH = (Path("trunkbridge.toml"), Path("/etc/trunkbridge/trunkbridge.toml"))
@@ -173,6 +173,7 @@ class SipConfig(_Section):
     advertise: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    tls_client_ca_file: str = ""
     user_agent: Annotated[str, Field(max_length=200)] = "trunkbridge"
     max_calls: Positive = 1000
 
@@ -434,6 +435,11 @@ class TrunkConfig(_Section):
     host: str
     port: Port = 5060
     transport: Literal["tcp", "udp", "tls"] = "tcp"
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    tls_verify: bool = True
+    tls_alpn: Annotated[str, Field(max_length=255, pattern=r"^[!-~]*$")] = ""
     outbound_proxy: str = ""
     domain: str = ""
     username: str = ""
@@ -470,9 +476,13 @@ class TrunkConfig(_Section):
     @classmethod
     def _apply_profile(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            profile = PROFILES.get(str(values.get("profile", "generic")), {})
-            # The usual port is no reason not to ask DNS: see `dialled_port`.
-            known = {k: v for k, v in profile.items() if (k, v) != ("port", 5060)}
+            profile = profile_of(str(values.get("profile", "generic")))
+            known = profile.defaults
+            if values.get("transport") == "tls":
+                known["port"] = profile.tls_port
+            if known.get("port") in (None, 5060):
+                # The usual port is no reason not to ask DNS: see `dialled_port`.
+                known.pop("port", None)
             return {**known, **values}
         return values
 
@@ -532,6 +542,10 @@ class TrunkConfig(_Section):
             raise ValueError("host: empty, allowed: a host name or address")
         if self.register_ and not self.username:
             raise ValueError("register is true but username is empty")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file: only one of the two is given")
+        if self.transport == "tls" and "port" not in self.model_fields_set:
+            self.__dict__["port"] = 5061  # a default: still not set
         return self
 
     @property
@@ -811,13 +825,8 @@ def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
 
 def not_yet(config: Config) -> Iterator[str]:
     """Yield one line per setting that is understood but not served by this version."""
-    if any(address.transport == "tls" for address in config.sip.addresses):
-        yield "sip.listen: tls: is not served yet"
     if config.media.engine == "direct":
         yield "media.engine: direct is not built yet, allowed: sdk, auto"
-    for index, trunk in enumerate(config.trunk):
-        if trunk.transport == "tls":
-            yield f"trunk[{index}].transport: tls is not served yet"
     for section, used in (
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),

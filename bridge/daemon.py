@@ -58,6 +58,7 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
+from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
 from bridge.trunk.overload import Overload
@@ -91,6 +92,9 @@ class Daemon:
         blockers = cannot_start(config)
         if blockers:
             raise BridgeError("\n".join(blockers))
+        certificates = Certificates.load(config)
+        for line in certificates.unfit:
+            _log.warning("tls.certificate_unfit", setting=line)
         self._config = config
         self._path = path
         self._unit = unit or Unit.nobodys()
@@ -145,6 +149,8 @@ class Daemon:
                 probed.trunk, probed.status, probed.seconds
             ),
             on_registered=lambda changed: self._registrations.heard(changed),
+            on_unreachable=self.metrics.trunks.unreachable,
+            certificates=certificates,
             tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
             gate=Gate(overloaded=lambda: self._overload.active),
             on_refused=self.metrics.sip_refused,
@@ -271,7 +277,7 @@ class Daemon:
     @property
     def sip_addresses(self) -> list[str]:
         """Where SIP is heard, as ``transport:host:port``, with the real ports."""
-        return [f"{b.transport}:{b.host}:{b.port}" for b in self._agent.bound]
+        return [str(bound) for bound in self._agent.bound]
 
     @property
     def http_address(self) -> str:
@@ -309,13 +315,13 @@ class Daemon:
         Raises `ConfigError`; then nothing changed.
         """
         with self._reload_told():
-            return self.take(load(self._path))
+            return self.take(*_read(self._path))
 
     async def reread(self) -> dict[str, list[str]]:
         """`reload` without stopping the loop for it; as the API tells it."""
         async with self._reloading:
             with self._reload_told():
-                return self.take(await asyncio.to_thread(load, self._path)).as_dict()
+                return self.take(*await asyncio.to_thread(_read, self._path)).as_dict()
 
     @contextlib.contextmanager
     def _reload_told(self) -> Iterator[None]:
@@ -328,8 +334,13 @@ class Daemon:
             raise
         self.metrics.reloaded(ok=True)
 
-    def take(self, config: Config) -> Changes:
-        """Put *config* in force as far as that needs no restart. Raises `ConfigError`."""
+    def take(self, config: Config, certificates: Certificates | None = None) -> Changes:
+        """Put *config* in force as far as that needs no restart. Raises `ConfigError`.
+
+        *certificates* are the configuration's, read ahead; None: they are read here.
+        """
+        if certificates is None:
+            certificates = _certificates(config)
         blockers = cannot_start(config)
         if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
             blockers.append("http.key: none, but the API listens beyond loopback until a restart")
@@ -341,7 +352,7 @@ class Daemon:
         self._probing.start(config.trunk)
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
-        self._agent.reload(self._admission)
+        self._agent.reload(self._admission, certificates)
         self._keep_alive()
         self._registrations.start(config.trunk)
         self.service.reload(config)
@@ -408,6 +419,8 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
+            tls_expiry=self._agent.certificate_expiry,
+            tls_failed=self._agent.failed_handshakes,
         )
 
     # In the background.
@@ -448,6 +461,23 @@ class Daemon:
             if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
                 with contextlib.suppress(BridgeError):
                     await self._server_api.delete_room(room)
+
+
+def _read(path: Path | None) -> tuple[Config, Certificates]:
+    """Read a configuration and the certificates it names. Raises `ConfigError`."""
+    config = load(path)
+    return config, _certificates(config)
+
+
+def _certificates(config: Config) -> Certificates:
+    """Read certificates; one that is not good today is refused while another is in force."""
+    try:
+        certificates = Certificates.load(config)
+    except CertificateError as failure:
+        raise ConfigError(failure.lines) from failure
+    if certificates.unfit:
+        raise ConfigError(list(certificates.unfit))
+    return certificates
 
 
 def _keys_of(config: Config) -> list[ApiKey]:

@@ -19,12 +19,16 @@ class TrunkDoor(Protocol):
 
 
 class TrunkFailure(BaseModel):
-    """A call or probe that failed; ``sip_status`` null: no answer came."""
+    """A call or probe that failed; ``sip_status`` null: no answer came.
+
+    ``detail``: why a connection could not be made.
+    """
 
     at: str
     by: str
     sip_status: int | None
     reason: str
+    detail: str = ""
 
 
 class TrunkCalls(BaseModel):

@@ -31,8 +31,8 @@ class SipFacts:
 class Legs(Protocol):
     """The SIP and media sides of calls, as the service needs them made."""
 
-    def lease(self) -> Lease:
-        """Bind a pair of media ports. Raises `NoPorts`."""
+    def lease(self, trunk: TrunkConfig, invite: IncomingInvite | None = None) -> Lease:
+        """Bind a pair of media ports for a call to *trunk*, or for *invite*. Raises `NoPorts`."""
 
     def release(self, lease: Lease) -> None:
         """Give the ports back when no media was opened on them."""

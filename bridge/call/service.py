@@ -142,7 +142,7 @@ class CallService:
         )
         self._check_limits(trunk)
         try:
-            lease = self._legs.lease()
+            lease = self._legs.lease(trunk)
         except NoPorts as failure:
             raise Unavailable(str(failure)) from failure
         # It counts from here on: what is asked while the journal writes sees it.
@@ -301,7 +301,7 @@ class CallService:
             self._refuse(plan, invite.session, refusal)
             return
         try:
-            lease = self._legs.lease()
+            lease = self._legs.lease(trunk, invite)
         except NoPorts:
             self._refuse(plan, invite.session, Refusal.CAPACITY)
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from array import array
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from bridge.carrier import script as language
@@ -27,13 +29,23 @@ MAX_REPORTS = 10_000
 STOP_GRACE = 3.0  # seconds for the BYEs when the carrier stops
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """The carrier's TLS: what it serves with, what it calls with, whom it wants to reach."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    name: str  # of the host that it calls, for SNI and its certificate
+
+
 class Carrier:
     """A carrier on loopback. Use it as an async context manager.
 
     ``scripts`` maps called numbers to scripts, ``default`` is for all others; with neither,
     calls wait for :meth:`incoming`. ``credentials`` (user, password): INVITE and REGISTER are
     challenged. ``inner_contact``: our Contact is not reachable, as Exotel's (TLS, another
-    port), so that requests which do not follow the Record-Route are lost.
+    port), so that requests which do not follow the Record-Route are lost. With *security*
+    it listens on ``tls_port`` too, and its TLS calls are reached there.
     """
 
     def __init__(
@@ -50,11 +62,14 @@ class Carrier:
         registrar: Registrar | None = None,
         voice_hertz: int = 440,
         voice: array[int] | None = None,
+        security: Security | None = None,
         tap: Callable[[Seen], None] | None = None,
         ended: Callable[[Leg], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.tls_port = 0
+        self.security = security
         self.media_address = host
         self.behaviour = behaviour or Behaviour()
         self.record_route = record_route
@@ -73,9 +88,10 @@ class Carrier:
         self._callers: dict[tuple[str, str | None], Leg] = {}  # Call-ID and From tag of callers
         self._incoming: asyncio.Queue[Leg] = asyncio.Queue()
         self._server: asyncio.Server | None = None
+        self._secure_server: asyncio.Server | None = None
         self._datagrams: Datagrams | None = None
         self._streams: set[Stream] = set()
-        self._dialled: dict[tuple[str, int], Stream] = {}
+        self._dialled: dict[tuple[str, str, int], Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Carrier:
@@ -91,7 +107,15 @@ class Carrier:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen on TCP and UDP, on the same port."""
+        """Listen on TCP and UDP, on the same port; on TLS on another."""
+        await self._start_plain()
+        if self.security is not None:
+            self._secure_server = await asyncio.get_running_loop().create_server(
+                self._secure_stream, self.host, 0, ssl=self.security.server
+            )
+            self.tls_port = self._secure_server.sockets[0].getsockname()[1]
+
+    async def _start_plain(self) -> None:
         loop = asyncio.get_running_loop()
         for attempt in range(20):
             server = await loop.create_server(self._stream, self.host, self.port)
@@ -125,8 +149,9 @@ class Carrier:
             leg.forget()
             if leg.timer is not None:
                 leg.timer.cancel()
-        if self._server is not None:
-            self._server.close()
+        servers = [server for server in (self._server, self._secure_server) if server is not None]
+        for server in servers:
+            server.close()
         streams = list(self._streams)
         for stream in streams:
             stream.close()
@@ -134,8 +159,8 @@ class Carrier:
             await stream.wait_closed()
         if self._datagrams is not None:
             await self._datagrams.close()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in servers:
+            await server.wait_closed()
 
     # dialling
 
@@ -167,17 +192,18 @@ class Carrier:
             transport = peer.transport_name
         else:
             transport = (uri.transport or "tcp").upper()
-            peer = await self.connect(uri.host, uri.port or 5060, transport, fresh=fresh)
+            port = uri.port or (5061 if transport == "TLS" else 5060)
+            peer = await self.connect(uri.host, port, transport, fresh=fresh)
         kept = behaviour or self.behaviour
         tag = new_tag()
         dialog = Dialog(
             call_id=f"{secrets.token_hex(16)}@{self.host}",
-            local=f"<sip:{from_}@{self._sent_by}>;tag={tag}",
+            local=f"<sip:{from_}@{self._sent_by(transport)}>;tag={tag}",
             local_tag=tag,
             remote=remote,
             target=str(uri),
             contact=self._contact(from_, transport),
-            sent_by=self._sent_by,
+            sent_by=self._sent_by(transport),
             record_route=self._route(transport),
         )
         leg = Leg(self, dialog, number=uri.user or "", behaviour=kept)
@@ -215,32 +241,40 @@ class Carrier:
         if transport == "UDP":
             assert self._datagrams is not None
             return self._datagrams.peer((host, port))
-        if transport != "TCP":
+        if transport != "TCP" and (transport != "TLS" or self.security is None):
             raise MisuseError(f"the carrier does not speak {transport}")
-        known = self._dialled.get((host, port))
+        known = self._dialled.get((transport, host, port))
         if known is not None and not known.closed and not fresh:
             return known
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, stream = await loop.create_connection(self._stream, host, port)
+            if transport == "TLS" and self.security is not None:
+                _, stream = await loop.create_connection(
+                    self._secure_stream,
+                    host,
+                    port,
+                    ssl=self.security.client,
+                    server_hostname=self.security.name,
+                )
+            else:
+                _, stream = await loop.create_connection(self._stream, host, port)
         if not fresh:
-            self._dialled[(host, port)] = stream
+            self._dialled[(transport, host, port)] = stream
         return stream
 
-    @property
-    def _sent_by(self) -> str:
-        return write_hostport(self.host, self.port)
+    def _sent_by(self, transport: str) -> str:
+        return write_hostport(self.host, self.tls_port if transport == "TLS" else self.port)
 
     def _contact(self, user: str, transport: str) -> str:
         if self.inner_contact:
             # Exotel: the Contact names a TLS port that only its own proxy reaches.
             return f"<sip:{user}@{write_hostport(self.host, 1)};transport=tls>"
-        return f"<sip:{user}@{self._sent_by};transport={transport.lower()}>"
+        return f"<sip:{user}@{self._sent_by(transport)};transport={transport.lower()}>"
 
     def _route(self, transport: str) -> str | None:
         if not self.record_route:
             return None
-        return f"<sip:{self._sent_by};transport={transport.lower()};lr>"
+        return f"<sip:{self._sent_by(transport)};transport={transport.lower()};lr>"
 
     # what legs call
 
@@ -277,6 +311,11 @@ class Carrier:
 
     def _stream(self) -> Stream:
         stream = Stream(self._receive, self._reject, self._streams.discard)
+        self._streams.add(stream)
+        return stream
+
+    def _secure_stream(self) -> Stream:
+        stream = Stream(self._receive, self._reject, self._streams.discard, transport_name="TLS")
         self._streams.add(stream)
         return stream
 
@@ -344,7 +383,7 @@ class Carrier:
             remote=invite.headers.get("From") or "",
             target=str(invite.from_.uri),
             contact=self._contact(number or "carrier", peer.transport_name),
-            sent_by=self._sent_by,
+            sent_by=self._sent_by(peer.transport_name),
             record_route=self._route(peer.transport_name),
         )
         leg = Leg(self, dialog, number=number, behaviour=self.behaviour, invite=invite)

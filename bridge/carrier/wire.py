@@ -15,7 +15,7 @@ Address = tuple[str, int]
 class Peer(Protocol):
     """Where a message came from and may be answered to."""
 
-    transport_name: str  # "TCP" | "UDP"
+    transport_name: str  # "TCP" | "TLS" | "UDP"
     remote: Address
     closed: bool
 
@@ -31,11 +31,17 @@ Rejecter = Callable[[ParseError], None]
 
 
 class Stream(asyncio.Protocol):
-    """One TCP connection."""
+    """One TCP or TLS connection."""
 
-    transport_name = "TCP"
-
-    def __init__(self, receive: Receiver, reject: Rejecter, lost: Callable[[Stream], None]) -> None:
+    def __init__(
+        self,
+        receive: Receiver,
+        reject: Rejecter,
+        lost: Callable[[Stream], None],
+        *,
+        transport_name: str = "TCP",
+    ) -> None:
+        self.transport_name = transport_name
         self.remote: Address = ("", 0)
         self.closed = False
         self._receive = receive

@@ -14,11 +14,12 @@ from bridge.cli.options import (
     load_or_exit,
     show_json,
 )
-from bridge.config import advice, cannot_start, clear_keys, not_yet
+from bridge.config import Config, advice, cannot_start, clear_keys, not_yet
 
 HELP = """Validate the configuration and print the effective settings, secrets masked.
 
-Exits 2 with one line per error, also for what this version cannot start with.
+Exits 2 with one line per error, also for what this version cannot start with and for
+certificates that cannot be used or are not valid today.
 
 \b
 Example: trunkbridge check --config /etc/trunkbridge/trunkbridge.toml
@@ -35,8 +36,20 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             typer.echo(line)
     for line in (*not_yet(settings), *clear_keys(settings), *advice(settings)):
         complain(f"{path or 'environment'}:{line}")
-    if cannot_start(settings):
+    bad = _bad_certificates(settings)
+    for line in bad:
+        complain(f"{path or 'environment'}:{line}")
+    if bad or cannot_start(settings):
         raise typer.Exit(WRONG_USAGE)
+
+
+def _bad_certificates(settings: Config) -> list[str]:
+    from bridge.transport.certificates import CertificateError, Certificates
+
+    try:
+        return list(Certificates.load(settings).unfit)
+    except CertificateError as failure:
+        return failure.lines
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

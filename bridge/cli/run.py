@@ -67,6 +67,7 @@ class Signals:
         self._daemon = daemon
         self._told = asyncio.Event()
         self._twice = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
 
     def install(self) -> None:
         """Listen for SIGTERM, SIGINT and SIGHUP on the running loop."""
@@ -79,8 +80,13 @@ class Signals:
         (self._twice if self._told.is_set() else self._told).set()
 
     def _on_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
         try:
-            self._daemon.reload()
+            await self._daemon.reread()
         except ConfigError as failure:
             for line in failure.lines:
                 _log.error("config.reload_refused", setting=line)

@@ -193,6 +193,17 @@ SIP_REFUSED = _figure(
 SIP_CONNECTIONS = _figure("sip_connections", "gauge", "way", "Open SIP connections")
 SIP_SESSIONS = _figure("sip_sessions", "gauge", "", "SIP sessions that exist")
 
+# TLS.
+TLS_EXPIRY = _figure(
+    "tls_certificate_expiry_seconds",
+    "gauge",
+    "trunk",
+    "When our certificate ends, in seconds since 1970; `_listener` is the one of [sip]",
+)
+TLS_FAILED = _figure(
+    "tls_handshakes_failed_total", "counter", "way", "TLS handshakes that failed, by who began"
+)
+
 # Trunks.
 TRUNK_UP = _figure(
     "trunk_up",

@@ -26,7 +26,7 @@ from bridge.call.state import CallState, Phase
 from bridge.config import TrunkConfig
 from bridge.events import EVENT_TYPES, CallAnswered, CallEnded, CallEvent, CallHold, CallRinging
 from bridge.observe import catalogue
-from bridge.observe.catalogue import DIRECTIONS, GONE, OUTCOMES, STATES, Figure
+from bridge.observe.catalogue import DIRECTIONS, GONE, OUTCOMES, STATES, WAYS, Figure
 from bridge.observe.process import ThisProcess
 from bridge.observe.reading import Page, Reading, Rows, TrunkWay, single
 from bridge.observe.sip_count import SipCount
@@ -74,6 +74,8 @@ class Gauges:
     sip_sessions: int
     sip_connections: Mapping[str, int]
     max_calls: int
+    tls_expiry: Mapping[str, float] = field(default_factory=dict)
+    tls_failed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -366,6 +368,8 @@ class Metrics(CallObserver):
             },
             catalogue.OVERLOADED: single(gauges.overloaded),
             catalogue.SIP_SESSIONS: single(gauges.sip_sessions),
+            catalogue.TLS_EXPIRY: {(name,): end for name, end in gauges.tls_expiry.items()},
+            catalogue.TLS_FAILED: {(way,): gauges.tls_failed.get(way, 0) for way in WAYS},
             catalogue.TRUNK_UP: {
                 (name,): float(known.up)
                 for name, known in health.items()

@@ -88,6 +88,8 @@ PULLED: Final = (
     catalogue.CAPTURE_DROPPED,
     catalogue.LIVEKIT_UP,
     catalogue.SIP_SESSIONS,
+    catalogue.TLS_EXPIRY,
+    catalogue.TLS_FAILED,
     catalogue.TRUNK_UP,
     catalogue.TRUNK_REGISTERED,
     catalogue.TRUNK_LAST_SUCCESS,

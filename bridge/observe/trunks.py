@@ -37,11 +37,13 @@ class TrunkBoard:
         self._trunks = {trunk.name: trunk for trunk in trunks}
         self._health = {name: TrunkHealth() for name in self._trunks}
         self._registered: dict[str, Registered] = {}
+        self._why: dict[str, str] = {}  # the last connection that could not be made
 
     def replace(self, trunks: Iterable[TrunkConfig]) -> None:
         """Take the trunks of a reload; what is known of one stays while it leads to one place."""
         before, health = self._trunks, self._health
         self._trunks = {trunk.name: trunk for trunk in trunks}
+        self._why = {}
         self._health = {
             name: health[name]
             if name in before and _place(before[name]) == _place(trunk)
@@ -61,6 +63,11 @@ class TrunkBoard:
         """Return what is known of *trunk*."""
         return self._health.get(trunk)
 
+    def unreachable(self, trunk: str, why: str) -> None:
+        """A connection to *trunk* could not be made: the next failure without an answer says so."""
+        if trunk in self._trunks:
+            self._why[trunk] = why
+
     def told(self, plan: CallPlan, event: CallEvent) -> By | None:
         """Take an event of a call; return `By.CALL` when it says that the trunk is down.
 
@@ -73,7 +80,7 @@ class TrunkBoard:
             case CallRinging() | CallAnswered():
                 health.succeeded(event.at)
             case CallEnded():
-                return _ended(health, event)
+                return self._ended(health, plan.trunk, event)
             case _:
                 pass
         return None
@@ -86,7 +93,10 @@ class TrunkBoard:
             health.succeeded(at)
         elif health is not None:
             reason = "no_answer" if status is None else "refused"
-            health.failed(Failure(at=at, by=By.PROBE, sip_status=status, reason=reason))
+            detail = self._detail(trunk, status)
+            health.failed(
+                Failure(at=at, by=By.PROBE, sip_status=status, reason=reason, detail=detail)
+            )
         return up
 
     def registration(self, event: RegistrationChanged, at: float) -> bool:
@@ -114,6 +124,10 @@ class TrunkBoard:
         """Whether the registrar has us, as far as is known."""
         known = self._registered.get(trunk)
         return known is not None and known.until is not None and at < known.until
+
+    def _detail(self, trunk: str, status: int | None) -> str:
+        why = self._why.pop(trunk, "")
+        return why if status is None else ""
 
     def report(self, calls: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
         """Return ``GET /api/v1/trunks``; *calls* counts running ones by trunk and direction.
@@ -144,6 +158,7 @@ class TrunkBoard:
                     "by": failure.by.value,
                     "sip_status": failure.sip_status,
                     "reason": failure.reason,
+                    "detail": failure.detail,
                 }
                 for failure in health.failures
             ],
@@ -161,25 +176,30 @@ class TrunkBoard:
             "sip_status": known.sip_status,
         }
 
+    def _ended(self, health: TrunkHealth, trunk: str, event: CallEnded) -> By | None:
+        """Judge the end of a call of ours: the final response to its INVITE, or that none came."""
+        if event.sip_status is None and event.reason != _NO_ANSWER:
+            return None  # we gave up first, or never asked
+        failure = Failure(
+            at=event.at,
+            by=By.CALL,
+            sip_status=event.sip_status,
+            reason=event.reason,
+            detail=self._detail(trunk, event.sip_status),
+        )
+        if event.outcome in _ANSWERED:
+            verdict = Verdict.NOTHING  # told when it was answered; the status may be of a BYE
+        else:
+            verdict = answer_says(event.sip_status, By.CALL)
+        if verdict is Verdict.DOWN:
+            health.failed(failure)
+            return By.CALL
+        if verdict is Verdict.UP:
+            health.succeeded(event.at)
+        if event.ended_by not in _NOT_THE_TRUNKS:
+            health.noted(failure)
+        return None
+
 
 def _place(trunk: TrunkConfig) -> tuple[str, int, str, str]:
     return trunk.host, trunk.port, trunk.transport, trunk.outbound_proxy
-
-
-def _ended(health: TrunkHealth, event: CallEnded) -> By | None:
-    """Judge the end of a call of ours: the final response to its INVITE, or that none came."""
-    if event.sip_status is None and event.reason != _NO_ANSWER:
-        return None  # we gave up first, or never asked
-    failure = Failure(at=event.at, by=By.CALL, sip_status=event.sip_status, reason=event.reason)
-    if event.outcome in _ANSWERED:
-        verdict = Verdict.NOTHING  # told when it was answered; the status may be of a BYE
-    else:
-        verdict = answer_says(event.sip_status, By.CALL)
-    if verdict is Verdict.DOWN:
-        health.failed(failure)
-        return By.CALL
-    if verdict is Verdict.UP:
-        health.succeeded(event.at)
-    if event.ended_by not in _NOT_THE_TRUNKS:
-        health.noted(failure)
-    return None

@@ -27,6 +27,7 @@ from bridge.sip.target import (
     HostHop,
     default_port,
     is_address,
+    is_secure,
     uri_hop,
     write_contact,
 )
@@ -429,10 +430,10 @@ class UserAgentCore:
 
     def dialog_fields(self, session: Session, flow: Flow) -> list[tuple[str, str]]:
         """Return the fields of every 2xx (and 18x) that makes or refreshes a dialog."""
-        return [
-            ("Contact", write_contact(self.config, flow, session.contact_user)),
-            *capability_fields(refer=session.refer_in),
-        ]
+        dialog = session.dialog
+        secure = dialog is not None and is_secure(dialog.next_hop, dialog.remote_target)
+        contact = write_contact(self.config, flow, session.contact_user, secure=secure)
+        return [("Contact", contact), *capability_fields(refer=session.refer_in)]
 
 
 def capability_fields(supported: str = SUPPORTED, *, refer: bool = False) -> list[tuple[str, str]]:
@@ -454,4 +455,4 @@ def _peer(flow: Flow, port: int | None) -> Hop:
     """Return the hop to a peer that called us; the port of its connection was a passing one."""
     if not flow.reliable:
         return FlowHop(flow)
-    return HostHop(flow.transport, flow.remote[0], port, trusted=True)
+    return HostHop(flow.transport, flow.remote[0], port, trusted=True, name=flow.name)

@@ -258,14 +258,22 @@ class Courier:
 
     def _connect(self, delivery: Delivery, now: float) -> None:
         address, port = delivery.addresses.pop(0)
-        transport = delivery.hop.transport if delivery.hop is not None else "tcp"
-        attempt = self._await(delivery)
+        hop = delivery.hop
+        transport = hop.transport if hop is not None else "tcp"
+        secure = hop is not None and transport == "tls"
         delivery.trying = (transport, address, port)
         if delivery.addresses or delivery.hops:
             delivery.attempt_until = now + ATTEMPT_PATIENCE
         self._schedule(delivery)
         self.outputs.append(
-            Connect(attempt=attempt, transport=transport, address=address, port=port)
+            Connect(
+                attempt=self._await(delivery),
+                transport=transport,
+                address=address,
+                port=port,
+                name=(hop.name or hop.host) if hop is not None and secure else "",
+                trunk=delivery.trunk if secure else "",
+            )
         )
 
     def _drop(self, delivery: Delivery) -> None:

@@ -264,12 +264,18 @@ class Resolve:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connect:
     """Find or make a flow to an address; answer with ``connected(attempt, flow, now)``
-    or ``connect_failed(attempt, now)``. UDP "connects" at once."""
+    or ``connect_failed(attempt, now)``. UDP "connects" at once.
+
+    ``name`` is the host that the address was found for, and ``trunk`` who asks: a TLS
+    peer has to prove that it is the host. Empty for the other transports.
+    """
 
     attempt: int
     transport: str
     address: str
     port: int
+    name: str = ""
+    trunk: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ class Flow:
 
     ``trunks`` are the names of the trunks whose in-dialog sources include the
     peer; ``new_call_trunks`` those whose ``allow`` does (a new inbound call needs
-    one). Both are decided by admission, once, when the flow appears.
+    one). Both are decided by admission, once, when the flow appears. ``name`` is the
+    host that we dialled by TLS: what a new connection to the peer has to prove again.
     """
 
     id: int
@@ -20,6 +21,7 @@ class Flow:
     remote: tuple[str, int]
     trunks: frozenset[str] = frozenset()
     new_call_trunks: frozenset[str] = frozenset()
+    name: str = ""
 
     @property
     def reliable(self) -> bool:

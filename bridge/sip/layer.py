@@ -31,9 +31,11 @@ from bridge.sip.target import (
     FlowHop,
     Hop,
     HostHop,
+    is_secure,
     is_symmetric,
     is_too_large,
     new_branch,
+    peer_hop,
     reply_hops,
     write_contact,
     write_via,
@@ -128,7 +130,7 @@ class TransactionLayer:
 
     def ways_of(self, client: Client) -> list[Hop]:
         """Return the ways to where a request of ours went: its flow, then the same peer."""
-        again = HostHop(client.flow.transport, *client.flow.remote, trusted=True)
+        again = peer_hop(client.flow)
         return [FlowHop(client.flow), again, *client.hops]
 
     def note_rest(self, client: Client, response: Response, now: float) -> None:
@@ -422,7 +424,9 @@ class TransactionLayer:
         if not letter.keeps_via:
             request.headers.prepend("Via", write_via(self.config, flow, branch))
         if letter.contact_user is not None:
-            contact = write_contact(self.config, flow, letter.contact_user)
+            route = request.headers.get("Route") or ""
+            secure = is_secure(request.uri, route)
+            contact = write_contact(self.config, flow, letter.contact_user, secure=secure)
             request.headers.set("Contact", contact)
         return request
 
@@ -502,9 +506,12 @@ def _hops_left(delivery: Delivery, flow: Flow) -> list[Hop]:
     hop = delivery.hop
     if hop is None:
         return list(delivery.hops)
-    again = HostHop(flow.transport, *flow.remote, trusted=True)
+    again = peer_hop(flow)
     payload = delivery.payload
     tried = isinstance(payload, Repeat) and payload.peer == (flow.transport, flow.remote)
-    others = [HostHop(hop.transport, *address, trusted=True) for address in delivery.addresses]
+    name = hop.name or hop.host
+    others = [
+        HostHop(hop.transport, *address, trusted=True, name=name) for address in delivery.addresses
+    ]
     first: list[Hop] = [again] if flow.reliable and not tried else []
     return [*first, *others, *delivery.hops]

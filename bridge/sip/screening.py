@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.sip.bodies import is_beyond_us
+from bridge.sip.dialog import is_request_uri
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
@@ -63,6 +64,21 @@ def extensions(request: Request) -> Refusal | None:
     if not unknown:
         return None
     return Refusal(420, (("Unsupported", ", ".join(unknown)),))
+
+
+def scheme(request: Request, flow: Flow) -> Refusal | None:
+    """Refuse a Request-URI of a scheme we do not serve, or not on this transport.
+
+    RFC 3261 8.2.2.1: a scheme that is not supported gets 416. RFC 5630 4.2.1 (UAS): a
+    ``sips:`` that we do not want to be reached by gets 480, with the warning 381; we serve
+    it on TLS only.
+    """
+    uri = request.uri[:5].lower()
+    if not is_request_uri(request.uri):
+        return Refusal(416)
+    if uri == "sips:" and flow.transport != "tls":
+        return Refusal(480, (("Warning", f'381 {flow.local[0]} "SIPS Not Allowed"'),))
+    return None
 
 
 def session_body(request: Request) -> Refusal | None:

@@ -31,12 +31,17 @@ class FlowHop:
 
 @dataclass(frozen=True, slots=True)
 class HostHop:
-    """A host to be found. ``trusted``: configured, not learnt from a peer's message."""
+    """A host to be found. ``trusted``: configured, not learnt from a peer's message.
+
+    ``name``: what a TLS peer there has to prove to be, when ``host`` is only an address
+    of it.
+    """
 
     transport: str
     host: str
     port: int | None
     trusted: bool = False
+    name: str = ""
 
 
 Hop = FlowHop | HostHop
@@ -72,7 +77,13 @@ def uri_hop(text: str, transport: str) -> HostHop | None:
         named = "tls"
     if named not in TRANSPORTS:
         return None
-    return HostHop(transport=named, host=uri.param("maddr") or uri.host, port=uri.port)
+    host = (uri.param("maddr") or "").strip("[]") or uri.host
+    return HostHop(transport=named, host=host, port=uri.port)
+
+
+def peer_hop(flow: Flow) -> HostHop:
+    """Return the hop to where *flow* leads, for when it is gone."""
+    return HostHop(flow.transport, *flow.remote, trusted=True, name=flow.name)
 
 
 def reply_hops(request: Request, flow: Flow) -> list[Hop]:
@@ -87,7 +98,7 @@ def reply_hops(request: Request, flow: Flow) -> list[Hop]:
     """
     via = request.top_via
     port = via.port or default_port(flow.transport)
-    hops: list[Hop] = [HostHop(flow.transport, flow.remote[0], port, trusted=True)]
+    hops: list[Hop] = [HostHop(flow.transport, flow.remote[0], port, trusted=True, name=flow.name)]
     if via.host.strip("[]").lower() != flow.remote[0]:
         hops.append(HostHop(flow.transport, via.host.strip("[]"), via.port))
     return hops
@@ -147,9 +158,23 @@ def new_branch(token: str) -> str:
     return f"{MAGIC_COOKIE}-{token}"
 
 
-def write_contact(config: EndpointConfig, flow: Flow, user: str) -> str:
-    """Return our Contact for a dialog on *flow*."""
+def is_secure(*uris: str) -> bool:
+    """Whether one of *uris* (URIs or Route elements) is a ``sips:`` one."""
+    return any(uri.lower().startswith("sips:") or "<sips:" in uri.lower() for uri in uris)
+
+
+def write_contact(config: EndpointConfig, flow: Flow, user: str, *, secure: bool = False) -> str:
+    """Return our Contact for a dialog on *flow*.
+
+    *secure*: the peer uses ``sips:``. RFC 3261 12.1.1: "If the request that initiated the
+    dialog contained a SIPS URI in the Request-URI or in the top Record-Route header field
+    value, if there was any, or the Contact header field if there was no Record-Route header
+    field, the Contact header field in the response MUST be a SIPS URI." 8.1.1.8 says the
+    same of requests.
+    """
     hostport = write_hostport(local_host(config, flow), local_port(config, flow))
     prefix = f"{user}@" if user else ""
+    if secure and flow.transport == "tls":
+        return f"<sips:{prefix}{hostport}>"
     transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
     return f"<sip:{prefix}{hostport}{transport}>"

@@ -35,7 +35,7 @@ from bridge.sip.session import (
     TurnedAway,
 )
 from bridge.sip.session_timer import SessionTimer
-from bridge.sip.target import FlowHop, Hop, HostHop, is_address, uri_hop
+from bridge.sip.target import FlowHop, Hop, HostHop, is_address, peer_hop, uri_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
@@ -447,7 +447,7 @@ class CallerCore:
             trunks=frozenset((client.letter.trunk,)),
             hosts=(),
             flow=None,
-            next_hop=HostHop(client.flow.transport, *client.flow.remote, trusted=True),
+            next_hop=peer_hop(client.flow),
             contact_user=client.letter.contact_user or "",
             invite=None,
             invite_key=None,

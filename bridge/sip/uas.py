@@ -10,7 +10,7 @@ from collections.abc import Callable
 from bridge.errors import MisuseError
 from bridge.sip import replaces, screening
 from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
-from bridge.sip.dialog import as_callee, is_request_uri
+from bridge.sip.dialog import as_callee
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
@@ -74,7 +74,7 @@ class CalleeCore:
 
     def _asked(self, request: Request, flow: Flow, now: float) -> None:
         """Answer an OPTIONS as we would an INVITE (RFC 3261 11.2)."""
-        refusal = screening.extensions(request)
+        refusal = screening.scheme(request, flow) or screening.extensions(request)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
         elif self.core.draining:
@@ -94,7 +94,7 @@ class CalleeCore:
             # what was refused: whoever tries another way to us (RFC 3263 4.3) is no loop.
             core.refuse(request, flow, 482, now)
             return
-        refusal = refused or self._refusal(request)
+        refusal = refused or self._refusal(request, flow)
         if refusal is None:
             refusal = self.screen(request, flow, now)
             if refusal is not None and refusal.remembered:
@@ -152,11 +152,10 @@ class CalleeCore:
         self.merges[_merge_key(request)] = server.key
         self.core.respond(server, refusal.status, now, headers=refusal.headers)
 
-    def _refusal(self, request: Request) -> Refusal | None:
-        if not is_request_uri(request.uri):
-            return Refusal(416)
+    def _refusal(self, request: Request, flow: Flow) -> Refusal | None:
         return (
-            screening.extensions(request)
+            screening.scheme(request, flow)
+            or screening.extensions(request)
             or screening.session_body(request)
             or screening.session_interval(request, self.core.config.min_session_expires)
         )

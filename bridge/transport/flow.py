@@ -21,6 +21,19 @@ Admitted = tuple[frozenset[str], frozenset[str]]
 Address = tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A connection that is wanted.
+
+    ``trunk`` says whose certificates are used, and ``name`` the host that the peer's
+    certificate has to be of; both for TLS only.
+    """
+
+    remote: Address
+    trunk: str = ""
+    name: str = ""
+
+
 class ListenError(BridgeError):
     """A listen address cannot be used; the text names it."""
 
@@ -44,6 +57,9 @@ class Owner(Protocol):
     def lost(self, flow: Flow) -> None:
         """The connection is gone. Called once, after the last `received`."""
 
+    def unreachable(self, dial: Dial, why: str) -> None:
+        """A connection could not be made; said before whoever wanted it is told."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
@@ -62,6 +78,9 @@ class Bound:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.transport}:{host}:{self.port}"
 
+
+SOMEWHERE = ("192.0.2.1", "2001:db8::1")
+"""RFC 5737, RFC 3849: addresses of nobody, only to ask for the default route."""
 
 _next_id = count(1).__next__
 

@@ -13,14 +13,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import structlog
 
 from bridge.sip.flow import Flow
 from bridge.transport.flow import (
     Address,
+    Admitted,
     Bound,
+    Dial,
     ListenError,
     Owner,
     SendError,
@@ -49,39 +51,54 @@ class TcpLimits:
     connect_timeout: float = 10.0
     idle: float = 3600.0
     spare: float = 64.0  # silent for longer than any transaction: closed when there is no room
+    handshake: float = 10.0  # of TLS, from the first byte that could be sent
 
 
-class _Connection(asyncio.Protocol):
-    """One TCP connection, accepted or dialled."""
+class Connection(asyncio.Protocol):
+    """One TCP connection, accepted or dialled; a subclass may have a layer of its own in it."""
 
     def __init__(
-        self, owner: TcpTransport, *, listener: Bound | None = None, remote: Address | None = None
+        self, owner: TcpTransport, *, listener: Bound | None = None, dial: Dial | None = None
     ) -> None:
-        self._owner = owner
+        self.owner = owner
         self.listener = listener  # None: we dialled
-        self.remote = remote  # None: the peer did
+        self.dial = dial  # None: the peer did
         self.flow: Flow | None = None
         self.transport: asyncio.Transport | None = None
+        self.sources: Admitted = (frozenset(), frozenset())
+        self.remote: Address = ("", 0)
+        self.counted = False  # against the caps of accepted connections
+        self.failure = ""  # why it never became a flow
         self.active_at = 0.0
         self._waiting: deque[bytes] = deque()  # read, and not handed up yet
         self._gone = False
+        loop = asyncio.get_running_loop()
+        self.settled: asyncio.Future[None] = loop.create_future()  # a flow, or never one
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         if self.listener is not None:
-            self._owner.accepted(self, self.listener)
-        elif self.remote is not None:
-            self._owner.dialled(self, self.remote)
+            welcome = self.owner.accepted(self)
+        else:
+            welcome = self.dial is not None and self.owner.dialled(self, self.dial)
+        if welcome:
+            self.begin()
+
+    def begin(self) -> None:
+        """Do what comes before the first byte of SIP: for TCP nothing."""
+        self.owner.ready(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.flow is not None:
+            self.hand_up(data)
+
+    def hand_up(self, data: bytes) -> None:
         """Hand up a piece at a time, so that nobody has the loop for himself.
 
         While pieces wait nothing is read: the peer's kernel holds it back.
         """
-        if self.flow is None:
-            return
         if len(data) <= _PIECE and not self._waiting:
-            self._owner.read(self, data)
+            self.owner.read(self, data)
             return
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._next_piece)
@@ -90,22 +107,51 @@ class _Connection(asyncio.Protocol):
         self._waiting.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
 
     def _next_piece(self) -> None:
-        self._owner.read(self, self._waiting.popleft())
+        self.owner.read(self, self._waiting.popleft())
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next_piece)
         elif self._gone:
-            self._owner.dropped(self)
+            self.owner.dropped(self)
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and not self.failure:
+            self.failure = str(exc)
         self._gone = True
         if not self._waiting:  # else what was read comes first
-            self._owner.dropped(self)
+            self.owner.dropped(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether something can be written."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def write(self, data: bytes) -> None:
+        """Send *data*."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Close after what was written."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class TcpTransport:
     """Every TCP connection of the process."""
+
+    name: ClassVar[str] = "tcp"
 
     def __init__(
         self,
@@ -119,9 +165,10 @@ class TcpTransport:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._bound: list[Bound] = []
-        self._connections: dict[int, _Connection] = {}
-        self._dialled: dict[Address, int] = {}
-        self._dials: dict[Address, list[Callable[[Flow | None], None]]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._beginning: set[Connection] = set()  # which have no flow yet
+        self._dialled: dict[Dial, int] = {}
+        self._dials: dict[Dial, list[Callable[[Flow | None], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted: Counter[str] = Counter()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -158,44 +205,52 @@ class TcpTransport:
                 # 0.0.0.0 and [::] may then be listened on side by side.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port))
-            bound = Bound(transport="tcp", host=canonical(host), port=sock.getsockname()[1])
+            bound = Bound(transport=self.name, host=canonical(host), port=sock.getsockname()[1])
             server = await loop.create_server(
-                lambda: _Connection(self, listener=bound), sock=sock, backlog=_BACKLOG
+                lambda: self._accept(bound), sock=sock, backlog=_BACKLOG
             )
         except OSError as failure:
             sock.close()
-            where = Bound(transport="tcp", host=host, port=port)
+            where = Bound(transport=self.name, host=host, port=port)
             raise ListenError(f"{where}: {failure.strerror or failure}") from failure
         self._servers.append(server)
         self._bound.append(bound)
         self._arm()
         return bound
 
-    def find(self, address: str, port: int) -> Flow | None:
+    def _accept(self, listener: Bound) -> Connection:
+        return Connection(self, listener=listener)
+
+    def _call(self, dial: Dial) -> Connection:
+        """Make the protocol of a connection of ours. Raises `OSError` when that cannot be."""
+        return Connection(self, dial=dial)
+
+    def find(self, dial: Dial) -> Flow | None:
         """Return the open connection that we dialled to exactly this remote, if any."""
-        flow_id = self._dialled.get((canonical(address), port))
+        flow_id = self._dialled.get(dial)
         connection = self._connections.get(flow_id) if flow_id is not None else None
-        if connection is None or connection.transport is None or connection.transport.is_closing():
-            return None
-        return connection.flow
+        return None if connection is None or not connection.usable else connection.flow
 
     def connect(self, address: str, port: int, done: Callable[[Flow | None], None]) -> None:
-        """Give *done* a connection to *address* (a literal): an open one, or a new one.
+        """Give *done* a connection to *address* (a literal): an open one, or a new one."""
+        self.reach(Dial((canonical(address), port)), done)
+
+    def reach(self, dial: Dial, done: Callable[[Flow | None], None]) -> None:
+        """Give *done* a connection as *dial* wants it: an open one, or a new one.
 
         *done* is called once, with None when the dial failed or took longer than
         ``connect_timeout``; at once when an open connection is reused. Concurrent
         dials to one remote are one dial.
         """
-        flow = self.find(address, port)
+        flow = self.find(dial)
         if flow is not None:
             done(flow)
             return
-        remote = (canonical(address), port)
-        if remote in self._dials:
-            self._dials[remote].append(done)
+        if dial in self._dials:
+            self._dials[dial].append(done)
             return
-        self._dials[remote] = [done]
-        task = asyncio.get_running_loop().create_task(self._dial(remote))
+        self._dials[dial] = [done]
+        task = asyncio.get_running_loop().create_task(self._dial(dial))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -204,47 +259,48 @@ class TcpTransport:
         connection = self._connections.get(flow.id)
         return connection is not None and connection.listener is None
 
-    async def _dial(self, remote: Address) -> None:
+    async def _dial(self, dial: Dial) -> None:
         flow: Flow | None = None
+        host, port = dial.remote
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
-                flow = await self._open(remote)
+                flow = await self._open(dial)
         except (OSError, TimeoutError) as failure:
-            log.info("tcp.dial_failed", remote=remote[0], port=remote[1], error=str(failure))
+            why = str(failure) or "it took too long"
+            log.info("tcp.dial_failed", remote=host, port=port, transport=self.name, error=why)
+            self._owner.unreachable(dial, why)
         finally:
-            waiting = self._dials.pop(remote, [])
+            waiting = self._dials.pop(dial, [])
         for done in waiting:
             # The first listener may have closed it again.
             done(flow if flow is not None and flow.id in self._connections else None)
 
-    async def _open(self, remote: Address) -> Flow | None:
-        connection = _Connection(self, remote=remote)
-        source = self._source(remote[0])
-        await asyncio.get_running_loop().create_connection(
-            lambda: connection,
-            remote[0],
-            remote[1],
-            local_addr=(source, 0) if source is not None else None,
-        )
+    async def _open(self, dial: Dial) -> Flow | None:
+        connection = self._call(dial)
+        source = self._source(dial.remote[0])
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                *dial.remote,
+                local_addr=(source, 0) if source is not None else None,
+            )
+            await connection.settled
+        except BaseException:
+            connection.abort()
+            raise
+        if connection.flow is None and connection.failure:
+            raise OSError(connection.failure)
         return connection.flow
 
-    def dialled(self, connection: _Connection, remote: Address) -> None:
-        """Make the flow of a connection that was just established, before it can be read."""
-        assert connection.transport is not None
+    def dialled(self, connection: Connection, dial: Dial) -> bool:
+        """Take a connection that was just established; tell whether it is still wanted."""
         if self._closed:
-            connection.transport.abort()
-            return
-        local = connection.transport.get_extra_info("sockname")
-        listener = listener_for(remote[0], self._bound)
-        flow = self._admit(
-            connection,
-            # The port that peers can reach us on, for Via and Contact; not the ephemeral one.
-            local=(canonical(local[0]), listener.port if listener is not None else local[1]),
-            remote=remote,
-            sources=self._owner.admit(remote[0]) or (frozenset(), frozenset()),
-        )
-        self._dialled[remote] = flow.id
-        self._owner.opened(flow)
+            connection.abort()
+            return False
+        connection.remote = dial.remote
+        connection.sources = self._owner.admit(dial.remote[0]) or connection.sources
+        self._beginning.add(connection)
+        return True
 
     def _source(self, address: str) -> str | None:
         """The local address to dial from; None leaves it to the route."""
@@ -255,7 +311,7 @@ class TcpTransport:
         """Return the local address a connection to *address* (a literal) would have."""
         return self._source(address) or route_address(address, port)
 
-    def accepted(self, connection: _Connection, listener: Bound) -> None:
+    def accepted(self, connection: Connection) -> bool:
         """Decide on a connection that a peer opened, before a byte of it is read."""
         transport = connection.transport
         assert transport is not None
@@ -267,7 +323,7 @@ class TcpTransport:
             # Contract 3, Sources: an unknown source is closed unread.
             log.info("tcp.refused", remote=address, why="unknown_source")
             transport.abort()
-            return
+            return False
         full = (
             self._accepted.total() >= self._limits.accepted
             or self._accepted[address] >= self._limits.accepted_per_address
@@ -275,15 +331,42 @@ class TcpTransport:
         if not local or (full and not self._make_room(address)):
             log.warning("tcp.refused", remote=address, why="too_many_connections")
             transport.abort()
-            return
+            return False
         self._accepted[address] += 1
-        flow = self._admit(
-            connection,
-            local=(canonical(local[0]), listener.port),
-            remote=(address, peer[1]),
-            sources=sources,
+        connection.counted = True
+        connection.remote = (address, peer[1])
+        connection.sources = sources
+        self._beginning.add(connection)
+        return True
+
+    def ready(self, connection: Connection) -> None:
+        """Make the flow of a connection that may be read now, and tell the owner."""
+        assert connection.transport is not None
+        self._beginning.discard(connection)
+        host, port = connection.transport.get_extra_info("sockname")[:2]
+        listener = connection.listener or listener_for(connection.remote[0], self._bound)
+        _set_options(connection.transport.get_extra_info("socket"))
+        connection.active_at = self._clock()
+        flow = connection.flow = Flow(
+            id=next_flow_id(),
+            transport=self.name,
+            # The port that peers can reach us on, for Via and Contact; not the ephemeral one.
+            local=(canonical(host), port if listener is None else listener.port),
+            remote=connection.remote,
+            trunks=connection.sources[0],
+            new_call_trunks=connection.sources[1],
+            name=self._name_of(connection),
         )
+        self._connections[flow.id] = connection
+        if connection.dial is not None:
+            self._dialled[connection.dial] = flow.id
+        if not connection.settled.done():
+            connection.settled.set_result(None)
         self._owner.opened(flow)
+
+    def _name_of(self, connection: Connection) -> str:  # noqa: ARG002
+        """The host whose certificate the peer has; TCP has none."""
+        return ""
 
     def _make_room(self, address: str) -> bool:
         """Close the connection from *address* that was silent longest, if one was for long.
@@ -306,29 +389,7 @@ class TcpTransport:
         self.close(oldest.flow)
         return True
 
-    def _admit(
-        self,
-        connection: _Connection,
-        *,
-        local: Address,
-        remote: Address,
-        sources: tuple[frozenset[str], frozenset[str]],
-    ) -> Flow:
-        assert connection.transport is not None
-        _set_options(connection.transport.get_extra_info("socket"))
-        connection.active_at = self._clock()
-        flow = connection.flow = Flow(
-            id=next_flow_id(),
-            transport="tcp",
-            local=local,
-            remote=remote,
-            trunks=sources[0],
-            new_call_trunks=sources[1],
-        )
-        self._connections[flow.id] = connection
-        return flow
-
-    def read(self, connection: _Connection, data: bytes) -> None:
+    def read(self, connection: Connection, data: bytes) -> None:
         """Hand a chunk up, unless the flow was given up in the meantime."""
         flow = connection.flow
         if flow is None or flow.id not in self._connections:
@@ -343,58 +404,64 @@ class TcpTransport:
         it; `Owner.lost` is then called before the error is raised.
         """
         connection = self._connections.get(flow.id)
-        if connection is None or connection.transport is None or connection.transport.is_closing():
+        if connection is None or not connection.usable:
             raise SendError("the connection is closed")
-        if connection.transport.get_write_buffer_size() + len(data) > self._limits.write_buffer:
+        if connection.waiting + len(data) > self._limits.write_buffer:
             log.warning("tcp.write_buffer_full", remote=flow.remote[0])
-            connection.transport.abort()
+            connection.abort()
             self.dropped(connection)
             raise SendError("the peer does not read")
         connection.active_at = self._clock()
-        connection.transport.write(data)
+        connection.write(data)
 
     def close(self, flow: Flow) -> None:
         """Close after what was written; nothing more is read. `Owner.lost` follows."""
         connection = self._connections.get(flow.id)
-        if connection is None or connection.transport is None:
+        if connection is None:
             return
-        self._forget_dialled(flow)
-        connection.transport.close()
-        asyncio.get_running_loop().call_later(_CLOSE_GRACE, connection.transport.abort)
+        self._forget_dialled(connection)
+        connection.close()
+        asyncio.get_running_loop().call_later(_CLOSE_GRACE, connection.abort)
 
     def abort(self, flow: Flow) -> None:
         """Close at once, without sending what waits. `Owner.lost` follows."""
         connection = self._connections.get(flow.id)
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        if connection is not None:
+            connection.abort()
 
-    def dropped(self, connection: _Connection) -> None:
+    def dropped(self, connection: Connection) -> None:
         """Forget a connection and tell the owner, once."""
-        flow = connection.flow
-        if flow is None or self._connections.pop(flow.id, None) is None:
-            return
-        self._forget_dialled(flow)
-        if connection.listener is not None:
-            address = flow.remote[0]
+        self._beginning.discard(connection)
+        if not connection.settled.done():
+            connection.failure = connection.failure or "the connection was closed"
+            connection.settled.set_result(None)
+        if connection.counted:
+            connection.counted = False
+            address = connection.remote[0]
             self._accepted[address] -= 1
             if self._accepted[address] <= 0:
                 del self._accepted[address]
+        flow = connection.flow
+        if flow is None or self._connections.pop(flow.id, None) is None:
+            return
+        self._forget_dialled(connection)
         if not self._closed:
             self._owner.lost(flow)
 
-    def _forget_dialled(self, flow: Flow) -> None:
-        if self._dialled.get(flow.remote) == flow.id:
-            del self._dialled[flow.remote]
+    def _forget_dialled(self, connection: Connection) -> None:
+        dial, flow = connection.dial, connection.flow
+        if dial is not None and flow is not None and self._dialled.get(dial) == flow.id:
+            del self._dialled[dial]
 
     def readmit(self) -> None:
         """Ask the owner again about every connection; ids stay, nothing is closed."""
-        for connection in self._connections.values():
+        for connection in (*self._connections.values(), *self._beginning):
+            sources = self._owner.admit(connection.remote[0]) or (frozenset(), frozenset())
+            connection.sources = sources
             if connection.flow is not None:
-                trunks, new_call = self._owner.admit(connection.flow.remote[0]) or (
-                    frozenset(),
-                    frozenset(),
+                connection.flow = replace(
+                    connection.flow, trunks=sources[0], new_call_trunks=sources[1]
                 )
-                connection.flow = replace(connection.flow, trunks=trunks, new_call_trunks=new_call)
 
     def _arm(self) -> None:
         if self._sweeper is None and not self._closed:
@@ -420,13 +487,13 @@ class TcpTransport:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._beginning):
+            connection.abort()
         for connection in list(self._connections.values()):
-            if connection.transport is not None:
-                connection.transport.close()  # what was written still goes out
+            connection.close()  # what was written still goes out
         await asyncio.sleep(0)
         for connection in list(self._connections.values()):
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.abort()
         await asyncio.sleep(0)
         for server in self._servers:
             await server.wait_closed()

@@ -35,12 +35,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What went wrong. ``at`` is wall time in seconds; ``sip_status`` None: no answer."""
+    """What went wrong. ``at`` is wall time in seconds; ``sip_status`` None: no answer.
+
+    ``detail``: why a connection could not be made, in words.
+    """
 
     at: float
     by: By
     sip_status: int | None
     reason: str
+    detail: str = ""
 
 
 def answer_says(status: int | None, by: By) -> Verdict:

@@ -64,7 +64,8 @@ class CarrierHeader:
 class Profile:
     """One kind of carrier.
 
-    ``reliable``: our INVITEs list ``100rel``. ``facts`` (text, source) are worth knowing and
+    ``reliable``: our INVITEs list ``100rel``. ``tls_port`` is the port of a trunk whose
+    transport is ``tls``, None: the usual 5061. ``facts`` (text, source) are worth knowing and
     set nothing; ``ask`` is what an operator has to hear from the carrier.
     """
 
@@ -72,6 +73,7 @@ class Profile:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     headers: tuple[CarrierHeader, ...] = ()
     reliable: bool = False
+    tls_port: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
     ask: tuple[str, ...] = ()
 
@@ -106,6 +108,7 @@ PROFILE: Final[Mapping[str, Profile]] = MappingProxyType(
                 "codecs": Setting(_A_LAW_FIRST, "A-law preferred; 488 means A-law only", "E12"),
                 "calls_per_second": Setting(3, "200 calls a minute for each trunk", "E6"),
             },
+            tls_port=443,
             headers=(
                 CarrierHeader("X-Exotel-CallSid", "the call, in every INVITE of theirs", "E2"),
                 CarrierHeader("X-Exotel-LegSid", "this leg of it", "E2"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, assert_never
 
@@ -35,9 +35,12 @@ from bridge.sip.message import Request
 from bridge.sip.probe import TrunkQuestion
 from bridge.sip.registration import RegistrationSettings
 from bridge.sip.screening import Refusal
+from bridge.transport.certificates import Certificates
 from bridge.transport.flow import (
+    SOMEWHERE,
     Admitted,
     Bound,
+    Dial,
     ListenError,
     SendError,
     canonical,
@@ -46,6 +49,7 @@ from bridge.transport.flow import (
 )
 from bridge.transport.resolver import Resolved, Resolver
 from bridge.transport.tcp import TcpLimits, TcpTransport
+from bridge.transport.tls import TlsTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
 from bridge.trunk.admission import Admission, Gcra
 from bridge.trunk.gate import Gate, TurnedAway
@@ -61,7 +65,6 @@ log = structlog.get_logger(__name__)
 _MAX_ROUNDS = 1000  # of one flush, before the loop gets a turn
 _SWEEP = 1.0
 _REFRESH_MIN, _REFRESH_MAX = 5.0, 60.0
-_SOMEWHERE = ("192.0.2.1", "2001:db8::1")  # RFC 5737, RFC 3849: only to ask for the default route
 
 
 class ListenSetting(Protocol):
@@ -76,10 +79,12 @@ class ListenSetting(Protocol):
 
 
 class UserAgent:
-    """Drives one `Endpoint` over TCP and UDP.
+    """Drives one `Endpoint` over TCP, TLS and UDP.
 
     *on_event* hears what the core passes up, synchronously and in order; it may
     call every verb. What it raises is logged. *clock* is monotonic, in seconds.
+    *on_unreachable* hears the trunk (``""`` for none) of a connection of ours that failed,
+    and why.
     """
 
     def __init__(
@@ -91,6 +96,8 @@ class UserAgent:
         on_event: Callable[[SipEvent], None],
         on_probed: Callable[[TrunkProbed], None] = lambda _: None,
         on_registered: Callable[[RegistrationChanged], None] = lambda _: None,
+        on_unreachable: Callable[[str, str], None] = lambda _trunk, _why: None,
+        certificates: Certificates | None = None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
         gate: Gate | None = None,
@@ -107,6 +114,7 @@ class UserAgent:
         self._on_event = on_event
         self._on_probed = on_probed
         self._on_registered = on_registered
+        self._on_unreachable = on_unreachable
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
         self._gate = gate or Gate()
@@ -117,6 +125,8 @@ class UserAgent:
         self._patience = patience
         self._clock = clock
         self._tcp = TcpTransport(self, limits=tcp_limits, clock=clock)
+        self._tls = TlsTransport(self, limits=tcp_limits, clock=clock)
+        self._tls.certificates = certificates or Certificates()
         self._udp = UdpTransport(self, limits=udp_limits, clock=clock)
         self._watches: dict[int, tuple[Flow, StreamWatch]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -137,10 +147,12 @@ class UserAgent:
                 match setting.transport:
                     case "tcp":
                         await self._tcp.listen(setting.host, setting.port)
+                    case "tls":
+                        await self._tls.listen(setting.host, setting.port)
                     case "udp":
                         await self._udp.listen(setting.host, setting.port)
                     case other:
-                        raise ListenError(f"{other}:{setting.host}: {other} is not served yet")
+                        raise ListenError(f"{other}:{setting.host}: {other} is not served")
         except ListenError:
             await self.stop()
             raise
@@ -161,13 +173,19 @@ class UserAgent:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._resolver.stop()
         await self._tcp.stop()
+        await self._tls.stop()
         await self._udp.stop()
         self._watches.clear()
 
-    def reload(self, admission: Admission) -> None:
-        """Take new trunks. Running connections stay, whoever they belong to now."""
+    def reload(self, admission: Admission, certificates: Certificates | None = None) -> None:
+        """Take new trunks. Running connections stay, whoever they belong to now.
+
+        New *certificates* are for new connections.
+        """
         admission.inherit(self._admission)
         self._admission = admission
+        if certificates is not None:
+            self._tls.take(certificates)
         self._readmit()
         if self._running:
             self._spawn(self._refresh_hosts())
@@ -175,17 +193,29 @@ class UserAgent:
     @property
     def bound(self) -> list[Bound]:
         """The listeners, with the ports the kernel gave."""
-        return [*self._tcp.bound, *self._udp.bound]
+        return [*self._tcp.bound, *self._tls.bound, *self._udp.bound]
 
     @property
     def connections(self) -> dict[str, int]:
         """How many connections are open, by who opened them."""
-        return self._tcp.counts
+        tcp, tls = self._tcp.counts, self._tls.counts
+        return {who: count + tls[who] for who, count in tcp.items()}
 
     @property
     def listening(self) -> bool:
         """Whether it runs and every listener is open."""
-        return self._running and self._tcp.listening and self._udp.listening
+        transports = (self._tcp, self._tls, self._udp)
+        return self._running and all(transport.listening for transport in transports)
+
+    @property
+    def failed_handshakes(self) -> Mapping[str, int]:
+        """TLS handshakes that failed since the start: ``in`` that peers began, ``out`` ours."""
+        return self._tls.failed_handshakes
+
+    @property
+    def certificate_expiry(self) -> Mapping[str, float]:
+        """When our certificates end, in seconds since 1970; see `Certificates`."""
+        return self._tls.certificates.expiry
 
     def local_address_for(self, host: str, port: int | None, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
@@ -194,8 +224,8 @@ class UserAgent:
         the default route. Never a wildcard.
         """
         address = self.known_address(host, port, transport)
-        chosen = self._udp if transport == "udp" else self._tcp
-        candidates = [address] if address is not None else list(_SOMEWHERE)
+        chosen = self._udp if transport == "udp" else self._stream(transport)
+        candidates = [address] if address is not None else list(SOMEWHERE)
         for candidate in candidates:
             local = chosen.local_address(candidate, port or 0)
             if local is not None:
@@ -350,7 +380,7 @@ class UserAgent:
         """A flow appeared."""
         now = self._clock()
         if flow.reliable:
-            dialled = self._tcp.is_dialled(flow)
+            dialled = self._stream(flow.transport).is_dialled(flow)
             watch = StreamWatch(accepted=not dialled, now=now, patience=self._patience)
             self._watches[flow.id] = (flow, watch)
         self._feed(self._endpoint.flow_opened, flow, now)
@@ -378,6 +408,13 @@ class UserAgent:
         """A connection is gone."""
         self._watches.pop(flow.id, None)
         self._feed(self._endpoint.flow_lost, flow, self._clock())
+
+    def unreachable(self, dial: Dial, why: str) -> None:
+        """A connection could not be made; the core is told next."""
+        try:
+            self._on_unreachable(dial.trunk, why)
+        except Exception:
+            log.exception("ua.listener_failed", sip_event="unreachable")
 
     def _feed(self, entry: Callable[..., None], *args: Any) -> None:
         """Give the core an input. A failure in it is ours: logged, and the driver goes on."""
@@ -418,6 +455,10 @@ class UserAgent:
             self._flushing = False
         self._arm()
 
+    def _stream(self, transport: str) -> TcpTransport:
+        """The transport that has the connections of *transport*."""
+        return self._tls if transport == "tls" else self._tcp
+
     def _act(self, output: Output) -> None:
         match output:
             case Send():
@@ -428,14 +469,15 @@ class UserAgent:
                 self._connect(output)
             case CloseFlow():
                 if output.flow.reliable:
-                    self._tcp.close(output.flow)
+                    self._stream(output.flow.transport).close(output.flow)
             case PassUp():
                 self._pass_up(output.event)
             case _:
                 assert_never(output)
 
     def _send(self, output: Send) -> None:
-        transport = self._tcp if output.flow.reliable else self._udp
+        flow = output.flow
+        transport = self._stream(flow.transport) if flow.reliable else self._udp
         try:
             transport.send(output.flow, output.data)
         except SendError as failure:
@@ -475,9 +517,14 @@ class UserAgent:
         match output.transport:
             case "udp":
                 self._connected(output.attempt, self._udp.connect(address, output.port))
-            case "tcp":
-                self._tcp.connect(
-                    address, output.port, lambda flow: self._connected(output.attempt, flow)
+            case "tcp" | "tls" as transport:
+                trunk = output.trunk
+                if transport == "tls" and not trunk:  # a response: whoever is at that address
+                    known = self._admission.admit(address, now) or (frozenset(), frozenset())
+                    trunk = self._tls.speaks(known[0])
+                dial = Dial((address, output.port), trunk=trunk, name=output.name)
+                self._stream(transport).reach(
+                    dial, lambda flow: self._connected(output.attempt, flow)
                 )
             case other:
                 log.warning("ua.dial_refused", remote=address, why=f"{other}_not_served")
@@ -566,7 +613,7 @@ class UserAgent:
         for flow, watch in list(self._watches.values()):
             if watch.overdue(now):
                 log.info("tcp.too_slow", remote=flow.remote[0])
-                self._tcp.abort(flow)
+                self._stream(flow.transport).abort(flow)
         if self._running:
             delay = min(_SWEEP, self._patience / 2)
             self._sweeper = asyncio.get_running_loop().call_later(delay, self._sweep)
@@ -599,4 +646,5 @@ class UserAgent:
 
     def _readmit(self) -> None:
         self._tcp.readmit()
+        self._tls.readmit()
         self._udp.readmit()

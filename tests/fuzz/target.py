@@ -32,6 +32,10 @@ class Meter:
         self._started = 0
         self._before = 0
 
+    def share(self, messages: int) -> None:
+        """Say that the last step was *messages* glued together: each of them took its part."""
+        self.times[-1] /= max(1, messages)
+
     @property
     def slowest(self) -> float:
         """Seconds of the step that took longest."""

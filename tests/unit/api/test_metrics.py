@@ -40,6 +40,7 @@ TRUNK = {
             "by": "call",
             "sip_status": 503,
             "reason": "carrier_failure",
+            "detail": "",
         }
     ],
 }

@@ -235,7 +235,7 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
     text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
-    assert len(list(not_yet(config))) == 1
+    assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == []
 
 
@@ -257,6 +257,10 @@ def test_a_port_that_is_not_given_is_for_dns_to_find(tmp_path: Path) -> None:
     assert load(write(tmp_path, text + "profile = 'exotel'\n"), {}).trunk[0].dialled_port == 5070
     telnyx = load(write(tmp_path, text + "profile = 'telnyx'\n"), {}).trunk[0]
     assert (telnyx.port, telnyx.dialled_port) == (5060, None)
+    secure = text + "transport = 'tls'\n"
+    trunk = load(write(tmp_path, secure), {}).trunk[0]
+    assert (trunk.port, trunk.dialled_port) == (5061, None)
+    assert load(write(tmp_path, secure + "profile = 'exotel'\n"), {}).trunk[0].dialled_port == 443
 
 
 @pytest.mark.parametrize(

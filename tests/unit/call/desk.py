@@ -152,7 +152,7 @@ class Desk:
         self.service.on_sip(event)
 
     # Legs
-    def lease(self) -> Any:
+    def lease(self, trunk: Any, invite: Any = None) -> Any:
         if self.no_ports:
             raise NoPorts("no free pair of media ports")
         lease = object()

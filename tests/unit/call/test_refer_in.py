@@ -75,7 +75,7 @@ def test_whatever_host_is_named_the_number_is_called_by_the_trunk(target: str) -
     ],
 )
 def test_what_is_not_allowed_is_declined(values: dict[str, Any], event: ReferAsked) -> None:
-    """Row 95. Threat 5.1: toll fraud by REFER; 603, and nothing is dialled."""
+    """Row 95. Threat 5.1: Toll fraud. REFER: 603, and nothing is dialled."""
     bench = Bench(inbound(**{**OPEN, **values})).talking().feed(event)
     assert answers(bench) == [603]
     assert not bench.has(DialReferred)

@@ -280,10 +280,17 @@ def test_a_config_that_cannot_be_read_is_one_line_and_2(
 
 @pytest.mark.parametrize("verb", ["check", "run"])
 def test_what_this_version_cannot_start_with_is_2(verb: str, tmp_path: Path) -> None:
-    given = write(tmp_path, extra='transport = "tls"\n')
+    given = write(tmp_path, extra='[media]\nengine = "direct"\n')
     status, _, err = trunkbridge(verb, "--config", given)
     assert status == 2
-    assert "trunk[0].transport" in err
+    assert "media.engine" in err
+
+
+def test_check_names_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    given = write(tmp_path, extra='transport = "tls"\ntls_ca_file = "/nowhere/ca.pem"\n')
+    status, _, err = trunkbridge("check", "--config", given)
+    assert status == 2
+    assert "trunk[0].tls_ca_file: '/nowhere/ca.pem': cannot be read: No such file" in err
 
 
 # run

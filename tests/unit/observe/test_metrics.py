@@ -57,6 +57,8 @@ class Daemon:
             sip_sessions=3,
             sip_connections={"accepted": 2, "dialled": 1},
             max_calls=1000,
+            tls_expiry={"_listener": 1_800_000_000.0},
+            tls_failed={"in": 2},
         )
     )
 

@@ -495,7 +495,7 @@ def test_a_response_whose_connection_is_gone_goes_on_to_the_host_of_the_via() ->
 
 @pytest.mark.parametrize("host", ["10.0.0.5", "internal.example"])
 def test_a_via_never_leads_a_response_where_the_policy_forbids(host: str) -> None:
-    """Row 5. Threat 5.1: SSRF by Contact/Route."""
+    """Row 5. Threat 5.1: SSRF."""
     net = Net()
     agent, peer = net.agent(A), net.peer(ONE)
     net.names["internal.example"] = [("10.0.0.5", 5060)]

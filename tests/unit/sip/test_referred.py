@@ -113,7 +113,7 @@ def test_a_refer_is_passed_up_and_its_progress_is_notified(transport: str) -> No
 
 
 def test_where_it_is_not_allowed_a_refer_gets_603() -> None:
-    """Row 95. Threat 5.1: toll fraud by REFER, off by default. RFC 3515 2.4.2."""
+    """Row 95. Threat 5.1: Toll fraud. Off by default. RFC 3515 2.4.2."""
     call = Call(allowed=False)
     assert "REFER" not in call.accepted.headers.values("Allow")
     call.refer()

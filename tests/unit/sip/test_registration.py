@@ -430,7 +430,7 @@ def test_a_service_route_that_breaks_the_rules_is_not_followed(route: str) -> No
 
 
 def test_a_service_route_never_leads_us_where_the_policy_forbids() -> None:
-    """Row 99. Threat 5.1: SSRF by Contact/Route."""
+    """Row 99. Threat 5.1: SSRF."""
     net = Net()
     agent, peer = begun(net, "udp")
     net.peer("10.0.0.5")

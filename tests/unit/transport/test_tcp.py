@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, ListenError, SendError
+from bridge.transport.flow import Admitted, Dial, ListenError, SendError
 from bridge.transport.tcp import TcpLimits, TcpTransport
 
 pytestmark = pytest.mark.unit
@@ -28,6 +28,7 @@ class Recorder:
     chunks: asyncio.Queue[tuple[bytes, Flow]] = field(default_factory=asyncio.Queue)
     gone: asyncio.Queue[Flow] = field(default_factory=asyncio.Queue)
     asked: list[str] = field(default_factory=list)
+    failures: list[tuple[Dial, str]] = field(default_factory=list)
 
     def admit(self, address: str) -> Admitted | None:
         self.asked.append(address)
@@ -41,6 +42,9 @@ class Recorder:
 
     def lost(self, flow: Flow) -> None:
         self.gone.put_nowait(flow)
+
+    def unreachable(self, dial: Dial, why: str) -> None:
+        self.failures.append((dial, why))
 
     async def read(self, size: int) -> bytes:
         data = b""
@@ -234,7 +238,7 @@ async def test_a_connection_the_peer_opened_is_not_reused_for_dialling(
     _, writer = await peers.connect(bound.port)
     await asyncio.wait_for(owner.flows.get(), 5)
     remote = writer.get_extra_info("sockname")
-    assert tcp.find(*remote) is None
+    assert tcp.find(Dial(remote)) is None
 
 
 async def test_a_dialled_flow_names_the_listeners_port_for_via_and_contact(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, ListenError, SendError
+from bridge.transport.flow import Admitted, Dial, ListenError, SendError
 from bridge.transport.udp import UdpLimits, UdpTransport
 
 pytestmark = pytest.mark.unit
@@ -40,6 +40,9 @@ class Recorder:
 
     def lost(self, flow: Flow) -> None:
         raise AssertionError("a UDP flow is never lost")
+
+    def unreachable(self, dial: Dial, why: str) -> None:
+        raise AssertionError("nobody dials UDP")
 
     async def next(self) -> tuple[bytes, Flow]:
         return await asyncio.wait_for(self.datagrams.get(), 5)
