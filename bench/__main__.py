@@ -1,4 +1,4 @@
-"""``python -m bench [hold_latency] [pacing]``: measure, print a table and the ratios."""
+"""``python -m bench [NAME...]``: measure, print a table and the ratios."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import hold_latency, pacing, room_return
+from bench import accepted, blaster, hold_latency, pacing, refused, room_return
 from bench.hold_latency import Scale
 from bench.table import Row, print_table
 from tests.system.conftest import PrivateLiveKit, started_server
@@ -37,6 +37,13 @@ BENCHES: dict[str, Bench] = {
     "room_return": _room_return,
 }
 
+LOCAL: dict[str, Callable[[Path], list[Row]]] = {
+    "refused": lambda folder: refused.measure(folder, refused.Scale()),
+    "accepted": lambda folder: accepted.measure(folder, accepted.Scale()),
+    "blaster": lambda folder: blaster.measure(folder, blaster.Scale()),
+}
+"""Benches that need no livekit-server."""
+
 
 async def run(names: list[str], scale: Scale, folder: Path) -> list[Row]:
     """Run the benches *names*, one after another, against one livekit-server."""
@@ -60,7 +67,7 @@ async def run(names: list[str], scale: Scale, folder: Path) -> list[Row]:
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], metavar="BENCH")
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, *LOCAL, []], metavar="BENCH")
     parser.add_argument("--calls", type=int, default=10, help="of hold_latency (default 10)")
     parser.add_argument("--holds", type=int, default=250, help="of hold_latency (default 250)")
     parser.add_argument(
@@ -69,7 +76,16 @@ def main() -> None:
     given = parser.parse_args()
     scale = Scale(calls=given.calls, holds=given.holds, agents_per_process=given.agents_per_process)
     with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
-        rows = asyncio.run(run(given.names or list(BENCHES), scale, Path(folder)))
+        place = Path(folder)
+        rows = [
+            one
+            for name, bench in LOCAL.items()
+            if not given.names or name in given.names
+            for one in bench(place)
+        ]
+        names = [name for name in BENCHES if not given.names or name in given.names]
+        if names:
+            rows += asyncio.run(run(names, scale, place))
     print(f"{platform.machine()}, Python {platform.python_version()}, loopback; times in ms")
     print_table(rows)
 

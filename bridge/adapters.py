@@ -34,11 +34,15 @@ from bridge.sip.events import IncomingInvite, SessionId
 from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.target import default_port
 from bridge.sip.uri import SipUri
 from bridge.transport.flow import SOMEWHERE, is_literal
 from bridge.trunk.admission import split_proxy
+from bridge.trunk.identity import caller_identity
 from bridge.trunk.numbers import uri_of
+from bridge.trunk.profiles import profile_of
+from bridge.trunk.targets import refer_uri
 from bridge.ua.user_agent import UserAgent
 from sdp.crypto import SrtpPolicy, protection
 from sdp.destination import destination_policy
@@ -64,19 +68,24 @@ class Leg:
     def __init__(
         self,
         agent: UserAgent,
+        trunk: TrunkConfig,
         session: SessionId | None,
         invite: Callable[[], OutgoingInvite] | None = None,
         begun: Callable[[SessionId], None] = lambda _: None,
     ) -> None:
         self._agent = agent
+        self._trunk = trunk
         self._invite = invite
         self._begun = begun
         self.session = session
+        if session is not None:
+            self._allow_refer(session)
 
     def dial(self) -> None:
         """Send the INVITE."""
         assert self._invite is not None
         self.session = self._agent.dial(self._invite())
+        self._allow_refer(self.session)
         self._begun(self.session)
 
     def ring(self) -> None:
@@ -104,9 +113,26 @@ class Leg:
         """Send a re-INVITE."""
         self._agent.reoffer(self._known(), direction)
 
+    def refer(self, to: str, replaces: SessionId | None) -> None:
+        """Send a REFER."""
+        target = refer_uri(to, self._trunk.from_domain, self._trunk)
+        self._agent.refer(self._known(), target, replaces)
+
+    def answer_refer(self, status: int) -> None:
+        """Answer the far end's REFER."""
+        self._agent.answer_refer(self._known(), status)
+
+    def tell_referred(self, status: int) -> None:
+        """Notify how far the call is that the far end has asked for."""
+        self._agent.tell_referred(self._known(), status)
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog."""
         self._agent.probe(self._known())
+
+    def _allow_refer(self, session: SessionId) -> None:
+        if self._trunk.refer_in:
+            self._agent.allow_refer(session)
 
     def _known(self) -> SessionId:
         assert self.session is not None
@@ -165,13 +191,13 @@ class LegDesk:
         )
         if isinstance(adopted, Rejected):
             return adopted
-        return Leg(self._agent, invite.session)
+        return Leg(self._agent, trunk, invite.session)
 
     def outgoing(
         self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, begun: Callable[[SessionId], None]
     ) -> SipPort:
         """Prepare an INVITE."""
-        return Leg(self._agent, None, lambda: self._invite(plan, trunk, lease), begun)
+        return Leg(self._agent, trunk, None, lambda: self._invite(plan, trunk, lease), begun)
 
     def refuse(self, session: SessionId, status: int, *, retry_after: int | None = None) -> None:
         """Refuse an INVITE that was not taken on."""
@@ -232,18 +258,20 @@ class LegDesk:
         host = trunk.host
         next_hop = _next_hop(trunk)
         target = uri_of(plan.phone_number, host, trunk, port=_written(trunk))
-        caller = uri_of(plan.trunk_number or "anonymous", trunk.from_domain, trunk)
+        caller = caller_identity(plan.trunk_number, trunk)
         callee = uri_of(plan.phone_number, trunk.from_domain, trunk)
         return OutgoingInvite(
             trunk=trunk.name,
             next_hop=next_hop,
             request_uri=str(target),
-            from_=f"<{caller}>",
+            from_=caller.from_,
             to=f"<{callee}>",
-            headers=tuple(trunk.headers.items()),
+            headers=caller.headers,
             offer_answer=self._offer_answer(trunk, lease, seen_from=self._seen_from(trunk)),
-            contact_user=caller.user or "",
+            contact_user=caller.contact_user,
             credentials=credentials_of(trunk),
+            proxied=bool(trunk.outbound_proxy),
+            reliable=profile_of(trunk.profile).reliable,
             session_timer=trunk.session_timer,
         )
 
@@ -457,12 +485,35 @@ def trunk_question(trunk: TrunkConfig) -> TrunkQuestion:
     )
 
 
-def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int]:
-    """Return transport, host and port of where requests for *trunk* go first."""
+def registration_of(trunk: TrunkConfig) -> RegistrationSettings:
+    """Return what is registered for *trunk*: its user name, at its domain."""
+    user = trunk.registered_user
+    record = SipUri(user=user, host=trunk.from_domain)
+    return RegistrationSettings(
+        trunk=trunk.name,
+        next_hop=_next_hop(trunk),
+        registrar=str(SipUri(host=trunk.from_domain)),
+        address_of_record=f"<{record}>",
+        contact_user=user,
+        credentials=credentials_of(trunk),
+    )
+
+
+def next_hop_of(trunk: TrunkConfig) -> tuple[str, int | None, str]:
+    """Return host, port (None: DNS decides) and transport of where *trunk*'s requests go."""
+    transport, host, port = _next_hop(trunk)
+    return host, port, transport
+
+
+def _next_hop(trunk: TrunkConfig) -> tuple[str, str, int | None]:
+    """Return transport, host and port of where requests for *trunk* go first.
+
+    Port None: DNS decides (RFC 3263 4.2).
+    """
     if not trunk.outbound_proxy:
-        return trunk.transport, trunk.host, trunk.port
+        return trunk.transport, trunk.host, trunk.dialled_port
     host, port = split_proxy(trunk.outbound_proxy)
-    return trunk.transport, host, port or default_port(trunk.transport)
+    return trunk.transport, host, port
 
 
 def _version(address: str) -> int:

@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -32,7 +33,7 @@ from pydantic_settings import (
 )
 
 from bridge.errors import BridgeError
-from bridge.trunk.profiles import PROFILES
+from bridge.trunk.profiles import profile_of
 
 ENV_PREFIX = "TRUNKBRIDGE_"
 SEARCH_PATH = (Path("trunkbridge.toml"), Path("/etc/trunkbridge/trunkbridge.toml"))
@@ -344,6 +345,23 @@ class LogConfig(_Section):
     format: Literal["json", "console"] = "json"
 
 
+class CaptureConfig(_Section):
+    """``[capture]``: whole SIP messages, numbers included, to a capture server or into files."""
+
+    hep: str = ""  # HOST:PORT of a HEP3 server, over UDP
+    hep_agent: Annotated[int, Field(ge=0, lt=2**32)] = 2001
+    hep_password: SecretStr = SecretStr("")
+    pcap: str = ""  # a folder: one file per call
+    pcap_calls: Positive = 1000
+
+    @field_validator("hep")
+    @classmethod
+    def _check_hep(cls, value: str) -> str:
+        if value:
+            host_and_port(value)
+        return value
+
+
 class PrivacyConfig(_Section):
     """``[privacy]``"""
 
@@ -458,11 +476,14 @@ class TrunkConfig(_Section):
     @classmethod
     def _apply_profile(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            profile = dict(PROFILES.get(str(values.get("profile", "generic")), {}))
-            if values.get("transport") == "tls" != profile.get("transport"):
-                profile["port"] = profile.pop("tls_port", 5061)
-            profile.pop("tls_port", None)
-            return {**profile, **values}
+            profile = profile_of(str(values.get("profile", "generic")))
+            known = profile.defaults
+            if values.get("transport") == "tls":
+                known["port"] = profile.tls_port
+            if known.get("port") in (None, 5060):
+                # The usual port is no reason not to ask DNS: see `dialled_port`.
+                known.pop("port", None)
+            return {**known, **values}
         return values
 
     @field_validator("host", "domain")
@@ -523,7 +544,24 @@ class TrunkConfig(_Section):
             raise ValueError("register is true but username is empty")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("tls_cert_file and tls_key_file: only one of the two is given")
+        if self.transport == "tls" and "port" not in self.model_fields_set:
+            self.__dict__["port"] = 5061  # a default: still not set
         return self
+
+    @property
+    def dialled_port(self) -> int | None:
+        """The port to dial. None: none is given, DNS decides (SRV, RFC 3263 4.2), else 5060."""
+        return self.port if "port" in self.model_fields_set else None
+
+    @property
+    def registered_user(self) -> str:
+        """The user of our registered addresses; "" when the trunk does not register.
+
+        Of ``user@realm`` what stands before the at sign.
+        """
+        if not self.register_:
+            return ""
+        return quote(self.username.partition("@")[0], safe="-_.!~*'()&=+$,;?/")
 
     @property
     def from_domain(self) -> str:
@@ -535,7 +573,7 @@ _OWN_HEADERS = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "contact", "max-forwards", "route"),
         *("content-length", "content-type", "record-route", "allow", "supported", "require"),
-        *("proxy-require", "authorization", "proxy-authorization"),
+        *("proxy-require", "authorization", "proxy-authorization", "session-expires", "min-se"),
     )
 )
 
@@ -580,6 +618,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     daemon: DaemonConfig = DaemonConfig()
     log: LogConfig = LogConfig()
+    capture: CaptureConfig = CaptureConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     webhook: WebhookConfig = WebhookConfig()
     sessions: SessionsConfig = SessionsConfig()
@@ -691,6 +730,7 @@ _SECRETS: tuple[tuple[str, str], ...] = (
     ("livekit", "api_secret"),
     ("http", "jwt_secret"),
     ("http.key", "key"),
+    ("capture", "hep_password"),
     ("webhook", "secret"),
     ("trunk", "password"),
     ("store", "url"),
@@ -787,15 +827,6 @@ def not_yet(config: Config) -> Iterator[str]:
     """Yield one line per setting that is understood but not served by this version."""
     if config.media.engine == "direct":
         yield "media.engine: direct is not built yet, allowed: sdk, auto"
-    for index, trunk in enumerate(config.trunk):
-        for key, used in (
-            ("register", trunk.register_),
-            ("keepalive", trunk.keepalive != "off"),
-            ("refer_in", trunk.refer_in),
-            ("transfer_allow", bool(trunk.transfer_allow)),
-        ):
-            if used:
-                yield f"trunk[{index}].{key}: not served yet, ignored"
     for section, used in (
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),
@@ -804,6 +835,26 @@ def not_yet(config: Config) -> Iterator[str]:
     ):
         if used:
             yield f"{section}: not served yet, ignored"
+
+
+def advice(config: Config) -> Iterator[str]:
+    """Yield one line per setting that is served, but perhaps not as one would think."""
+    for index, trunk in enumerate(config.trunk):
+        if trunk.register_ and not trunk.allow:
+            yield (
+                f"trunk[{index}].allow: empty, so no call comes in although the trunk registers: "
+                "new calls need the carrier's addresses in allow"
+            )
+
+
+def clear_keys(config: Config) -> Iterator[str]:
+    """Yield one line per trunk whose SRTP keys can be read by whoever reads its SIP.
+
+    RFC 4568 8.3: the crypto attribute needs a secured signalling path.
+    """
+    for index, trunk in enumerate(config.trunk):
+        if trunk.srtp != "off" and trunk.transport != "tls":
+            yield f"trunk[{index}].srtp: its keys are sent in clear over {trunk.transport}, use tls"
 
 
 def cannot_start(config: Config) -> list[str]:

@@ -13,7 +13,14 @@ from typing import Any
 
 import structlog
 
-from bridge.adapters import Ledger, LegDesk, RoomDesk, trunk_question
+from bridge.adapters import (
+    Ledger,
+    LegDesk,
+    RoomDesk,
+    next_hop_of,
+    registration_of,
+    trunk_question,
+)
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -21,7 +28,17 @@ from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
 from bridge.changes import Changes, changes
-from bridge.config import Config, ConfigError, cannot_start, is_loopback, load, not_yet
+from bridge.config import (
+    Config,
+    ConfigError,
+    TrunkConfig,
+    advice,
+    cannot_start,
+    host_and_port,
+    is_loopback,
+    load,
+    not_yet,
+)
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
@@ -33,6 +50,7 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.registrations import Registrations
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
@@ -42,12 +60,16 @@ from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
+from bridge.trunk.gate import Gate
+from bridge.trunk.overload import Overload
+from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
 _log = structlog.get_logger(__name__)
 
 _HEALTH_INTERVAL = 5.0
+_UNREGISTER = 4.0  # seconds for the answers to REGISTER with Expires 0
 _GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
 
 
@@ -106,6 +128,7 @@ class Daemon:
             tokens=lambda: secrets.token_hex(12),
             next_hop_allowed=lambda host, trunk: self._agent.next_hop_allowed(host, trunk),
             unknown_reject=self._answers_strangers,
+            screen=lambda request, flow, now: self._agent.screen(request, flow, now),
         )
         self.ladder = Ladder()
         self.metrics = Metrics(
@@ -114,6 +137,9 @@ class Daemon:
             gauges=self._gauges,
             heard_at=lambda: self._agent.heard_at,
         )
+        self._captures = _captures_of(config, path, self._unit.state)
+        self._overload = Overload()
+        self._turned = (0, 0.0)  # turns of the media clock at the last look, and their lateness
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
@@ -122,11 +148,21 @@ class Daemon:
             on_probed=lambda probed: self.metrics.probed(
                 probed.trunk, probed.status, probed.seconds
             ),
+            on_registered=lambda changed: self._registrations.heard(changed),
             on_unreachable=self.metrics.trunks.unreachable,
             certificates=certificates,
-            tap=Taps(self.ladder, self.metrics.sip),
+            tap=Taps(self.ladder, self.metrics.sip, *self._captures.taps),
+            gate=Gate(overloaded=lambda: self._overload.active),
+            on_refused=self.metrics.sip_refused,
+            screen=lambda request, flow: self.service.screen(request, flow),
         )
         self._probing = Probing(lambda trunk: self._agent.ask_trunk(trunk_question(trunk)))
+        self._registrations = Registrations(
+            self._agent,
+            registration_of,
+            told=self.metrics.registration,
+            address=self._address_towards,
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
@@ -143,9 +179,32 @@ class Daemon:
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
-        self._lag = LoopLag(self.metrics.lagged)
+        self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _keep_alive(self) -> None:
+        wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
+        self._agent.keep_alive(frozenset(wanted))
+
+    def _address_towards(self, trunk: TrunkConfig) -> str | None:
+        """Our address as the carrier of *trunk* sees it; None when it is configured."""
+        if self._config.sip.advertise:
+            return None
+        return self._agent.local_address_for(*next_hop_of(trunk))
+
+    def _lagged(self, late: float, stolen: float) -> None:
+        """Take how late the loop was, and with it how late the media clock's turns were."""
+        self.metrics.lagged(late)
+        turned = self._engine.turns, self._engine.turns_late
+        turns, lateness = turned[0] - self._turned[0], turned[1] - self._turned[1]
+        self._turned = turned
+        media = lateness / turns if turns else 0.0
+        if self._overload.measured(late, stolen=stolen, media=media):
+            if self._overload.active:
+                _log.warning("overload.began", late_ms=round(late * 1000))
+            else:
+                _log.info("overload.over")
 
     def _answers_strangers(self, flow: Flow) -> bool:
         """Whether a source that may not call is told so: a trunk of it says ``reject = "403"``."""
@@ -173,7 +232,10 @@ class Daemon:
         """Listen and serve. Raises `BridgeError` when an address is taken."""
         for line in not_yet(self._config):
             _log.warning("config.not_yet", setting=line)
+        for line in advice(self._config):
+            _log.warning("config.advice", setting=line)
         try:
+            self._start_captures()
             self.service.set_livekit_up(await self._server_api.alive())
             await self._engine.start()
             await self._agent.start()
@@ -187,8 +249,18 @@ class Daemon:
         self._spawn(self._watch_livekit())
         self._spawn(self.metrics.watch())
         self._probing.start(self._config.trunk)
+        self._keep_alive()
+        self._registrations.start(self._config.trunk)
         _log.info("daemon.started", sip=self.sip_addresses, http=self.http_address)
         self._unit.start(dead=self._dead_parts, status=self._status)
+
+    def _start_captures(self) -> None:
+        try:
+            self._captures.start()
+        except OSError as failure:
+            raise BridgeError(
+                f"capture.pcap: {failure.strerror}, allowed: a folder to write in"
+            ) from failure
 
     async def _serve_http(self) -> None:
         app = make_app(
@@ -281,6 +353,8 @@ class Daemon:
         self._gatekeeper.replace_keys(_keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission, certificates)
+        self._keep_alive()
+        self._registrations.start(config.trunk)
         self.service.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
@@ -294,11 +368,13 @@ class Daemon:
         if self._api is not None:
             await self._api.stop()
         self._probing.stop()
+        await self._registrations.stop(_UNREGISTER)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._lag.stop()
         await self._agent.stop()
+        await self._captures.stop()
         await self._engine.stop()
         await sdk.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
@@ -329,6 +405,7 @@ class Daemon:
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
+            overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
             ports_free=self._ports.available,
@@ -338,7 +415,9 @@ class Daemon:
             media_turns=self._engine.turns,
             media_missed=self._engine.turns_missed,
             media_late=self._engine.turns_late,
+            capture_dropped=self._captures.dropped(),
             sip_sessions=self._endpoint.occupied,
+            sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
@@ -403,6 +482,17 @@ def _certificates(config: Config) -> Certificates:
 
 def _keys_of(config: Config) -> list[ApiKey]:
     return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
+
+
+def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captures:
+    capture = config.capture
+    return captures(
+        hep=host_and_port(capture.hep) if capture.hep else None,
+        agent=capture.hep_agent,
+        password=capture.hep_password.get_secret_value(),
+        pcap=_beside(capture.pcap, path, state) if capture.pcap else None,
+        calls=capture.pcap_calls,
+    )
 
 
 def _beside(journal: str, path: Path | None, state: Path | None) -> Path:

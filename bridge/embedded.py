@@ -250,6 +250,15 @@ class Call:
         with _as_answers():
             _known(await self._bridge._verbs.resume(self.id))
 
+    async def transfer(self, to: str) -> None:
+        """Ask the far end to call *to* instead; returns when it has agreed to try.
+
+        Raises `ApiError` 403 when ``transfer_allow`` does not name *to*, 409 when the call's
+        state forbids it, 502 when the far end refuses. How it goes are ``call_transfer``.
+        """
+        with _as_answers():
+            _known(await self._bridge._verbs.transfer(self.id, to))
+
     async def send_dtmf(self, digits: str) -> None:
         """Play keys to the far end: ``0-9 * # A-D``, ``w`` waits half a second."""
         with _as_answers():

@@ -13,6 +13,8 @@ EVENT = struct.Struct("!BBH")
 KEYS = "0123456789*#ABCD"
 MAX_DURATION = 0xFFFF
 """A longer event goes on in a new segment (RFC 4733 2.5.1.3)."""
+SHORT_SEGMENT = MAX_DURATION - RATE * 60 // 1000
+"""Senders that only count whole packets end a segment up to 60 ms before that."""
 
 LOST_END_AFTER = 0.2
 """Seconds without an update after which an event counts as ended: over three updates of 60 ms."""
@@ -48,7 +50,7 @@ class _Event:
 
 
 class DtmfReceiver:
-    """Reports each key once, by (SSRC, timestamp), whatever packets are lost.
+    """Reports each key once, by (SSRC, timestamp, key), whatever packets are lost.
 
     An event whose end packets are all lost ends when another begins or when
     nothing was heard of it for `LOST_END_AFTER`.
@@ -59,14 +61,14 @@ class DtmfReceiver:
     def __init__(self) -> None:
         self.keys: deque[Key] = deque(maxlen=MAX_QUEUED)
         self._current: _Event | None = None
-        self._finished: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        self._finished: deque[tuple[int, int, int]] = deque(maxlen=_REMEMBERED)
 
     def receive(self, *, ssrc: int, timestamp: int, payload: bytes, now: float) -> None:
         """Take one telephone-event packet; a finished key is appended to ``keys``."""
         if len(payload) < EVENT.size:
             return
         code, flags, duration = EVENT.unpack_from(payload)
-        if code >= len(KEYS) or (ssrc, timestamp) in self._finished:
+        if code >= len(KEYS) or (ssrc, timestamp, code) in self._finished:
             return
         event = self._find(ssrc, timestamp, code, now)
         event.duration = max(event.duration, duration)
@@ -83,15 +85,16 @@ class DtmfReceiver:
         """Return the event a packet belongs to: the present one, its next segment, or a new one."""
         current = self._current
         if current is not None:
-            if (current.ssrc, current.timestamp) == (ssrc, timestamp):
+            same = (current.ssrc, current.code) == (ssrc, code)
+            passed = (timestamp - current.timestamp) & 0xFFFF_FFFF
+            if same and passed == 0:
                 return current
             # RFC 4733 2.5.1.3: the RTP timestamp of the next segment is that of the first
-            # plus 0xFFFF, the duration that segment had reached.
-            following = (current.timestamp + MAX_DURATION) & 0xFFFF_FFFF
-            if (current.ssrc, following, current.code) == (ssrc, timestamp, code):
-                self._finished.append((current.ssrc, current.timestamp))
+            # plus the duration that segment had reached.
+            if same and SHORT_SEGMENT <= passed <= MAX_DURATION:
+                self._finished.append((current.ssrc, current.timestamp, current.code))
                 current.timestamp = timestamp
-                current.before += MAX_DURATION
+                current.before += passed
                 current.duration = 0
                 return current
             self._finish()
@@ -102,7 +105,7 @@ class DtmfReceiver:
         current = self._current
         if current is None:
             return
-        self._finished.append((current.ssrc, current.timestamp))
+        self._finished.append((current.ssrc, current.timestamp, current.code))
         self.keys.append(current.key)
         self._current = None
 

@@ -14,8 +14,8 @@ from rtp.latch import Latch, Source
 from rtp.packet import Packet, RtpError, parse
 from rtp.reception import Reception
 
-COMFORT_NOISE = 13
-"""RFC 3389; never decoded, it is silence to us."""
+COMFORT_NOISE = (13, 19)
+"""RFC 3389, and the type that gateways used before it; never decoded, silence to us."""
 MAX_PAYLOAD = 200 * g711.RATE // 1000
 """A packet with more audio (200 ms) is refused."""
 
@@ -66,7 +66,7 @@ class Receiver:
         payload_type = packet.payload_type
         if payload_type in self._codecs:
             return len(packet.payload) <= MAX_PAYLOAD
-        return payload_type in (self._dtmf_type, COMFORT_NOISE)
+        return payload_type == self._dtmf_type or payload_type in COMFORT_NOISE
 
     def _take(self, packet: Packet, sequence: int, now: float) -> None:
         codec = self._codecs.get(packet.payload_type)

@@ -38,6 +38,13 @@ class Reporter:
 
     def build(self, now: float) -> bytes:
         """Return our sender report, with a block about their present SSRC if there is one."""
+        return rtcp.build(self._report(now), cname=self._cname)
+
+    def build_last(self, now: float) -> bytes:
+        """Return our last report, with a BYE: our stream ends."""
+        return rtcp.build_last(self._report(now), cname=self._cname)
+
+    def _report(self, now: float) -> rtcp.Report:
         sender = rtcp.SenderInfo(
             ntp=rtcp.ntp(now),
             timestamp=self._stream.timestamp,
@@ -45,10 +52,9 @@ class Reporter:
             octets=self._stream.octets,
         )
         block = self._block(now)
-        report = rtcp.Report(
+        return rtcp.Report(
             ssrc=self._stream.ssrc, sender=sender, blocks=() if block is None else (block,)
         )
-        return rtcp.build(report, cname=self._cname)
 
     def _block(self, now: float) -> rtcp.ReportBlock | None:
         reception = self._reception

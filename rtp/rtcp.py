@@ -121,6 +121,12 @@ def build(report: Report, *, cname: str) -> bytes:
     return _packet(kind, len(report.blocks), body) + _description(report.ssrc, cname)
 
 
+def build_last(report: Report, *, cname: str) -> bytes:
+    """Return *report* as `build` does, with our BYE at its end (RFC 3550 6.1, 6.6)."""
+    goodbye = _packet(GOODBYE, 1, _WORD.pack(report.ssrc))
+    return build(report, cname=cname) + goodbye
+
+
 def _packet(kind: int, count: int, body: bytes) -> bytes:
     return _HEADER.pack(0x80 | count, kind, len(body) // 4) + body
 

@@ -7,7 +7,6 @@ the section still count. Keys are drawn by the caller, and never appear in a ``r
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Collection, Iterator
@@ -35,7 +34,6 @@ MAX_MKI_BYTES: Final = 128
 MAX_LINES: Final = 64
 """Lines of one section that are looked at."""
 _MAX_WINDOW: Final = 0x7FFF
-_INLINE: Final = re.compile(rb"(inline:)[^\s|;]+", re.IGNORECASE)
 
 
 class SrtpPolicy(StrEnum):
@@ -258,8 +256,3 @@ def _write_key(key: MasterKey) -> str:
     if key.mki:
         text += f"|{int.from_bytes(key.mki, 'big')}:{len(key.mki)}"
     return text
-
-
-def masked(message: bytes) -> bytes:
-    """Return *message* (SIP or SDP) with every SRTP key replaced by ``***``."""
-    return _INLINE.sub(rb"\1***", message)

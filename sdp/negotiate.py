@@ -15,7 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sdp.audio import G711, AudioLine, choose_audio, destination, packet_time
+from sdp.audio import (
+    G711,
+    AudioLine,
+    choose_audio,
+    destination,
+    is_audio,
+    packet_time,
+    read_audio,
+)
 from sdp.compose import (
     address_type,
     audio_section,
@@ -55,15 +63,21 @@ class Answer:
 class Rejected:
     """Their SDP cannot be used; nothing changed. ``status``: of the SIP response.
 
-    ``reason`` is ours, a fixed text: never a word of the peer's.
+    ``reason`` is ours, a fixed text: never a word of the peer's. ``warning``: the
+    warn-code that fits (RFC 3261 20.43), 399 for none of its own.
     """
 
     status: int
     reason: str
+    warning: int = 399
 
 
 UNREADABLE: Final = Rejected(status=400, reason="SDP cannot be parsed")
-NO_AUDIO: Final = Rejected(status=488, reason="no usable audio")
+NO_AUDIO: Final = Rejected(status=488, reason="no audio media line", warning=304)
+NO_PROTOCOL: Final = Rejected(
+    status=488, reason="no audio line over a transport of ours", warning=302
+)
+NO_CODEC: Final = Rejected(status=488, reason="no common codec", warning=305)
 BAD_DESTINATION: Final = Rejected(status=488, reason="media destination not allowed")
 GLARE: Final = Rejected(status=491, reason="our own offer is outstanding")
 NO_OFFER: Final = Rejected(status=488, reason="an answer without an offer")
@@ -96,6 +110,10 @@ class OfferAnswer:
     def snapshot(self) -> OfferAnswerSnapshot:
         """Return the whole state."""
         return self._state
+
+    def fork(self) -> OfferAnswer:
+        """Return a machine in the same state, for another dialog that answers the same offer."""
+        return OfferAnswer.restore(self._state, destination_allowed=self._allowed)
 
     @property
     def active(self) -> Negotiated | None:
@@ -295,7 +313,7 @@ class OfferAnswer:
             return content, self._without_media(remote)
         line = self._choose(remote)
         if line is None:
-            return NO_AUDIO
+            return _unusable(remote, self._state.local)
         # RFC 3264 6.1: one codec, the first of theirs that is ours too.
         line = replace(line, codecs=line.codecs[:1])
         media = remote.media[line.index]
@@ -336,7 +354,7 @@ class OfferAnswer:
         # RFC 4568 5.1.3: the answer has one of the crypto attributes of our offer.
         line = self._choose(remote, offered_suites(offered.local.media[ours.index]))
         if line is None:
-            return NO_AUDIO
+            return _unusable(remote, self._state.local)
         negotiated = self._settle(
             remote,
             line,
@@ -428,6 +446,17 @@ def _read(body: bytes) -> SessionDescription | None:
         return replace(parse(body), origin=None, name="-", timing="0 0")
     except SdpError:
         return None
+
+
+def _unusable(remote: SessionDescription, local: LocalMedia) -> Rejected:
+    """Return why no audio line of *remote* can be used."""
+    audio = [media for media in remote.media if media.media.lower() == "audio" and media.port]
+    known = [media for media in audio if is_audio(media, local.protection.policy)]
+    if not audio:
+        return NO_AUDIO
+    if known and not any(read_audio(0, media, local.codecs).codecs for media in known):
+        return NO_CODEC
+    return NO_PROTOCOL
 
 
 def _version(local: SessionDescription) -> int:

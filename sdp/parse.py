@@ -24,7 +24,7 @@ from sdp.model import (
 
 MAX_BYTES: Final = 64 * 1024
 MAX_MEDIA: Final = 64
-MAX_ATTRIBUTES: Final = 2048
+MAX_ATTRIBUTES: Final = 400  # of one part; a WebRTC offer has 200
 MAX_FORMATS: Final = 256
 
 
@@ -98,7 +98,7 @@ def assemble(lines: list[tuple[str, str]]) -> SessionDescription:
             case "a":
                 attributes += 1
                 if attributes > MAX_ATTRIBUTES:
-                    raise SdpError("more than 2048 attributes")
+                    raise SdpError(f"more than {MAX_ATTRIBUTES} attributes")
                 append_attribute(section.attributes, value)
             case "c":
                 # Several are for layered multicast only (RFC 8866 5.7): the first counts.

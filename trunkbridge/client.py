@@ -331,6 +331,17 @@ class Call:
         """End our own hold; as `hold`."""
         await self._client._ask("POST", f"{self._path}/resume")
 
+    async def transfer(self, to: str) -> None:
+        """Ask the far end to call *to* instead; returns when it has agreed to try.
+
+        *to* is a phone number, a ``tel:`` or a ``sip:`` URI; or ``call:`` and the id of
+        another call, which is taken over (attended). How it goes are ``call_transfer``
+        events. Raises `ApiError` 403 when the trunk's ``transfer_allow`` does not name *to*,
+        409 when the call's state forbids it, 422 when *to* is no target, 502 when the far
+        end refuses or does not answer.
+        """
+        await self._client._ask("POST", f"{self._path}/transfer", json={"to": to})
+
     async def send_dtmf(self, digits: str) -> None:
         """Play keys to the far end: ``0-9 * # A-D``, ``w`` waits half a second.
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 
 from bridge.api import examples
 from bridge.api.door import Doors, call_id_of, known
-from bridge.api.models import CallAccepted, CreateCall, Digits
+from bridge.api.models import CallAccepted, CreateCall, Digits, TransferTarget
 from bridge.call.requests import BadRequest
 
 Status = Literal[
@@ -131,6 +131,18 @@ def _control(routes: APIRouter, doors: Doors) -> None:
         """End our own hold; as ``/hold``."""
         wanted = call_id_of(call_id)
         known(await doors.ask(service.resume(wanted)))
+        return {"call_id": wanted}
+
+    @routes.post("/{call_id}/transfer", status_code=202, responses=examples.TRANSFERRED)
+    async def transfer(call_id: str, body: TransferTarget) -> dict[str, str]:
+        """Ask the far end to call somebody else (REFER), whom ``transfer_allow`` must name.
+
+        Answered when the far end agreed to try; how it goes are ``call_transfer`` events. 403
+        when it is not allowed, 409 when the call's state forbids it, 502 when the far end
+        refused or did not answer.
+        """
+        wanted = call_id_of(call_id)
+        known(await doors.ask(service.transfer(wanted, body.to)))
         return {"call_id": wanted}
 
     @routes.post("/{call_id}/dtmf", status_code=202, responses=examples.CONTROLLED)

@@ -52,6 +52,9 @@ class CallDoor(Protocol):
     async def resume(self, call_id: str) -> bool:
         """End our hold. Raises WrongState, NotDone."""
 
+    async def transfer(self, call_id: str, to: str) -> bool:
+        """Transfer the far end. Raises BadRequest, NotAllowed, WrongState, NotDone."""
+
     async def send_dtmf(self, call_id: str, digits: str) -> bool:
         """Play keys to the far end. Raises BadRequest, WrongState."""
 

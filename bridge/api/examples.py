@@ -65,6 +65,7 @@ _CALL: Final[dict[str, Any]] = {
     "sip_status": None,
     "q850": None,
     "duration_ms": None,
+    "carrier_ids": {"x-exotel-callsid": "b7f0c1d2"},
     "seq": 3,
     "created_at": "2026-11-21T10:29:55.000Z",
     "started_at": "2026-11-21T10:30:00.120Z",
@@ -130,6 +131,10 @@ CONTROLLED: Final[Responses] = {
     **ACCEPTED,
     409: problem_of("the call is not answered", 409, "Conflict"),
     502: problem_of("the far end did not agree, nothing changed", 502, "Bad Gateway"),
+}
+TRANSFERRED: Final[Responses] = {
+    **CONTROLLED,
+    403: problem_of("the trunk's transfer_allow does not allow this target", 403, "Forbidden"),
 }
 DRAINING: Final[Responses] = {202: _json({"status": "draining", "calls": 3}, "Draining")}
 CHANGES: Final[Responses] = {

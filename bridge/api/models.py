@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from bridge.call.requests import DialRequest
 
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
+_WITHHELD = "anonymous"  # contract 3, Numbers
 _ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _MAX_DEPTH = 32
 
@@ -77,11 +78,18 @@ class CreateCall(BaseModel):
     max_duration: Timeout | None = None
     early_media: bool = False
 
-    @field_validator("phone_number", "caller_id")
+    @field_validator("phone_number")
     @classmethod
     def _check_number(cls, value: str | None) -> str | None:
         if value is not None and not _NUMBER.fullmatch(value):
             raise ValueError("not a phone number, allowed: E.164 such as +919876543210")
+        return value
+
+    @field_validator("caller_id")
+    @classmethod
+    def _check_caller(cls, value: str | None) -> str | None:
+        if value is not None and value != _WITHHELD and not _NUMBER.fullmatch(value):
+            raise ValueError("not a phone number, allowed: E.164 or anonymous to withhold it")
         return value
 
     @field_validator("room")
@@ -127,3 +135,19 @@ class Digits(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"digits": "12w#"}]})
 
     digits: Annotated[str, Field(description="1 to 64 of 0-9 * # A-D w; w waits half a second.")]
+
+
+class TransferTarget(BaseModel):
+    """``POST /api/v1/calls/{id}/transfer``"""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"to": "+918045678900"}]}
+    )
+
+    to: Annotated[
+        str,
+        Field(
+            max_length=256,
+            description="A phone number, a tel: or a sip: URI; or call: and a call's id.",
+        ),
+    ]

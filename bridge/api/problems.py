@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from bridge.call.requests import (
     BadConfiguration,
     BadRequest,
+    NotAllowed,
     NotDone,
     OverLimit,
     Unavailable,
@@ -66,6 +67,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(WrongState)
     async def wrong_state(_: Request, failure: WrongState) -> JSONResponse:
         return problem(409, str(failure))
+
+    @app.exception_handler(NotAllowed)
+    async def not_allowed(_: Request, failure: NotAllowed) -> JSONResponse:
+        return problem(403, str(failure))
 
     @app.exception_handler(NotDone)
     async def not_done(_: Request, failure: NotDone) -> JSONResponse:

@@ -38,8 +38,23 @@ class TrunkCalls(BaseModel):
     outbound: int
 
 
+class TrunkRegistration(BaseModel):
+    """How the last REGISTER went.
+
+    ``state``: registering (no answer yet), registered, refused, no_answer, removed;
+    ``until`` is when the registrar forgets us, null when it does not have us.
+    """
+
+    state: str
+    until: str | None
+    sip_status: int | None
+
+
 class TrunkReport(BaseModel):
-    """One trunk. ``status``: up, down, or unknown until something was asked of it."""
+    """One trunk. ``status``: up, down, or unknown until something was asked of it.
+
+    ``registration``: null when the trunk is not registered at the carrier's.
+    """
 
     name: str
     profile: str
@@ -51,6 +66,7 @@ class TrunkReport(BaseModel):
     max_calls: int
     calls_per_second: float
     options_interval: float
+    registration: TrunkRegistration | None
     last_success: str | None
     last_failures: list[TrunkFailure]
 

@@ -18,6 +18,7 @@ import structlog
 
 from bridge.call.commands import (
     Answer,
+    AnswerRefer,
     ApplyLevels,
     Bye,
     Cancel,
@@ -27,6 +28,7 @@ from bridge.call.commands import (
     ConnectMedia,
     DeleteRoom,
     Dial,
+    DialReferred,
     DispatchAgent,
     Finish,
     FlushRoom,
@@ -38,6 +40,7 @@ from bridge.call.commands import (
     Probe,
     PublishKey,
     RecallAgent,
+    Refer,
     Reject,
     Reoffer,
     RepeatTo,
@@ -48,11 +51,13 @@ from bridge.call.commands import (
     SetAttributes,
     SetMute,
     SetSubscribed,
-    SipCommand,
     SuspendRoom,
+    TellReferred,
+    TransferReply,
 )
 from bridge.call.inputs import (
     Begun,
+    By,
     DeadlineReached,
     Dispatched,
     DispatchFailed,
@@ -71,7 +76,9 @@ from bridge.call.levels import attributes, room_levels
 from bridge.call.machine import initial, next_deadline, snapshot, step
 from bridge.call.plan import CallPlan
 from bridge.call.ports import (
+    ALONE,
     UNOBSERVED,
+    Beside,
     CallObserver,
     JournalPort,
     JournalRecord,
@@ -80,9 +87,11 @@ from bridge.call.ports import (
     RoomPort,
     SipPort,
 )
-from bridge.call.record import CallRecord, fold, live_record, new_record
+from bridge.call.record import CallRecord, fold, live_record, new_record, with_carrier_ids
 from bridge.call.rpc import CallRpcs
+from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
+from bridge.call.target import Target
 from bridge.events import CallEnded, CallEvent
 from bridge.room.convention import TOPIC
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
@@ -97,7 +106,9 @@ RETURN_PATIENCE: Final = 60.0  # seconds after a rejoin in which the others come
 RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
-_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe)
+_REFERRING: Final = (Refer, AnswerRefer, TellReferred)
+_SIP_COMMANDS: Final = (Dial, Ring, Answer, Reject, Cancel, Bye, Reoffer, Probe, *_REFERRING)
+_HERE: Final = (ReplyTo, DialReferred, Finish)
 _OPEN_OR_CLOSE: Final = (Dial, Reject, Cancel, Bye)
 _MEDIA_COMMANDS: Final = (ConnectMedia, ApplyLevels, PlayDigits, CloseMedia)
 
@@ -130,8 +141,10 @@ class Call:
         wall: Callable[[], float],
         on_end: Callable[[Call], None],
         observer: CallObserver = UNOBSERVED,
+        beside: Beside = ALONE,
     ) -> None:
         self.plan = plan
+        self.beside = beside
         self.sip = sip
         self._rooms = rooms
         self._journal = journal
@@ -156,7 +169,7 @@ class Call:
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._finished = asyncio.Event()
-        self._rpcs = CallRpcs(plan, lambda: self._state, self.post)
+        self._rpcs = CallRpcs(plan, lambda: self._state, self.post, beside)
         handlers = RoomHandlers(notify=self.post, rpc=self._rpcs.handlers())
         self.media = open_media(handlers, self.post)
 
@@ -199,6 +212,10 @@ class Call:
     async def set_hold(self, *, hold: bool) -> HoldResult:
         """Hold the far end, or end our hold; return when that is settled, or failed."""
         return await self._rpcs.set_hold(hold=hold)
+
+    async def transfer(self, target: Target, by: By) -> TransferReply:
+        """Ask the far end to call *target*; return when it agreed to try, or did not."""
+        return await self._rpcs.transfer(target, by)
 
     async def wait_ended(self) -> None:
         """Return when the call has finished and everyone has been told."""
@@ -268,7 +285,7 @@ class Call:
         self._do_at_once(taken.commands)
         self._record_events(taken.events, now, wall)
         for command in taken.commands:
-            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, ReplyTo, Finish)):
+            if not isinstance(command, (*_SIP_COMMANDS, *_MEDIA_COMMANDS, *_HERE)):
                 self._do_in_room(command)
 
     def _give_up(self, event: Input) -> None:
@@ -286,37 +303,18 @@ class Call:
         for command in commands:
             try:
                 if isinstance(command, _SIP_COMMANDS):
-                    self._do_sip(command)
+                    do_sip(self.sip, command, self.beside)
                 elif isinstance(command, _MEDIA_COMMANDS):
                     self._do_media(command)
                 elif isinstance(command, ReplyTo):
                     self._rpcs.settle(command.ticket, command.result)
+                elif isinstance(command, DialReferred):
+                    self.beside.begin(self.call_id, command.to)
             except Exception:  # whatever it is, it becomes the failure input
                 _log.exception(
                     "call.effect_failed", call_id=self.call_id, command=type(command).__name__
                 )
                 self.post(EffectFailed(sip_lost=isinstance(command, _OPEN_OR_CLOSE)))
-
-    def _do_sip(self, command: SipCommand) -> None:
-        match command:
-            case Dial():
-                self.sip.dial()
-            case Ring():
-                self.sip.ring()
-            case Answer():
-                self.sip.answer()
-            case Reject():
-                self.sip.reject(command.status)
-            case Cancel():
-                self.sip.cancel()
-            case Bye():
-                self.sip.bye(command.reason)
-            case Reoffer():
-                self.sip.reoffer(command.direction)
-            case Probe():
-                self.sip.probe()
-            case _:
-                assert_never(command)
 
     def _do_media(self, command: MediaCommand) -> None:
         carrier = self.media.carrier
@@ -346,7 +344,8 @@ class Call:
         saved = snapshot(self._state, now, wall)
         records = []
         for event in events:
-            self._record = fold(self._record, event)
+            folded = fold(self._record, event)
+            self._record = with_carrier_ids(folded, self._state.carrier_ids)
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)

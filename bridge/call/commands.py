@@ -26,6 +26,25 @@ class HoldResult(Enum):
     ENDED = "ended"  # the call ended over it
 
 
+class TransferResult(Enum):
+    """What became of a wish for a transfer."""
+
+    ACCEPTED = "accepted"  # the far end tries; how that goes are events
+    NOT_ANSWERED = "not_answered"  # the call is not answered
+    UNDER_WAY = "under_way"  # an earlier transfer is not settled
+    REFUSED = "refused"  # the far end will not
+    TIMED_OUT = "timed_out"  # no answer in time
+    ENDED = "ended"  # the call ended over it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferReply:
+    """The answer to who asked for a transfer; ``status`` is what SIP said, if it did."""
+
+    result: TransferResult
+    status: int | None = None
+
+
 # SIP: edges, done at once.
 
 
@@ -68,6 +87,31 @@ class Reoffer:
     """Send a re-INVITE; `Reoffered` follows, or the end."""
 
     direction: Direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refer:
+    """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows, or the end.
+
+    ``other``: the id of our call with *to* that the far end is to take over.
+    """
+
+    to: str
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRefer:
+    """Answer the far end's REFER: 202, or a refusal."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellReferred:
+    """Notify the far end how far the call is that it has asked for."""
+
+    status: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +260,14 @@ class ReplyTo:
     """Tell who asked with *ticket* what became of it."""
 
     ticket: int
-    result: HoldResult
+    result: HoldResult | TransferReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialReferred:
+    """Begin a call to *to* beside this one; `ReferredTold` follows."""
+
+    to: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +275,19 @@ class Finish:
     """Nothing more will happen."""
 
 
-SipCommand = Dial | Ring | Answer | Reject | Cancel | Bye | Reoffer | Probe
+SipCommand = (
+    Dial
+    | Ring
+    | Answer
+    | Reject
+    | Cancel
+    | Bye
+    | Reoffer
+    | Probe
+    | Refer
+    | AnswerRefer
+    | TellReferred
+)
 MediaCommand = ConnectMedia | ApplyLevels | PlayDigits | CloseMedia
 RoomCommand = (
     JoinRoom
@@ -242,4 +305,4 @@ RoomCommand = (
     | LeaveRoom
     | DeleteRoom
 )
-Command = SipCommand | MediaCommand | RoomCommand | ReplyTo | Finish
+Command = SipCommand | MediaCommand | RoomCommand | ReplyTo | DialReferred | Finish

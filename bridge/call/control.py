@@ -1,4 +1,4 @@
-"""What an application may do to a call that runs: our own hold, keys to the far end.
+"""What an application may do to a call that runs: our own hold, a transfer, keys.
 
 The HTTP API's side of what agents do by RPC (contract 4); the same states forbid it.
 """
@@ -6,11 +6,17 @@ The HTTP API's side of what agents do by RPC (contract 4); the same states forbi
 from __future__ import annotations
 
 from bridge.call.call import Call
-from bridge.call.commands import HoldResult
-from bridge.call.inputs import DigitsAsked
+from bridge.call.commands import HoldResult, TransferResult
+from bridge.call.inputs import By, DigitsAsked
 from bridge.call.phone import is_playable
 from bridge.call.requests import BadRequest, NotDone, WrongState
-from bridge.call.rpc import HOLD_REFUSALS, WRONG_STATE, why_no_digits
+from bridge.call.rpc import (
+    HOLD_REFUSALS,
+    WRONG_STATE,
+    why_no_digits,
+    why_not_transferred,
+)
+from bridge.call.target import read
 
 
 async def set_hold(call: Call, *, hold: bool) -> None:
@@ -41,3 +47,16 @@ def send_digits(call: Call, digits: str) -> None:
     if refusal is not None:
         raise WrongState(refusal)
     call.post(DigitsAsked(digits=digits))
+
+
+async def transfer(call: Call, to: str) -> None:
+    """Ask the far end to call *to* instead; returns when it has agreed to try.
+
+    Raises `BadRequest` for what is no target, `NotAllowed` for one that ``transfer_allow``
+    does not name, `WrongState`, and `NotDone` when the far end refuses or does not answer.
+    """
+    target = read(to, call.plan, call.beside)
+    reply = await call.transfer(target, By.API)
+    if reply.result is not TransferResult.ACCEPTED:
+        code, text = why_not_transferred(reply)
+        raise (WrongState if code == WRONG_STATE else NotDone)(text)

@@ -29,6 +29,9 @@ from bridge.sip.events import (
     KeyReported,
     Probed,
     Progressed,
+    ReferAnswered,
+    ReferAsked,
+    ReferProgressed,
     Reoffered,
     SessionChanged,
 )
@@ -130,6 +133,27 @@ class HoldAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAsked:
+    """Somebody on our side wants the far end to call *to* instead; it may.
+
+    ``other``: the id of our call with *to*, which it is to take over (attended). A
+    ``ticket`` is answered by exactly one `ReplyTo`; None: nobody waits.
+    """
+
+    to: str
+    by: By
+    other: str = ""
+    ticket: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferredTold:
+    """The call that the far end has asked for: its SIP status, 200 and above is the last."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HangUp:
     """Somebody on our side ends the call."""
 
@@ -173,6 +197,9 @@ SipInput = (
     | Ended
     | KeyReported
     | Probed
+    | ReferAnswered
+    | ReferProgressed
+    | ReferAsked
 )
 MediaInput = MediaTimedOut | KeyPressed
 RoomInput = (
@@ -199,6 +226,8 @@ ControlInput = (
     | DialogFormed
     | DigitsAsked
     | HoldAsked
+    | TransferAsked
+    | ReferredTold
     | HangUp
     | Shutdown
     | EffectFailed

@@ -27,7 +27,9 @@ def media_levels(state: CallState) -> MediaLevels:
     transmit = not state.held and negotiated.send
     pausing = state.held or state.resuming is not None
     listening = (state.gate_open or state.early) and (state.plan.hold_music or not pausing)
-    watched = negotiated.receive and not state.held and not state.own_hold
+    # Whoever is being transferred may send nothing meanwhile.
+    away = state.transfer is not None and state.transfer.accepted
+    watched = negotiated.receive and not state.held and not state.own_hold and not away
     return MediaLevels(
         transmit=transmit,
         agent_audio=transmit and state.gate_open and not pausing and not state.own_hold,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call import agents, own_hold, peer, phone, presence
+from bridge.call import agents, own_hold, peer, phone, presence, referred, transfer
 from bridge.call.commands import (
     ApplyLevels,
     Command,
@@ -40,9 +40,11 @@ from bridge.call.inputs import (
     Joined,
     JoinFailed,
     Published,
+    ReferredTold,
     RoomLeft,
     RoomPrepared,
     Shutdown,
+    TransferAsked,
 )
 from bridge.call.levels import changed, media_levels, room_levels
 from bridge.call.outcome import LocalEnd
@@ -78,6 +80,9 @@ from bridge.sip.events import (
     KeyReported,
     Probed,
     Progressed,
+    ReferAnswered,
+    ReferAsked,
+    ReferProgressed,
     Reoffered,
     SessionChanged,
 )
@@ -144,6 +149,8 @@ TIMERS: Final[Mapping[Timer, Callable[[Turn], None]]] = MappingProxyType(
         Timer.GATE: phone.open_gate,
         Timer.RESUME: phone.open_after_resume,
         Timer.REOFFER: own_hold.expired,
+        Timer.REFER: transfer.unanswered,
+        Timer.TRANSFERRED: transfer.not_hung_up,
         Timer.PROBE: peer.probe,
         Timer.MAX_DURATION: _hang_up_at(LocalEnd.MAX_DURATION),
         Timer.CANCEL: phone.cancel_unanswered,
@@ -194,6 +201,7 @@ _EVERYWHERE: Final[Mapping[tuple[Phase, ...], Mapping[type, Handler]]] = {
     _LIVE_OR_LEAVING: {
         DeadlineReached: _deadline_reached,
         HoldAsked: own_hold.asked_unanswered,
+        TransferAsked: transfer.asked_unanswered,
         RoomPrepared: presence.prepared,
         Joined: presence.joined,
         JoinFailed: presence.join_failed,
@@ -218,6 +226,7 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Failed: phone.failed,
         SessionChanged: phone.changed_early,
         Cancelled: phone.cancelled,
+        Ended: phone.ended,
     },
     Phase.ANSWERING: {
         Confirmed: phone.confirmed,
@@ -229,6 +238,11 @@ _BY_PHASE: Final[Mapping[Phase, Mapping[type, Handler]]] = {
         Reoffered: own_hold.reoffered,
         Probed: peer.probed,
         HoldAsked: own_hold.asked,
+        TransferAsked: transfer.asked,
+        ReferAnswered: transfer.answered,
+        ReferProgressed: transfer.progressed,
+        ReferAsked: referred.asked,
+        ReferredTold: referred.told,
         Ended: phone.ended,
         MediaTimedOut: phone.media_timed_out,
         KeyPressed: phone.key_pressed,
@@ -280,6 +294,8 @@ def step(state: CallState, event: Input, now: float, wall: float) -> Step:
     if handler is None:
         return Step(state=state, commands=(), events=())
     turn = Turn(state, now, wall)
+    if isinstance(event, Progressed | Answered | Failed | Cancelled | Ended):
+        phone.note_carrier_ids(turn, event.headers)
     handler(turn, event)
     peer.watch(turn)
     _emit_media_levels(turn)

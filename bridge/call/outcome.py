@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from bridge.call.inputs import By
 from bridge.call.plan import Direction
 from bridge.sip.events import EndCause, FailureCause
 from bridge.sip.headers import Reason
@@ -67,6 +68,7 @@ class LocalEnd(Enum):
     MEDIA_TIMEOUT = "media_timeout"
     NO_MEDIA = "no_media"
     PEER_GONE = "peer_gone"  # probes unanswered
+    TRANSFERRED = "transferred"  # the far end has its new call
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
 
@@ -122,10 +124,12 @@ def _local(
 
 
 _FAILED = Result.FAILED
+TRANSFERRED: Final = "transferred"
 _LOCAL: Final[Mapping[LocalEnd, _Local]] = MappingProxyType(
     {
         LocalEnd.API: _local("api_hangup", EndedBy.API, Result.COMPLETED),
         LocalEnd.AGENT: _local("agent_hangup", EndedBy.AGENT, Result.COMPLETED),
+        LocalEnd.TRANSFERRED: _local(TRANSFERRED, EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.ROOM_DELETED: _local("room_deleted", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.REMOVED: _local("participant_removed", EndedBy.AGENT, Result.COMPLETED),
         LocalEnd.AGENT_GONE: _local(
@@ -347,13 +351,22 @@ def failure_outcome(
     phrase: str = "",
     rang: bool = False,
     elapsed: float = 0.0,
+    retry_after: float | None = None,
 ) -> Outcome:
-    """Return the outcome of an INVITE of ours that failed without our cancelling it."""
+    """Return the outcome of an INVITE of ours that failed without our cancelling it.
+
+    *retry_after* is what its final response, or an earlier one of each target, asked for.
+    """
+    if cause is FailureCause.RESTING:
+        return RATE_LIMITED
     if cause in (FailureCause.NO_RESPONSE, FailureCause.UNREACHABLE) or status is None:
         return CARRIER_UNREACHABLE
     if cause is FailureCause.UNUSABLE_ANSWER:
         return MEDIA_INCOMPATIBLE
-    return refused_outcome(status, q850, phrase=phrase, rang=rang, elapsed=elapsed)
+    found = refused_outcome(status, q850, phrase=phrase, rang=rang, elapsed=elapsed)
+    # A 503 that names a time says that we are too fast, not that something is broken.
+    limited = found is CARRIER_FAILURE and status == 503 and retry_after is not None
+    return RATE_LIMITED if limited else found
 
 
 _ENDINGS: Final[Mapping[EndCause, Outcome]] = MappingProxyType(
@@ -390,6 +403,12 @@ def far_end_outcome(
 def cancelled_outcome() -> Outcome:
     """Return the outcome of an inbound call whose caller gave up."""
     return Outcome(outcome=Result.CANCELLED, reason="caller_cancelled", ended_by=EndedBy.CALLER)
+
+
+def transferred_outcome(by: By) -> Outcome:
+    """Return the outcome of a call that was transferred away; who asked has ended it."""
+    ended_by = EndedBy.API if by is By.API else EndedBy.AGENT
+    return Outcome(outcome=Result.COMPLETED, reason=TRANSFERRED, ended_by=ended_by)
 
 
 CRASHED: Final = Outcome(outcome=Result.DROPPED, reason="crash", ended_by=EndedBy.BRIDGE)

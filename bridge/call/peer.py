@@ -1,8 +1,8 @@
 """Transitions that ask whether the far end is still there (contract 4, Hold).
 
 While either side holds, no RTP need come, so its absence tells nothing: an
-OPTIONS in the dialog asks instead. (No session timer is negotiated yet, so
-nothing else would notice.)
+OPTIONS in the dialog asks instead. Where a session timer runs the endpoint sends
+none: its refreshes tell (`bridge.sip.refresh`).
 """
 
 from __future__ import annotations

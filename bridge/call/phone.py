@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from bridge.call.commands import Bye, ConnectMedia, Dial, PlayDigits, PublishKey
 from bridge.call.inputs import DialogFormed, DigitsAsked
 from bridge.call.outcome import (
+    TRANSFERRED,
     LocalEnd,
+    Outcome,
     cancelled_outcome,
     failure_outcome,
     far_end_outcome,
     local_outcome,
+    transferred_outcome,
 )
-from bridge.call.state import LastKey, Phase, Timer
+from bridge.call.state import CallState, LastKey, Phase, Timer
 from bridge.call.turn import Turn, end, finish, hang_up, ms
 from bridge.events import CallAnswered, CallDtmf, CallHold, CallResume, CallRinging
 from bridge.media.seam import KeyPressed, MediaTimedOut
@@ -25,10 +30,12 @@ from bridge.sip.events import (
     EndCause,
     Ended,
     Failed,
+    Headers,
     KeyReported,
     Progressed,
     SessionChanged,
 )
+from bridge.trunk.headers import carrier_ids
 from sdp.negotiated import Hold, Negotiated
 
 GATE_PATIENCE: Final = 0.5  # seconds an opening waits for its event to reach the room
@@ -37,6 +44,13 @@ PLAYABLE: Final = KEYS | {"w"}
 DIGITS_LIMIT: Final = 64
 KEYS_PER_SECOND: Final = 20  # more than a phone can send; a flood ends here
 DOUBLE_KEY: Final = 1.0  # seconds in which the same key by the other way is the same key
+
+
+def note_carrier_ids(turn: Turn, headers: Headers) -> None:
+    """Remember what the carrier calls this call, and why it refused it; the last word counts."""
+    found = carrier_ids(headers, turn.state.plan.carrier_headers)
+    if found:
+        turn.set(carrier_ids=MappingProxyType({**turn.state.carrier_ids, **found}))
 
 
 def dial(turn: Turn) -> None:
@@ -158,6 +172,7 @@ def failed(turn: Turn, event: Failed) -> None:
         phrase=event.phrase,
         rang=event.rang or state.rang_at is not None,
         elapsed=turn.now - dialed_at,
+        retry_after=event.retry_after,
     )
     turn.set(settled=True, sip_status=event.status, q850=event.q850)
     end(turn, verdict)
@@ -175,11 +190,23 @@ def ended(turn: Turn, event: Ended) -> None:
     verdict = far_end_outcome(
         event.cause, event.q850, state.plan.direction, answered=state.answered
     )
+    verdict = _of_transfer(state, event.cause, verdict)
     status = state.sip_status
     if event.cause is not EndCause.BYE and event.status is not None:
         status = event.status
     turn.set(settled=True, q850=event.q850, sip_status=status)
     end(turn, verdict)
+
+
+def _of_transfer(state: CallState, cause: EndCause, verdict: Outcome) -> Outcome:
+    """A far end that was transferred, or had us call another, ends what it has left."""
+    transfer = state.transfer
+    hung_up = cause is EndCause.BYE
+    if transfer is not None and (transfer.done or (transfer.accepted and hung_up)):
+        return transferred_outcome(transfer.by)
+    if state.referred is not None and hung_up:
+        return replace(verdict, reason=TRANSFERRED)
+    return verdict
 
 
 def changed_early(turn: Turn, event: SessionChanged) -> None:

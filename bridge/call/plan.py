@@ -39,7 +39,10 @@ class CallPlan:
     LiveKit agent to dispatch, ``""`` none. ``agent_required`` ends a call that
     nobody speaks on although no agent was named. ``agent_gone_timeout`` 0 means
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
-    the far end sent, for ``lk.sip.GetRemoteHeaders``. ``created_at`` is wall time.
+    the far end sent, for ``lk.sip.GetRemoteHeaders``; ``carrier_headers`` are the names of
+    those in which the carrier says what it calls this call, or why it failed.
+    ``created_at`` is wall time. ``transfer_allow``: patterns (`bridge.trunk.targets`),
+    numbers read in ``country``; ``refer_in``: the far end may ask for a transfer, too.
     """
 
     call_id: str
@@ -69,6 +72,9 @@ class CallPlan:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     control: Control = Control.AGENTS
     controllers: frozenset[str] = frozenset()
+    country: str = "IN"
+    transfer_allow: tuple[str, ...] = ()
+    refer_in: bool = False
     call_service: str | None = None
     sip_call_id: str = ""
     sip_tag: str = ""
@@ -76,6 +82,7 @@ class CallPlan:
     rule_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_headers: tuple[tuple[str, str], ...] = ()
+    carrier_headers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no call can be run with."""

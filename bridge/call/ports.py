@@ -50,6 +50,18 @@ class SipPort(Protocol):
     def reoffer(self, direction: Direction) -> None:
         """Send a re-INVITE; `Reoffered` follows."""
 
+    def refer(self, to: str, replaces: SessionId | None) -> None:
+        """Send a REFER to *to*, a number or a URI; `ReferAnswered` follows.
+
+        *replaces*: another session of ours with *to*, for the far end to take over.
+        """
+
+    def answer_refer(self, status: int) -> None:
+        """Answer the far end's REFER."""
+
+    def tell_referred(self, status: int) -> None:
+        """Notify the far end of the call that it has asked for."""
+
     def probe(self) -> None:
         """Send an OPTIONS in the dialog; `Probed` follows."""
 
@@ -121,6 +133,26 @@ class Watched(Protocol):
     @property
     def media(self) -> CallMedia:
         """Both sides of its media; the counters can be read also after it was closed."""
+
+
+class Beside:
+    """The other calls of this instance, as one call needs them; here there are none."""
+
+    def begin(self, call_id: str, to: str) -> None:
+        """Call *to* into the room of the call *call_id*; it is told `ReferredTold`."""
+
+    def other(self, call_id: str) -> Watched | None:
+        """Return a call that runs, or None."""
+        del call_id
+        return None
+
+    def session_of(self, call_id: str) -> SessionId | None:
+        """Return the SIP session of a call that runs, or None."""
+        del call_id
+        return None
+
+
+ALONE = Beside()
 
 
 class CallObserver:

@@ -23,6 +23,7 @@ from bridge.events import (
     CallRinging,
     rfc3339,
 )
+from bridge.trunk.headers import carrier_ids
 
 WORKFLOW_NAMESPACE: Final = uuid.NAMESPACE_URL
 
@@ -60,6 +61,7 @@ class CallRecord:
     sip_status: int | None = None
     q850: int | None = None
     duration_ms: int | None = None
+    carrier_ids: Mapping[str, str] = field(default_factory=dict)
     seq: int = 0
     created_at: float
     started_at: float | None = None
@@ -108,8 +110,14 @@ def new_record(plan: CallPlan) -> CallRecord:
         room_name=plan.room,
         user_context=plan.user_context,
         metadata=plan.metadata,
+        carrier_ids=carrier_ids(plan.remote_headers, plan.carrier_headers),
         created_at=plan.created_at,
     )
+
+
+def with_carrier_ids(record: CallRecord, found: Mapping[str, str]) -> CallRecord:
+    """Return *record* with what the carrier's messages have said since."""
+    return replace(record, carrier_ids={**record.carrier_ids, **found}) if found else record
 
 
 def fold(record: CallRecord, event: CallEvent) -> CallRecord:

@@ -73,6 +73,10 @@ class WrongState(BridgeError):
     """The call's state forbids it."""
 
 
+class NotAllowed(BridgeError):
+    """The configuration forbids it."""
+
+
 class NotDone(BridgeError):
     """The far end did not do what it was asked for; nothing changed."""
 

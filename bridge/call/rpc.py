@@ -6,19 +6,30 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
-from bridge.call.commands import HoldResult
-from bridge.call.inputs import AgentReady, By, DigitsAsked, HangUp, HoldAsked, Input
+from bridge.call.commands import HoldResult, TransferReply, TransferResult
+from bridge.call.inputs import (
+    AgentReady,
+    By,
+    DigitsAsked,
+    HangUp,
+    HoldAsked,
+    Input,
+    TransferAsked,
+)
 from bridge.call.phone import is_playable
 from bridge.call.plan import CallPlan, Control
+from bridge.call.ports import Beside
+from bridge.call.requests import BadRequest, NotAllowed, WrongState
 from bridge.call.state import CallState, Phase
+from bridge.call.target import Target, read
 from bridge.room import convention
 from bridge.room.seam import RpcHandler, RpcRefused
 
-# 1001 to 1999 are LiveKit's own (1400: unsupported method); the others mean what HTTP says.
-UNSUPPORTED: Final = 1400
+# 1001 to 1999 are LiveKit's own; these mean what HTTP says.
 BAD_PAYLOAD: Final = 400
 NOT_ALLOWED: Final = 403
 WRONG_STATE: Final = 409
@@ -38,17 +49,43 @@ HOLD_REFUSALS: Final[Mapping[HoldResult, tuple[int, str]]] = MappingProxyType(
 )
 
 
+TRANSFER_REFUSALS: Final[Mapping[TransferResult, tuple[int, str]]] = MappingProxyType(
+    {
+        TransferResult.NOT_ANSWERED: (WRONG_STATE, "the call is not answered"),
+        TransferResult.UNDER_WAY: (WRONG_STATE, "a transfer is under way"),
+        TransferResult.ENDED: (WRONG_STATE, "the call has ended"),
+        TransferResult.REFUSED: (NOT_DONE, "the far end refused the transfer"),
+        TransferResult.TIMED_OUT: (NOT_DONE, "the far end did not answer in time"),
+    }
+)
+
+
+class _None(Enum):
+    OVER = "over"  # the call ended meanwhile
+    TOO_LATE = "too_late"
+
+
+_OVER: Final = _None.OVER
+_TOO_LATE: Final = _None.TOO_LATE
+Answer = HoldResult | TransferReply | _None
+
+
 class CallRpcs:
-    """The handlers of one call: they post inputs. Only a hold waits, for its `ReplyTo`."""
+    """The handlers of one call: they post inputs. Hold and transfer wait for their `ReplyTo`."""
 
     def __init__(
-        self, plan: CallPlan, state: Callable[[], CallState], post: Callable[[Input], None]
+        self,
+        plan: CallPlan,
+        state: Callable[[], CallState],
+        post: Callable[[Input], None],
+        beside: Beside,
     ) -> None:
         self._plan = plan
+        self._beside = beside
         self._state = state
         self._post = post
         self._tickets = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[HoldResult]] = {}
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     def handlers(self) -> Mapping[str, RpcHandler]:
         """Return the handlers by method."""
@@ -59,7 +96,7 @@ class CallRpcs:
             convention.RPC_SEND_DTMF: self._send_dtmf,
             convention.RPC_HOLD: self._hold,
             convention.RPC_RESUME: self._resume,
-            convention.RPC_TRANSFER: self._not_yet,
+            convention.RPC_TRANSFER: self._transfer,
         }
 
     async def _end_call(self, _identity: str, _kind: str, _payload: str) -> str:
@@ -100,23 +137,55 @@ class CallRpcs:
         self._allow(identity, kind)
         return _reply(await self.set_hold(hold=False), "the call is not on our hold")
 
+    async def _transfer(self, identity: str, kind: str, payload: str) -> str:
+        self._allow(identity, kind)
+        try:
+            target = read(_document(payload).get("to"), self._plan, self._beside)
+        except BadRequest as refusal:
+            raise RpcRefused(BAD_PAYLOAD, str(refusal)) from None
+        except NotAllowed as refusal:
+            raise RpcRefused(NOT_ALLOWED, str(refusal)) from None
+        except WrongState as refusal:
+            raise RpcRefused(WRONG_STATE, str(refusal)) from None
+        reply = await self.transfer(target, By.AGENT)
+        if reply.result is not TransferResult.ACCEPTED:
+            raise RpcRefused(*why_not_transferred(reply))
+        return "{}"
+
     async def set_hold(self, *, hold: bool) -> HoldResult:
         """Hold the far end, or end our hold; return when that is settled, or failed."""
+        result = await self._ask(lambda ticket: HoldAsked(hold=hold, ticket=ticket))
+        if isinstance(result, HoldResult):
+            return result
+        return HoldResult.TIMED_OUT if result is _TOO_LATE else HoldResult.ENDED
+
+    async def transfer(self, target: Target, by: By) -> TransferReply:
+        """Ask the far end to call *target*; return when it has agreed to try, or has not."""
+        result = await self._ask(
+            lambda ticket: TransferAsked(to=target.to, other=target.other, by=by, ticket=ticket)
+        )
+        if isinstance(result, TransferReply):
+            return result
+        late = result is _TOO_LATE
+        return TransferReply(result=TransferResult.TIMED_OUT if late else TransferResult.ENDED)
+
+    async def _ask(self, wish: Callable[[int], Input]) -> Answer:
+        """Post a wish with a ticket; return its `ReplyTo`, or that none came."""
         if self._state().phase is Phase.DONE:
-            return HoldResult.ENDED
+            return _OVER
         ticket = next(self._tickets)
-        settled: asyncio.Future[HoldResult] = asyncio.get_running_loop().create_future()
+        settled: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = settled
         try:
-            self._post(HoldAsked(hold=hold, ticket=ticket))
+            self._post(wish(ticket))
             async with asyncio.timeout(_LAST_RESORT):
                 return await settled
         except TimeoutError:
-            return HoldResult.TIMED_OUT
+            return _TOO_LATE
         finally:
             del self._waiting[ticket]
 
-    def settle(self, ticket: int, result: HoldResult) -> None:
+    def settle(self, ticket: int, result: Answer) -> None:
         """Answer who waits with *ticket*; after a restart that is nobody."""
         waiting = self._waiting.get(ticket)
         if waiting is not None and not waiting.done():
@@ -125,11 +194,7 @@ class CallRpcs:
     def close(self) -> None:
         """Answer whoever still waits: the call is over."""
         for ticket in list(self._waiting):
-            self.settle(ticket, HoldResult.ENDED)
-
-    async def _not_yet(self, identity: str, kind: str, _payload: str) -> str:
-        self._allow(identity, kind)
-        raise RpcRefused(UNSUPPORTED, "not available yet")
+            self.settle(ticket, _OVER)
 
     def _allow(self, identity: str, kind: str) -> None:
         plan = self._plan
@@ -145,6 +210,12 @@ def why_no_digits(state: CallState) -> str | None:
     if state.negotiated is None or state.negotiated.dtmf_payload_type is None:
         return "the far end takes no telephone-events"
     return None
+
+
+def why_not_transferred(reply: TransferReply) -> tuple[int, str]:
+    """Return code and text of a transfer that was not accepted."""
+    code, text = TRANSFER_REFUSALS[reply.result]
+    return (code, text) if reply.status is None else (code, f"{text} ({reply.status})")
 
 
 def _reply(result: HoldResult, already: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
@@ -19,9 +18,10 @@ import structlog
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
+from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.observed import Guarded
-from bridge.call.outcome import LocalEnd, Refusal, local_outcome, refusal_outcome
+from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.ports import (
     UNOBSERVED,
@@ -30,6 +30,7 @@ from bridge.call.ports import (
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record
+from bridge.call.referrals import Referrals
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -37,16 +38,26 @@ from bridge.events import CallAnswered, CallEnded, CallEvent, CallHold, CallResu
 from bridge.media.seam import CallMedia, Lease, MediaNotice
 from bridge.room.convention import room_name
 from bridge.room.seam import RoomHandlers
+from bridge.sip import screening
 from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
+from bridge.sip.flow import Flow
+from bridge.sip.message import Request
 from bridge.trunk.admission import Gcra, has_room
-from bridge.trunk.headers import copied_headers
+from bridge.trunk.headers import SAID_BY_ANY, copied_headers
 from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
+from bridge.trunk.profiles import profile_of
 from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+Chosen = tuple[TrunkConfig, Number, RouteConfig | None]
+
+_NO_ROUTE: Final = RouteConfig()
+
+RETRY_AFTER: Final = 10  # seconds, of every 503 of ours
 
 DIALOGS_KEPT: Final = 2000
 """Calls whose SIP Call-ID is remembered, as many as there are ladders."""
@@ -67,7 +78,7 @@ class CallService:
         observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self._config = config
         self._legs = legs
@@ -76,15 +87,21 @@ class CallService:
         self._archive = archive
         self._publish = publish
         self._observer = Guarded(observer)
+        self._referrals = Referrals(self.dial, self.call)
         self._clock = clock
         self._wall = wall
-        self._new_id = new_id
+        self._new_id = new_id or CallIds()
         self._calls: dict[str, Call] = {}
         self._sessions: dict[SessionId, str] = {}
+        self._sessions_of: dict[str, list[SessionId]] = {}
+        self._by_trunk: Counter[str] = Counter()  # calls that run
         self._accepting: dict[str, str] = {}  # call -> trunk: accepted, not yet running
         self._rates: dict[tuple[str, float], Gcra] = {}
         self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
         self._once = Once(archive, wall)
+        self._telling = Gcra(rate=10, burst=50, keys=256)  # a flood is told ten times a second
+        self._untold = 0
+        self._chosen: tuple[Request, Chosen] | None = None  # of the INVITE screened last
         self._livekit_up = True
         self._draining = False
         self._stopping = False
@@ -236,16 +253,49 @@ class CallService:
             self._tell_dialog(call, session)
         call.post(event)
 
-    def _take(self, invite: IncomingInvite) -> None:
-        chosen = choose_trunk(
-            self._config.trunk, self._config.route, invite.flow.new_call_trunks, invite.request
+    def screen(self, request: Request, flow: Flow) -> screening.Refusal | None:
+        """Refuse an INVITE that cannot be taken, with its record, before SIP keeps anything.
+
+        None: `on_sip` will be told of it, unless SIP has a reason of its own against it.
+        """
+        chosen = self._choose(request, flow)
+        if chosen is None:  # reloaded between admission and here
+            return screening.Refusal(403, remembered=True)
+        trunk, called, route = chosen
+        refusal = self._refusal(trunk, route)
+        if refusal is None:
+            return None
+        self._chosen = None
+        facts = SipFacts(
+            call_id=request.call_id,
+            remote_tag=request.from_.tag or "",
+            remote_headers=tuple(request.headers.items()),
         )
+        caller = caller_number(request, trunk)
+        plan = self._inbound_plan(facts, flow, trunk, called, caller, route)
+        usual, verdict = refusal_outcome(refusal)
+        self._record_refusal(plan, usual, verdict)
+        again = (("Retry-After", str(RETRY_AFTER)),) if usual == 503 else ()
+        return screening.Refusal(usual, again, remembered=True)
+
+    def _choose(self, request: Request, flow: Flow) -> Chosen | None:
+        known, self._chosen = self._chosen, None
+        if known is not None and known[0] is request:
+            return known[1]
+        chosen = choose_trunk(self._config.trunk, self._config.route, flow.new_call_trunks, request)
+        self._chosen = None if chosen is None else (request, chosen)
+        return chosen
+
+    def _take(self, invite: IncomingInvite) -> None:
+        chosen = self._choose(invite.request, invite.flow)
         if chosen is None:  # reloaded between admission and here
             self._legs.refuse(invite.session, 403)
             return
+        self._chosen = None
         trunk, called, route = chosen
         caller = caller_number(invite.request, trunk)
-        plan = self._inbound_plan(invite, trunk, called, caller, route)
+        facts = self._legs.facts(invite.session)
+        plan = self._inbound_plan(facts, invite.flow, trunk, called, caller, route)
         refusal = self._refusal(trunk, route)
         if refusal is not None:
             self._refuse(plan, invite.session, refusal)
@@ -260,6 +310,7 @@ class CallService:
         except Exception:  # a bug of ours: the caller is told, the ports are free again
             _log.exception("call.take_failed", call_id=plan.call_id)
             self._sessions.pop(invite.session, None)
+            self._sessions_of.pop(plan.call_id, None)
             self._legs.release(lease)
             self._end_unrun(plan)
             self._legs.refuse(invite.session, 500)
@@ -272,7 +323,7 @@ class CallService:
             self._legs.release(lease)
             self._refuse(plan, invite.session, Refusal.MEDIA_INCOMPATIBLE, status=leg.status)
             return
-        self._sessions[invite.session] = plan.call_id
+        self._enter_session(invite.session, plan.call_id)
         _keep(self._ledger.append_record(new_record(plan), None))
         self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
 
@@ -295,25 +346,39 @@ class CallService:
     ) -> None:
         usual, verdict = refusal_outcome(refusal)
         sent = status or usual
-        self._legs.refuse(session, sent, retry_after=10 if sent == 503 else None)
-        event = ended_event(plan, verdict, wall=self._wall(), sip_status=sent)
-        _log.info("call.refused", call_id=plan.call_id, trunk=plan.trunk, reason=verdict.reason)
+        self._legs.refuse(session, sent, retry_after=RETRY_AFTER if sent == 503 else None)
+        self._record_refusal(plan, sent, verdict)
+
+    def _record_refusal(self, plan: CallPlan, status: int, verdict: Outcome) -> None:
+        event = ended_event(plan, verdict, wall=self._wall(), sip_status=status)
+        now = self._clock()
+        if self._telling.allow(plan.trunk, now):
+            more, self._untold = self._untold, 0
+            _log.info(
+                "call.refused",
+                call_id=plan.call_id,
+                trunk=plan.trunk,
+                reason=verdict.reason,
+                more=more,
+            )
+        else:
+            self._untold += 1
         self._write_end(plan, event)
 
     # Plans.
 
     def _inbound_plan(
         self,
-        invite: IncomingInvite,
+        facts: SipFacts,
+        flow: Flow,
         trunk: TrunkConfig,
         called: Number,
         caller: Number,
         route: RouteConfig | None,
     ) -> CallPlan:
         call_id = self._new_id()
-        facts = self._legs.facts(invite.session)
         self._note_dialog(call_id, facts)
-        route = route or RouteConfig()
+        route = route or _NO_ROUTE
         number = "" if caller.withheld else caller.number
         return CallPlan(
             call_id=call_id,
@@ -332,7 +397,7 @@ class CallService:
             metadata=route.metadata,
             sip_call_id=facts.call_id,
             sip_tag=facts.remote_tag,
-            hostname=invite.flow.remote[0],
+            hostname=flow.remote[0],
             rule_id=route.number,
             headers=copied_headers(facts.remote_headers, trunk.header_attributes),
             remote_headers=facts.remote_headers,
@@ -399,7 +464,11 @@ class CallService:
             "media_timeout": trunk.media_timeout,
             "hold_music": trunk.hold_music,
             "control": Control(trunk.control),
+            "country": trunk.country,
+            "transfer_allow": tuple(trunk.transfer_allow),
+            "refer_in": trunk.refer_in,
             "controllers": frozenset(self._config.media.controllers),
+            "carrier_headers": (*profile_of(trunk.profile).carrier_headers, *SAID_BY_ANY),
             "call_service": "exotel" if trunk.profile == "exotel" else None,
         }
 
@@ -410,8 +479,7 @@ class CallService:
         return len(self._calls) + len(self._accepting)
 
     def _on_trunk(self, name: str) -> int:
-        running = sum(1 for call in self._calls.values() if call.plan.trunk == name)
-        return running + sum(1 for trunk in self._accepting.values() if trunk == name)
+        return self._by_trunk[name] + sum(1 for trunk in self._accepting.values() if trunk == name)
 
     def _check_limits(self, trunk: TrunkConfig) -> None:
         """Raise `OverLimit` until there is a queue to wait in (contract 6).
@@ -454,11 +522,13 @@ class CallService:
             journal=self._ledger,
             publish=self._tell,
             on_end=self._forget,
+            beside=self._referrals,
             observer=self._observer,
             clock=self._clock,
             wall=self._wall,
         )
         self._calls[plan.call_id] = call
+        self._by_trunk[plan.trunk] += 1
         self._observer.began(call, self._clock())
         self._idle.clear()
         _log.info(
@@ -471,8 +541,12 @@ class CallService:
         if self._stopping:
             call.post(Shutdown())
 
-    def _on_dialled(self, call_id: str, session: SessionId) -> None:
+    def _enter_session(self, session: SessionId, call_id: str) -> None:
         self._sessions[session] = call_id
+        self._sessions_of.setdefault(call_id, []).append(session)
+
+    def _on_dialled(self, call_id: str, session: SessionId) -> None:
+        self._enter_session(session, call_id)
         self._tell_dialog(self._calls[call_id], session)
 
     def _tell(self, event: CallEvent) -> None:
@@ -497,6 +571,7 @@ class CallService:
         call = self._calls.get(event.call_id)
         if call is not None:
             self._observer.told(call.plan, event)
+        self._referrals.heard(event)
         self._publish(event)
 
     def _tell_dialog(self, call: Call, session: SessionId) -> None:
@@ -511,10 +586,12 @@ class CallService:
             self._dialogs.popitem(last=False)
 
     def _forget(self, call: Call) -> None:
-        self._calls.pop(call.plan.call_id, None)
+        if self._calls.pop(call.plan.call_id, None) is not None:
+            self._by_trunk[call.plan.trunk] -= 1
+            self._by_trunk += Counter()  # forgets zeros
         self._observer.gone(call)
-        for session in [s for s, call_id in self._sessions.items() if call_id == call.plan.call_id]:
-            del self._sessions[session]
+        for session in self._sessions_of.pop(call.plan.call_id, ()):
+            self._sessions.pop(session, None)
         self._note_idle()
 
     def _note_idle(self) -> None:
@@ -526,6 +603,7 @@ class CallService:
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
+        self._chosen = None
         current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
         self._rates = {key: rate for key, rate in self._rates.items() if key in current}
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from bridge.call.inputs import By
 from bridge.call.outcome import Outcome
 from bridge.call.plan import CallPlan
 from bridge.errors import MisuseError
@@ -16,7 +17,7 @@ from bridge.media.seam import MediaLevels
 from bridge.room.seam import LeaveReason
 from sdp.negotiated import Negotiated
 
-SNAPSHOT_VERSION: Final = 4
+SNAPSHOT_VERSION: Final = 5
 
 
 class Phase(StrEnum):
@@ -67,6 +68,8 @@ class Timer(StrEnum):
     GATE = "gate"
     RESUME = "resume"
     REOFFER = "reoffer"
+    REFER = "refer"
+    TRANSFERRED = "transferred"  # for the BYE of who was transferred
     PROBE = "probe"
     MAX_DURATION = "max_duration"
     CANCEL = "cancel"
@@ -111,6 +114,31 @@ class OwnReoffer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTransfer:
+    """A transfer we asked for, until it has failed or the call ends.
+
+    ``done``: the new call is answered. ``untold``: no more will be told of it; ``silent``
+    when the far end said so.
+    """
+
+    to: str
+    by: By
+    ticket: int | None
+    accepted: bool = False
+    done: bool = False
+    untold: bool = False
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TheirTransfer:
+    """A transfer the far end asked for; ``done``: the new call is answered."""
+
+    to: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallState:
     """Everything a call knows. Times ending in ``_at`` are of the given clock;
     those ending in ``_wall`` are seconds since the epoch. ``told`` has the last event
@@ -130,12 +158,15 @@ class CallState:
     settled: bool = True  # no SIP session of ours is open
     sip_status: int | None = None
     q850: int | None = None
+    carrier_ids: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     dialed_at: float | None = None
     rang_at: float | None = None
     answered_at: float | None = None
     held_at: float | None = None
     own_hold: bool = False  # we hold the far end; apart from its own hold
     reoffer: OwnReoffer | None = None
+    transfer: OwnTransfer | None = None
+    referred: TheirTransfer | None = None
     missed_probes: int = 0  # in a row
     last_key: LastKey | None = None
     keys_since: float = 0.0  # start of the second in which keys are counted

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from bridge.call.call import Call
-from bridge.call.control import send_digits, set_hold
+from bridge.call.control import send_digits, set_hold, transfer
 from bridge.call.requests import (
     Accepted,
     BadConfiguration,
@@ -149,6 +149,16 @@ class Switchboard:
         call = await self._running(call_id)
         if call is not None:
             send_digits(call, digits)
+        return call is not None
+
+    async def transfer(self, call_id: str, to: str) -> bool:
+        """Ask the far end to call *to* instead; False for an unknown call.
+
+        Raises `BadRequest`, `NotAllowed`, `WrongState`, `NotDone`.
+        """
+        call = await self._running(call_id)
+        if call is not None:
+            await transfer(call, to)
         return call is not None
 
     async def _running(self, call_id: str) -> Call | None:

@@ -22,8 +22,18 @@ from bridge.call.commands import (
     Reject,
     RepeatTo,
     ReplyTo,
+    TransferReply,
+    TransferResult,
 )
-from bridge.call.outcome import LocalEnd, Outcome, Result, bye_reason, local_outcome, reject_status
+from bridge.call.outcome import (
+    LocalEnd,
+    Outcome,
+    Result,
+    bye_reason,
+    local_outcome,
+    reject_status,
+    transferred_outcome,
+)
 from bridge.call.state import CallState, Phase, RoomPhase, Timer, renewed
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import LeaveReason
@@ -109,7 +119,11 @@ class Turn:
 def hang_up(turn: Turn, why: LocalEnd) -> None:
     """End the call from our side, by whatever SIP allows in its phase."""
     state = turn.state
-    verdict = local_outcome(why, state.plan.direction, answered=state.answered)
+    transfer = state.transfer
+    if transfer is not None and transfer.done:
+        why, verdict = LocalEnd.TRANSFERRED, transferred_outcome(transfer.by)
+    else:
+        verdict = local_outcome(why, state.plan.direction, answered=state.answered)
     match state.phase:
         case Phase.NEW | Phase.PREPARING:
             end(turn, verdict)
@@ -130,7 +144,7 @@ def hang_up(turn: Turn, why: LocalEnd) -> None:
             pass  # who came first decides
 
 
-def reply(turn: Turn, ticket: int | None, result: HoldResult) -> None:
+def reply(turn: Turn, ticket: int | None, result: HoldResult | TransferReply) -> None:
     """Answer *ticket*, if anybody waits."""
     if ticket is not None:
         turn.do(ReplyTo(ticket=ticket, result=result))
@@ -143,6 +157,9 @@ def end(turn: Turn, verdict: Outcome) -> None:
     if state.reoffer is not None:
         reply(turn, state.reoffer.ticket, HoldResult.ENDED)
         turn.set(reoffer=None)
+    if state.transfer is not None:
+        reply(turn, state.transfer.ticket, TransferReply(result=TransferResult.ENDED))
+        turn.set(transfer=None)
     turn.set(
         phase=Phase.ENDED,
         verdict=verdict,

@@ -18,7 +18,7 @@ from bridge.carrier.challenge import Guard, Refusal
 from bridge.carrier.dialog import Dialog, ack_for, cancel_for, info_digit
 from bridge.carrier.exchange import Behaviour, Exchange, StepFailed, Unacked
 from bridge.carrier.media import Media, Source, tone_source
-from bridge.carrier.refer import tell_transfer
+from bridge.carrier.refer import Transfers, notified, referred
 from bridge.carrier.report import LegReport, Seen
 from bridge.carrier.resend import acknowledge, persist, repeat_final
 from bridge.carrier.session import Session
@@ -67,6 +67,7 @@ class Leg:
         self.timer: asyncio.TimerHandle | None = None  # of being forgotten
         self.digits_expected = 0
         self.guard = Guard()
+        self.transfers = Transfers()
         self.voice: Callable[[], Source] = lambda: tone_source(carrier.voice_hertz)
         self._exchanges: OrderedDict[tuple[str, str], Exchange] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[bytes, Peer]] = OrderedDict()
@@ -339,12 +340,11 @@ class Leg:
                 self.report.info_digits += info_digit(request)
                 self.respond(request, peer, 200)
             case "REFER":
-                self.respond(request, peer, 202)
-                self.spawn(tell_transfer(self))
+                referred(self, request, peer)
             case "OPTIONS":
                 self.respond(request, peer, 200, headers=(("Allow", self.dialog.allow),))
             case "MESSAGE" | "NOTIFY" | "PRACK":
-                self.respond(request, peer, 200)
+                notified(self, request, peer)
             case _:
                 self.respond(request, peer, 501)
 
@@ -372,7 +372,7 @@ class Leg:
     def reinvited(self, invite: Request, peer: Peer) -> bool:
         """Take an INVITE outside the dialog with our Call-ID: a retransmission, or one anew.
 
-        Returns whether the leg takes it: anew only after our 401 or 407.
+        Returns whether the leg takes it: anew only after our 401, 407 or 422.
         """
         known = self._answered.get((invite.top_via.branch or "", "INVITE"))
         if known is not None:
@@ -411,7 +411,7 @@ class Leg:
         if request.method in ("INVITE", "UPDATE") and 100 < status < 300:
             extra.add("Contact", self.dialog.contact)
             extra.add("Allow", self.dialog.allow)
-            extra.add("Supported", "replaces")
+            extra.extend(self.session.lifetime.granted(request))
         extra.add("Server", self.dialog.user_agent)
         if body:
             extra.add("Content-Type", "application/sdp")
@@ -569,6 +569,8 @@ class Leg:
         self._unacked.clear()
 
     def spawn(self, work: object) -> None:
+        """Do *work* beside the script; what it fails with fails the leg."""
+
         async def guarded() -> None:
             try:
                 await work  # type: ignore[misc]

@@ -13,10 +13,10 @@ from types import TracebackType
 
 from bridge.carrier import script as language
 from bridge.carrier.call import Leg
-from bridge.carrier.challenge import Gate
 from bridge.carrier.dialog import Dialog, new_tag
 from bridge.carrier.exchange import LIFETIME, Behaviour
 from bridge.carrier.media import clip_source
+from bridge.carrier.registrar import Registrar
 from bridge.carrier.report import LegReport, Seen
 from bridge.carrier.steps import Script
 from bridge.carrier.wire import Datagrams, Peer, Stream
@@ -27,7 +27,6 @@ from bridge.sip.uri import SipUri, TelUri, parse_uri, write_hostport
 CONNECT_TIMEOUT = 10.0  # seconds
 MAX_REPORTS = 10_000
 STOP_GRACE = 3.0  # seconds for the BYEs when the carrier stops
-MAX_NONCES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +59,7 @@ class Carrier:
         record_route: bool = True,
         inner_contact: bool = True,
         credentials: tuple[str, str] | None = None,
+        registrar: Registrar | None = None,
         voice_hertz: int = 440,
         voice: array[int] | None = None,
         security: Security | None = None,
@@ -78,7 +78,7 @@ class Carrier:
         self.voice_hertz = voice_hertz
         self.reports: list[LegReport] = []
         self.rejected: list[str] = []  # what could not be read as SIP
-        self.registered: dict[str, str] = {}  # address of record -> Contact
+        self.registrar = registrar or Registrar()
         self._voice = voice
         self._scripts = {number: language.parse(text) for number, text in (scripts or {}).items()}
         self._default = language.parse(default) if default is not None else None
@@ -92,7 +92,6 @@ class Carrier:
         self._datagrams: Datagrams | None = None
         self._streams: set[Stream] = set()
         self._dialled: dict[tuple[str, str, int], Stream] = {}
-        self._gates: dict[str, Gate] = {}  # by Call-ID of a REGISTER
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Carrier:
@@ -172,24 +171,36 @@ class Carrier:
         from_: str = "+919876543210",
         behaviour: Behaviour | None = None,
         fresh: bool = False,
+        called: str = "",
     ) -> Leg:
         """Return a leg to the SIP URI *to*; its INVITE goes out when a script runs on it.
 
-        *fresh*: on a connection of its own.
+        *fresh*: on a connection of its own. With *called*, *to* is an address of record
+        that is registered here: the call goes by the connection of its REGISTER to its
+        Contact, and *called* is the number in To.
         """
         uri = parse_uri(to)
         if not isinstance(uri, SipUri):
             raise MisuseError("a carrier dials sip: addresses")
-        transport = (uri.transport or "tcp").upper()
-        port = uri.port or (5061 if transport == "TLS" else 5060)
-        peer = await self.connect(uri.host, port, transport, fresh=fresh)
+        binding = self.registrar.bindings[str(uri)] if called else None
+        remote = f"<{uri.scheme}:{_user(uri)}{uri.hostport}>"
+        if binding is not None:
+            remote = f"<sip:{called}@{uri.hostport}>"
+            found = parse_uri(binding.contact)
+            assert isinstance(found, SipUri)
+            uri, peer = found, binding.peer
+            transport = peer.transport_name
+        else:
+            transport = (uri.transport or "tcp").upper()
+            port = uri.port or (5061 if transport == "TLS" else 5060)
+            peer = await self.connect(uri.host, port, transport, fresh=fresh)
         kept = behaviour or self.behaviour
         tag = new_tag()
         dialog = Dialog(
             call_id=f"{secrets.token_hex(16)}@{self.host}",
             local=f"<sip:{from_}@{self._sent_by(transport)}>;tag={tag}",
             local_tag=tag,
-            remote=f"<{uri.scheme}:{_user(uri)}{uri.hostport}>",
+            remote=remote,
             target=str(uri),
             contact=self._contact(from_, transport),
             sent_by=self._sent_by(transport),
@@ -208,10 +219,11 @@ class Carrier:
         from_: str = "+919876543210",
         behaviour: Behaviour | None = None,
         fresh: bool = False,
+        called: str = "",
     ) -> LegReport:
         """Dial, run *script*, hang up, return the report."""
         language.parse(script)
-        leg = await self.dial(to, from_=from_, behaviour=behaviour, fresh=fresh)
+        leg = await self.dial(to, from_=from_, behaviour=behaviour, fresh=fresh, called=called)
         await leg.run(script)
         return await leg.finish()
 
@@ -393,27 +405,13 @@ class Carrier:
         task.add_done_callback(self._tasks.discard)
 
     def _register(self, request: Request, peer: Peer) -> None:
-        """Take a registration, challenged when we have credentials. RFC 3261 10.3."""
-        if self.credentials is not None:
-            gate = self._gates.get(request.call_id)
-            if gate is None or gate.fault(request, self.credentials) is not None:
-                while len(self._gates) >= MAX_NONCES:
-                    del self._gates[next(iter(self._gates))]
-                gate = self._gates[request.call_id] = Gate(status=401)
-                self._answer(request, peer, 401, tuple(gate.challenge()))
-                return
-        contact = request.contact
-        if contact is None:
-            self._answer(request, peer, 200)
+        """Take a registration, challenged when we have credentials."""
+        headers = self.registrar.challenge(request, self.credentials)
+        if headers is not None:
+            self._answer(request, peer, 401, headers)
             return
-        expires = contact.param("expires") or request.headers.get("Expires") or "3600"
-        if expires == "0":
-            self.registered.pop(str(request.to.uri), None)
-            self._answer(request, peer, 200)
-            return
-        self.registered[str(request.to.uri)] = str(contact.uri)
-        granted = f"<{contact.uri}>;expires={expires}"
-        self._answer(request, peer, 200, (("Contact", granted), ("Expires", expires)))
+        status, headers = self.registrar.take(request, peer)
+        self._answer(request, peer, status, headers)
 
     def _answer(
         self,

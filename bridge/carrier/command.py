@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from bridge.carrier import sound
 from bridge.carrier.call import Leg
@@ -20,22 +21,29 @@ from bridge.carrier.script import ScriptError
 from bridge.carrier.script import parse as parse_script
 from bridge.carrier.secure import Srtp
 from bridge.errors import BridgeError, MisuseError
+from bridge.sip.uri import parse_uri
 
 ANSWERING = "answer after 1s; talk; stay"
 DIALLING = "talk 5s; hangup"
+REGISTERED = 120.0  # seconds a registration is waited for
 HELP = """\
 A script is a list of statements, separated by ";". Durations: 5s, 500ms, 2m.
 
 called leg     ring [Ns] [with 183] | early media [HZ] [Ns] | answer [after Ns] [BODY]
                busy [486] | decline [603] | reject STATUS [cause N] | no answer [after Ns]
                redirect [302] [TO] | challenge 401|407 [DIGEST ...] [until given up]
+               too-brief SECONDS (422 with that Min-SE; the next INVITE must ask for it)
 dialled leg    invite offerless|BODY (first) | cancel [after Ns]
 sound          talk [Ns] | tone HZ [Ns] | play FILE [Ns] | dtmf 12# [by info]
                rtp on|off | loss P% | jitter Nms
 in the call    hold DIALECT [Ns] [on new connection] [without rtp]
                resume [offerless|update|no-direction] [on new connection]
                reinvite [BODY] [update] [on new connection] | move | options | refer TO
+               accept refer [202] [without notify] | refuse refer [603] [within Ns]
+               notify STATUS [answered N] (of the far end's transfer; from 200 on the last)
                rekey [on new connection] (a new key for SRTP; move has one, too)
+               session-expires SECONDS [refresher uac|uas] (in our INVITE or 200; anywhere)
+               refresh [update] [on new connection]
                challenge 401|407 reinvite|bye|update|options|info [DIGEST ...]
                close connection | wait Ns | stay [Ns] | hangup [on new connection] [cause N]
 expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
@@ -45,6 +53,7 @@ expectations   expect answer sendrecv|sendonly|recvonly|inactive|port0
                expect rtp [within Ns] | expect dtmf 12# [within Ns]
                expect hangup [within Ns] [cause N] | expect header NAME [VALUE]
                expect reinvite|update|options|info|refer [DIRECTION] [within Ns]
+               expect notify STATUS [within Ns] (of the transfer we asked for)
 
 BODY is offer, no-direction, recvonly, t38 or a hold: sendonly, sendonly-session, inactive,
 inactive-session, zero-address, zero-address-sendonly, zero-address-inactive,
@@ -69,6 +78,7 @@ async def run(
     record: Path | None = None,
     calls: int | None = None,
     rate: float = 1.0,
+    called: str = "",
     credentials: tuple[str, str] | None = None,
     srtp: str = "off",
     out: TextIO | None = None,
@@ -79,9 +89,10 @@ async def run(
     *script* is for dialled calls when *dial* is given, else for answered ones; *answers*
     maps called numbers to scripts. *srtp*: ``optional`` is RTP/AVP with keys, ``required``
     RTP/SAVP. *wav* is what ``talk`` says; *record* is a WAV file (with
-    a number before its suffix when there is more than one call). 0: all went as the scripts
-    say; 1: something failed; 2: wrong usage. *listening* is told the port. Without an end
-    it runs until its task is cancelled.
+    a number before its suffix when there is more than one call). With *called*, *dial* is an
+    address of record: once it is registered here, that number is called by its connection.
+    0: all went as the scripts say; 1: something failed; 2: wrong usage. *listening* is told
+    the port. Without an end it runs until its task is cancelled.
     """
     printer = Printer(out or sys.stdout, record, listening)
     try:
@@ -108,7 +119,11 @@ async def run(
         async with carrier:
             printer.listening(host, carrier.port)
             if dial is not None:
-                await _dial(printer, carrier, dial, script or DIALLING, from_, calls or 1, rate)
+                if called:
+                    account = str(parse_uri(dial))
+                    await carrier.registrar.until(account, registered=True, timeout=REGISTERED)
+                one = partial(_one, printer, carrier, dial, script or DIALLING, from_, called)
+                await _dial(one, calls or 1, rate)
             else:
                 await printer.count(calls)
     except (BridgeError, OSError) as error:
@@ -122,21 +137,21 @@ def _answering(dial: str | None, script: str | None) -> str:
     return ANSWERING if dial is not None or script is None else script
 
 
-async def _dial(
-    printer: Printer, carrier: Carrier, to: str, script: str, from_: str, calls: int, rate: float
-) -> None:
+async def _dial(one: Callable[[], Coroutine[Any, Any, None]], calls: int, rate: float) -> None:
     interval = 1 / rate if rate > 0 else 0.0
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with asyncio.TaskGroup() as group:
         for number in range(calls):
             await asyncio.sleep(max(0.0, started + number * interval - loop.time()))
-            group.create_task(_one(printer, carrier, to, script, from_))
+            group.create_task(one())
 
 
-async def _one(printer: Printer, carrier: Carrier, to: str, script: str, from_: str) -> None:
+async def _one(
+    printer: Printer, carrier: Carrier, to: str, script: str, from_: str, called: str
+) -> None:
     try:
-        await carrier.call(to, script, from_=from_)
+        await carrier.call(to, script, from_=from_, called=called)
     except (BridgeError, OSError) as error:
         printer.undialled(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from bridge.carrier import steps
+from bridge.carrier import refer, steps
 from bridge.carrier.call import Leg
 from bridge.carrier.exchange import StepFailed
 from bridge.carrier.steps import Step
@@ -38,6 +38,8 @@ async def expect(leg: Leg, step: Step) -> None:
             await _expect_status(leg, step)
         case steps.ExpectHeader():
             _expect_header(leg, step)
+        case steps.ExpectNotify():
+            await refer.expect_notify(leg, step)
         case steps.ExpectRequest():
             await _expect_request(leg, step)
         case _:

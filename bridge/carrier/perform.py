@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from bridge.carrier import bodies, script, sound, steps
+from bridge.carrier import bodies, lifetime, refer, script, sound, steps
 from bridge.carrier.call import Leg
 from bridge.carrier.dialog import ALLOW
 from bridge.carrier.exchange import Exchange, StepFailed
@@ -29,6 +29,8 @@ async def run(leg: Leg, wanted: str | Script) -> None:
     found = script.parse(wanted) if isinstance(wanted, str) else wanted
     if any(getattr(step, "method", "") == "UPDATE" for step in found):
         leg.dialog.allow = UPDATE_ALLOW
+    leg.transfers.scripted = any(isinstance(step, steps.AnswerRefer) for step in found)
+    leg.session.lifetime = lifetime.lifetime_of(found, leg.session.lifetime)
     try:
         await _begin(leg, found)
         for number, step in enumerate(found, 1):
@@ -64,7 +66,7 @@ async def _begin(leg: Leg, found: Script) -> None:
     first = found[0] if found else None
     body: str | None = first.body if isinstance(first, steps.Invite) else "offer"
     peer = await leg.reach()
-    extra = leg.behaviour.headers
+    extra = (*leg.session.lifetime.asked(), *leg.behaviour.headers)
     if leg.dialog.record_route is not None:
         extra = (("Record-Route", leg.dialog.record_route), *extra)
     # Exotel names its call in every INVITE.
@@ -124,6 +126,14 @@ async def perform(leg: Leg, step: Step) -> None:
             await _redirect(leg, step)
         case steps.Challenge():
             await _challenge(leg, step)
+        case steps.SessionExpires():
+            return
+        case steps.Refresh():
+            await _established(leg)
+            await lifetime.refresh(leg, step)
+        case steps.TooBrief():
+            _callee(leg)
+            await lifetime.too_brief(leg, step)
         case steps.CloseConnection():
             assert leg.peer is not None
             leg.peer.close()
@@ -138,6 +148,10 @@ async def perform(leg: Leg, step: Step) -> None:
             await _options(leg, step)
         case steps.Refer():
             await _refer(leg, step)
+        case steps.AnswerRefer():
+            await refer.answer_refer(leg, step)
+        case steps.Notify():
+            await refer.notify(leg, step)
         case steps.Cancel():
             await _cancel(leg, step)
         case steps.Hangup():

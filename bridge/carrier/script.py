@@ -303,6 +303,22 @@ def _challenge(words: Words) -> Step:
     )
 
 
+def _session_expires(words: Words) -> Step:
+    seconds = words.number("an interval in seconds", 1, 99_999_999)
+    role = words.choice("refresher", ("uac", "uas")) if words.skip("refresher") else None
+    return steps.SessionExpires(seconds=seconds, refresher=role)
+
+
+def _refresh(words: Words) -> Step:
+    options = _options_of(words, "update", "on new connection")
+    method: Method = "UPDATE" if "update" in options else "INVITE"
+    return steps.Refresh(method=method, new_connection="on new connection" in options)
+
+
+def _too_brief(words: Words) -> Step:
+    return steps.TooBrief(seconds=words.number("an interval in seconds", 1, 99_999_999))
+
+
 def _close(words: Words) -> Step:
     if not words.skip("connection"):
         raise ScriptError(words.here, "incomplete statement", ("close connection",))
@@ -328,6 +344,27 @@ def _rtp(words: Words) -> Step:
 
 def _refer(words: Words) -> Step:
     return steps.Refer(to=words.take("a target"))
+
+
+def _accept(words: Words) -> Step:
+    if not words.skip("refer"):
+        raise ScriptError(words.here, "incomplete statement", ("accept refer [200-299]",))
+    status = words.maybe_number("a status", 200, 299, 202)
+    notifies = not words.skip("without", "notify")
+    return steps.AnswerRefer(status=status, notifies=notifies, within=_within(words, 10.0))
+
+
+def _refuse(words: Words) -> Step:
+    if not words.skip("refer"):
+        raise ScriptError(words.here, "incomplete statement", ("refuse refer [300-699]",))
+    status = words.maybe_number("a status", 300, 699, 603)
+    return steps.AnswerRefer(status=status, within=_within(words, 10.0))
+
+
+def _notify(words: Words) -> Step:
+    status = words.number("a status", 100, 699)
+    answered = words.number("a status", 200, 699) if words.skip("answered") else 200
+    return steps.Notify(status=status, answered=answered)
 
 
 def _cancel(words: Words) -> Step:
@@ -402,6 +439,11 @@ def _expect_request(words: Words) -> Step:
     return steps.ExpectRequest(method=method, direction=direction, within=_within(words, 10.0))
 
 
+def _expect_notify(words: Words) -> Step:
+    status = words.number("a status", 100, 699)
+    return steps.ExpectNotify(status=status, within=_within(words, 10.0))
+
+
 def _expect_srtp(words: Words) -> Step:
     word = (words.peek() or "within").lower()
     suite = None
@@ -430,6 +472,7 @@ EXPECTATIONS: dict[str, Reader] = {
     "options": _expect_request,
     "info": _expect_request,
     "refer": _expect_request,
+    "notify": _expect_notify,
 }
 
 
@@ -459,12 +502,18 @@ STATEMENTS: dict[str, Reader] = {
     "no": _no,
     "redirect": _redirect,
     "challenge": _challenge,
+    "session-expires": _session_expires,
+    "refresh": _refresh,
+    "too-brief": _too_brief,
     "close": _close,
     "loss": _loss,
     "jitter": _jitter,
     "rtp": _rtp,
     "options": _options,
     "refer": _refer,
+    "accept": _accept,
+    "refuse": _refuse,
+    "notify": _notify,
     "cancel": _cancel,
     "hangup": _hangup,
     "expect": _expect,

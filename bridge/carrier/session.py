@@ -8,6 +8,7 @@ from dataclasses import replace
 from bridge.carrier import bodies
 from bridge.carrier.bodies import Body, Ours
 from bridge.carrier.exchange import Behaviour
+from bridge.carrier.lifetime import Lifetime
 from bridge.carrier.media import Media, Source, tone_source
 from bridge.carrier.secure import Sdes
 
@@ -28,6 +29,7 @@ class Session:
         self.secure = media.secure = Sdes(behaviour.srtp, behaviour.suites, mki=behaviour.mki)
         self.theirs: list[Body] = []
         self.body = "offer"
+        self.lifetime = Lifetime()
         self.holding = False
         self.rtp_on = True
         self.hold_rtp = True

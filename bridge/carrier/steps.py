@@ -207,6 +207,32 @@ class Challenge(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionExpires(Step):
+    """What our INVITE or 200 says of the session timer (RFC 4028), wherever this stands.
+
+    ``refresher`` as of that INVITE: its sender is uac. Without it, and in a 200: uac.
+    """
+
+    seconds: int
+    refresher: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh(Step):
+    """Refresh the session: a re-INVITE with what we last sent, or an UPDATE without SDP."""
+
+    method: Method = "INVITE"
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooBrief(Step):
+    """422 with this Min-SE to the INVITE: go on when the next one asks for so much."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseConnection(Step):
     """Close the call's connection; the call goes on."""
 
@@ -244,6 +270,31 @@ class Refer(Step):
     """Ask the far end to transfer itself."""
 
     to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRefer(Step):
+    """The answer to a REFER of the far end. ``notifies`` False: it is told so (RFC 4488)."""
+
+    status: int = 202
+    notifies: bool = True
+    within: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify(Step):
+    """A NOTIFY of how far the far end's transfer is; 200 and above is the last."""
+
+    status: int
+    answered: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectNotify(Step):
+    """The far end tells of this status of a transfer we asked for."""
+
+    status: int
+    within: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,13 @@ def carrier(
         int | None, typer.Option(min=1, help="How many calls to dial, or to answer.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Calls dialled a second.")] = 1.0,
+    called: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER",
+            help="Wait until the URI of --dial has registered here, then call NUMBER there.",
+        ),
+    ] = "",
     user: Annotated[str | None, typer.Option(help="Challenge with this USER:PASSWORD.")] = None,
     srtp: Annotated[
         str, typer.Option(help="off, optional (RTP/AVP with keys) or required (RTP/SAVP).")
@@ -56,6 +63,7 @@ def carrier(
                 record=record,
                 calls=calls,
                 rate=rate,
+                called=called,
                 credentials=credentials,
                 srtp=srtp,
             )

@@ -14,7 +14,7 @@ from bridge.cli.options import (
     load_or_exit,
     show_json,
 )
-from bridge.config import Config, cannot_start, not_yet
+from bridge.config import Config, advice, cannot_start, clear_keys, not_yet
 
 HELP = """Validate the configuration and print the effective settings, secrets masked.
 
@@ -34,7 +34,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"# {path or 'defaults and environment'}")
         for line in _lines(settings.dump()):
             typer.echo(line)
-    for line in not_yet(settings):
+    for line in (*not_yet(settings), *clear_keys(settings), *advice(settings)):
         complain(f"{path or 'environment'}:{line}")
     bad = _bad_certificates(settings)
     for line in bad:

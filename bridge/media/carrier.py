@@ -173,6 +173,7 @@ class SdkCarrier:
         if self._closed:
             return
         self._closed = True
+        self._attempt(self._say_goodbye)
         self._ticker.remove(self)
         self._loop.remove_reader(self._lease.rtp)
         self._loop.remove_reader(self._lease.rtcp)
@@ -254,7 +255,7 @@ class SdkCarrier:
             self._notify(KeyPressed(digit=key.digit, duration_ms=key.duration_ms))
         self._watch(now)
         if self._levels.transmit and self._reporter.due(now):
-            self._report(now)
+            self._report(self._reporter.build(now))
 
     def _watch(self, now: float) -> None:
         heard_at = self._receiver.last_at
@@ -280,11 +281,15 @@ class SdkCarrier:
             self._room.discard()
             return
         for _ in range(due.frames):
-            packet: bytes | None = self._next_packet(negotiated)
-            if self._secure and packet is not None:
-                packet = self._secured.protect_rtp(packet)
-            if packet is not None:
-                send(self._lease.rtp, packet, target)
+            self._send(self._next_packet(negotiated), target)
+
+    def _send(self, packet: bytes, target: tuple[str, int]) -> None:
+        if not self._secure:
+            send(self._lease.rtp, packet, target)
+            return
+        protected = self._secured.protect_rtp(packet)
+        if protected is not None:
+            send(self._lease.rtp, protected, target)
 
     def _drop_agent_audio(self, frames: int) -> None:
         """Drop what should have been played during a stall: it must not come late."""
@@ -320,15 +325,19 @@ class SdkCarrier:
         self._room.discard()
         return None
 
-    def _report(self, now: float) -> None:
+    def _say_goodbye(self) -> None:
+        # RFC 3550 6.3.7: a participant which never sent an RTP or RTCP packet MUST NOT send
+        # a BYE packet when it leaves the group.
+        if self._stream.packets:
+            self._report(self._reporter.build_last(self._now()))
+
+    def _report(self, packets: bytes) -> None:
         target = self._rtcp_target()
         if target is None:
             return
-        packets: bytes | None = self._reporter.build(now)
-        if self._secure and packets is not None:
-            packets = self._secured.protect_rtcp(packets)
-        if packets is not None:
-            send(self._lease.rtcp, packets, target)
+        data = self._secured.protect_rtcp(packets) if self._secure else packets
+        if data is not None:
+            send(self._lease.rtcp, data, target)
 
     def _rtcp_target(self) -> tuple[str, int] | None:
         """Return where reports go: as signalled, or where theirs come from when latched."""

@@ -30,9 +30,11 @@ PORT_STATES: Final = ("free", "used", "resting")
 WAYS: Final = ("in", "out")
 METHODS: Final = (
     *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INFO", "REFER", "REGISTER"),
+    "NOTIFY",
     "other",
 )
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "6xx")
+TURNED_AWAY: Final = ("overload", "source_rate", "trunk_rate", "request_rate")
 JOINS: Final = ("first", "again")
 ENDINGS: Final = ("ok", "failed")
 RELOADED: Final = ("ok", "refused")
@@ -159,6 +161,10 @@ MEDIA_LATE = _figure(
     "media_late_seconds_total", "counter", "", "Lateness of the turns of the media clock, summed"
 )
 
+CAPTURE_DROPPED = _figure(
+    "capture_dropped_total", "counter", "", "SIP messages that a capture did not take"
+)
+
 # Rooms.
 LIVEKIT_UP = _figure("livekit_up", "gauge", "", "1 while livekit-server's API answers")
 ROOM_JOINS = _figure(
@@ -178,6 +184,13 @@ SIP_RESPONSES = _figure(
     "way method class",
     "SIP responses by the request's method, retransmissions included",
 )
+SIP_REFUSED = _figure(
+    "sip_refused_total",
+    "counter",
+    "trunk reason",
+    "SIP requests refused before they became a call: they have no record",
+)
+SIP_CONNECTIONS = _figure("sip_connections", "gauge", "way", "Open SIP connections")
 SIP_SESSIONS = _figure("sip_sessions", "gauge", "", "SIP sessions that exist")
 
 # TLS.
@@ -198,11 +211,20 @@ TRUNK_UP = _figure(
     "trunk",
     "1: the last proof says reachable; 0: two failures; else no sample",
 )
+TRUNK_REGISTERED = _figure(
+    "trunk_registered",
+    "gauge",
+    "trunk",
+    "1 while the registrar has us; trunks with `register` only",
+)
 TRUNK_LAST_SUCCESS = _figure(
     "trunk_last_success_timestamp_seconds", "gauge", "trunk", "When the trunk last answered us"
 )
 TRUNK_FAILURES = _figure(
-    "trunk_failures_total", "counter", "trunk by", "Calls and probes that say unreachable"
+    "trunk_failures_total",
+    "counter",
+    "trunk by",
+    "Calls, probes and registrations that say unreachable",
 )
 TRUNK_PROBE = _figure(
     "trunk_probe_seconds", "histogram", "trunk", "Answer time of OPTIONS probes", _SHORT
@@ -212,6 +234,9 @@ TRUNK_MAX_CALLS = _figure("trunk_max_calls", "gauge", "trunk", "The limit `max_c
 # The process.
 MAX_CALLS = _figure("max_calls", "gauge", "", "The limit `[sip] max_calls`")
 DRAINING = _figure("draining", "gauge", "", "1 while no new calls are taken")
+OVERLOADED = _figure(
+    "overloaded", "gauge", "", "1 while new calls are refused because the process is behind"
+)
 LOOP_LAG = _figure(
     "loop_lag_seconds", "histogram", "", "Lateness of a callback every 100 ms on the loop", _LAG
 )

@@ -20,10 +20,10 @@ class LoopLag:
     """Measures the lateness of a periodic callback, in seconds; logs above 50 ms.
 
     ``waited_ms`` of the line is how long the thread was ready to run and had no
-    processor: what remains of ``ms`` is ours. *heard* is given every measurement.
+    processor: what remains of ``ms`` is ours. *heard* is given both, in seconds, every time.
     """
 
-    def __init__(self, heard: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(self, heard: Callable[[float, float], None] = lambda _, __: None) -> None:
         self._heard = heard
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -42,8 +42,8 @@ class LoopLag:
         loop = asyncio.get_running_loop()
         self.last = loop.time() - self._due
         self.worst = max(self.worst, self.last)
-        self._heard(max(0.0, self.last))
         waited = _waited_for_processor()
+        self._heard(max(0.0, self.last), waited - self._waited)
         if self.last > LATE:
             stolen = round((waited - self._waited) * 1000)
             _log.warning("loop.late", ms=round(self.last * 1000), waited_ms=stolen)

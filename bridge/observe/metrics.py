@@ -32,6 +32,7 @@ from bridge.observe.reading import Page, Reading, Rows, TrunkWay, single
 from bridge.observe.sip_count import SipCount
 from bridge.observe.traffic import Seen, Traffic
 from bridge.observe.trunks import TrunkBoard
+from bridge.sip.events import RegistrationChanged
 from bridge.trunk.health import By
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Gauges:
 
     livekit_up: bool
     draining: bool
+    overloaded: bool
     journal_writable: bool
     journal_waiting: int
     ports_free: int
@@ -68,7 +70,9 @@ class Gauges:
     media_turns: int
     media_missed: int
     media_late: float
+    capture_dropped: int
     sip_sessions: int
+    sip_connections: Mapping[str, int]
     max_calls: int
     tls_expiry: Mapping[str, float] = field(default_factory=dict)
     tls_failed: Mapping[str, int] = field(default_factory=dict)
@@ -137,6 +141,7 @@ class Metrics(CallObserver):
         self._probe_seconds = self._made(Histogram, catalogue.TRUNK_PROBE)
         self._lag = self._made(Histogram, catalogue.LOOP_LAG)
         self._journal_write = self._made(Histogram, catalogue.JOURNAL_WRITE)
+        self._sip_refused = self._made(Counter, catalogue.SIP_REFUSED)
         self._journal_failures = self._made(Counter, catalogue.JOURNAL_FAILURES)
         self._reloads = self._made(Counter, catalogue.RELOADS)
         # Zeros from the start: what appears with its first event has no rate for it.
@@ -169,6 +174,8 @@ class Metrics(CallObserver):
                 continue
             self._known.add(trunk)
             self._post_dial.labels(trunk)
+            for reason in catalogue.TURNED_AWAY:
+                self._sip_refused.labels(trunk, reason)
             for by in By:
                 self._trunk_failures.labels(trunk, by.value)
             for direction in DIRECTIONS:
@@ -196,6 +203,11 @@ class Metrics(CallObserver):
             self._probe_seconds.labels(trunk).observe(seconds)
         if not self.trunks.probed(trunk, status, self._wall()):
             self._trunk_failures.labels(trunk, By.PROBE.value).inc()
+
+    def registration(self, event: RegistrationChanged) -> None:
+        """An attempt to register a trunk is settled."""
+        if event.trunk in self._known and not self.trunks.registration(event, self._wall()):
+            self._trunk_failures.labels(event.trunk, By.REGISTER.value).inc()
 
     # What calls tell (`CallObserver`).
 
@@ -278,6 +290,10 @@ class Metrics(CallObserver):
                 word = "unavailable"
         self._dials_refused.labels(word).inc()
 
+    def sip_refused(self, trunk: str, reason: str) -> None:
+        """A request was refused before it became a call."""
+        self._sip_refused.labels(trunk if trunk in self._known else GONE, reason).inc()
+
     # What the process tells.
 
     def lagged(self, seconds: float) -> None:
@@ -345,7 +361,12 @@ class Metrics(CallObserver):
             catalogue.MEDIA_TURNS: single(gauges.media_turns),
             catalogue.MEDIA_MISSED: single(gauges.media_missed),
             catalogue.MEDIA_LATE: single(gauges.media_late),
+            catalogue.CAPTURE_DROPPED: single(gauges.capture_dropped),
             catalogue.LIVEKIT_UP: single(gauges.livekit_up),
+            catalogue.SIP_CONNECTIONS: {
+                (way,): count for way, count in gauges.sip_connections.items()
+            },
+            catalogue.OVERLOADED: single(gauges.overloaded),
             catalogue.SIP_SESSIONS: single(gauges.sip_sessions),
             catalogue.TLS_EXPIRY: {(name,): end for name, end in gauges.tls_expiry.items()},
             catalogue.TLS_FAILED: {(way,): gauges.tls_failed.get(way, 0) for way in WAYS},
@@ -353,6 +374,11 @@ class Metrics(CallObserver):
                 (name,): float(known.up)
                 for name, known in health.items()
                 if known is not None and known.up is not None
+            },
+            catalogue.TRUNK_REGISTERED: {
+                (name,): float(self.trunks.is_registered(name, self._wall()))
+                for name, trunk in self.trunks.trunks.items()
+                if trunk.register_
             },
             catalogue.TRUNK_LAST_SUCCESS: {
                 (name,): known.succeeded_at

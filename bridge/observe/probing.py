@@ -1,4 +1,7 @@
-"""Asks every trunk with ``options_interval`` whether it is there, again and again."""
+"""Asks every trunk with ``options_interval`` whether it is there, again and again.
+
+So does ``keepalive = "options"``: for carriers whose idle timers count SIP messages alone.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,17 @@ JITTER: Final = 0.1
 """Part of the interval by which a probe may come early or late, so that many never meet."""
 
 
+KEEPALIVE_INTERVAL: Final = 30.0
+"""Seconds between OPTIONS of ``keepalive = "options"`` without an ``options_interval``."""
+
+
+def probe_interval(trunk: TrunkConfig) -> float:
+    """Return the seconds between two probes; 0: it is not probed."""
+    if trunk.options_interval > 0 or trunk.keepalive != "options":
+        return trunk.options_interval
+    return KEEPALIVE_INTERVAL
+
+
 class Probing:
     """One task for each trunk that wants to be probed. *ask* sends one probe."""
 
@@ -32,7 +46,7 @@ class Probing:
         self.stop()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._run(trunk)) for trunk in trunks if trunk.options_interval > 0
+            loop.create_task(self._run(trunk)) for trunk in trunks if probe_interval(trunk) > 0
         ]
 
     def stop(self) -> None:
@@ -42,11 +56,12 @@ class Probing:
         self._tasks = []
 
     async def _run(self, trunk: TrunkConfig) -> None:
-        await asyncio.sleep(self._chance.uniform(0, min(1.0, trunk.options_interval)))
+        interval = probe_interval(trunk)
+        await asyncio.sleep(self._chance.uniform(0, min(1.0, interval)))
         while True:
             try:
                 self._ask(trunk)
             except Exception:  # a trunk that cannot be asked about costs no other
                 _log.exception("trunk.probe_failed", trunk=trunk.name)
             spread = self._chance.uniform(1 - JITTER, 1 + JITTER)
-            await asyncio.sleep(trunk.options_interval * spread)
+            await asyncio.sleep(interval * spread)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bridge.call.plan import CallPlan
 from bridge.config import TrunkConfig
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallRinging, rfc3339
+from bridge.sip.events import RegistrationChanged
 from bridge.trunk.health import By, Failure, TrunkHealth, Verdict, answer_says
 
 _NOT_THE_TRUNKS: Final = frozenset({"callee", "caller", "agent", "api"})
@@ -19,12 +21,22 @@ _NO_ANSWER: Final = "carrier_unreachable"
 """The reason of a call whose INVITE nobody answered, or that could not be sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """How the last attempt to register went. ``until``: wall time, None: not registered."""
+
+    state: str
+    until: float | None
+    sip_status: int | None
+
+
 class TrunkBoard:
     """What is known of the configured trunks. Lives on the loop's thread."""
 
     def __init__(self, trunks: Iterable[TrunkConfig]) -> None:
         self._trunks = {trunk.name: trunk for trunk in trunks}
         self._health = {name: TrunkHealth() for name in self._trunks}
+        self._registered: dict[str, Registered] = {}
         self._why: dict[str, str] = {}  # the last connection that could not be made
 
     def replace(self, trunks: Iterable[TrunkConfig]) -> None:
@@ -37,6 +49,9 @@ class TrunkBoard:
             if name in before and _place(before[name]) == _place(trunk)
             else TrunkHealth()
             for name, trunk in self._trunks.items()
+        }
+        self._registered = {
+            name: known for name, known in self._registered.items() if name in self._trunks
         }
 
     @property
@@ -84,6 +99,32 @@ class TrunkBoard:
             )
         return up
 
+    def registration(self, event: RegistrationChanged, at: float) -> bool:
+        """Take how an attempt to register went; return whether it says nothing bad.
+
+        A trunk that refuses us is as good as down: no call will come or go.
+        """
+        health = self._health.get(event.trunk)
+        if health is None:
+            return True
+        lasts = at + event.expires if event.registered else None
+        self._registered[event.trunk] = Registered(
+            state=event.what, until=lasts, sip_status=event.status
+        )
+        if event.what == "removed":
+            return True
+        if event.what == "registered":
+            health.succeeded(at)
+            return True
+        reason = f"register_{event.what}"
+        health.failed(Failure(at=at, by=By.REGISTER, sip_status=event.status, reason=reason))
+        return False
+
+    def is_registered(self, trunk: str, at: float) -> bool:
+        """Whether the registrar has us, as far as is known."""
+        known = self._registered.get(trunk)
+        return known is not None and known.until is not None and at < known.until
+
     def _detail(self, trunk: str, status: int | None) -> str:
         why = self._why.pop(trunk, "")
         return why if status is None else ""
@@ -109,6 +150,7 @@ class TrunkBoard:
             "max_calls": trunk.max_calls,
             "calls_per_second": trunk.calls_per_second,
             "options_interval": trunk.options_interval,
+            "registration": self._registration(trunk),
             "last_success": None if at is None else rfc3339(at),
             "last_failures": [
                 {
@@ -120,6 +162,18 @@ class TrunkBoard:
                 }
                 for failure in health.failures
             ],
+        }
+
+    def _registration(self, trunk: TrunkConfig) -> dict[str, Any] | None:
+        if not trunk.register_:
+            return None
+        known = self._registered.get(trunk.name)
+        if known is None:
+            return {"state": "registering", "until": None, "sip_status": None}
+        return {
+            "state": known.state,
+            "until": None if known.until is None else rfc3339(known.until),
+            "sip_status": known.sip_status,
         }
 
     def _ended(self, health: TrunkHealth, trunk: str, event: CallEnded) -> By | None:

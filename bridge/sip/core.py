@@ -7,7 +7,7 @@ and a closed connection never ends a call. RFC 3261 8, 12, 15.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from bridge.sip.authentication import CHALLENGED, NO_ATTEMPTS, Attempts
@@ -18,7 +18,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.headers import MAX_CSEQ
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, response_to
-from bridge.sip.parameters import ALLOW, SUPPORTED, EndpointConfig
+from bridge.sip.parameters import ALLOW, ASKING, SUPPORTED, EndpointConfig
 from bridge.sip.records import Client, Server
 from bridge.sip.session import Phase, Session
 from bridge.sip.target import (
@@ -49,7 +49,18 @@ WHY_BYE = {
 }
 
 # Requests of ours in a dialog that nobody needs any more when it ends.
-PASSING = (Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL)
+PASSING = (
+    *(Purpose.PROBE, Purpose.REINVITE, Purpose.UPDATE, Purpose.CANCEL, Purpose.PRACK),
+    *(Purpose.REFER, Purpose.NOTIFY),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """How calls of a registered trunk leave: by its connection, along its Service-Route."""
+
+    flow: Flow | None
+    routes: tuple[str, ...]
 
 
 class UserAgentCore:
@@ -70,19 +81,23 @@ class UserAgentCore:
         self.next_hop_allowed = next_hop_allowed
         self.sessions: dict[SessionId, Session] = {}
         self.dialogs: dict[DialogId, SessionId] = {}
+        self.leaving: set[SessionId] = set()  # those whose BYE waits for its response
         self.secret = secret
         self.draining = False
+        self.ways_out: dict[str, WayOut] = {}  # of trunks that are registered
 
     # Tables
 
     @property
     def occupied(self) -> int:
         """Sessions that count against ``max_sessions``."""
-        return sum(1 for s in self.sessions.values() if s.phase is not Phase.LEAVING)
+        return len(self.sessions) - len(self.leaving)
 
     def add(self, session: Session) -> None:
         """Enter a session and its dialogs."""
         self.sessions[session.id] = session
+        if session.phase is Phase.LEAVING:
+            self.leaving.add(session.id)
         for dialog in session.dialogs():
             self.dialogs[dialog.id] = session.id
 
@@ -114,6 +129,7 @@ class UserAgentCore:
         for dialog in session.dialogs():
             self.drop_dialog(dialog)
         self.sessions.pop(session.id, None)
+        self.leaving.discard(session.id)
         self.layer.agenda.set(("session", session.id), None)
         self.layer.courier.abandon(session.id, *PASSING)
 
@@ -209,20 +225,21 @@ class UserAgentCore:
         *,
         headers: Fields = (),
         body: bytes = b"",
+        dialog: Dialog | None = None,
     ) -> None:
-        """Send a request in the session's dialog."""
-        dialog = session.dialog
+        """Send a request in the session's dialog, or in an early one of it."""
+        dialog = session.dialog if dialog is None else dialog
         if dialog is None:
             return
         request = dialog.request(method)
         request.headers.add("User-Agent", self.config.user_agent)
         request.headers.extend(headers)
         request.body = body
-        refreshes = method in ("INVITE", "UPDATE")
-        if not refreshes:
+        carries_contact = method in ("INVITE", "UPDATE", "REFER", "NOTIFY")
+        if method not in ("INVITE", "UPDATE", "REFER"):
             # RFC 4028 7.1: a UAC that supports it "MUST include a Supported header field in
             # each request (except ACK), listing the option tag 'timer'".
-            request.headers.extend(supported_fields())
+            request.headers.extend(supported_fields(ASKING))
         attempts = NO_ATTEMPTS
         if session.authentication is not None:
             tried = session.authentication.authorize(request)
@@ -231,15 +248,24 @@ class UserAgentCore:
             request=request,
             errand=Errand(purpose, session.id),
             trunk=session.trunk,
-            contact_user=session.contact_user if refreshes else None,
+            contact_user=session.contact_user if carries_contact else None,
             attempts=attempts,
         )
         self.layer.send(letter, self.hops(session, dialog), now)
 
     def send_again(
-        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+        self,
+        session: Session,
+        client: Client,
+        response: Response,
+        flow: Flow,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> bool:
         """Send a challenged request of ours with credentials; tell whether there were any.
+
+        *dialog*: an early one, for what was sent in it.
 
         RFC 3261 8.1.3.5: the new request "constitutes a new transaction and SHOULD have the
         same value of the Call-ID, To, and From of the previous request, but the CSeq should
@@ -253,7 +279,7 @@ class UserAgentCore:
         if attempts is None:
             return False
         session.touch(flow)
-        self._resend(session, client, attempts, (), now)
+        self._resend(session, client, attempts, (), now, dialog=dialog)
         return True
 
     def send_with(
@@ -264,9 +290,17 @@ class UserAgentCore:
         self._resend(session, client, client.letter.attempts, fields, now)
 
     def _resend(
-        self, session: Session, client: Client, attempts: Attempts, fields: Fields, now: float
+        self,
+        session: Session,
+        client: Client,
+        attempts: Attempts,
+        fields: Fields,
+        now: float,
+        *,
+        dialog: Dialog | None = None,
     ) -> None:
-        authentication, dialog = session.authentication, session.dialog
+        authentication = session.authentication
+        dialog = session.dialog if dialog is None else dialog
         before = client.letter
         source = before.request
         request = Request(source.method, source.uri, source.headers.copy(), source.body)
@@ -290,7 +324,9 @@ class UserAgentCore:
             self.drop_dialog(early.dialog)
         session.early = {}
         session.phase = Phase.LEAVING
-        session.unacked = session.reoffer = session.offer_answer = None
+        if session.id in self.sessions:
+            self.leaving.add(session.id)
+        session.unacked = session.reoffer = session.offer_answer = session.reliable = None
         session.cancel_by = session.ring_again_at = None
         session.timer.stop()
         self.layer.courier.abandon(session.id, *PASSING)
@@ -305,12 +341,19 @@ class UserAgentCore:
         tag: str,
         cseq: int,
         now: float,
+        *,
+        answer: bytes = b"",
     ) -> None:
-        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new."""
+        """Send the ACK of the 2xx with To tag *tag* (RFC 3261 13.2.2.4); its branch is new.
+
+        *answer*: our SDP when the 2xx has the offer.
+        """
         request = dialog.ack(cseq)
+        request.body = answer
         request.headers.add("User-Agent", self.config.user_agent)
         # 13.2.2.4: "The ACK MUST contain the same credentials as the INVITE."
         request.headers.extend(client.machine.request.headers.copied(*CREDENTIALS))
+        request.headers.extend([SDP] if answer else [])
         letter = Letter(
             request=request, errand=Errand(Purpose.ACK, session.id), trunk=session.trunk
         )
@@ -390,17 +433,22 @@ class UserAgentCore:
         dialog = session.dialog
         secure = dialog is not None and is_secure(dialog.next_hop, dialog.remote_target)
         contact = write_contact(self.config, flow, session.contact_user, secure=secure)
-        return [("Contact", contact), *capability_fields()]
+        return [("Contact", contact), *capability_fields(refer=session.refer_in)]
 
 
-def capability_fields() -> list[tuple[str, str]]:
-    """Return Allow, and Supported when there is something to list."""
-    return [("Allow", ALLOW), *supported_fields()]
+def capability_fields(supported: str = SUPPORTED, *, refer: bool = False) -> list[tuple[str, str]]:
+    """Return Allow, with REFER where it is not declined, and Supported when it lists something."""
+    return [("Allow", f"{ALLOW}, REFER" if refer else ALLOW), *supported_fields(supported)]
 
 
-def supported_fields() -> list[tuple[str, str]]:
+def supported_fields(supported: str = SUPPORTED) -> list[tuple[str, str]]:
     """Return Supported when there is something to list."""
-    return [("Supported", SUPPORTED)] if SUPPORTED else []
+    return [("Supported", supported)] if supported else []
+
+
+def warning_of(refusal: Rejected) -> tuple[str, str]:
+    """Return the Warning that says what is wrong with a session description (20.43)."""
+    return ("Warning", f'{refusal.warning} trunkbridge "{refusal.reason}"')
 
 
 def _peer(flow: Flow, port: int | None) -> Hop:

@@ -12,13 +12,16 @@ from bridge.sip.agenda import Agenda
 from bridge.sip.delivery import Delivery, Payload, Purpose
 from bridge.sip.events import CloseFlow, Connect, Output, Resolve, Send
 from bridge.sip.flow import Flow
+from bridge.sip.standing import Standings, Target, target_of
 from bridge.sip.target import FlowHop, Hop, HostHop, default_port, is_address
 from bridge.sip.transaction import TransactionKey
 
 AgendaKey = tuple[str, TransactionKey | int]
-"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``."""
+"""What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``,
+a ``registration``, a flow's ``keepalive``."""
 
 MAX_ADDRESSES = 8  # tried for one hop
+ATTEMPT_PATIENCE = 4.0  # seconds for a connection while there are other ways
 
 
 class Recipient(Protocol):
@@ -49,8 +52,10 @@ class Courier:
         self.outputs: list[Output] = []
         self.flows: dict[int, Flow] = {}  # living connections
         self.deliveries: dict[int, Delivery] = {}
+        self.of_session: dict[int, dict[int, Delivery]] = {}
         self.waiting: dict[int, int] = {}  # query or attempt -> delivery
         self.agenda: Agenda[AgendaKey] = Agenda()
+        self.standings = Standings()
         self.counter = 0
 
     def next_id(self) -> int:
@@ -95,28 +100,38 @@ class Courier:
         if len(self.deliveries) >= self.max_deliveries:
             self.recipient.on_undeliverable(delivery, now)
             return
-        self.deliveries[delivery.id] = delivery
-        self.agenda.set(("delivery", delivery.id), delivery.until)
+        self.enter(delivery)
+        self._schedule(delivery)
         self._advance(delivery, now)
+
+    def enter(self, delivery: Delivery) -> None:
+        """Take a delivery into the tables; it is not begun by that."""
+        self.deliveries[delivery.id] = delivery
+        errand = delivery.errand
+        if errand is not None:
+            self.of_session.setdefault(errand.session, {})[delivery.id] = delivery
 
     def abandon(self, session: int, *purposes: Purpose) -> bool:
         """Drop the deliveries of a session's errands; tell whether there was one."""
         found = [
             delivery
-            for delivery in self.deliveries.values()
-            if (errand := delivery.errand) is not None
-            and errand.session == session
-            and errand.purpose in purposes
+            for delivery in self.of_session.get(session, {}).values()
+            if (errand := delivery.errand) is not None and errand.purpose in purposes
         ]
         for delivery in found:
             self._drop(delivery)
         return bool(found)
 
     def expire(self, delivery_id: int, now: float) -> None:
-        """Give up what took too long."""
+        """Give up what took too long, or only the way that it is trying."""
         delivery = self.deliveries.get(delivery_id)
-        if delivery is not None:
+        if delivery is None:
+            return
+        if now >= delivery.until:
             self._give_up(delivery, now)
+        else:
+            self.waiting.pop(delivery.waiting, None)
+            self._failed(delivery, now)
 
     def ask_again(self, now: float) -> None:
         """Begin the current hop of every delivery anew."""
@@ -125,6 +140,8 @@ class Courier:
             if delivery.hop is not None:
                 delivery.hops.insert(0, delivery.hop)
             delivery.addresses = []
+            delivery.trying = delivery.attempt_until = None
+            self._schedule(delivery)
             self._advance(delivery, now)
 
     def resolved(self, query: int, addresses: Sequence[tuple[str, int]], now: float) -> None:
@@ -132,14 +149,46 @@ class Courier:
         delivery = self._awaited(query)
         if delivery is None or delivery.hop is None:
             return
-        trusted = delivery.hop.trusted
+        self._choose(delivery, delivery.hop, addresses, now)
+        self._advance(delivery, now)
+
+    def _choose(
+        self,
+        delivery: Delivery,
+        hop: HostHop,
+        addresses: Iterable[tuple[str, int]],
+        now: float,
+    ) -> None:
+        """Put the addresses of *hop* in the order to try them, without those not to be tried."""
+        # A name from a peer's Contact or Route may lead anywhere: look where it ends.
+        permitted: list[Target] = [
+            (hop.transport, address, port)
+            for address, port in addresses
+            if hop.trusted or self.next_hop_allowed(address, delivery.trunk)
+        ]
+        ordered = self.standings.order(permitted, now)
         delivery.addresses = [
             (address, port)
-            for address, port in addresses
-            # A name from a peer's Contact or Route may lead anywhere: look where it ends.
-            if trusted or self.next_hop_allowed(address, delivery.trunk)
+            for transport, address, port in ordered
+            if self._takes(delivery, (transport, address, port), now)
         ][:MAX_ADDRESSES]
-        self._advance(delivery, now)
+
+    def _takes(self, delivery: Delivery, target: Target, now: float) -> bool:
+        """Whether *target* may be sent this: it was not tried, and a new call leaves it its rest.
+
+        What belongs to a call that is up goes also to a server that wants no more calls.
+        """
+        letter = delivery.letter
+        if letter is None:
+            return True
+        if target in letter.tried:
+            return False
+        if letter.errand.purpose is not Purpose.INVITE:
+            return True
+        rest = self.standings.rests_for(target, now)
+        if rest and (delivery.rests is None or rest < delivery.rests):
+            delivery.rests = rest
+        return not rest
 
     def connected(self, attempt: int, flow: Flow, now: float) -> None:
         """Deliver to a flow that was asked for; a late one is only remembered."""
@@ -152,13 +201,24 @@ class Courier:
         """Try the next address or hop."""
         delivery = self._awaited(attempt)
         if delivery is not None:
-            self._advance(delivery, now)
+            self._failed(delivery, now)
+
+    def _failed(self, delivery: Delivery, now: float) -> None:
+        """Go on from a target that cannot be connected to."""
+        if delivery.trying is not None:
+            self.standings.failed(delivery.trying, now)
+        delivery.trying = delivery.attempt_until = None
+        self._schedule(delivery)
+        self._advance(delivery, now)
+
+    def _schedule(self, delivery: Delivery) -> None:
+        self.agenda.set(("delivery", delivery.id), delivery.due)
 
     def _advance(self, delivery: Delivery, now: float) -> None:
         """Take the next address, or the next hop."""
         while True:
             if delivery.addresses:
-                self._connect(delivery)
+                self._connect(delivery, now)
                 return
             if not delivery.hops:
                 self._give_up(delivery, now)
@@ -167,7 +227,8 @@ class Courier:
             delivery.hop = None
             match hop:
                 case FlowHop():
-                    if self.is_alive(hop.flow):
+                    if self.is_alive(hop.flow) and self._takes(delivery, target_of(hop.flow), now):
+                        delivery.at_any_size = hop.at_any_size
                         self._arrive(delivery, hop.flow, now)
                         return
                 case HostHop():
@@ -176,7 +237,7 @@ class Courier:
                         self._resolve(delivery, hop)
                         return
                     port = hop.port or default_port(hop.transport)
-                    delivery.addresses = [(hop.host, port)]
+                    self._choose(delivery, hop, [(hop.host, port)], now)
                 case _:
                     assert_never(hop)
 
@@ -195,11 +256,15 @@ class Courier:
             Resolve(query=query, transport=hop.transport, host=hop.host, port=hop.port)
         )
 
-    def _connect(self, delivery: Delivery) -> None:
+    def _connect(self, delivery: Delivery, now: float) -> None:
         address, port = delivery.addresses.pop(0)
         hop = delivery.hop
         transport = hop.transport if hop is not None else "tcp"
         secure = hop is not None and transport == "tls"
+        delivery.trying = (transport, address, port)
+        if delivery.addresses or delivery.hops:
+            delivery.attempt_until = now + ATTEMPT_PATIENCE
+        self._schedule(delivery)
         self.outputs.append(
             Connect(
                 attempt=self._await(delivery),
@@ -212,9 +277,19 @@ class Courier:
         )
 
     def _drop(self, delivery: Delivery) -> None:
-        self.deliveries.pop(delivery.id, None)
+        if self.deliveries.pop(delivery.id, None) is not None:
+            self._leave_session(delivery)
         self.waiting.pop(delivery.waiting, None)
         self.agenda.set(("delivery", delivery.id), None)
+
+    def _leave_session(self, delivery: Delivery) -> None:
+        errand = delivery.errand
+        if errand is None:
+            return
+        others = self.of_session[errand.session]
+        del others[delivery.id]
+        if not others:
+            del self.of_session[errand.session]
 
     def _arrive(self, delivery: Delivery, flow: Flow, now: float) -> None:
         self._drop(delivery)

@@ -11,6 +11,7 @@ from enum import Enum
 
 from bridge.sip.authentication import NO_ATTEMPTS, Attempts, Authentication
 from bridge.sip.message import Request
+from bridge.sip.standing import Target
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey
 
@@ -23,9 +24,17 @@ class Purpose(Enum):
     ACK = "ack"
     CANCEL = "cancel"
     BYE = "bye"
+    PRACK = "prack"
     PROBE = "probe"
+    REFER = "refer"
+    NOTIFY = "notify"
     UPDATE = "update"
     OPTIONS = "options"  # outside a dialog; the errand's session is the question's number
+    REGISTER = "register"  # the errand's session is the registration's number
+
+
+OUTSIDE = frozenset((Purpose.INVITE, Purpose.OPTIONS, Purpose.REGISTER))
+"""Requests outside dialogs: any target of the next hop may take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Letter:
     ``contact_user`` is None where no Contact belongs. ``keeps_via``: the Via
     is there already and stays (CANCEL). ``attempts``: of a request that was challenged.
     ``authentication``: of its call, for a fork that answers when the session is gone.
+    ``tried``: targets that have refused it or not answered.
     """
 
     request: Request
@@ -52,6 +62,7 @@ class Letter:
     keeps_via: bool = False
     attempts: Attempts = NO_ATTEMPTS
     authentication: Authentication | None = None
+    tried: frozenset[Target] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +108,12 @@ Payload = Letter | Repeat | Acknowledgement | Reply | Packet
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """One payload on its way. ``waiting`` is the query or attempt it waits for."""
+    """One payload on its way. ``waiting`` is the query or attempt it waits for.
+
+    ``trying``: the target that is connected to, until ``attempt_until`` when there are
+    others. ``rests``: seconds until the first of the targets that were passed by wants a
+    new call again. ``at_any_size``: of the flow hop it has just arrived by.
+    """
 
     id: int
     payload: Payload
@@ -107,6 +123,26 @@ class Delivery:
     hop: HostHop | None = None
     addresses: list[tuple[str, int]] = field(default_factory=list)
     waiting: int = 0
+    trying: Target | None = None
+    attempt_until: float | None = None
+    rests: float | None = None
+    at_any_size: bool = False
+
+    @property
+    def due(self) -> float:
+        """When the way that is tried, or all of it, has taken too long."""
+        return self.until if self.attempt_until is None else min(self.until, self.attempt_until)
+
+    @property
+    def letter(self) -> Letter | None:
+        """The request it brings, unless it is an ACK or a response."""
+        match self.payload:
+            case Letter():
+                return self.payload
+            case Repeat():
+                return self.payload.letter
+            case _:
+                return None
 
     @property
     def errand(self) -> Errand | None:

@@ -14,6 +14,8 @@ from bridge.sip.message import Request
 from sdp.negotiated import Negotiated
 
 SessionId = NewType("SessionId", int)
+Headers = tuple[tuple[str, str], ...]
+"""The header fields of the message that an event tells of, in order; none when there was none."""
 
 
 class FailureCause(Enum):
@@ -22,6 +24,7 @@ class FailureCause(Enum):
     REFUSED = "refused"  # a final response 3xx-6xx
     NO_RESPONSE = "no_response"  # Timer B: nothing at all came
     UNREACHABLE = "unreachable"  # DNS, connect or send failed
+    RESTING = "resting"  # nothing was sent: every target has asked to be left alone
     CANCELLED = "cancelled"  # final response after our own CANCEL
     UNUSABLE_ANSWER = "unusable_answer"  # 2xx without usable SDP: ACK and BYE sent
 
@@ -30,7 +33,8 @@ class EndCause(Enum):
     """Why an established session ended without our asking."""
 
     BYE = "bye"
-    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent
+    NO_ACK = "no_ack"  # 64*T1 after our 2xx; BYE sent. Or after a reliable 18x; 504 sent
+    RENEGOTIATION_FAILED = "renegotiation_failed"  # BYE upon our refusal of a new offer
     PEER_GONE = "peer_gone"  # 481 or 408 to an in-dialog request, or probes unanswered
     UNUSABLE_ANSWER = "unusable_answer"  # ACK of a delayed offer without usable SDP; BYE sent
     SESSION_EXPIRED = "session_expired"  # RFC 4028: not refreshed in time; BYE sent
@@ -52,6 +56,7 @@ class Progressed:
     session: SessionId
     status: int
     early: Negotiated | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,7 @@ class Answered:
     session: SessionId
     negotiated: Negotiated
     status: int
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,8 @@ class Failed:
     """Our INVITE failed; the last event of the session.
 
     ``q850`` is the cause of a ``Reason: Q.850`` header, if any; ``status`` is
-    None when no response came.
+    None when no response came. ``retry_after`` in seconds: of the response's Retry-After,
+    or how long a resting target still wants to be left alone.
     """
 
     session: SessionId
@@ -85,6 +92,8 @@ class Failed:
     phrase: str
     q850: int | None
     rang: bool  # some 18x had come
+    retry_after: float | None = None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,7 @@ class Cancelled:
 
     session: SessionId
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +136,7 @@ class Ended:
     cause: EndCause
     status: int | None
     q850: int | None
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +157,42 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAnswered:
+    """A REFER of ours got its final response: 2xx, and `ReferProgressed` follows.
+
+    Any other: nothing more follows, and the call goes on. 408: none came.
+    """
+
+    session: SessionId
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferProgressed:
+    """The far end told how far the transfer is, perhaps before `ReferAnswered`.
+
+    ``status``: of the call it makes (RFC 3420), None when that will not be known. ``over``:
+    the last word.
+    """
+
+    session: SessionId
+    status: int | None
+    over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferAsked:
+    """The far end asks us to call *target*; answer with `Endpoint.answer_refer`.
+
+    ``plain``: the URI says whom to call and nothing more (no Replaces).
+    """
+
+    session: SessionId
+    target: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkProbed:
     """An OPTIONS outside a dialog is settled, *seconds* after it was asked for.
 
@@ -155,6 +202,24 @@ class TrunkProbed:
     trunk: str
     status: int | None
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationChanged:
+    """An attempt to register, or to take that back, is settled.
+
+    ``what``: ``registered``, ``refused``, ``no_answer``, ``removed``. ``registered``:
+    whether the registrar has us, as far as we know, for ``expires`` seconds; it outlives a
+    refresh that was not answered. ``status`` is that of the final response; ``again`` the
+    seconds until the next attempt.
+    """
+
+    trunk: str
+    registered: bool
+    what: str
+    status: int | None
+    expires: float
+    again: float | None
 
 
 SipEvent = (
@@ -169,6 +234,9 @@ SipEvent = (
     | Ended
     | KeyReported
     | Probed
+    | ReferAnswered
+    | ReferProgressed
+    | ReferAsked
 )
 
 
@@ -221,7 +289,7 @@ class CloseFlow:
 class PassUp:
     """Tell the layer above."""
 
-    event: SipEvent | TrunkProbed
+    event: SipEvent | TrunkProbed | RegistrationChanged
 
 
 Output = Send | Resolve | Connect | CloseFlow | PassUp

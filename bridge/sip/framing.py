@@ -25,6 +25,9 @@ from bridge.sip.message import MAX_MESSAGE, Request, read_head
 _END = b"\r\n\r\n"
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _CR, _LF = b"\r\n"
+_LENGTH = re.compile(
+    rb"\r\n(?:content-length|l)[ \t]*(?::(.*?))?(?=\r\n)", re.IGNORECASE | re.DOTALL
+)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -177,20 +180,12 @@ def _content_length(head: bytes) -> int:
     """
     if b"\r\n " in head or b"\r\n\t" in head:
         head = _FOLD.sub(b" ", head)
-    found: bytes | None = None
-    for line in head.split(b"\r\n")[1:]:
-        # Only two names can be meant; the first letter rules out nearly every line.
-        if line[:1] not in b"cClL":
-            continue
-        name, _, value = line.partition(b":")
-        if name.rstrip(b" \t").lower() not in (b"content-length", b"l"):
-            continue
-        if found is not None:
-            raise ParseError("Content-Length appears more than once")
-        found = value
-    if found is None:
+    found = _LENGTH.findall(head)
+    if len(found) > 1:
+        raise ParseError("Content-Length appears more than once")
+    if not found:
         raise ParseError("Content-Length is missing")
-    text = found.strip(b" \t").decode("latin-1")
+    text = found[0].strip(b" \t").decode("latin-1")
     if text[:1] == "-":
         raise ParseError("Content-Length is negative")
     try:

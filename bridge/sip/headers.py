@@ -331,6 +331,14 @@ def parse_addresses(headers: Headers, name: str) -> list[NameAddr]:
     return [read(value) for value in split_all(headers.all(name))]
 
 
+MAX_ELEMENTS = 128
+
+
 def split_all(values: list[str]) -> list[str]:
-    """Return the comma-separated elements of several fields, in order."""
-    return [element for value in values for element in split_list(value)]
+    """Return the comma-separated elements of several fields, in order; at most `MAX_ELEMENTS`."""
+    elements: list[str] = []
+    for value in values:
+        elements.extend(split_list(value))
+        if len(elements) > MAX_ELEMENTS:
+            return elements[:MAX_ELEMENTS]
+    return elements

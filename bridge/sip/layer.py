@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from bridge.sip.courier import AgendaKey, Courier
 from bridge.sip.delivery import (
+    OUTSIDE,
     Acknowledgement,
     Delivery,
     Letter,
@@ -20,15 +22,18 @@ from bridge.sip.delivery import (
     Reply,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Request, Response
 from bridge.sip.parameters import EndpointConfig
 from bridge.sip.records import Client, SentAck, Server, TransactionUser
+from bridge.sip.standing import target_of
 from bridge.sip.target import (
     FlowHop,
     Hop,
     HostHop,
     is_secure,
     is_symmetric,
+    is_too_large,
     new_branch,
     peer_hop,
     reply_hops,
@@ -84,6 +89,8 @@ class TransactionLayer:
         same peer or elsewhere; responses find their way when they are due.
         """
         self.courier.lost(flow)
+        if not flow.reliable:
+            self.courier.standings.failed(target_of(flow), now)
         for client in [c for c in self.clients.values() if c.flow.id == flow.id]:
             if client.awaits_first_answer:
                 self._repeat(client, now)
@@ -126,6 +133,12 @@ class TransactionLayer:
         again = peer_hop(client.flow)
         return [FlowHop(client.flow), again, *client.hops]
 
+    def note_rest(self, client: Client, response: Response, now: float) -> None:
+        """Remember that the target of a request wants to be left alone (503, Retry-After)."""
+        seconds = parse_retry_after(response.headers)
+        if seconds is not None:
+            self.courier.standings.rest(target_of(client.flow), seconds, now)
+
     def drop_client(self, client: Client) -> None:
         """Forget a transaction of ours."""
         if self.clients.get(client.key) is client:
@@ -138,6 +151,7 @@ class TransactionLayer:
         if client is None:
             return
         client.status = max(client.status, response.status)
+        self.courier.standings.answered(target_of(client.flow))
         self._run_client(client, client.machine.receive(response, now), flow, now)
 
     # Requests of the peer
@@ -166,6 +180,11 @@ class TransactionLayer:
         server.machine.start(now)
         self._schedule_server(server)
         return server
+
+    def retire(self, server: Server) -> None:
+        """Forget a transaction whose branch the peer has given to another request."""
+        server.away = False
+        self._drop_server(server)
 
     def respond(self, server: Server, response: Response, now: float) -> None:
         """Send a response; one that comes too late is dropped."""
@@ -231,14 +250,32 @@ class TransactionLayer:
             self.agenda.set(("client", client.key), client.machine.next_deadline())
 
     def _timed_out(self, client: Client, now: float) -> None:
-        """Tell that nobody answered; in a dialog, after another connection was tried.
+        """Tell that nobody answered, after another target or connection was tried.
 
         RFC 3263 4.3: a time-out is a failure, upon which the next element is tried.
         """
+        if client.status == 0:
+            self.courier.standings.failed(target_of(client.flow), now)
         if client.hops and client.may_be_half_dead:
             self._repeat(client, now, spent=client.flow.id)
-        else:
+        elif client.status or not self.try_next(client, now):
             self.user.on_timeout(client.letter.errand, now)
+
+    def try_next(self, client: Client, now: float) -> bool:
+        """Send a request outside dialogs to the next target; tell whether there may be one.
+
+        RFC 3263 4.3: the client "SHOULD create a new request, which is identical to the
+        previous, but has a different value of the Via branch ID than the previous (and
+        therefore constitutes a new SIP transaction)."
+        """
+        errand = client.letter.errand
+        target = target_of(client.flow)
+        others = [hop for hop in client.hops if not _leads_to(hop, client.flow)]
+        if errand.purpose not in OUTSIDE or not others or not self.user.may_go_elsewhere(errand):
+            return False
+        letter = replace(client.letter, tried=client.letter.tried | {target})
+        self.courier.dispatch(letter, letter.trunk, others, now)
+        return True
 
     def _send_by(self, client: Client, data: bytes, now: float) -> None:
         """Write what a client machine sends: a retransmission, or the ACK of a refusal."""
@@ -310,10 +347,12 @@ class TransactionLayer:
                 self.courier.write(flow, data)
             case Reply(key):
                 self._deliver_reply(key, flow)
-            case Letter():
-                self._begin_client(payload, new_branch(self.tokens()), delivery, flow, now)
             case Repeat() if payload.spent == flow.id:
                 self.user.on_timeout(payload.letter.errand, now)
+            case Letter() | Repeat() if self._goes_by_tcp(delivery, payload, flow, now):
+                pass
+            case Letter():
+                self._begin_client(payload, new_branch(self.tokens()), delivery, flow, now)
             case Repeat():
                 same = (flow.transport, flow.remote) == payload.peer
                 branch = payload.key[0] if same else new_branch(self.tokens())
@@ -327,6 +366,8 @@ class TransactionLayer:
         """Nothing worked."""
         payload = delivery.payload
         match payload:
+            case Letter(errand=errand) if delivery.rests is not None:
+                self.user.on_resting(errand, delivery.rests, now)
             case Letter(errand=errand):
                 self.user.on_unreachable(errand, now)
             case Repeat(letter=letter) if payload.spent:
@@ -389,6 +430,41 @@ class TransactionLayer:
             request.headers.set("Contact", contact)
         return request
 
+    def _goes_by_tcp(
+        self, delivery: Delivery, payload: Letter | Repeat, flow: Flow, now: float
+    ) -> bool:
+        """Send a request that is too large for UDP to the same target by TCP, if that may work.
+
+        RFC 3261 18.1.1: "If a request is within 200 bytes of the path MTU, or if it is larger
+        than 1300 bytes and the path MTU is unknown, the request MUST be sent using an RFC 2914
+        [43] congestion controlled transport protocol, such as TCP. If this causes a change in
+        the transport protocol from the one indicated in the top Via, the value in the top Via
+        MUST be changed." "[...] if the attempt to establish the connection generates either an
+        ICMP Protocol Not Supported, or results in a TCP reset, the element SHOULD retry the
+        request, using UDP." The Contact stays that of UDP.
+        """
+        letter = payload if isinstance(payload, Letter) else payload.letter
+        if flow.reliable or delivery.at_any_size or letter.keeps_via:
+            return False
+        if self.courier.standings.is_cooling(("tcp", *flow.remote), now):
+            return False  # it has no TCP, or had none a moment ago
+        written = self._addressed(letter, flow, new_branch(_SOME_TOKEN))
+        if not is_too_large(written):
+            return False
+        if letter.contact_user is not None:
+            written.headers.remove("Via")
+            letter = replace(letter, request=written, contact_user=None)
+        again: Letter | Repeat = letter
+        if isinstance(payload, Repeat):
+            again = replace(payload, letter=letter)
+        hops = [
+            HostHop("tcp", *flow.remote, trusted=True),
+            FlowHop(flow, at_any_size=True),
+            *_hops_left(delivery, flow),
+        ]
+        self.courier.dispatch(again, delivery.trunk, hops, now)
+        return True
+
     def _begin_client(
         self, letter: Letter, branch: str, delivery: Delivery, flow: Flow, now: float
     ) -> None:
@@ -405,6 +481,20 @@ class TransactionLayer:
         self.clients[client.key] = client
         self.user.on_sent(client, now)
         self._run_client(client, client.machine.start(now), flow, now)
+
+
+_SOME_TOKEN = "0" * 24  # as long as a branch's
+
+
+def _leads_to(hop: Hop, flow: Flow) -> bool:
+    """Whether *hop* leads to the peer of *flow* and nowhere else, by any transport."""
+    match hop:
+        case FlowHop():
+            return hop.flow.remote == flow.remote
+        case HostHop():
+            return (hop.host, hop.port) == flow.remote
+        case _:
+            assert_never(hop)
 
 
 def _hops_left(delivery: Delivery, flow: Flow) -> list[Hop]:

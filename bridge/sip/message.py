@@ -9,7 +9,7 @@ RFC 3261 7, 8.1.1, 8.2.6.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from bridge.errors import MisuseError
 from bridge.sip.bodies import find_sdp
 from bridge.sip.grammar import LWS, ParseError, is_token, parse_number, split_list
 from bridge.sip.headers import (
+    MAX_ELEMENTS,
     CSeq,
     NameAddr,
     Via,
@@ -24,11 +25,13 @@ from bridge.sip.headers import (
     parse_cseq,
     parse_name_addr,
     parse_via,
+    split_all,
 )
 from bridge.sip.registry import COMMON_NAMES, COMPACT_FORMS, REASON_PHRASES
 from bridge.sip.uri import parse_uri
 
 __all__ = [
+    "MAX_ELEMENTS",
     "MAX_HEADERS",
     "MAX_LINE",
     "MAX_MESSAGE",
@@ -54,7 +57,18 @@ _WHITE = re.compile("[\x00-\x20\x7f]")
 _AT_END = LWS + ";"
 
 
+# Spellings seen all day, so that reading them is one look-up.
+_KNOWN = {
+    spelled: COMPACT_FORMS.get(name.lower(), name.lower())
+    for name in (*COMMON_NAMES, *COMPACT_FORMS)
+    for spelled in (name, name.lower())
+}
+
+
 def _key(name: str) -> str:
+    known = _KNOWN.get(name)
+    if known is not None:
+        return known
     lowered = name.lower()
     return COMPACT_FORMS.get(lowered, lowered)
 
@@ -89,7 +103,7 @@ class Headers:
 
     @classmethod
     def _trusted(cls, fields: list[tuple[str, str, str]]) -> Headers:
-        headers = cls()
+        headers = cls.__new__(cls)
         headers._fields = fields
         return headers
 
@@ -114,8 +128,11 @@ class Headers:
         return [value for key, _, value in self._fields if key == wanted]
 
     def values(self, name: str) -> list[str]:
-        """The comma-separated elements over all fields called *name*, in order."""
-        return [element for value in self.all(name) for element in split_list(value)]
+        """The comma-separated elements over all fields called *name*, in order.
+
+        At most `MAX_ELEMENTS`: nobody means more, and each costs something.
+        """
+        return split_all(self.all(name))
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""
@@ -169,7 +186,10 @@ class Headers:
     def copied(self, *names: str) -> Headers:
         """A copy of only the fields called *names*, in the order of this message."""
         wanted = {_key(name) for name in names}
-        return Headers._trusted([known for known in self._fields if known[0] in wanted])
+        return self._chosen(wanted)
+
+    def _chosen(self, keys: Collection[str]) -> Headers:
+        return Headers._trusted([known for known in self._fields if known[0] in keys])
 
     def extend(self, items: Headers | Iterable[tuple[str, str]]) -> None:
         """Append fields."""
@@ -220,6 +240,12 @@ class _Typed:
     body: bytes
     _cache: dict[str, tuple[str, object]]
 
+    def remember_via(self, via: Via) -> None:
+        """Note that the first Via element is *via* now; it was written there."""
+        text = self.headers.get("Via")
+        if text is not None:
+            self._cache["Via"] = (text, via)
+
     def _read(self, name: str, read: Callable[[str], T]) -> T:
         text = self.headers.get(name)
         if text is None:
@@ -266,7 +292,9 @@ class _Typed:
         """The session description, also out of a multipart body; None when there is none."""
         if not self.body or self.headers.get("Content-Encoding", "identity") != "identity":
             return None
-        return find_sdp(self.headers.get("Content-Type"), self.body)
+        headers = self.headers
+        disposition = headers.get("Content-Disposition")
+        return find_sdp(headers.get("Content-Type"), self.body, disposition)
 
     def _encode(self, start_line: str) -> bytes:
         _check_text(start_line, "Start line")
@@ -528,7 +556,7 @@ def response_to(
     failed `check`: what is not there is not copied.
     """
     dialog_begins = request.method == "INVITE" and 101 <= status <= 299
-    copied = request.headers.copied(*(_COPIED_WITH_ROUTE if dialog_begins else _COPIED))
+    copied = request.headers._chosen(_COPIED_WITH_ROUTE if dialog_begins else _COPIED)
     if to_tag is not None:
         _tag_to(copied, to_tag)
     copied.extend(headers)
@@ -554,18 +582,12 @@ def _tag_to(headers: Headers, tag: str) -> None:
     headers.set("To", f"{text.rstrip(_AT_END)};tag={tag}")
 
 
-_COPIED = ("Via", "From", "To", "Call-ID", "CSeq", "Timestamp")
-_COPIED_WITH_ROUTE = (*_COPIED, "Record-Route")
+_COPIED = frozenset(("via", "from", "to", "call-id", "cseq", "timestamp"))
+_COPIED_WITH_ROUTE = _COPIED | {"record-route"}
 _SINGLE = {
     "from": "From",
     "to": "To",
     "call-id": "Call-ID",
     "cseq": "CSeq",
     "max-forwards": "Max-Forwards",
-}
-# Spellings seen all day, so that reading them is one look-up.
-_KNOWN = {
-    spelled: _key(name)
-    for name in (*COMMON_NAMES, *COMPACT_FORMS)
-    for spelled in (name, name.lower())
 }

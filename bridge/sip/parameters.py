@@ -11,18 +11,23 @@ from bridge.sip.session_timer import MINIMUM
 from bridge.sip.transaction import Timers
 from sdp.negotiate import OfferAnswer
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "NOTIFY")
 """Every method we implement, and nothing else."""
 
 ALLOW = ", ".join(ALLOWED)
-ACCEPT_SDP = "application/sdp"
+ACCEPT_BODY = "application/sdp, multipart/mixed"
 ACCEPT_KEYS = "application/dtmf-relay, application/dtmf"
-ACCEPT = f"{ACCEPT_SDP}, {ACCEPT_KEYS}"
+ACCEPT = f"{ACCEPT_BODY}, {ACCEPT_KEYS}"
 
-EXTENSIONS: frozenset[str] = frozenset({"timer"})
+RELIABLE = "100rel"
+
+EXTENSIONS: frozenset[str] = frozenset({RELIABLE, "timer"})
 """Option tags we implement: what Require may name and Supported lists."""
 
 SUPPORTED = ", ".join(sorted(EXTENSIONS))
+
+ASKING = ", ".join(sorted(EXTENSIONS - {RELIABLE}))
+"""What requests of ours list: not 100rel, over which some peers refuse an INVITE with 488."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,9 @@ class OutgoingInvite:
     transport's default decides. ``from_`` and ``to`` are name-addr texts
     without a tag. ``headers`` are added as they are. ``credentials`` answer the
     challenges to every request of the call; without them a 401 or 407 ends it.
+    ``proxied``: the next hop is a configured outbound proxy.
+    ``reliable``: ``100rel`` is among what we support. ``delayed``: the offer is left to
+    the far end, to be answered in our PRACK or ACK.
     ``session_timer`` is the Session-Expires we ask for in seconds, 0 for none.
     """
 
@@ -68,6 +76,9 @@ class OutgoingInvite:
     offer_answer: OfferAnswer
     contact_user: str = ""
     credentials: Credentials | None = None
+    proxied: bool = False
+    reliable: bool = False
+    delayed: bool = False
     session_timer: int = 0
 
 

@@ -13,7 +13,7 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.events import PassUp, TrunkProbed
 from bridge.sip.headers import parse_name_addr
 from bridge.sip.message import Headers, Request
-from bridge.sip.parameters import ACCEPT
+from bridge.sip.parameters import ACCEPT, ASKING
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import MAX_FORWARDS
 
@@ -86,7 +86,7 @@ class ProbeCore:
                 ("CSeq", "1 OPTIONS"),
                 # RFC 3261 11.1: "An Accept header field SHOULD be included".
                 ("Accept", ACCEPT),
-                *capability_fields(),
+                *capability_fields(ASKING),
                 ("User-Agent", self.core.config.user_agent),
             ]
         )

@@ -117,6 +117,12 @@ class TransactionUser(Protocol):
     def on_unreachable(self, errand: Errand, now: float) -> None:
         """The request could not be sent, anywhere."""
 
+    def on_resting(self, errand: Errand, seconds: float, now: float) -> None:
+        """The request was not sent: every target wants to be left alone, *seconds* long."""
+
+    def may_go_elsewhere(self, errand: Errand) -> bool:
+        """Whether a request outside dialogs may be sent to another target."""
+
     def on_ack(self, ack: Request, flow: Flow, now: float) -> None:
         """An ACK came for a 2xx."""
 

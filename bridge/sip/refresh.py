@@ -1,4 +1,4 @@
-"""Keeping a session alive: our UPDATE, the refresh that is due, the end of what nobody refreshes.
+"""Keeping a session alive: our UPDATE without an offer, and the end of what nobody refreshes.
 
 RFC 4028 7.4, 10; RFC 3311 5.1, 5.3.
 """
@@ -13,9 +13,10 @@ from bridge.sip.events import EndCause
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Response
+from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
 from bridge.sip.reinvite import ReofferCore
-from bridge.sip.session import Phase, Session
+from bridge.sip.session import Phase, Role, Session
 from bridge.sip.session_timer import RETRY, Due
 
 NOTHING = Headers()
@@ -50,45 +51,80 @@ class RefreshCore:
         inviting = session.reoffer is not None or session.unacked is not None
         if session.phase is not Phase.CONFIRMED or session.quiet or inviting or timer.refreshing:
             timer.refresh_in(RETRY, now)
-        elif timer.updates:
-            # RFC 4028 7.4: "it is RECOMMENDED that the UPDATE request not contain an offer".
-            self.update(session, now)
         else:
-            self.reoffers.refresh(session, now)
+            self.update(session, now)
 
     def update(self, session: Session, now: float) -> None:
-        """Send an UPDATE without an offer: it refreshes timer and remote target (RFC 3311)."""
-        if session.phase is not Phase.CONFIRMED or session.timer.refreshing:
+        """Refresh session and remote target, by UPDATE where the peer allows it (RFC 3311).
+
+        Else by re-INVITE, if none is on its way; in early dialogs by UPDATE alone.
+        """
+        timer = session.timer
+        if session.phase is Phase.INVITED:
+            self._update_early(session, now)
+        elif session.phase is not Phase.CONFIRMED or timer.refreshing or session.quiet:
+            pass
+        elif timer.updates:
+            timer.refreshing = True
+            # RFC 4028 7.4: "it is RECOMMENDED that the UPDATE request not contain an offer".
+            fields = [*capability_fields(ASKING), *timer.fields()]
+            self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields)
+        elif session.reoffer is None:
+            self.reoffers.refresh(session, now)
+
+    def _update_early(self, session: Session, now: float) -> None:
+        # RFC 3311 5.1: a dialog is early for both once a response with a tag was sent.
+        known = session.role is Role.CALLER or session.ring_again_at is not None
+        if not known or not session.timer.updates:
             return
-        session.timer.refreshing = True
-        fields = [*capability_fields(), *session.timer.fields()]
-        self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields)
+        fields = capability_fields(ASKING)
+        for dialog in session.dialogs():
+            self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields, dialog=dialog)
+
+    def _early_response(
+        self, session: Session, client: Client, response: Response, flow: Flow, now: float
+    ) -> None:
+        tag = client.letter.request.to.tag or ""
+        dialog = next((d for d in session.dialogs() if d.remote_tag == tag), None)
+        if dialog is None:
+            return
+        if response.status < 300:
+            dialog.refresh(response)
+        else:
+            self.core.send_again(session, client, response, flow, now, dialog=dialog)
 
     def on_response(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
     ) -> None:
         """Take a response to our UPDATE; the session may be gone or going already."""
-        if session is None or session.dialog is None or response.status < 200:
+        if session is None or response.status < 200:
             return
         session.touch(flow)
-        if session.phase is not Phase.CONFIRMED:
-            return
-        if response.status < 300:
+        if session.phase is Phase.INVITED:
+            self._early_response(session, client, response, flow, now)
+        elif session.phase is not Phase.CONFIRMED or session.dialog is None:
+            pass
+        elif response.status < 300:
             session.missed_probes = 0
             session.dialog.refresh(response)
-            session.timer.refreshing = False
-            session.timer.accepted(response.headers, now)
-            self.core.schedule(session)
+            self._accepted(session, response, now)
         elif not self.core.send_again(session, client, response, flow, now):
             self.on_refused(session, response.status, now, response.headers)
+
+    def _accepted(self, session: Session, response: Response, now: float) -> None:
+        if not session.timer.refreshing:
+            return  # an early UPDATE, answered late: it asked for nothing
+        session.timer.refreshing = False
+        session.timer.accepted(response.headers, now)
+        self.core.schedule(session)
 
     def on_refused(
         self, session: Session, status: int, now: float, headers: Headers = NOTHING
     ) -> None:
         """Take a refusal; 408 also stands for no answer, 503 for no way to the peer."""
         timer = session.timer
-        timer.refreshing = False
-        if session.phase is not Phase.CONFIRMED:
+        asked, timer.refreshing = timer.refreshing, False
+        if session.phase is not Phase.CONFIRMED or not asked:
             return
         if status in (408, 481):
             # RFC 4028 10: "If the session refresh request transaction times out or generates
@@ -100,7 +136,7 @@ class RefreshCore:
             timer.glare(self.reoffers.back_off(session), now)
         elif status in (405, 501):
             timer.updates = False  # whatever their Allow said
-            timer.refresh_in(0, now)
+            self.update(session, now)
         else:
             timer.failed(now, parse_retry_after(headers))
         self.core.schedule(session)

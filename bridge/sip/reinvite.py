@@ -1,6 +1,6 @@
-"""Our own requests in a confirmed dialog: re-INVITE and the OPTIONS probe.
+"""Our own requests in a confirmed dialog: re-INVITE, UPDATE with an offer, the OPTIONS probe.
 
-RFC 3261 12.2.1.2, 14.1.
+RFC 3261 12.2.1.2, 14.1; RFC 3311 5.1.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from bridge.sip.events import EndCause, Ended, Probed, Reoffered
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.parameters import ASKING
 from bridge.sip.records import Client
-from bridge.sip.session import Phase, Reoffer, Role, Session
+from bridge.sip.session import OfferMethod, Phase, Reoffer, Role, Session
 from bridge.sip.transaction import CREDENTIALS
 from sdp.model import Direction
 
 MAX_ATTEMPTS = 10  # of one re-INVITE that meets 491
+LONGEST_WAIT = 10  # seconds, RFC 3261 14.2: what the 500 to a re-INVITE may ask for
 MISSED_PROBES = 2  # in a row, and the peer is gone (contract 4)
 
 
@@ -67,8 +69,17 @@ class ReofferCore:
 
     # re-INVITE
 
-    def reoffer(self, session: Session, direction: Direction, now: float) -> None:
-        """Offer *direction*; a newer wish replaces one that waits. `Reoffered` follows."""
+    def reoffer(
+        self,
+        session: Session,
+        direction: Direction,
+        now: float,
+        method: OfferMethod = "INVITE",
+    ) -> None:
+        """Offer *direction*; a newer wish replaces one that waits. `Reoffered` follows.
+
+        By UPDATE only where the peer allows it.
+        """
         if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
             self.core.pass_up(session, Reoffered(session=session.id, ok=False))
             return
@@ -78,8 +89,9 @@ class ReofferCore:
             session.reoffer.direction = direction
             session.reoffer.stale = True
             session.reoffer.refresh = False
+            session.reoffer.method = method
             return
-        session.reoffer = Reoffer(direction=direction)
+        session.reoffer = Reoffer(direction=direction, method=method)
         self.send(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
@@ -106,11 +118,14 @@ class ReofferCore:
         direction = reoffer.direction
         body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
-        fields = [*capability_fields(), *session.timer.fields(), SDP]
-        self.core.send(session, "INVITE", Purpose.REINVITE, now, headers=fields, body=body)
+        fields = [*capability_fields(ASKING), *session.timer.fields(), SDP]
+        method = reoffer.method if session.timer.updates else "INVITE"
+        self.core.send(session, method, Purpose.REINVITE, now, headers=fields, body=body)
 
-    def _later(self, session: Session, reoffer: Reoffer, now: float) -> None:
-        """Wait as RFC 3261 14.1 says, in steps of 10 ms.
+    def _later(
+        self, session: Session, reoffer: Reoffer, now: float, wait: float | None = None
+    ) -> None:
+        """Wait *wait* seconds, else as RFC 3261 14.1 says, in steps of 10 ms.
 
         "If the UAC is the owner of the Call-ID of the dialog ID (meaning it generated the
         value), T has a randomly chosen value between 2.1 and 4 seconds in units of 10 ms.
@@ -118,7 +133,10 @@ class ReofferCore:
         """
         reoffer.attempts += 1
         if reoffer.attempts > MAX_ATTEMPTS:
+            session.timer.failed(now)
             self._settled(session, now, ok=False)
+        elif wait is not None:
+            reoffer.again_at = now + wait
         else:
             reoffer.again_at = now + self.back_off(session)
         self.core.schedule(session)
@@ -135,8 +153,12 @@ class ReofferCore:
         """Take a response to a re-INVITE; the session may be gone already."""
         if response.status < 200:
             return
-        if response.status < 300 and self._acknowledge(session, client, response, flow, now):
-            return
+        update = response.cseq.method == "UPDATE"
+        if response.status < 300 and not update:
+            if self._acknowledge(session, client, response, flow, now):
+                return
+        elif response.status < 300 and session is not None:
+            self._refreshed(session, response, flow)
         if session is None or session.phase is not Phase.CONFIRMED:
             return
         if response.status < 300:
@@ -146,6 +168,9 @@ class ReofferCore:
             self._gone(session, response.status)
         elif response.status == 422 and session.timer.raised(response.headers):
             self.core.send_with(session, client, session.timer.fields(), flow, now)
+        elif update and response.status in (405, 501) and session.timer.updates:
+            session.timer.updates = False  # whatever their Allow said
+            self.send(session, now)
         elif not self.core.send_again(session, client, response, flow, now):
             self.on_refused(session, response.status, now, parse_retry_after(response.headers))
 
@@ -159,6 +184,8 @@ class ReofferCore:
         """RFC 3261 14.1: "if a UAC receives a non-2xx final response to a re-INVITE, the
         session parameters MUST remain unchanged, as if no re-INVITE had been issued." After
         408, also for want of any response, the dialog ends (12.2.1.2).
+
+        A 500 with Retry-After is what 14.2 has a peer say that is not ready for an offer yet.
         """
         if session.phase is not Phase.CONFIRMED or session.offer_answer is None:
             return
@@ -172,6 +199,8 @@ class ReofferCore:
         reoffer = session.reoffer
         if status == 491 and reoffer is not None:
             self._later(session, reoffer, now)
+        elif status == 500 and reoffer is not None and _is_soon(retry_after):
+            self._later(session, reoffer, now, retry_after)
         else:
             session.timer.failed(now, retry_after)
             self._settled(session, now, ok=False)
@@ -184,10 +213,17 @@ class ReofferCore:
         """The re-INVITE is done with: tell, or send the wish that came up meanwhile."""
         reoffer, session.reoffer = session.reoffer, None
         if reoffer is not None and reoffer.stale:
-            self.reoffer(session, reoffer.direction, now)
+            self.reoffer(session, reoffer.direction, now, reoffer.method)
         elif reoffer is None or not reoffer.refresh:
             self.core.pass_up(session, Reoffered(session=session.id, ok=ok))
         self.core.schedule(session)
+
+    @staticmethod
+    def _refreshed(session: Session, response: Response, flow: Flow) -> None:
+        session.touch(flow)
+        session.missed_probes = 0
+        if session.dialog is not None:
+            session.dialog.refresh(response)
 
     def _acknowledge(
         self, session: Session | None, client: Client, response: Response, flow: Flow, now: float
@@ -208,11 +244,13 @@ class ReofferCore:
             )
             self.layer.acknowledge(client, tag, letter, self.layer.ways_of(client), now)
             return True
-        session.touch(flow)
-        session.missed_probes = 0
-        session.dialog.refresh(response)
+        self._refreshed(session, response, flow)
         self.core.acknowledge(client, session, session.dialog, tag, cseq, now)
         return False
+
+
+def _is_soon(retry_after: int | None) -> bool:
+    return retry_after is not None and retry_after <= LONGEST_WAIT
 
 
 def _ack_of(invite: Request, cseq: int) -> Request:

@@ -12,9 +12,10 @@ from dataclasses import fields, replace
 from typing import assert_never
 
 from bridge.errors import MisuseError
+from bridge.sip import referral
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import UserAgentCore
-from bridge.sip.courier import AgendaKey, Courier
+from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import (
     Acknowledgement,
     Delivery,
@@ -27,10 +28,22 @@ from bridge.sip.delivery import (
 from bridge.sip.dialog import Dialog
 from bridge.sip.digest import Credentials
 from bridge.sip.events import SessionId
+from bridge.sip.keepalive import KeepAliveCore
 from bridge.sip.layer import TransactionLayer
 from bridge.sip.message import Request, Response, read
 from bridge.sip.records import Client, SentAck, Server
-from bridge.sip.session import Cancelling, Early, Phase, Reoffer, Role, Session, Unacked
+from bridge.sip.registrar import RegistrarCore
+from bridge.sip.registration import read_back, write_down
+from bridge.sip.session import (
+    Cancelling,
+    Early,
+    Phase,
+    Reliable,
+    Reoffer,
+    Role,
+    Session,
+    Unacked,
+)
 from bridge.sip.session_timer import Refresher, SessionTimer
 from bridge.sip.snapshot import (
     VERSION,
@@ -42,12 +55,14 @@ from bridge.sip.snapshot import (
     EndpointSnapshot,
     LetterSnapshot,
     PayloadSnapshot,
+    ReliableSnapshot,
     ReofferSnapshot,
     ServerSnapshot,
     SessionSnapshot,
     TimerSnapshot,
     UnackedSnapshot,
 )
+from bridge.sip.standing import Standing
 from bridge.sip.transaction import (
     InviteClient,
     InviteServer,
@@ -92,10 +107,7 @@ class Writer:
             offer_answer=None if oa is None else oa.snapshot(),
             answer=session.answer,
             dialog=None if dialog is None else _dialog(dialog),
-            early=tuple(
-                EarlySnapshot(tag=tag, dialog=_dialog(early.dialog), sdp=early.sdp)
-                for tag, early in session.early.items()
-            ),
+            early=tuple(_early(tag, early) for tag, early in session.early.items()),
             remote_headers=session.remote_headers,
             rang=session.rang,
             provisional=session.provisional,
@@ -103,12 +115,18 @@ class Writer:
             cancel_by=self._wall(session.cancel_by),
             ring_again_at=self._wall(session.ring_again_at),
             unacked=self._unacked(session.unacked),
+            reliable=self._reliable(session.reliable),
             reoffer=self._reoffer(session.reoffer),
+            referral=referral.keep(session.referral, self.wall - self.now),
+            refer_in=session.refer_in,
+            referred=referral.keep_referred(session.referred, self.wall - self.now),
             probing=session.probing,
             missed_probes=session.missed_probes,
+            refused_offer_at=self._wall(session.refused_offer_at),
             quiet=session.quiet,
             farewell=session.farewell,
             authentication=() if known is None else known.snapshot(),
+            turned_away=session.turned_away,
             timer=self._timer(session.timer),
         )
 
@@ -159,6 +177,17 @@ class Writer:
             hop=delivery.hop,
             addresses=tuple(delivery.addresses),
             waiting=delivery.waiting,
+            trying=delivery.trying,
+            attempt_until=self._wall(delivery.attempt_until),
+            rests=delivery.rests,
+        )
+
+    def standing(self, standing: Standing) -> Standing:
+        """Write the standing of a target down."""
+        return replace(
+            standing,
+            cool_at=self.wall + (standing.cool_at - self.now),
+            rest_until=self.wall + (standing.rest_until - self.now),
         )
 
     def _wall(self, at: float | None) -> float | None:
@@ -175,6 +204,20 @@ class Writer:
             resend_at=self.wall + (unacked.resend_at - self.now),
             interval=unacked.interval,
             give_up_at=self.wall + (unacked.give_up_at - self.now),
+        )
+
+    def _reliable(self, reliable: Reliable | None) -> ReliableSnapshot | None:
+        if reliable is None:
+            return None
+        response = reliable.response
+        return ReliableSnapshot(
+            rseq=reliable.rseq,
+            response=None if response is None else response.encode(),
+            offers=reliable.offers,
+            resend_at=self._wall(reliable.resend_at),
+            interval=reliable.interval,
+            give_up_at=self._wall(reliable.give_up_at),
+            answering=reliable.answering,
         )
 
     def _timer(self, timer: SessionTimer) -> TimerSnapshot:
@@ -196,6 +239,7 @@ class Writer:
             return None
         return ReofferSnapshot(
             direction=reoffer.direction.value,
+            method=reoffer.method,
             refresh=reoffer.refresh,
             stale=reoffer.stale,
             attempts=reoffer.attempts,
@@ -241,10 +285,7 @@ class Reader:
             offer_answer=None if oa is None else self.offer_answer(kept.trunk, oa),
             answer=kept.answer,
             dialog=None if kept.dialog is None else _live_dialog(kept.dialog),
-            early={
-                early.tag: Early(dialog=_live_dialog(early.dialog), sdp=early.sdp)
-                for early in kept.early
-            },
+            early={early.tag: self._early(kept.trunk, early) for early in kept.early},
             remote_headers=kept.remote_headers,
             rang=kept.rang,
             provisional=kept.provisional,
@@ -252,14 +293,20 @@ class Reader:
             cancel_by=self._now(kept.cancel_by),
             ring_again_at=self._now(kept.ring_again_at),
             unacked=self._unacked(kept.unacked),
+            reliable=self._reliable(kept.reliable),
             reoffer=self._reoffer(kept.reoffer),
+            referral=referral.revive(kept.referral, self.now - self.wall),
+            refer_in=kept.refer_in,
+            referred=referral.revive_referred(kept.referred, self.now - self.wall),
             probing=kept.probing,
             missed_probes=kept.missed_probes,
+            refused_offer_at=self._now(kept.refused_offer_at),
             quiet=kept.quiet,
             farewell=kept.farewell,
             authentication=Authentication.restore(
                 self.credentials(kept.trunk), kept.authentication
             ),
+            turned_away=kept.turned_away,
             timer=self._timer(kept.timer),
         )
 
@@ -318,6 +365,17 @@ class Reader:
             hop=kept.hop,
             addresses=list(kept.addresses),
             waiting=kept.waiting,
+            trying=kept.trying,
+            attempt_until=self._now(kept.attempt_until),
+            rests=kept.rests,
+        )
+
+    def standing(self, kept: Standing) -> Standing:
+        """Return the standing that *kept* describes."""
+        return replace(
+            kept,
+            cool_at=self.now + (kept.cool_at - self.wall),
+            rest_until=self.now + (kept.rest_until - self.wall),
         )
 
     def _now(self, at: float | None) -> float | None:
@@ -326,18 +384,36 @@ class Reader:
     def _unacked(self, kept: UnackedSnapshot | None) -> Unacked | None:
         if kept is None:
             return None
-        response = read(kept.response)
-        if not isinstance(response, Response):
-            raise MisuseError("Snapshot of a response is a request")
-        response.headers.remove("Content-Length")
         return Unacked(
             cseq=kept.cseq,
             server=kept.server,
-            response=response,
+            response=_response(kept.response),
             offers=kept.offers,
             resend_at=self.now + (kept.resend_at - self.wall),
             interval=kept.interval,
             give_up_at=self.now + (kept.give_up_at - self.wall),
+        )
+
+    def _early(self, trunk: str, kept: EarlySnapshot) -> Early:
+        oa = kept.offer_answer
+        return Early(
+            dialog=_live_dialog(kept.dialog),
+            sdp=kept.sdp,
+            rseq=kept.rseq,
+            offer_answer=None if oa is None else self.offer_answer(trunk, oa),
+        )
+
+    def _reliable(self, kept: ReliableSnapshot | None) -> Reliable | None:
+        if kept is None:
+            return None
+        return Reliable(
+            rseq=kept.rseq,
+            response=None if kept.response is None else _response(kept.response),
+            offers=kept.offers,
+            resend_at=self._now(kept.resend_at),
+            interval=kept.interval,
+            give_up_at=self._now(kept.give_up_at),
+            answering=kept.answering,
         )
 
     def _timer(self, kept: TimerSnapshot) -> SessionTimer:
@@ -359,6 +435,7 @@ class Reader:
             return None
         return Reoffer(
             direction=Direction(kept.direction),
+            method=kept.method,
             refresh=kept.refresh,
             stale=kept.stale,
             attempts=kept.attempts,
@@ -369,6 +446,7 @@ class Reader:
 def take(
     core: UserAgentCore,
     merges: dict[tuple[str, str, int], TransactionKey],
+    registrar: RegistrarCore,
     now: float,
     wall: float,
 ) -> EndpointSnapshot:
@@ -387,10 +465,21 @@ def take(
         deliveries=tuple(writer.delivery(d) for d in courier.deliveries.values()),
         merges=tuple(merges.items()),
         agenda=tuple(courier.agenda.keys()),
+        standings=tuple(
+            (target, writer.standing(standing))
+            for target, standing in courier.standings.known.items()
+        ),
+        registrations=tuple(write_down(one, now, wall) for one in registrar.registrations.values()),
     )
 
 
-def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None:
+def put(
+    snapshot: EndpointSnapshot,
+    core: UserAgentCore,
+    registrar: RegistrarCore,
+    keepalive: KeepAliveCore,
+    reader: Reader,
+) -> None:
     """Fill a fresh endpoint; the flows of the snapshot count as alive until they are lost."""
     if snapshot.version != VERSION:
         raise MisuseError("Snapshot is of another version")
@@ -412,24 +501,46 @@ def put(snapshot: EndpointSnapshot, core: UserAgentCore, reader: Reader) -> None
         layer.servers_on[server.flow.id] += 1
     for delivery in snapshot.deliveries:
         live = reader.delivery(delivery)
-        layer.courier.deliveries[live.id] = live
+        layer.courier.enter(live)
         layer.courier.waiting[live.waiting] = live.id
+    for target, standing in snapshot.standings:
+        layer.courier.standings.known[target] = reader.standing(standing)
+    for kept_one in snapshot.registrations:
+        credentials = reader.credentials(kept_one.settings.trunk)
+        registrar.enter(read_back(kept_one, credentials, reader.now, reader.wall))
     for key in snapshot.agenda:
-        layer.agenda.set(key, _deadline(key, core, layer.courier))
+        layer.agenda.set(key, _deadline(key, core, registrar, keepalive))
 
 
-def _deadline(key: AgendaKey, core: UserAgentCore, courier: Courier) -> float | None:
+def _deadline(
+    key: AgendaKey, core: UserAgentCore, registrar: RegistrarCore, keepalive: KeepAliveCore
+) -> float | None:
     kind, name = key
     if isinstance(name, int):
         if kind == "session":
             return core.sessions[SessionId(name)].next_deadline()
-        return courier.deliveries[name].until
+        if kind == "keepalive":
+            return keepalive.beats[name].deadline
+        if kind == "registration":
+            return registrar.registrations[name].next_deadline()
+        return core.layer.courier.deliveries[name].due
     table = core.layer.clients if kind == "client" else core.layer.servers
     return table[name].machine.next_deadline()
 
 
 def _dialog(dialog: Dialog) -> DialogSnapshot:
     return DialogSnapshot(**{f.name: getattr(dialog, f.name) for f in fields(Dialog)})
+
+
+def _early(tag: str, early: Early) -> EarlySnapshot:
+    oa = early.offer_answer
+    return EarlySnapshot(
+        tag=tag,
+        dialog=_dialog(early.dialog),
+        sdp=early.sdp,
+        rseq=early.rseq,
+        offer_answer=None if oa is None else oa.snapshot(),
+    )
 
 
 def _live_dialog(kept: DialogSnapshot) -> Dialog:
@@ -444,6 +555,7 @@ def _letter(letter: Letter) -> LetterSnapshot:
         contact_user=letter.contact_user,
         keeps_via=letter.keeps_via,
         attempts=letter.attempts,
+        tried=tuple(sorted(letter.tried)),
     )
 
 
@@ -455,6 +567,7 @@ def _live_letter(kept: LetterSnapshot) -> Letter:
         contact_user=kept.contact_user,
         keeps_via=kept.keeps_via,
         attempts=kept.attempts,
+        tried=frozenset(kept.tried),
     )
 
 
@@ -464,6 +577,14 @@ def _request(data: bytes) -> Request:
         raise MisuseError("Snapshot of a request is a response")
     request.headers.remove("Content-Length")  # written anew, last, as the first time
     return request
+
+
+def _response(data: bytes) -> Response:
+    response = read(data)
+    if not isinstance(response, Response):
+        raise MisuseError("Snapshot of a response is a request")
+    response.headers.remove("Content-Length")  # written anew, last, as the first time
+    return response
 
 
 def _payload(payload: Payload) -> PayloadSnapshot:

@@ -5,29 +5,29 @@ RFC 3261 8.2.2.3, 8.2.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.sip.bodies import is_beyond_us
 from bridge.sip.dialog import is_request_uri
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS
 from bridge.sip.message import Request
-from bridge.sip.parameters import ACCEPT_SDP, ALLOW, EXTENSIONS
+from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
 from bridge.sip.session_timer import is_too_brief
 
-_ANSWERS = frozenset({ACCEPT_SDP, "application/*", "*/*"})
+_ANSWERS = frozenset({"application/sdp", "application/*", "*/*"})
 
 OUT_OF_DIALOG = {
     "REFER": 603,
-    # RFC 6665 4.1.3: a NOTIFY that matches no subscription is answered 481.
-    "NOTIFY": 481,
     "BYE": 481,
     "UPDATE": 481,
     "INFO": 481,
-    "PRACK": 405,
+    "PRACK": 481,
 }
 """Answers to requests without a dialog; every method not named gets 405."""
 
-IN_DIALOG = {"REFER": 603, "NOTIFY": 481}
+IN_DIALOG: dict[str, int] = {}
 """Answers to methods we do not implement, inside a dialog; any other gets 405."""
 
 
@@ -37,6 +37,13 @@ class Refusal:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+    remembered: bool = False
+    """Whether copies and retries of the request must get it again, not a new decision."""
+
+
+Screen = Callable[[Request, Flow, float], Refusal | None]
+"""Decides on a request of a known source that is in no dialog, before anything is allocated
+for it; None: go on. Must not raise."""
 
 
 NOT_ALLOWED = Refusal(405, (("Allow", ALLOW),))
@@ -93,13 +100,19 @@ def _accepted(request: Request) -> list[str]:
 
 
 def session_body(request: Request) -> Refusal | None:
-    """Refuse an INVITE or UPDATE whose body is no SDP and may not be ignored."""
+    """Refuse an INVITE or UPDATE with a body that is no SDP and may not be ignored.
+
+    RFC 3261 8.2.3; RFC 5621 5 for the parts of a multipart.
+    """
     encoding = request.headers.get("Content-Encoding", "identity") or "identity"
     if request.body and encoding.strip(LWS).lower() != "identity":
         return Refusal(415, (("Accept-Encoding", "identity"),))
-    if not request.body or request.sdp is not None or is_optional(request):
+    headers = request.headers
+    if not request.body or not is_beyond_us(
+        headers.get("Content-Type"), request.body, headers.get("Content-Disposition")
+    ):
         return None
-    return Refusal(415, (("Accept", ACCEPT_SDP),))
+    return Refusal(415, (("Accept", ACCEPT_BODY),))
 
 
 def session_interval(request: Request, floor: int) -> Refusal | None:
@@ -109,10 +122,3 @@ def session_interval(request: Request, floor: int) -> Refusal | None:
     with the value of its minimum interval."
     """
     return Refusal(422, (("Min-SE", str(floor)),)) if is_too_brief(request.headers, floor) else None
-
-
-def is_optional(request: Request) -> bool:
-    """Whether the body may be ignored (RFC 3261 20.11, ``handling=optional``)."""
-    disposition = request.headers.get("Content-Disposition") or ""
-    fields = [field.strip(LWS).lower() for field in disposition.split(";")]
-    return "handling=optional" in fields

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from bridge.sip.authentication import Authentication
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response
+from bridge.sip.referral import Referral, Referred
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
 from bridge.sip.transaction import TransactionKey
@@ -23,6 +25,7 @@ from sdp.negotiate import OfferAnswer
 
 MAX_HOSTS = 8
 MAX_EARLY = 16
+OVER_REFUSAL = 2.0  # seconds in which a BYE is about the offer we refused
 RING_AGAIN = 60.0  # seconds, RFC 3261 13.3.1.1: a 1xx at least every minute
 
 
@@ -52,10 +55,37 @@ class Cancelling(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Early:
-    """An early dialog of a call of ours, and the SDP that came in it."""
+    """An early dialog of a call of ours, and the SDP that came in it.
+
+    ``rseq``: of the last reliable response in order. ``offer_answer``: the dialog's own,
+    from the reliable answer on; that answer is final.
+    """
 
     dialog: Dialog
     sdp: bytes | None = None
+    rseq: int | None = None
+    offer_answer: OfferAnswer | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Reliable:
+    """Our last reliable 18x; ``response`` is None once its PRACK came.
+
+    ``offers``: our offer is in it and the answer is due in the PRACK. ``answering``: our
+    200 waits for the PRACK. Times in seconds; ``interval`` doubles from T1.
+    """
+
+    rseq: int
+    response: Response | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be sent again, or given up."""
+        return any(at is not None and at <= now for at in (self.resend_at, self.give_up_at))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,19 +105,33 @@ class Unacked:
     give_up_at: float
 
 
+OfferMethod = Literal["INVITE", "UPDATE"]
+
+
 @dataclass(slots=True, kw_only=True)
 class Reoffer:
-    """Our re-INVITE: on its way, or waiting to be sent again after 491.
+    """Our re-INVITE, or UPDATE with an offer: on its way, or waiting to be sent again after 491.
 
     ``stale``: the wish has changed since it was sent. ``refresh``: nobody wished for
     it, the session timer did; it says what we said before.
     """
 
     direction: Direction
+    method: OfferMethod = "INVITE"
     refresh: bool = False
     stale: bool = False
     attempts: int = 0
     again_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedAway:
+    """A refusal after which another target was tried; told when none of them answers."""
+
+    status: int
+    phrase: str
+    q850: int | None
+    retry_after: float | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,13 +169,19 @@ class Session:
     cancel_by: float | None = None
     ring_again_at: float | None = None
     unacked: Unacked | None = None
+    reliable: Reliable | None = None
     reoffer: Reoffer | None = None
+    referral: Referral | None = None
+    refer_in: bool = False  # whether a REFER of theirs is passed up
+    referred: Referred | None = None
     probing: bool = False
     missed_probes: int = 0
     suspect: int = 0  # the connection on which a probe was not answered
+    refused_offer_at: float | None = None  # theirs, in the dialog; None: the last one was taken
     quiet: bool = False
     farewell: tuple[tuple[str, str], ...] = ()  # header fields for our BYE
     authentication: Authentication | None = None
+    turned_away: TurnedAway | None = None  # by a target; the INVITE went to the next one
     timer: SessionTimer = field(default_factory=SessionTimer)
 
     @property
@@ -157,12 +207,17 @@ class Session:
 
     def next_deadline(self) -> float | None:
         """When something of this session is due."""
-        unacked, reoffer = self.unacked, self.reoffer
+        unacked, reoffer, reliable = self.unacked, self.reoffer, self.reliable
+        referral, referred = self.referral, self.referred
         candidates = (
             self.cancel_by,
             self.ring_again_at,
             None if unacked is None else min(unacked.resend_at, unacked.give_up_at),
             None if reoffer is None else reoffer.again_at,
+            None if reliable is None else reliable.resend_at,
+            None if reliable is None else reliable.give_up_at,
+            None if referral is None else referral.until,
+            None if referred is None else referred.until,
             self.timer.next_deadline(),
         )
         return min((at for at in candidates if at is not None), default=None)

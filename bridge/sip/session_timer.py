@@ -104,8 +104,9 @@ class SessionTimer:
     ``wish``: the interval we would like, 0 for none. ``floor``: the shortest we accept.
     ``min_se``: the largest that this session has heard of in Min-SE, 0 for none.
     ``interval``: what is agreed, None: the session does not expire. ``updates``: the peer
-    allows UPDATE. ``refreshing``: an UPDATE of ours is on its way. ``tries``: how often a
-    request was answered 422 or 491. ``give_up_at``: a guard before the session expires.
+    allows UPDATE. ``refreshing``: an UPDATE of ours is on its way (kept by `refresh`).
+    ``tries``: how often a request was answered 422 or 491. ``give_up_at``: a guard before
+    the session expires.
     """
 
     wish: int = 0
@@ -245,7 +246,6 @@ class SessionTimer:
 
     def _start(self, interval: int, now: float) -> None:
         self.interval = interval
-        self.refreshing = False
         self.tries = 0
         # RFC 4028 10: "It is RECOMMENDED that this refresh be sent once half the session
         # interval has elapsed."
@@ -256,7 +256,6 @@ class SessionTimer:
     def stop(self) -> None:
         """The session does not expire any more, or is over."""
         self.interval = self.refresh_at = self.give_up_at = None
-        self.refreshing = False
         self.tries = 0
 
     def due(self, now: float) -> Due | None:

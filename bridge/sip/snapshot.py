@@ -1,5 +1,6 @@
 """The endpoint written down: frozen values only, messages as wire bytes, deadlines as wall time.
 
+Keys of SRTP are in it, for SDP is: it stays in memory, and whoever stores one must encrypt it.
 No password is in it. What servers gave us is (nonces, with their counts), and so are the
 digests in requests that are not answered yet.
 
@@ -14,11 +15,16 @@ from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
 from bridge.sip.flow import Flow
+from bridge.sip.keepalive import Beat
+from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
+from bridge.sip.registration import RegistrationSnapshot
+from bridge.sip.session import OfferMethod, TurnedAway
+from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
 from bridge.sip.transaction import TransactionKey, TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
-VERSION = 3
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,21 @@ class EarlySnapshot:
     tag: str
     dialog: DialogSnapshot
     sdp: bytes | None
+    rseq: int | None
+    offer_answer: OfferAnswerSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliableSnapshot:
+    """A `Reliable` 18x."""
+
+    rseq: int
+    response: bytes | None
+    offers: bool
+    resend_at: float | None
+    interval: float
+    give_up_at: float | None
+    answering: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +84,7 @@ class ReofferSnapshot:
     """A `Reoffer`."""
 
     direction: str
+    method: OfferMethod
     refresh: bool
     stale: bool
     attempts: int
@@ -113,13 +135,19 @@ class SessionSnapshot:
     cancel_by: float | None
     ring_again_at: float | None
     unacked: UnackedSnapshot | None
+    reliable: ReliableSnapshot | None
     reoffer: ReofferSnapshot | None
+    referral: ReferralSnapshot | None
+    refer_in: bool
+    referred: ReferredSnapshot | None
     probing: bool
     missed_probes: int
+    refused_offer_at: float | None
     quiet: bool
     farewell: tuple[tuple[str, str], ...]
     authentication: tuple[AnswerSnapshot, ...]
     timer: TimerSnapshot
+    turned_away: TurnedAway | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +160,7 @@ class LetterSnapshot:
     contact_user: str | None
     keeps_via: bool
     attempts: Attempts
+    tried: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +228,9 @@ class DeliverySnapshot:
     hop: HostHop | None
     addresses: tuple[tuple[str, int], ...]
     waiting: int
+    trying: Target | None = None
+    attempt_until: float | None = None
+    rests: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,3 +248,6 @@ class EndpointSnapshot:
     deliveries: tuple[DeliverySnapshot, ...]
     merges: tuple[tuple[tuple[str, str, int], TransactionKey], ...]
     agenda: tuple[AgendaKey, ...]
+    standings: tuple[tuple[Target, Standing], ...] = ()
+    registrations: tuple[RegistrationSnapshot, ...] = ()
+    beats: tuple[Beat, ...] = ()

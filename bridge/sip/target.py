@@ -15,13 +15,18 @@ from bridge.sip.parameters import EndpointConfig
 from bridge.sip.uri import SipUri, is_ipv6, parse_uri, write_hostport
 
 TRANSPORTS = ("udp", "tcp", "tls")
+MAX_UDP = 1300  # bytes of a request, RFC 3261 18.1.1; the path MTU is never known here
 
 
 @dataclass(frozen=True, slots=True)
 class FlowHop:
-    """An existing flow, used while it lives."""
+    """An existing flow, used while it lives.
+
+    ``at_any_size``: also for a request that is too large for UDP; TCP was tried.
+    """
 
     flow: Flow
+    at_any_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,17 @@ def reply_hops(request: Request, flow: Flow) -> list[Hop]:
 
     RFC 3261 18.2.2: "if that connection is no longer open, the server SHOULD open a
     connection to the IP address in the 'received' parameter, if present, using the port
-    in the 'sent-by' value, or the default port for that transport". Never to a host that
-    only the Via names: the address the request came from is known to be the peer's.
+    in the 'sent-by' value, or the default port for that transport. If that connection attempt
+    fails, the server SHOULD use the procedures in [4] for servers in order to determine the IP
+    address and port". RFC 3263 5: those of the host in sent-by; it is not trusted, where it
+    leads is looked at as with a Contact.
     """
-    port = request.top_via.port or default_port(flow.transport)
-    return [HostHop(flow.transport, flow.remote[0], port, trusted=True, name=flow.name)]
+    via = request.top_via
+    port = via.port or default_port(flow.transport)
+    hops: list[Hop] = [HostHop(flow.transport, flow.remote[0], port, trusted=True, name=flow.name)]
+    if via.host.strip("[]").lower() != flow.remote[0]:
+        hops.append(HostHop(flow.transport, via.host.strip("[]"), via.port))
+    return hops
 
 
 def is_symmetric(request: Request, flow: Flow) -> bool:
@@ -112,6 +123,12 @@ def stamp_source(request: Request, flow: Flow) -> None:
     stamped = via.with_source(*flow.remote)
     if stamped != via:
         request.headers.replace_first("Via", str(stamped))
+        request.remember_via(stamped)
+
+
+def is_too_large(request: Request) -> bool:
+    """Whether *request*, with its Via, must not be sent over UDP (RFC 3261 18.1.1)."""
+    return len(request.encode()) > MAX_UDP
 
 
 def local_host(config: EndpointConfig, flow: Flow) -> str:

@@ -5,27 +5,39 @@ RFC 3261 8.1, 9.1, 13.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bridge.sip.authentication import Authentication
 from bridge.sip.core import (
     ANSWERED_ELSEWHERE,
     NOT_ACCEPTABLE,
     SDP,
     UserAgentCore,
+    WayOut,
     capability_fields,
 )
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr, q850_cause
+from bridge.sip.headers import parse_name_addr, parse_retry_after, q850_cause
 from bridge.sip.message import Headers, Request, Response
-from bridge.sip.parameters import OutgoingInvite
+from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
-from bridge.sip.session import MAX_EARLY, Cancelling, Early, Phase, Role, Session
+from bridge.sip.reliable import Delivery, ReliableCaller, run_offer
+from bridge.sip.session import (
+    MAX_EARLY,
+    Cancelling,
+    Early,
+    Phase,
+    Role,
+    Session,
+    TurnedAway,
+)
 from bridge.sip.session_timer import SessionTimer
-from bridge.sip.target import HostHop, peer_hop
+from bridge.sip.target import FlowHop, Hop, HostHop, is_address, peer_hop, uri_hop
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
-from sdp.negotiate import OfferAnswer, Rejected
+from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
 
 
@@ -35,17 +47,21 @@ class CallerCore:
     def __init__(self, core: UserAgentCore) -> None:
         self.core = core
         self.layer = core.layer
+        self.reliable = ReliableCaller(core)
 
     # Commands
 
     def dial(self, invite: OutgoingInvite, now: float) -> SessionId:
         """Send an INVITE; every outcome is an event."""
         core = self.core
+        way = core.ways_out.get(invite.trunk)
         session_id = SessionId(self.layer.courier.next_id())
         tag = core.tokens()
         floor = core.config.min_session_expires
         timer = SessionTimer(wish=invite.session_timer, floor=floor)
         request = self._invite(invite, tag, timer)
+        for route in () if way is None else way.routes:
+            request.headers.add("Route", route)
         transport, host, port = invite.next_hop
         session = Session(
             id=session_id,
@@ -74,11 +90,33 @@ class CallerCore:
             contact_user=invite.contact_user,
             authentication=session.authentication,
         )
-        self.layer.send(letter, [HostHop(transport, host, port, trusted=True)], now)
+        trunk_hop = HostHop(transport, host, port, trusted=True)
+        self.layer.send(letter, [*self._preloaded(invite, way), trunk_hop], now)
         return session_id
+
+    def _preloaded(self, invite: OutgoingInvite, way: WayOut | None) -> list[Hop]:
+        """Return where a call of a registered trunk goes first.
+
+        The connection that it is registered by: a NAT or a registrar may know no other. Then
+        the topmost route (RFC 3261 8.1.2), unless a proxy is configured, which forwards to it.
+        """
+        if way is None:
+            return []
+        hops: list[Hop] = []
+        if way.flow is not None and way.flow.reliable:
+            hops.append(FlowHop(way.flow))
+        learnt = uri_hop(way.routes[0], invite.next_hop[0]) if way.routes else None
+        if (
+            learnt is not None
+            and not invite.proxied
+            and self.core.next_hop_allowed(learnt.host, invite.trunk)
+        ):
+            hops.append(replace(learnt, trusted=is_address(learnt.host)))
+        return hops
 
     def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
+        body = b"" if invite.delayed else invite.offer_answer.offer()
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
@@ -86,14 +124,14 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(),
+                *capability_fields(SUPPORTED if invite.reliable else ASKING),
                 *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
-                SDP,
+                *([SDP] if body else []),
             ]
         )
-        return Request("INVITE", invite.request_uri, headers, invite.offer_answer.offer())
+        return Request("INVITE", invite.request_uri, headers, body)
 
     def cancel(self, session: Session, headers: tuple[tuple[str, str], ...], now: float) -> None:
         """Give a call up before its answer."""
@@ -142,6 +180,24 @@ class CallerCore:
         if session.phase is Phase.INVITED:
             self._fail(session, FailureCause.UNREACHABLE, None)
 
+    def on_resting(self, session: Session, seconds: float) -> None:
+        """Every target of the next hop has asked to be left alone."""
+        if session.phase is Phase.INVITED:
+            if session.turned_away is None:
+                session.turned_away = TurnedAway(
+                    status=0, phrase="", q850=None, retry_after=seconds
+                )
+            self._fail(session, FailureCause.RESTING, None)
+
+    @staticmethod
+    def may_go_elsewhere(session: Session) -> bool:
+        """Whether the INVITE may be sent to another target.
+
+        Never once it rang: the callee would be called twice.
+        """
+        waits = session.phase is Phase.INVITED and session.cancelling is Cancelling.NOT
+        return waits and not session.rang
+
     def on_timeout(self, session: Session) -> None:
         """Timer B."""
         if session.phase is Phase.INVITED:
@@ -170,7 +226,12 @@ class CallerCore:
             self._provisional(session, client, response, now)
         else:
             session.remote_headers = tuple(response.headers.items())
-            if not self._send_again(session, client, response, flow, now):
+            if self._send_again(session, client, response, flow, now):
+                return
+            session.turned_away = _turned_away(response)
+            if response.status == 503 and self.layer.try_next(client, now):
+                session.provisional = False  # of the new transaction, for the CANCEL
+            else:
                 self._fail(session, FailureCause.REFUSED, response)
 
     def _send_again(
@@ -190,6 +251,8 @@ class CallerCore:
             fields = session.timer.first_fields()
             self.core.send_with(session, client, fields, flow, now)
             return True
+        if self.reliable.insist(session, client, response, flow, now):
+            return True
         return self.core.send_again(session, client, response, flow, now)
 
     def _provisional(
@@ -200,15 +263,25 @@ class CallerCore:
             self._send_cancel(session, now)
         if response.status == 100:
             return
+        early = self._early(session, client, response)
+        delivery = self.reliable.judge(early, response)
+        if delivery is Delivery.STRAY:
+            return
         session.rang = True
         session.timer.learn(response.headers)
         session.remote_headers = tuple(response.headers.items())
-        early = self._early(session, client, response)
-        if session.cancelling is Cancelling.NOT:
+        if delivery is Delivery.NEW and early is not None:
+            negotiated = self._reliable_answer(session, early, response, now)
+        else:
             negotiated = self._early_answer(session, early, response)
-            self.core.pass_up(
-                session, Progressed(session=session.id, status=response.status, early=negotiated)
+        if session.cancelling is Cancelling.NOT:
+            event = Progressed(
+                session=session.id,
+                status=response.status,
+                early=negotiated,
+                headers=session.remote_headers,
             )
+            self.core.pass_up(session, event)
 
     def _early(self, session: Session, client: Client, response: Response) -> Early | None:
         """Return the early dialog of an 18x, one for each To tag (RFC 3261 12.1.2)."""
@@ -227,11 +300,24 @@ class CallerCore:
         offer_answer = session.offer_answer
         if body is None or early is None or offer_answer is None:
             return None
+        if early.offer_answer is not None:
+            return None  # answered already, reliably
         result = offer_answer.receive_answer(body, early=True)
         if isinstance(result, Rejected):
             return None
         early.sdp = body
         return result
+
+    def _reliable_answer(
+        self, session: Session, early: Early, response: Response, now: float
+    ) -> Negotiated | None:
+        """Take the SDP of a reliable 18x, and acknowledge it."""
+        body = response.sdp
+        negotiated, answer = None, b""
+        if body is not None:
+            negotiated, answer = self.reliable.take(session, early, body)
+        self.reliable.acknowledge(session, early, response, answer, now)
+        return negotiated
 
     # 2xx
 
@@ -258,7 +344,7 @@ class CallerCore:
     def _confirm(
         self, session: Session, client: Client, response: Response, flow: Flow, now: float
     ) -> None:
-        early = session.early.get(response.to.tag or "")
+        early = self._early_of(session, response.to.tag or "")
         dialog = self._dialog(client, response, early)
         session.touch(flow)
         session.remote_headers = tuple(response.headers.items())
@@ -269,13 +355,13 @@ class CallerCore:
         session.cancel_by = None
         self.core.add_dialog(session, dialog)
         self.core.schedule(session)
+        negotiated, answer = self._agree(session, early, response)
         cseq = client.machine.request.cseq.number
-        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now)
+        self.core.acknowledge(client, session, dialog, dialog.remote_tag, cseq, now, answer=answer)
         if session.cancelling is not Cancelling.NOT:
             # RFC 3261 9.1, 15: the 2xx crossed our CANCEL; the call is ended by BYE.
             self._bye_unwanted(session, FailureCause.CANCELLED, response, now)
             return
-        negotiated = self._answer(session.offer_answer, early, response)
         if negotiated is None:
             self._bye_unwanted(session, FailureCause.UNUSABLE_ANSWER, response, now)
             return
@@ -284,8 +370,24 @@ class CallerCore:
         self.core.schedule(session)
         self.core.pass_up(
             session,
-            Answered(session=session.id, negotiated=negotiated, status=response.status),
+            Answered(
+                session=session.id,
+                negotiated=negotiated,
+                status=response.status,
+                headers=session.remote_headers,
+            ),
         )
+
+    @staticmethod
+    def _early_of(session: Session, tag: str) -> Early | None:
+        """Return the early dialog that a 2xx with *tag* confirms.
+
+        A peer that has left the tag out of its 18x, or of its 2xx, means its only one.
+        """
+        known = session.early.get(tag)
+        if known is None and len(session.early) == 1 and (not tag or "" in session.early):
+            known = next(iter(session.early.values()))
+        return known
 
     @staticmethod
     def _dialog(client: Client, response: Response, early: Early | None) -> Dialog:
@@ -303,17 +405,26 @@ class CallerCore:
         return dialog
 
     @staticmethod
-    def _answer(
-        offer_answer: OfferAnswer | None, early: Early | None, response: Response
-    ) -> Negotiated | None:
-        """Apply the answer of the 2xx, or without one the early answer of the same dialog."""
-        body = response.sdp
+    def _agree(
+        session: Session, early: Early | None, response: Response
+    ) -> tuple[Negotiated | None, bytes]:
+        """Return what is agreed with a 2xx, and our answer for the ACK when it has the offer.
+
+        A reliable answer of the same dialog is final; then the SDP of the 2xx counts, and
+        without any an early answer of the same dialog.
+        """
+        if early is not None and early.offer_answer is not None:
+            session.offer_answer = early.offer_answer
+            return early.offer_answer.active, b""
+        body, offer_answer = response.sdp, session.offer_answer
         if body is None and early is not None:
             body = early.sdp
         if body is None or offer_answer is None:
-            return None
+            return None, b""
+        if not offer_answer.pending:
+            return run_offer(offer_answer, body)
         result = offer_answer.receive_answer(body)
-        return None if isinstance(result, Rejected) else result
+        return None if isinstance(result, Rejected) else result, b""
 
     def _bye_unwanted(
         self, session: Session, cause: FailureCause, response: Response, now: float
@@ -353,17 +464,42 @@ class CallerCore:
     # The end
 
     def _fail(self, session: Session, cause: FailureCause, response: Response | None) -> None:
+        turned_away = session.turned_away
         if session.cancelling is not Cancelling.NOT:
             cause = FailureCause.CANCELLED
+        elif response is None and turned_away is not None and turned_away.status:
+            # One target refused and no other one answered: the refusal says more.
+            cause = FailureCause.REFUSED
         self.core.end(session, self._failed(session, cause, response))
 
     @staticmethod
     def _failed(session: Session, cause: FailureCause, response: Response | None) -> Failed:
+        headers = session.remote_headers
+        if response is not None:
+            known, headers = _turned_away(response), tuple(response.headers.items())
+        elif session.turned_away is None or cause is FailureCause.CANCELLED:
+            known, headers = _NOT_TURNED_AWAY, ()
+        else:
+            known = session.turned_away
         return Failed(
             session=session.id,
             cause=cause,
-            status=None if response is None else response.status,
-            phrase="" if response is None else response.reason,
-            q850=None if response is None else q850_cause(response.headers),
+            status=known.status or None,
+            phrase=known.phrase,
+            q850=known.q850,
             rang=session.rang,
+            retry_after=known.retry_after,
+            headers=headers,
         )
+
+
+_NOT_TURNED_AWAY = TurnedAway(status=0, phrase="", q850=None, retry_after=None)
+
+
+def _turned_away(response: Response) -> TurnedAway:
+    return TurnedAway(
+        status=response.status,
+        phrase=response.reason,
+        q850=q850_cause(response.headers),
+        retry_after=parse_retry_after(response.headers),
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.errors import MisuseError
-from bridge.sip import screening
-from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields
+from bridge.sip import replaces, screening
+from bridge.sip.core import SDP, Fields, UserAgentCore, capability_fields, warning_of
 from bridge.sip.dialog import as_callee
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
@@ -17,7 +17,10 @@ from bridge.sip.headers import q850_cause
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
-from bridge.sip.screening import Refusal
+from bridge.sip.refer import stray_notify
+from bridge.sip.rejections import Rejections
+from bridge.sip.reliable import ReliableCallee, read_rack, requires
+from bridge.sip.screening import Refusal, Screen
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.transaction import TransactionKey, cancelled_key
@@ -31,11 +34,16 @@ MergeKey = tuple[str, str, int]
 class CalleeCore:
     """The callee's side of INVITE, and requests without a dialog."""
 
-    def __init__(self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool]) -> None:
+    def __init__(
+        self, core: UserAgentCore, *, unknown_reject: Callable[[Flow], bool], screen: Screen
+    ) -> None:
         self.core = core
         self.layer = core.layer
         self.unknown_reject = unknown_reject
+        self.reliable = ReliableCallee(core)
+        self.screen = screen
         self.merges: dict[MergeKey, TransactionKey] = {}
+        self.rejections = Rejections()
 
     # Requests
 
@@ -46,8 +54,12 @@ class CalleeCore:
             self.on_stranger(request, flow, now)
         elif request.method == "INVITE":
             self._invited(request, flow, now)
+        elif (turned_away := self.screen(request, flow, now)) is not None:
+            self._refuse(request, flow, turned_away, now)
         elif request.method == "OPTIONS":
             self._asked(request, flow, now)
+        elif request.method == "NOTIFY":
+            self._refuse(request, flow, stray_notify(request), now)
         else:
             refusal = screening.for_method(request.method, screening.OUT_OF_DIALOG)
             self._refuse(request, flow, refusal, now)
@@ -76,11 +88,20 @@ class CalleeCore:
     def _invited(self, request: Request, flow: Flow, now: float) -> None:
         core = self.core
         merge = _merge_key(request)
-        if merge in self.merges:
-            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)".
+        refused = self.rejections.find(merge, now)
+        if refused is None and merge in self.merges:
+            # RFC 3261 8.2.2.2: "the UAS core SHOULD generate a 482 (Loop Detected)". Not for
+            # what was refused: whoever tries another way to us (RFC 3263 4.3) is no loop.
             core.refuse(request, flow, 482, now)
             return
-        refusal = self._refusal(request, flow)
+        refusal = refused or self._refusal(request, flow)
+        if refusal is None:
+            refusal = self.screen(request, flow, now)
+            if refusal is not None and refusal.remembered:
+                self._turn_away(request, flow, refusal, now)
+                return
+        if refusal is None:
+            refusal = replaces.refusal(core, request, flow)
         if refusal is not None:
             self._refuse(request, flow, refusal, now)
             return
@@ -118,6 +139,18 @@ class CalleeCore:
         core.add(session)
         core.respond(server, 100, now)
         core.pass_up(session, IncomingInvite(session=session_id, request=request, flow=flow))
+
+    def _turn_away(self, request: Request, flow: Flow, refusal: Refusal, now: float) -> None:
+        """Refuse once and for all: by a transaction where there is room for one."""
+        self.rejections.note(_merge_key(request), refusal, now)
+        if flow.reliable or not self.layer.has_room(flow):
+            # Nobody repeats it on a stream; its ACK finds nothing, as it should.
+            self._refuse(request, flow, refusal, now)
+            return
+        tag = self.core.stateless_tag(request)
+        server = self.layer.begin_server(request, flow, 0, tag, now)
+        self.merges[_merge_key(request)] = server.key
+        self.core.respond(server, refusal.status, now, headers=refusal.headers)
 
     def _refusal(self, request: Request, flow: Flow) -> Refusal | None:
         return (
@@ -161,7 +194,12 @@ class CalleeCore:
         server = self._server(session)
         if server is not None:
             self.core.respond(server, 487, now)
-        self.core.end(session, Cancelled(session=session.id, q850=q850_cause(request.headers)))
+        event = Cancelled(
+            session=session.id,
+            q850=q850_cause(request.headers),
+            headers=tuple(request.headers.items()),
+        )
+        self.core.end(session, event)
 
     # Commands
 
@@ -175,6 +213,8 @@ class CalleeCore:
         session.trunk = trunk
         session.timer.wish = session_timer
         session.trunks = frozenset((trunk,))
+        if session.invite is not None:
+            session.timer.learn(session.invite.headers)
         body = None if session.invite is None else session.invite.sdp
         if body is None:
             return None
@@ -185,24 +225,36 @@ class CalleeCore:
         return result
 
     def ring(self, session: Session, now: float) -> None:
-        """Send 180, and again every minute (RFC 3261 13.3.1.1)."""
+        """Send 180, and again every minute (RFC 3261 13.3.1.1).
+
+        RFC 3262 3: "The UAS MUST send any non-100 provisional response reliably if the initial
+        request contained a Require header field with the option tag 100rel."
+        """
         server = self._waiting(session)
         if server is None:
             return
         session.ring_again_at = now + RING_AGAIN
         self.core.schedule(session)
+        if requires(server.request):
+            self.reliable.ring(session, server, now)
+            return
         fields = self.core.dialog_fields(session, server.flow)
         self.core.respond(server, 180, now, headers=fields)
 
     def answer(self, session: Session, now: float) -> None:
-        """Send 200 with the answer, or with our offer when theirs is delayed."""
+        """Send 200 with the answer, or with our offer when theirs is delayed.
+
+        Without either when a reliable 18x had our offer, and its PRACK the answer.
+        """
         server = self._waiting(session)
         if server is None:
             return
         if session.offer_answer is None:
             raise MisuseError("Session was not adopted")
-        offers = session.answer is None
-        body = session.offer_answer.offer() if session.answer is None else session.answer
+        if self.reliable.postpones(session):
+            return
+        offers = session.answer is None and session.offer_answer.active is None
+        body = session.offer_answer.offer() if offers else session.answer or b""
         session.phase = Phase.ACCEPTED
         session.ring_again_at = None
         self.accept(session, server, body, now, offers=offers)
@@ -212,7 +264,7 @@ class CalleeCore:
     ) -> None:
         """Send a 200 to an INVITE until its ACK comes, on every transport (13.3.1.4)."""
         timers = self.core.config.timers
-        fields = [*self.core.dialog_fields(session, server.flow), SDP]
+        fields = [*self.core.dialog_fields(session, server.flow), *([SDP] if body else [])]
         fields.extend(self.core.timer_fields(session, server.request, now))
         response = self.core.respond(server, 200, now, headers=fields, body=body)
         session.unacked = Unacked(
@@ -230,8 +282,43 @@ class CalleeCore:
         """Send a final refusal and forget the session."""
         server = self._waiting(session)
         if server is not None:
-            self.core.respond(server, status, now, headers=headers)
+            fields = (*headers, *_warnings(session, status))
+            self.core.respond(server, status, now, headers=fields)
+            self.rejections.note(_merge_key(server.request), Refusal(status, fields), now)
             self.core.free(session)
+
+    def on_prack(self, session: Session, server: Server, now: float) -> None:
+        """Take a PRACK, and send the 200 that waited for it."""
+        self.reliable.on_prack(session, server, now)
+        reliable = session.reliable
+        if reliable is not None and reliable.answering and reliable.response is None:
+            reliable.answering = False
+            self.answer(session, now)
+
+    def is_late_prack(self, request: Request) -> bool:
+        """Whether a PRACK is for an INVITE that we have refused meanwhile.
+
+        RFC 3262 3: having sent a final response the UAS "MUST be prepared to process PRACK
+        requests for those outstanding responses". It is, for as long as its transaction lives.
+        """
+        rack = read_rack(request)
+        if rack is None:
+            return False
+        merge = (request.call_id, request.from_.tag or "", rack[1].number)
+        server = self.layer.servers.get(self.merges.get(merge, ()))
+        if server is None or not requires(server.request):
+            return False
+        return server.to_tag == request.to.tag
+
+    def on_unacknowledged(self, session: Session, now: float) -> None:
+        """A reliable 18x is due again."""
+        server, reliable = self._waiting(session), session.reliable
+        if reliable is None:
+            return
+        if server is None:
+            reliable.resend_at = reliable.give_up_at = None
+        else:
+            self.reliable.on_resend(session, reliable, server, now)
 
     def _server(self, session: Session) -> Server | None:
         return None if session.invite_key is None else self.layer.servers.get(session.invite_key)
@@ -312,6 +399,16 @@ def is_same_peer(known: Flow, flow: Flow) -> bool:
         return True
     ours = known.trunks | known.new_call_trunks
     return bool(ours & (flow.trunks | flow.new_call_trunks))
+
+
+def _warnings(session: Session, status: int) -> list[tuple[str, str]]:
+    """Return why their offer was unusable, when that is what *status* says."""
+    body = None if session.invite is None else session.invite.sdp
+    offer_answer = session.offer_answer
+    if body is None or offer_answer is None or offer_answer.active is not None:
+        return []
+    result = offer_answer.receive_offer(body)
+    return [warning_of(result)] if isinstance(result, Rejected) and result.status == status else []
 
 
 def _merge_key(request: Request) -> MergeKey:

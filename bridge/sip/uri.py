@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from bridge.sip.grammar import (
     LWS,
@@ -117,11 +118,19 @@ class OtherUri:
 Uri = SipUri | TelUri | OtherUri
 
 
+_MOST_KEPT = 256  # characters of a URI that is remembered
+
+
 def parse_uri(text: str) -> Uri:
     """Return the URI; raises ParseError.
 
     ``sip:[2001:db8::10:5070]`` is a host without port (RFC 5118 4.3).
     """
+    # A call names the same few URIs in every message.
+    return _parse_again(text) if len(text) <= _MOST_KEPT else _parse_long_again(text)
+
+
+def _parse(text: str) -> Uri:
     # _UNSAFE covers ASCII controls, white space and the delimiters of name-addr.
     if _UNSAFE.search(text) is not None:
         raise ParseError("URI has a character that must be escaped")
@@ -138,6 +147,10 @@ def parse_uri(text: str) -> Uri:
     if not rest:
         raise ParseError("URI is empty")
     return OtherUri(scheme, text)
+
+
+_parse_again = lru_cache(maxsize=1024)(_parse)
+_parse_long_again = lru_cache(maxsize=2)(_parse)  # within one message; they may be of 8 KiB
 
 
 def _parse_sip(scheme: str, rest: str) -> SipUri:

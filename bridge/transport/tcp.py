@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 512
 _CLOSE_GRACE = 2.0  # seconds a closing connection may take to take our last bytes
 _SWEEP = 5.0
+_PIECE = 8 * 1024  # bytes of one connection handed up in one turn of the loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +69,12 @@ class Connection(asyncio.Protocol):
         self.remote: Address = ("", 0)
         self.counted = False  # against the caps of accepted connections
         self.failure = ""  # why it never became a flow
-        self.gone = False
+        self.forgotten = False
         self.parting = False  # nothing more is written, and what comes is not read
         self.active_at = 0.0
+        self._waiting: deque[bytes] = deque()  # read, and not handed up yet
+        self._gone = False
+        self._finished = False  # the peer has nothing more to say
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()  # a flow, or never one
 
@@ -89,12 +93,39 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.flow is not None:
+            self.hand_up(data)
+
+    def hand_up(self, data: bytes) -> None:
+        """Hand up a piece at a time, so that nobody has the loop for himself.
+
+        While pieces wait nothing is read: the peer's kernel holds it back.
+        """
+        if len(data) <= _PIECE and not self._waiting:
             self.owner.read(self, data)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_piece)
+            assert self.transport is not None
+            self.transport.pause_reading()
+        self._waiting.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+
+    def _next_piece(self) -> None:
+        self.owner.read(self, self._waiting.popleft())
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_piece)
+        elif self._gone:
+            self.owner.dropped(self)
+        elif self._finished:
+            self.part()
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and not self.failure:
             self.failure = str(exc)
-        self.owner.dropped(self)
+        self._gone = True
+        if not self._waiting:  # else what was read comes first
+            self.owner.dropped(self)
 
     @property
     def usable(self) -> bool:
@@ -134,6 +165,12 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         loop.call_later(_CLOSE_GRACE, self.abort)
         loop.call_soon(self.owner.parted, self)  # its owner may be in the midst of it
+
+    def finish(self) -> None:
+        """Part once everything that was read is handed up."""
+        self._finished = True
+        if not self._waiting:
+            self.part()
 
     def abort(self) -> None:
         """Close at once."""
@@ -181,6 +218,12 @@ class TcpTransport:
     def flows(self) -> Iterator[Flow]:
         """The open connections."""
         return (c.flow for c in list(self._connections.values()) if c.flow is not None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many connections are open, by who opened them."""
+        accepted = self._accepted.total()
+        return {"accepted": accepted, "dialled": len(self._connections) - accepted}
 
     async def listen(self, host: str, port: int) -> Bound:
         """Listen on one address. Port 0 takes a free one. Raises `ListenError`."""
@@ -418,14 +461,14 @@ class TcpTransport:
 
     def parted(self, connection: Connection) -> None:
         """Nothing comes or goes any more: to the owner it is gone."""
-        if connection.gone:
+        if connection.forgotten:
             return
         self._flowless.add(connection)  # until it is gone indeed
         self._forget(connection)
 
     def dropped(self, connection: Connection) -> None:
         """Forget a connection and tell the owner, once."""
-        connection.gone = True
+        connection.forgotten = True
         self._flowless.discard(connection)
         if not connection.settled.done():
             connection.failure = connection.failure or "the connection was closed"

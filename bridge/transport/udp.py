@@ -158,6 +158,11 @@ class UdpTransport:
         if listener is None or local is None:
             return None
         known = listener.dialled.get(remote) or listener.heard.get(remote)
+        if known is not None and known.flow.local != local:
+            # Our address towards this peer has changed: what we write about ourselves, too.
+            listener.dialled.pop(remote, None)
+            listener.heard.pop(remote, None)
+            known = None
         if known is not None and remote not in listener.dialled:
             # Same flow, now protected from eviction.
             listener.heard.pop(remote)

@@ -12,6 +12,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from math import inf
 from typing import Protocol
 
+from sdp.destination import destination_policy
+
+_is_public = destination_policy(media_allow=(), own=lambda _host, _port: False)
+
 _LEARNED_PER_TRUNK = 64
 _PEERS = 4096
 
@@ -24,7 +28,7 @@ class TrunkSettings(Protocol):
     @property
     def host(self) -> str: ...
     @property
-    def port(self) -> int: ...
+    def dialled_port(self) -> int | None: ...
     @property
     def transport(self) -> str: ...
     @property
@@ -47,7 +51,10 @@ def signalling_hosts(trunk: TrunkSettings) -> list[SignallingHost]:
     """Return the hosts whose addresses are in-dialog sources of *trunk*."""
     hosts = [
         SignallingHost(
-            trunk=trunk.name, transport=trunk.transport, host=trunk.host, port=trunk.port
+            trunk=trunk.name,
+            transport=trunk.transport,
+            host=trunk.host,
+            port=trunk.dialled_port,
         )
     ]
     if trunk.outbound_proxy:
@@ -179,18 +186,19 @@ class Admission:
             return None
         return new_call | in_dialog, new_call
 
-    def may_dial(self, ip: str, now: float) -> bool:
-        """Whether a flow may be opened to *ip*: a known source, or a public address.
+    def may_dial(self, ip: str, trunk: str, now: float) -> bool:
+        """Whether a flow may be opened to *ip*: a source of *trunk*, or a public address.
 
         A peer names the next hop (Contact, Record-Route); without this it could
-        make us connect to hosts of our own network.
+        make us connect to hosts of our own network, or of another carrier's.
         """
         address = _address(ip)
         if address is None or address.is_unspecified:
             return False
-        if self.admit(ip, now) is not None:
+        known = self.admit(ip, now)
+        if known is not None and trunk in known[0]:
             return True
-        return address.is_global and not address.is_multicast
+        return _is_public(str(address), 1)
 
 
 def _remember(table: OrderedDict[str, float], key: str, now: float, limit: int) -> None:

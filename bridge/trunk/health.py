@@ -1,6 +1,6 @@
 """Whether a trunk can be reached, judged from what was seen. Pure.
 
-Proofs are answers to our own requests: INVITEs, and OPTIONS outside dialogs. Two
+Proofs are answers to our own requests: INVITEs, OPTIONS outside dialogs, REGISTERs. Two
 failures in a row, by either, say that it is down; one answer says that it is up. Until
 then nothing is known.
 """
@@ -22,6 +22,7 @@ class By(StrEnum):
 
     CALL = "call"
     PROBE = "probe"
+    REGISTER = "register"
 
 
 class Verdict(StrEnum):

@@ -6,9 +6,10 @@ Contract 3, "Numbers".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, V
 
 from bridge.sip.headers import NameAddr, parse_addresses
 from bridge.sip.message import ParseError, Request
-from bridge.sip.uri import OtherUri, SipUri, TelUri, parse_uri
+from bridge.sip.uri import OtherUri, SipUri, TelUri, parse_uri, unescape
 
 ANONYMOUS: Final = "anonymous"
 
@@ -26,6 +27,8 @@ _MAX_LENGTH = 128
 # RFC 3323 4.2 and what carriers write in the user part instead of a number.
 _WITHHELD_USERS = frozenset(("anonymous", "restricted", "unavailable", "unknown", "private"))
 _WITHHELD_PRIVACY = frozenset(("id", "user", "header", "full"))
+# Remote-Party-ID's own words (draft-ietf-sip-privacy): `name` hides no number.
+_WITHHELD_REMOTE = frozenset(("full", "uri", "id", "user", "header"))
 
 
 class NumberPlan(Protocol):
@@ -52,6 +55,7 @@ class Number:
         return self.number == ANONYMOUS
 
 
+@lru_cache(maxsize=4096)  # a call asks for the same ones again and again; read, never changed
 def _parsed(text: str, country: str) -> PhoneNumber | None:
     if not _DIALABLE.fullmatch(text):
         return None
@@ -118,9 +122,16 @@ def is_number_of(pattern: str, number: Number, plan: NumberPlan) -> bool:
     return not {pattern, e164, write(e164, plan)}.isdisjoint((number.received, number.number))
 
 
-def called_number(request: Request, plan: NumberPlan) -> Number:
-    """Return the dialled number: of the Request-URI, else P-Called-Party-ID, else To."""
-    for user in _called_users(request):
+def called_number(request: Request, plan: NumberPlan, *, own: str = "") -> Number:
+    """Return the dialled number: of the Request-URI, else P-Called-Party-ID, else To.
+
+    *own* is the user of our registered Contact: in the Request-URI it says where we are and
+    not who was dialled, and counts only when nothing else is there.
+    """
+    users = list(_called_users(request))
+    if own and users and users[0] in (own, unescape(own)):
+        users = [*users[1:], own]
+    for user in users:
         if user:
             return Number(received=user, number=normalise(user, plan.country))
     return Number(received="", number="")
@@ -146,7 +157,7 @@ def caller_number(request: Request, plan: NumberPlan) -> Number:
         found = [
             _caller(address, plan)
             for address in _addresses(request, name)
-            if _user(address.uri) or name == "From"
+            if (_user(address.uri) and _is_calling(address)) or name == "From"
         ]
         # RFC 3325 9.1: there may be a sip: and a tel: URI; the one that is a number counts.
         best = next((n for n in found if n.number.startswith("+")), found[0] if found else None)
@@ -157,11 +168,16 @@ def caller_number(request: Request, plan: NumberPlan) -> Number:
 
 def _caller(address: NameAddr, plan: NumberPlan) -> Number:
     user = _user(address.uri)
-    hidden = (address.param("privacy") or "").lower() in _WITHHELD_PRIVACY
+    hidden = (address.param("privacy") or "").lower() in _WITHHELD_REMOTE
     host = address.uri.host.lower() if isinstance(address.uri, SipUri) else ""
     if hidden or not user or user.lower() in _WITHHELD_USERS or host == "anonymous.invalid":
         return Number(received=user, number=ANONYMOUS)
     return Number(received=user, number=normalise(user, plan.country))
+
+
+def _is_calling(address: NameAddr) -> bool:
+    """Whether an identity is the caller's: Remote-Party-ID may name the called party too."""
+    return (address.param("party") or "calling").lower() == "calling"
 
 
 def _wants_privacy(request: Request) -> bool:
@@ -190,14 +206,31 @@ def _user(uri: SipUri | TelUri | OtherUri) -> str:
         case SipUri():
             text = uri.user or ""
         case TelUri():
-            text = uri.number
+            text = _in_context(uri.number, uri.params)
         case _:
             return ""
     plain = unquote(text, errors="replace")
     if not plain.isprintable():
         plain = "".join(char for char in text if char.isprintable())
     # RFC 3261 19.1.6: a telephone-subscriber carries its parameters in the user part.
-    number, semicolon, _ = plain.partition(";")
+    number, semicolon, rest = plain.partition(";")
     if semicolon and _DIALABLE.fullmatch(number):
-        plain = number
+        params = tuple(_param(part) for part in rest.split(";"))
+        plain = _in_context(number, params)
     return plain[:_MAX_LENGTH]
+
+
+def _param(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    return name, value if equals else None
+
+
+def _in_context(number: str, params: Iterable[tuple[str, str | None]]) -> str:
+    """Return a number of a tel: URI with the context that makes it unique.
+
+    RFC 3966 5.1.5: the phone-context of a local number is the prefix of a global one, or a
+    domain: then it is read as a number of the trunk's country.
+    """
+    context = next((v for n, v in params if n.lower() == "phone-context"), None) or ""
+    is_prefix = context.startswith("+") and _DIALABLE.fullmatch(context) is not None
+    return number if number.startswith("+") or not is_prefix else context + number

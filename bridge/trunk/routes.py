@@ -26,6 +26,8 @@ class TrunkRule(NumberPlan, Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def registered_user(self) -> str: ...
 
 
 Route = TypeVar("Route", bound=RouteRule)
@@ -56,7 +58,7 @@ def choose_trunk(
     for trunk in trunks:
         if trunk.name not in matching:
             continue
-        called = called_number(request, trunk)
+        called = called_number(request, trunk, own=trunk.registered_user)
         route = find_route(routes, trunk, called)
         if route is not None:
             return trunk, called, route

@@ -16,6 +16,7 @@ _MAX_CALL_ID = 256
 _DIGITS = re.compile(r"[0-9]{5,}")
 _NUMBER = re.compile(r"[0-9]{6,}")  # after the user part, where a port is no number
 _CALL_ID = re.compile(rb"\r\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
+_OF_INVITE = re.compile(rb"\r\ncseq[ \t]*:[ \t]*[0-9]+[ \t]+INVITE", re.IGNORECASE)
 _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", re.MULTILINE)
 _ZERO = re.compile(rb"^c=IN (?:IP4 0\.0\.0\.0|IP6 ::)[ \t]*\r?$", re.MULTILINE)
 
@@ -44,7 +45,12 @@ class Tap(Protocol):
 
 
 class Ladder:
-    """The last messages of the last calls; both bounded."""
+    """The last messages of the last calls; both bounded.
+
+    A Call-ID that is heard of for the first time stands apart, with a quarter of the room,
+    until an INVITE of it is dialled, rings or is answered: a flood of refused calls pushes
+    out others like it, and no call that runs.
+    """
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Ladder:
         self._messages = messages
         self._wall = wall
         self._rungs: OrderedDict[str, deque[Rung]] = OrderedDict()
+        self._passing: OrderedDict[str, deque[Rung]] = OrderedDict()
 
     def received(self, message: bytes, flow: Flow) -> None:
         """Note a message that came."""
@@ -68,7 +75,8 @@ class Ladder:
 
     def of(self, call_id: str) -> list[Rung]:
         """Return the messages of a Call-ID, oldest first."""
-        return list(self._rungs.get(call_id[:_MAX_CALL_ID], ()))
+        call_id = call_id[:_MAX_CALL_ID]
+        return list(self._rungs.get(call_id) or self._passing.get(call_id) or ())
 
     def _note(self, direction: Literal["in", "out"], message: bytes, flow: Flow) -> None:
         head, _, body = message.partition(b"\r\n\r\n")
@@ -76,13 +84,7 @@ class Ladder:
         if found is None:
             return  # a keep-alive, or nothing that belongs to a call
         call_id = found[1].strip().decode(errors="replace")[:_MAX_CALL_ID]
-        rungs = self._rungs.get(call_id)
-        if rungs is None:
-            while len(self._rungs) >= self._calls:
-                self._rungs.popitem(last=False)
-            rungs = self._rungs[call_id] = deque(maxlen=self._messages)
-        self._rungs.move_to_end(call_id)
-        rungs.append(
+        self._place(call_id, direction, head).append(
             Rung(
                 at=self._wall(),
                 direction=direction,
@@ -94,6 +96,30 @@ class Ladder:
             )
         )
 
+    def _place(self, call_id: str, direction: str, head: bytes) -> deque[Rung]:
+        """Return where the next message of a Call-ID goes."""
+        rungs = self._rungs.get(call_id)
+        if rungs is not None:
+            self._rungs.move_to_end(call_id)
+            return rungs
+        rungs = self._passing.pop(call_id, None)
+        if rungs is None:
+            rungs = deque(maxlen=self._messages)
+        table, most = self._passing, max(1, self._calls // 4)
+        if _becomes_call(direction, head):
+            table, most = self._rungs, self._calls
+        while len(table) >= most:
+            table.popitem(last=False)
+        table[call_id] = rungs
+        return rungs
+
+
+def _becomes_call(direction: str, head: bytes) -> bool:
+    """Whether a message says that there is more to come: we dial, it rings, it was answered."""
+    if head.startswith(b"SIP/2.0 "):
+        return b"101" <= head[8:11] <= b"299" and _OF_INVITE.search(head) is not None
+    return direction == "out" and head.startswith(b"INVITE ")
+
 
 def masked(line: str) -> str:
     """Return a start line without numbers, control characters, or anything unexpected."""
@@ -103,7 +129,10 @@ def masked(line: str) -> str:
     else:
         uri, _, version = rest.rpartition(" ")
         shown = f"{first} {_masked_uri(uri)} {version}"
-    return "".join(c if c.isprintable() else "?" for c in shown[:_MAX_LINE])
+    shown = shown[:_MAX_LINE]
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else "?" for c in shown)
 
 
 def _masked_uri(uri: str) -> str:

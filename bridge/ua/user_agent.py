@@ -21,9 +21,9 @@ from bridge.sip.endpoint import Endpoint, OutgoingInvite, SessionDetails
 from bridge.sip.events import (
     CloseFlow,
     Connect,
-    IncomingInvite,
     Output,
     PassUp,
+    RegistrationChanged,
     Resolve,
     Send,
     SessionId,
@@ -31,7 +31,10 @@ from bridge.sip.events import (
     TrunkProbed,
 )
 from bridge.sip.flow import Flow
+from bridge.sip.message import Request
 from bridge.sip.probe import TrunkQuestion
+from bridge.sip.registration import RegistrationSettings
+from bridge.sip.screening import Refusal
 from bridge.transport.certificates import Certificates
 from bridge.transport.flow import (
     SOMEWHERE,
@@ -49,6 +52,8 @@ from bridge.transport.tcp import TcpLimits, TcpTransport
 from bridge.transport.tls import TlsTransport
 from bridge.transport.udp import UdpLimits, UdpTransport
 from bridge.trunk.admission import Admission, Gcra
+from bridge.trunk.gate import Gate, TurnedAway
+from bridge.trunk.overload import RETRY_AFTER
 from bridge.ua.tap import Tap
 from bridge.ua.watch import StreamWatch
 from sdp.model import Direction
@@ -90,11 +95,14 @@ class UserAgent:
         listen: Sequence[ListenSetting],
         on_event: Callable[[SipEvent], None],
         on_probed: Callable[[TrunkProbed], None] = lambda _: None,
+        on_registered: Callable[[RegistrationChanged], None] = lambda _: None,
         on_unreachable: Callable[[str, str], None] = lambda _trunk, _why: None,
         certificates: Certificates | None = None,
         tap: Tap | None = None,
         resolver: Resolver | None = None,
-        invites: Gcra | None = None,
+        gate: Gate | None = None,
+        screen: Callable[[Request, Flow], Refusal | None] = lambda _request, _flow: None,
+        on_refused: Callable[[str, str], None] = lambda _trunk, _reason: None,
         tcp_limits: TcpLimits | None = None,
         udp_limits: UdpLimits | None = None,
         patience: float = 10.0,
@@ -105,10 +113,15 @@ class UserAgent:
         self._listen = listen
         self._on_event = on_event
         self._on_probed = on_probed
+        self._on_registered = on_registered
         self._on_unreachable = on_unreachable
         self._tap = tap
         self._resolver = resolver or Resolver(clock=clock)
-        self._invites = invites or Gcra(rate=100, burst=1000)
+        self._gate = gate or Gate()
+        self._screen = screen
+        self._on_refused = on_refused
+        self._telling = Gcra(rate=1, burst=1, keys=256)  # a flood is told once a second
+        self._untold = 0
         self._patience = patience
         self._clock = clock
         self._tcp = TcpTransport(self, limits=tcp_limits, clock=clock)
@@ -120,7 +133,6 @@ class UserAgent:
         self._timer_at = math.inf
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unseen: tuple[bytes, Flow, float] | None = None  # what came and was not shown yet
         self._flushing = False
         self._running = False
         self.heard_at: float | None = None  # when the bytes came that are being handled
@@ -184,6 +196,12 @@ class UserAgent:
         return [*self._tcp.bound, *self._tls.bound, *self._udp.bound]
 
     @property
+    def connections(self) -> dict[str, int]:
+        """How many connections are open, by who opened them."""
+        tcp, tls = self._tcp.counts, self._tls.counts
+        return {who: count + tls[who] for who, count in tcp.items()}
+
+    @property
     def listening(self) -> bool:
         """Whether it runs and every listener is open."""
         transports = (self._tcp, self._tls, self._udp)
@@ -199,7 +217,7 @@ class UserAgent:
         """When our certificates end, in seconds since 1970; see `Certificates`."""
         return self._tls.certificates.expiry
 
-    def local_address_for(self, host: str, port: int, transport: str) -> str:
+    def local_address_for(self, host: str, port: int | None, transport: str) -> str:
         """Return the local address that a peer at *host* sees us at.
 
         *host* is a literal or a name; of a name the last known address counts, else
@@ -209,13 +227,13 @@ class UserAgent:
         chosen = self._udp if transport == "udp" else self._stream(transport)
         candidates = [address] if address is not None else list(SOMEWHERE)
         for candidate in candidates:
-            local = chosen.local_address(candidate, port)
+            local = chosen.local_address(candidate, port or 0)
             if local is not None:
                 return local
         named = [b.host for b in self.bound if not b.wildcard]
-        return named[0] if named else route_address("127.0.0.1", port) or "127.0.0.1"
+        return named[0] if named else route_address("127.0.0.1", port or 0) or "127.0.0.1"
 
-    def known_address(self, host: str, port: int, transport: str) -> str | None:
+    def known_address(self, host: str, port: int | None, transport: str) -> str | None:
         """Return the last known address of *host*, itself when it is a literal; None: unknown."""
         for wanted in (port, None):
             known = self._resolver.cached(transport, host, wanted)
@@ -223,12 +241,12 @@ class UserAgent:
                 return known.addresses[0][0]
         return None
 
-    def next_hop_allowed(self, host: str, trunk: str) -> bool:  # noqa: ARG002
+    def next_hop_allowed(self, host: str, trunk: str) -> bool:
         """Whether a message of a peer may send us to *host*; for the endpoint.
 
         A name is allowed: its addresses are asked about one by one.
         """
-        return not is_literal(host) or self._admission.may_dial(host, self._clock())
+        return not is_literal(host) or self._admission.may_dial(host, trunk, self._clock())
 
     # Verbs: the endpoint's commands, carried out at once. A session that is gone is ignored.
 
@@ -291,10 +309,50 @@ class UserAgent:
         with self._command() as now:
             self._endpoint.ask_trunk(question, now)
 
+    def register(self, settings: RegistrationSettings) -> None:
+        """Keep a trunk registered; *on_registered* is told how that goes."""
+        with self._command() as now:
+            self._endpoint.register(settings, now)
+
+    def unregister(self, trunk: str) -> None:
+        """Take a trunk's registration back; *on_registered* is told."""
+        with self._command() as now:
+            self._endpoint.unregister(trunk, now)
+
+    def keep_alive(self, trunks: frozenset[str]) -> None:
+        """Ping by the connections of these trunks from now on, and of no others."""
+        with self._command():
+            self._endpoint.keep_alive(trunks)
+
+    def moved(self, trunk: str) -> None:
+        """Register *trunk* anew: our address has changed."""
+        with self._command() as now:
+            self._endpoint.moved(trunk, now)
+
     def reoffer(self, session: SessionId, direction: Direction) -> None:
         """Send a re-INVITE; `SessionChanged` follows when it changed something."""
         with self._command() as now:
             self._endpoint.reoffer(session, direction, now)
+
+    def refer(self, session: SessionId, target: str, replaces: SessionId | None = None) -> None:
+        """Ask the far end to call *target*; `ReferAnswered` follows, or the end."""
+        with self._command() as now:
+            self._endpoint.refer(session, target, now, replaces)
+
+    def allow_refer(self, session: SessionId) -> None:
+        """Pass the far end's REFERs up, as `ReferAsked`; without this they get 603."""
+        with self._command() as now:
+            self._endpoint.allow_refer(session, now)
+
+    def answer_refer(self, session: SessionId, status: int) -> None:
+        """Answer the far end's REFER: 202, or a refusal."""
+        with self._command() as now:
+            self._endpoint.answer_refer(session, status, now)
+
+    def tell_referred(self, session: SessionId, status: int) -> None:
+        """Notify how far the call is that the far end's REFER has asked for."""
+        with self._command() as now:
+            self._endpoint.tell_referred(session, status, now)
 
     def details(self, session: SessionId) -> SessionDetails | None:
         """Tell about a session; None when it is gone."""
@@ -330,28 +388,24 @@ class UserAgent:
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of an admitted peer came."""
         now = self.heard_at = self._clock()
-        self._unseen = (data, flow, now)
-        self._feed(self._endpoint.receive, data, flow, now)
-        self._look()
-        self.heard_at = None
-
-    def _look(self) -> None:
-        """Watch and show what came: after the core had it, before what it answers is shown."""
-        unseen, self._unseen = self._unseen, None
-        if unseen is None:
-            return
-        data, flow, now = unseen
+        try:
+            frames = self._endpoint.receive(data, flow, now)
+        except Exception:  # a failure in the core is ours: logged, and the driver goes on
+            log.exception("ua.core_failed", entry="receive")
+            frames = []
         watched = self._watches.get(flow.id)
         if watched is not None:
-            for frame in watched[1].feed(data, now):
-                if isinstance(frame, bytes):
-                    self._show(frame, flow, came=True)
-        elif not flow.reliable:
-            self._show(data, flow, came=True)
+            idle = self._endpoint.is_between_messages(flow)
+            watched[1].took(frames, now, idle=idle)
+        # After the core had it, before what it answers is shown.
+        for frame in frames:
+            if isinstance(frame, bytes):
+                self._show(frame, flow, came=True)
+        self._flush()
+        self.heard_at = None
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone."""
-        self._look()
         self._watches.pop(flow.id, None)
         self._feed(self._endpoint.flow_lost, flow, self._clock())
 
@@ -430,7 +484,6 @@ class UserAgent:
             log.info("ua.send_failed", remote=output.flow.remote[0], error=str(failure))
             self._feed(self._endpoint.send_failed, output.flow, self._clock())
             return
-        self._look()
         self._show(output.data, output.flow, came=False)
 
     def _resolve(self, output: Resolve) -> None:
@@ -484,30 +537,51 @@ class UserAgent:
         else:
             self._feed(self._endpoint.connected, attempt, flow, now)
 
-    def _pass_up(self, event: SipEvent | TrunkProbed) -> None:
-        if isinstance(event, IncomingInvite) and not self._may_call(event):
-            return
+    def _pass_up(self, event: SipEvent | TrunkProbed | RegistrationChanged) -> None:
         try:
             if isinstance(event, TrunkProbed):
                 self._on_probed(event)
+            elif isinstance(event, RegistrationChanged):
+                self._on_registered(event)
             else:
                 self._on_event(event)
         except Exception:
             log.exception("ua.listener_failed", sip_event=type(event).__name__)
 
-    def _may_call(self, event: IncomingInvite) -> bool:
-        """Whether the source may place one more call now; refused before it costs anything."""
-        now = self._clock()
-        source = event.flow.remote[0]
-        if self._invites.allow(source, now):
-            return True
-        wait = max(1, math.ceil(self._invites.wait(source, now)))
-        log.warning("ua.invite_refused", remote=source, why="rate")
+    # New calls, before they cost anything.
+
+    def screen(self, request: Request, flow: Flow, now: float) -> Refusal | None:
+        """Decide on a request of a known source that is in no dialog; for the endpoint."""
+        if request.method != "INVITE":
+            turned_away = self._not_asked(request, flow, now)
+        else:
+            turned_away = self._gate.refusal(flow.remote[0], flow.new_call_trunks, now)
+        if turned_away is not None:
+            self._tell_refused(turned_away, flow, now)
+            return Refusal(503, (("Retry-After", str(turned_away.retry_after)),))
+        if request.method != "INVITE":
+            return None
         try:
-            self.reject(event.session, 503, (("Retry-After", str(wait)),))
+            return self._screen(request, flow)
         except Exception:
-            log.exception("ua.core_failed", entry="reject")
-        return False
+            log.exception("ua.listener_failed", sip_event="screen")
+            return None
+
+    def _not_asked(self, request: Request, flow: Flow, now: float) -> TurnedAway | None:
+        if not self._gate.may_ask(flow.remote[0], now):
+            return TurnedAway("request_rate", 1)
+        if request.method == "OPTIONS" and self._gate.overloaded:
+            return TurnedAway("overload", RETRY_AFTER)
+        return None
+
+    def _tell_refused(self, turned_away: TurnedAway, flow: Flow, now: float) -> None:
+        trunk = min(flow.new_call_trunks or flow.trunks, default="")
+        self._on_refused(trunk, turned_away.reason)
+        if not self._telling.allow(flow.remote[0], now):
+            self._untold += 1
+            return
+        more, self._untold = self._untold, 0
+        log.warning("ua.invite_refused", remote=flow.remote[0], why=turned_away.reason, more=more)
 
     # Time.
 

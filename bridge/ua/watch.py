@@ -6,7 +6,9 @@ messages that trickle in byte by byte (slow-loris).
 
 from __future__ import annotations
 
-from bridge.sip.framing import Frame, KeepAlive, StreamFramer
+from collections.abc import Sequence
+
+from bridge.sip.framing import Frame, KeepAlive
 
 
 class StreamWatch:
@@ -17,24 +19,21 @@ class StreamWatch:
     first byte to its last.
     """
 
-    __slots__ = ("_framer", "_patience", "_waiting_since")
+    __slots__ = ("_patience", "_waiting_since")
 
     def __init__(self, *, accepted: bool, now: float, patience: float = 10.0) -> None:
-        self._framer = StreamFramer()
         self._patience = patience
         # A peer that opened a connection has something to say; one we dialled may be silent.
         self._waiting_since = now if accepted else None
 
-    def feed(self, data: bytes, now: float) -> list[Frame]:
-        """Return the frames completed by *data*."""
-        frames = self._framer.feed(data)
+    def took(self, frames: Sequence[Frame], now: float, *, idle: bool) -> None:
+        """Note what was completed by the last bytes; *idle*: nothing unfinished is left."""
         completed = any(frame is KeepAlive.PING or isinstance(frame, bytes) for frame in frames)
-        if self._framer.idle:
+        if idle:
             if completed:
                 self._waiting_since = None
         elif completed or self._waiting_since is None:
             self._waiting_since = now
-        return frames
 
     def overdue(self, now: float) -> bool:
         """Whether the peer took too long."""

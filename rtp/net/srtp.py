@@ -71,7 +71,7 @@ def _with_mki(data: bytes, mki: bytes, tag: int) -> bytes:
 
 
 class Sender:
-    """Protects what we send under one key; keep it for as long as the key is ours.
+    """Protects one stream (one SSRC) under one key; keep it for as long as the key is ours.
 
     A second one with the same key would use the same key stream again.
     """
@@ -101,23 +101,27 @@ class Sender:
         if self._left <= 0 or not HEADER_SIZE <= len(packet) <= MAX_PACKET:
             self.failures += 1
             return None
-        sequence = packet[2] << 8 | packet[3]
-        if self.index < 0:
-            self.index = sequence
-            self.ssrc = int(_SSRC.unpack_from(packet, 8)[0])
-        else:
-            step = (sequence - self.index) & _MASK
-            if step > _STEP:  # part of the stream went out unprotected
-                self._walk(self.index + 1, self.ssrc, self.index + step - 1)
-            self.index += (sequence - self.index) & _MASK
         self._left -= 1
         try:
+            self._advance(packet)
             data = self._session.protect(packet)
         except Error:
             self.failures += 1
             return None
         mki = self.key.mki
         return _with_mki(data, mki, self._known.tag) if mki else data
+
+    def _advance(self, packet: bytes) -> None:
+        """Bring libsrtp's counter near *packet*, wherever its sequence number has got to."""
+        sequence = packet[2] << 8 | packet[3]
+        if self.index < 0:
+            self.index = sequence
+            self.ssrc = int(_SSRC.unpack_from(packet, 8)[0])
+            return
+        step = (sequence - self.index) & _MASK
+        if step > _STEP:  # part of the stream went out unprotected
+            self._walk(self.index + 1, self.ssrc, self.index + step - 1)
+        self.index += (sequence - self.index) & _MASK
 
     def _walk(self, start: int, ssrc: int, index: int) -> None:
         for packet in _walk(start, ssrc, index):

@@ -14,13 +14,14 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.fuzz.corpus import ROOT, cost_of, keep
+from tests.fuzz.corpus import MOST_GROWTH, ROOT, Cost, cost_of, growth_of, keep, kept
 from tests.fuzz.schedule import Result, Run, folders, plan, run_all
 from tests.fuzz.target import Meter, Target
 from tests.fuzz.targets.registry import TARGETS
 
 PYTHON = Path(sys.executable)
 MOST_PRICED = 400  # finds of a target whose cost is measured afterwards
+MOST_REPEATED = 150  # inputs of a target that are run again and again for what stays
 
 
 def say(text: str) -> None:
@@ -51,23 +52,38 @@ def replay(path: Path, target: Target) -> int:
     return int(cost.too_much)
 
 
-def priced(target: Target, run: Run) -> list[str]:
-    """What the new finds and the suspects of *target* cost, where it is too much."""
+def priced(target: Target, run: Run) -> tuple[list[str], Cost]:
+    """What the new finds and suspects of *target* cost where it is too much; and the most."""
     found = folders(target.name).finds
     new = [path for path in found.glob("*") if path.stat().st_mtime >= run.started]
     new.sort(key=lambda path: path.stat().st_size, reverse=True)
     suspects = [path for path in run.artifacts() if path.name.startswith(f"{target.name}-slow")]
     dear = []
+    most = Cost(cpu=0.0, memory=0)
     for path in [*suspects, *new[:MOST_PRICED]]:
         try:
             cost = cost_of(target, path.read_bytes())
         except Exception:
             continue  # an escape: a finding of its own
+        most = Cost(cpu=max(most.cpu, cost.cpu), memory=max(most.memory, cost.memory))
         if cost.too_much:
             dear.append(f"{target.name}: {cost}\n    {repeat(path)}")
         elif path in suspects:
             path.unlink()
-    return dear
+    return dear, most
+
+
+def growing(target: Target, run: Run) -> tuple[list[str], int]:
+    """Whether something stays of inputs of *target* that come again; and how many bytes."""
+    found = folders(target.name).finds
+    new = [path for path in found.glob("*") if path.stat().st_mtime >= run.started]
+    new.sort(key=lambda path: path.stat().st_mtime)
+    inputs = [path.read_bytes() for path in new[-MOST_REPEATED:]]
+    inputs += kept(target.name)[: MOST_REPEATED - len(inputs)]
+    grown = growth_of(target, inputs)
+    if grown <= MOST_GROWTH:
+        return [], grown
+    return [f"{target.name}: {grown} bytes stay of each round of {len(inputs)} inputs"], grown
 
 
 def repeat(path: Path) -> str:
@@ -78,7 +94,9 @@ def repeat(path: Path) -> str:
 
 def conclude(run: Run, results: list[Result], names: list[str]) -> int:
     """Print what was found; return the exit status."""
-    findings = [line for name in names for line in priced(TARGETS[name], run)]
+    costs = {name: priced(TARGETS[name], run) for name in names}
+    growths = {name: growing(TARGETS[name], run) for name in names}
+    findings = [line for name in names for line in (*costs[name][0], *growths[name][0])]
     for path in run.artifacts():
         if path.suffix != ".txt" and "-slow" not in path.name:
             note = path.with_suffix(".txt")
@@ -95,6 +113,7 @@ def conclude(run: Run, results: list[Result], names: list[str]) -> int:
         say(
             f"{name:<14}{runs:>12,} runs {runs / max(seconds, 1):>8,.0f}/s"
             f"  {max(r.edges for r in mine):>6,} edges  {max(r.rss for r in mine):>4} MB"
+            f"  slowest {costs[name][1].cpu * 1000:.2f} ms  growth {growths[name][1]:,} B"
         )
     say(f"{sum(r.runs for r in results):,} runs, {len(findings)} findings")
     for finding in findings:

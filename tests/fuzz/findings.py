@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz.target import Meter, Target
 
-SUSPECT = 0.100  # seconds of CPU with the tracing that counts edges; looked at without it later
-MOST_SUSPECTS = 20
+SUSPECT = 0.002  # seconds of CPU with the tracing that counts edges; looked at without it later
+MOST_SUSPECTS = 40  # the slowest
 
 
 def place_of(error: BaseException) -> str:
@@ -26,7 +27,7 @@ class Findings:
         self.target = target
         self.folder = folder
         self.known: set[str] = set()
-        self.suspects = 0
+        self.suspects: list[tuple[float, Path]] = []  # a heap, the least slow first
 
     def escaped(self, data: bytes, error: BaseException) -> None:
         key = f"{type(error).__name__} {place_of(error)}"
@@ -37,10 +38,14 @@ class Findings:
         lines = "".join(traceback.format_exception(error))
         path.with_suffix(".txt").write_text(f"{key}\n{lines}")
 
-    def slow(self, data: bytes) -> None:
-        if self.suspects < MOST_SUSPECTS:
-            self.suspects += 1
-            self.write("slow", data)
+    def slow(self, data: bytes, seconds: float) -> None:
+        if len(self.suspects) == MOST_SUSPECTS and seconds <= self.suspects[0][0]:
+            return
+        heapq.heappush(self.suspects, (seconds, self.write("slow", data)))
+        if len(self.suspects) > MOST_SUSPECTS:
+            least = heapq.heappop(self.suspects)[1]
+            if all(path != least for _, path in self.suspects):
+                least.unlink(missing_ok=True)
 
     def write(self, kind: str, data: bytes) -> Path:
         digest = hashlib.sha256(data).hexdigest()[:16]
@@ -57,6 +62,6 @@ def one_input(target: Target, findings: Findings) -> Callable[[bytes], None]:
         except Exception as error:
             findings.escaped(data, error)
         if meter.slowest > SUSPECT:
-            findings.slow(data)
+            findings.slow(data, meter.slowest)
 
     return run

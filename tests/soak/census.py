@@ -42,6 +42,7 @@ CACHES = (
     "bridge.ua.tap.Rung",
     "bridge.call.idempotency",
     "bridge.sip.message",
+    "bridge.sip.uri",  # the last thousand that were read
     "bridge.ua.watch",
     "bridge.events",  # they go with their `Call`, which is counted
 )

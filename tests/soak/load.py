@@ -339,11 +339,14 @@ async def stranger(stage: Stage) -> None:
 
 
 async def by_datagrams(stage: Stage) -> None:
-    """A call over UDP, answered at once, nobody in the room."""
+    """A call over UDP with a session timer, answered at once, nobody in the room."""
     number = now_number()
     leg = await stage.carrier.dial(stage.bridge.sip_uri(number, "udp"))
     try:
-        await leg.run("talk; expect rtp within 12s; hold sendonly 200ms; resume; dtmf 7; hangup")
+        await leg.run(
+            "session-expires 90 refresher uac; talk; expect rtp within 12s; refresh; "
+            "hold sendonly 200ms; refresh update; resume; dtmf 7; hangup"
+        )
         fine(leg)
     finally:
         await leg.finish()

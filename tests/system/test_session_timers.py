@@ -75,6 +75,24 @@ async def test_we_refresh_by_update_and_end_what_is_not_known_any_more(desk: Des
         await agent.stop()
 
 
+async def test_the_carrier_raises_the_interval_and_its_refreshes_keep_a_hold(desk: Desk) -> None:
+    """Rows 64, 65. Status 422. Refreshed while it holds, and told of the hold once."""
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier)
+    call = await bridge.dial("+919000000064")
+    leg = await carrier.incoming()
+    await leg.run(
+        "expect header Session-Expires 1800; too-brief 2400; session-expires 2400 refresher uas; "
+        "answer; expect rtp within 15s; refresh update; refresh; "
+        "hold sendonly; refresh; expect answer recvonly; expect version same; refresh update; "
+        "resume; refresh; expect rtp within 15s; hangup"
+    )
+    assert leg.report.failed is None
+    await bridge.ended(call.id)
+    names = [event["event"] for event in await bridge.events(call.id)]
+    assert names == ["call_answered", "call_hold", "call_resume", "call_ended"]
+
+
 def invite(port: int) -> OutgoingInvite:
     local = LocalMedia(address=HOST, port=20000, codecs=("PCMA",), session_id=1)
     return OutgoingInvite(

@@ -51,7 +51,7 @@ _GONE: Final = frozenset(
 _KEYS: Final = "0123456789*#ABCD"
 _KEY_SPACING: Final = 0.3  # seconds between keys that livekit/sip is sent
 _PAUSE: Final = 0.5  # seconds of a "w"
-_NAMES: Final = ("answered", "hold", "resume", "dtmf", "ended")
+_NAMES: Final = ("answered", "hold", "resume", "dtmf", "transfer", "ended")
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[None] | None]
 H = TypeVar("H", bound=Handler)
@@ -196,8 +196,9 @@ class PhoneCall:
 
     def on(self, name: str, handler: H | None = None) -> H | Callable[[H], H]:
         """Call *handler* with the event's JSON object on each ``answered``, ``hold``,
-        ``resume``, ``dtmf`` or ``ended``. A plain function or a coroutine function; also
-        usable as a decorator. What an attribute alone told has only ``event`` and ``call_id``.
+        ``resume``, ``dtmf``, ``transfer`` or ``ended``. A plain function or a coroutine
+        function; also usable as a decorator. What an attribute alone told has only ``event``
+        and ``call_id``.
         """
         if name not in self._handlers:
             raise ValueError(f"{name!r} is no event of a call, allowed: {', '.join(_NAMES)}")
@@ -279,7 +280,13 @@ class PhoneCall:
             await self._press(digits)
 
     async def transfer(self, to: str) -> None:
-        """Transfer the call to *to*, when the trunk allows it; raises `Refused` when not."""
+        """Ask the far end to call *to* instead; returns when it has agreed to try.
+
+        *to* is a number, a ``tel:`` or a ``sip:`` URI that the trunk's ``transfer_allow``
+        names. How it goes comes as ``transfer`` events with the ``status`` of the new call:
+        from 200 to 299 it is answered and this call ends, above that this call goes on.
+        Raises `Refused`: 400 no target, 403 not allowed, 409 not now, 502 the far end will not.
+        """
         await self._ask("bridge.Transfer", {"to": to})
 
     async def aclose(self) -> None:
@@ -367,6 +374,8 @@ class PhoneCall:
                     self._set_held(event, held=name == "call_hold")
             case "call_dtmf":
                 self._fire("dtmf", event)
+            case "call_transfer":
+                self._fire("transfer", event)
             case "call_ended":
                 self._set_ended(str(event.get("outcome") or ""), event)
 

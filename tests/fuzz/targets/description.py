@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sdp.audio import SECURE_PROTOCOLS
+from sdp.crypto import crypto_lines
 from sdp.model import (
     Direction,
     MediaDescription,
@@ -38,7 +40,14 @@ def body(data: bytes, meter: Meter) -> None:
     assert len(written) <= 3 * len(data) + 200
     if len(written) <= 65536:
         assert parse(written) == known
-    conversation = machine_in("stable")
+    for state in ("stable", "stable with srtp"):
+        answer_twice(read, data, written, machine_in(state), meter)
+
+
+def answer_twice(
+    read: SessionDescription, data: bytes, written: bytes, conversation: OfferAnswer, meter: Meter
+) -> None:
+    """The same offer again, in other words, is a refresh."""
     with meter:
         answer = conversation.receive_offer(data)
     if isinstance(answer, Answer):
@@ -79,6 +88,14 @@ def answered(offer: SessionDescription, answer: Answer) -> None:
             assert not mine.direction.receives or wanted.sends, "receives what is not sent"
             assert not mine.direction.sends or wanted.receives, "sends what is not wanted"
     assert sum(media.port != 0 for media in ours.media) <= 1
+    for mine, theirs in zip(ours.media, offer.media, strict=True):
+        keys = list(crypto_lines(mine))
+        # RFC 4568 5.1.2: exactly one crypto attribute, with a tag and suite of the offer.
+        assert len(keys) == sum(one.name == "crypto" for one in mine.attributes) <= 1
+        assert not keys or (keys[0].tag, keys[0].suite) in {
+            (line.tag, line.suite) for line in crypto_lines(theirs)
+        }
+        assert keys or not mine.port or mine.protocol.upper() not in SECURE_PROTOCOLS
 
 
 def numbers(media: MediaDescription) -> set[int | None]:

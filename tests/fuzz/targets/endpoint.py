@@ -27,7 +27,8 @@ class MeteredRig(Rig):
     def receive(self, data: bytes, flow: Flow) -> None:
         self.out = 0
         with self.meter:
-            self.endpoint.receive(data, flow, self.now)
+            frames = self.endpoint.receive(data, flow, self.now)
+        self.meter.share(len(frames))
         self.run()
         assert self.out <= 4 * len(data) + ROOM, f"{self.out} bytes for {len(data)}"
 

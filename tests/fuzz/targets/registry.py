@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import challenges, description, endpoint, media, text
+from tests.fuzz.targets import challenges, description, endpoint, media, secure, text
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -12,6 +12,7 @@ TARGETS: dict[str, Target] = {
         *description.TARGETS,
         *challenges.TARGETS,
         *media.TARGETS,
+        *secure.TARGETS,
         *endpoint.TARGETS,
     )
 }

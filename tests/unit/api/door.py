@@ -80,6 +80,9 @@ class FakeService:
     async def send_dtmf(self, call_id: str, digits: str) -> bool:
         return self._control("dtmf", call_id, digits)
 
+    async def transfer(self, call_id: str, to: str) -> bool:
+        return self._control("transfer", call_id, to)
+
     def _control(self, *asked: str) -> bool:
         if self.failure is not None:
             raise self.failure

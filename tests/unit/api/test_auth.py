@@ -30,6 +30,7 @@ JSON = {"Content-Type": "application/json"}
     ],
 )
 async def test_no_or_a_wrong_key_is_401(header: str | None) -> None:
+    """Threat 5.1: Control API."""
     service = FakeService()
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
     async with client_of(service, [KEY]) as client:
@@ -77,6 +78,7 @@ async def test_without_keys_a_loopback_host_may_ask(host: str) -> None:
     ],
 )
 async def test_without_keys_any_other_host_is_403(host: str) -> None:
+    """Threat 5.1: Control API."""
     async with client_of(FakeService()) as client:
         answer = await client.get("/api/v1/calls/active", headers={"Host": host})
     assert answer.status_code == 403
@@ -115,6 +117,8 @@ async def test_without_keys_a_body_must_be_json(media_type: str) -> None:
 
 
 async def test_a_body_that_is_too_large_is_413_of_known_and_unknown_length() -> None:
+    """Threat 5.1: Control API."""
+
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(MAX_BODY // 65536 + 1):
             yield b" " * 65536

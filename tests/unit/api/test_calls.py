@@ -237,6 +237,7 @@ async def test_the_description_has_every_route() -> None:
         "/api/v1/calls/{call_id}/hold",
         "/api/v1/calls/{call_id}/resume",
         "/api/v1/calls/{call_id}/dtmf",
+        "/api/v1/calls/{call_id}/transfer",
         "/api/v1/events",
         "/api/v1/drain",
         "/api/v1/reload",

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from bridge.api.problems import setting_of
-from bridge.call.requests import BadConfiguration, BadRequest, NotDone, WrongState
+from bridge.call.requests import (
+    BadConfiguration,
+    BadRequest,
+    NotAllowed,
+    NotDone,
+    WrongState,
+)
 from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
 
 pytestmark = pytest.mark.unit
@@ -58,6 +64,7 @@ CONTROLS: list[tuple[str, dict[str, Any]]] = [
     ("hold", {}),
     ("resume", {}),
     ("dtmf", {"json": {"digits": "12w#"}}),
+    ("transfer", {"json": {"to": "+918045678900"}}),
 ]
 
 
@@ -89,6 +96,23 @@ async def test_keys_of_the_wrong_shape_are_422_and_never_repeated(body: Any) -> 
     assert (answer.status_code, wrong.status_code) == (422, 422)
     assert wrong.json()["errors"][0]["field"] == "digits"
     assert "98765" not in wrong.text
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("body", [{}, {"to": 5}, {"to": "+911", "x": 2}, {"to": "1" * 257}])
+async def test_a_transfer_that_is_not_allowed_is_403_and_of_the_wrong_shape_422(body: Any) -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        answer = await client.post(f"/api/v1/calls/{CALL}/transfer", json=body)
+        service.failure = NotAllowed("the trunk's transfer_allow does not allow this target")
+        path = f"/api/v1/calls/{CALL}/transfer"
+        refused = await client.post(path, json={"to": "+918045678900"})
+        service.failure = BadRequest("to", "must be a phone number, a tel: or a sip: URI")
+        wrong = await client.post(path, json={"to": "bob"})
+    assert [one.status_code for one in (answer, refused, wrong)] == [422, 403, 422]
+    assert refused.headers["content-type"] == PROBLEM
+    assert "8045678900" not in refused.text
+    assert wrong.json()["errors"][0]["field"] == "to"
     assert service.asked == []
 
 
@@ -134,6 +158,7 @@ def test_the_setting_of_a_line_without_a_file_is_its_beginning() -> None:
     ],
 )
 async def test_every_door_asks_for_the_key_or_for_this_machine(method: str, path: str) -> None:
+    """Threat 5.1: Control API."""
     service = FakeService()
     async with client_of(service, [KEY]) as client:
         assert (await client.request(method, path)).status_code == 401

@@ -28,6 +28,11 @@ TRUNK = {
     "max_calls": 100,
     "calls_per_second": 3.0,
     "options_interval": 0.0,
+    "registration": {
+        "state": "registered",
+        "until": "2026-01-01T01:00:00.000Z",
+        "sip_status": 200,
+    },
     "last_success": "2026-01-01T00:00:00.000Z",
     "last_failures": [
         {

@@ -14,7 +14,9 @@ from bridge.config import (
     RouteConfig,
     TrunkConfig,
     WorkflowConfig,
+    advice,
     cannot_start,
+    clear_keys,
     find_config,
     load,
     not_yet,
@@ -100,6 +102,8 @@ WRONG = [
     ("[store]\nurl = 'mysql://x'", "store.url", "sqlite://, postgresql://"),
     ("[daemon]\ndrain_timeout = -1", "daemon.drain_timeout", "greater than or equal to 0"),
     ("[log]\nlevel = 'loud'", "log.level", "'debug'"),
+    ("[capture]\nhep = 'homer'", "capture.hep", "HOST:PORT"),
+    ("[capture]\npcap_calls = 0", "capture.pcap_calls", "greater than or equal to 1"),
     ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
     ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
     ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
@@ -118,6 +122,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Via = 'x'}", "trunk[0].headers", "bridge"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nheaders = {Min-SE = '90'}", "trunk[0].headers", "bridge"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\noutbound_proxy = 'p:0'", "trunk[0].outbound_proxy", ":"),
     (
         "[[trunk]]\nname = 'a'\nhost = 'h'\n[[trunk]]\nname = 'a'\nhost = 'h'",
@@ -203,6 +208,7 @@ def test_a_missing_secret_file_and_a_secret_given_twice_are_told(tmp_path: Path)
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
+    """Threat 5.1: Privacy."""
     text = contract_block().replace('password = ""', 'password = "hunter2"')
     text = text.replace("sqlite:///trunkbridge.db", "postgresql://me:hunter2@db/x")
     text = text.replace('api_secret = "devsecret"', 'api_secret = "hunter2"')
@@ -227,10 +233,61 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 
 
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
-    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nrefer_in = true\nkeepalive = 'crlf'\n"
+    text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
     assert len(list(not_yet(config))) == 2
     assert cannot_start(config) == []
+
+
+def test_a_trunk_that_registers_but_lets_nobody_call_is_pointed_at(tmp_path: Path) -> None:
+    """Row 99. Contract 3, Sources: ``allow`` rules new calls, also those of a registrar."""
+    text = "[[trunk]]\nname = 'a'\nhost = 'h'\nregister = true\nusername = 'u'\n"
+    config = load(write(tmp_path, text), {})
+    assert len(list(advice(config))) == 1
+    assert list(not_yet(config)) == []
+    config = load(write(tmp_path, text + "allow = ['192.0.2.1']\n"), {})
+    assert list(advice(config)) == []
+
+
+def test_a_port_that_is_not_given_is_for_dns_to_find(tmp_path: Path) -> None:
+    """Row 16. RFC 3263 4.2; a profile's port counts as given, unless it is the usual one."""
+    text = "[[trunk]]\nname = 'a'\nhost = 'h'\n"
+    assert load(write(tmp_path, text), {}).trunk[0].dialled_port is None
+    assert load(write(tmp_path, text + "port = 5060\n"), {}).trunk[0].dialled_port == 5060
+    assert load(write(tmp_path, text + "profile = 'exotel'\n"), {}).trunk[0].dialled_port == 5070
+    telnyx = load(write(tmp_path, text + "profile = 'telnyx'\n"), {}).trunk[0]
+    assert (telnyx.port, telnyx.dialled_port) == (5060, None)
+    secure = text + "transport = 'tls'\n"
+    trunk = load(write(tmp_path, secure), {}).trunk[0]
+    assert (trunk.port, trunk.dialled_port) == (5061, None)
+    assert load(write(tmp_path, secure + "profile = 'exotel'\n"), {}).trunk[0].dialled_port == 443
+
+
+@pytest.mark.parametrize(
+    ("username", "user"),
+    [("line1", "line1"), ("line1@realm.example", "line1"), ("a b:c", "a%20b%3Ac"), ("+91", "+91")],
+)
+def test_the_registered_user_is_what_a_uri_may_have(username: str, user: str) -> None:
+    """Row 99."""
+    trunk = TrunkConfig(name="a", host="h", register=True, username=username)
+    assert trunk.registered_user == user
+    assert TrunkConfig(name="a", host="h", username=username).registered_user == ""
+
+
+def test_keys_of_srtp_in_clear_sip_are_said_and_prevent_nothing(tmp_path: Path) -> None:
+    """Row 68. RFC 4568 8.3: who reads the SIP can listen."""
+    trunks = "".join(
+        f"[[trunk]]\nname = '{srtp}-{transport}'\nhost = 'h'\nsrtp = '{srtp}'\n"
+        f"transport = '{transport}'\n"
+        for srtp in ("off", "optional", "required")
+        for transport in ("udp", "tcp", "tls")
+    )
+    config = load(write(tmp_path, trunks), {})
+    assert list(clear_keys(config)) == [
+        f"trunk[{index}].srtp: its keys are sent in clear over {transport}, use tls"
+        for index, transport in ((3, "udp"), (4, "tcp"), (6, "udp"), (7, "tcp"))
+    ]
+    assert not any("srtp" in line for line in cannot_start(config))
 
 
 def test_the_file_is_found_in_the_contracts_order(

@@ -30,7 +30,10 @@ def test_a_trunk_is_asked_the_way_an_invite_would_go() -> None:
     assert behind.next_hop == ("tcp", "proxy.example.com", 5065)
     assert behind.request_uri == "sip:sip.example.com"
     assert behind.from_ == "<sip:ping@ours.example.com>"
-    assert question(outbound_proxy="proxy.example.com").next_hop[2] == 5060
+    # RFC 3263 4.2: without a port DNS decides.
+    assert question(outbound_proxy="proxy.example.com").next_hop[2] is None
+    assert question().next_hop[2] is None
+    assert question(port=5060).next_hop[2] == 5060
     assert question(host="[2001:db8::1]").request_uri == "sip:[2001:db8::1]"
 
 

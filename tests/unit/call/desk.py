@@ -130,6 +130,7 @@ class Desk:
         self.rejects: Rejected | None = None
         self.no_ports = False
         self.dial_fails_at_once = False
+        self.remote_headers: tuple[tuple[str, str], ...] = (("X-A", "1"),)
         self.media_fails = False
         self.adopt_fails = False
         self.dialled = asyncio.Event()
@@ -188,7 +189,7 @@ class Desk:
         self.refused.append((status, retry_after))
 
     def facts(self, session: SessionId) -> SipFacts:
-        return SipFacts(call_id="abc", remote_tag="t", remote_headers=(("X-A", "1"),))
+        return SipFacts(call_id="abc", remote_tag="t", remote_headers=self.remote_headers)
 
     def open_media(
         self,

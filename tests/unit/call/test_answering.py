@@ -102,6 +102,29 @@ def test_first_18x_rings_once() -> None:
     assert bench.of(CallRinging)[0].early_media is False
 
 
+def test_a_180_without_sdp_after_a_183_keeps_the_early_media() -> None:
+    """Row 57. RFC 3960 3.2: the early media of the 183 goes on until the answer."""
+    bench = Bench(plan(early_media=True)).dialing()
+    bench.feed(progressed(183, negotiated(remote_port=31000)), progressed(180))
+    assert [c.negotiated.remote_port for c in bench.of(ConnectMedia)] == [31000]
+    assert bench.state.media_levels.caller_audio
+    assert not bench.state.media_levels.transmit
+    bench.feed(progressed(183, negotiated(remote_port=32000)), answered())
+    assert [c.negotiated.remote_port for c in bench.of(ConnectMedia)][:2] == [31000, 32000]
+    assert bench.of(ConnectMedia)[-1].negotiated == answered().negotiated
+
+
+def test_ringing_that_is_never_acknowledged_ends_a_call_that_came_in() -> None:
+    """RFC 3262 3: our reliable 180 found no PRACK for 64*T1, and 504 went out."""
+    bench = Bench(inbound()).in_room()
+    assert bench.state.phase is Phase.RINGING
+    bench.feed(Ended(session=SID, cause=EndCause.NO_ACK, status=504, q850=None))
+    assert bench.verdict() == ("failed", "no_ack", "timer")
+    assert bench.end.sip_status == 504
+    assert not bench.has(Reject)
+    assert not bench.has(Bye)
+
+
 def test_ringing_tells_whether_there_is_early_media() -> None:
     bench = Bench().dialing().feed(progressed(183, negotiated()))
     assert bench.of(CallRinging)[0].early_media is True
@@ -123,6 +146,9 @@ def test_answer_without_ringing_has_no_ring_time() -> None:
 
 
 def test_ring_timer_cancels_and_the_487_does_not_decide() -> None:
+    """R1 7.1.10. Status 487 after our ring timer, no final response. Contract 5: who cancelled
+    decides.
+    """
     bench = Bench(plan(ring_timeout=30)).dialing().feed(progressed()).wait(31)
     assert bench.has(Cancel)
     assert not bench.has(LeaveRoom)
@@ -205,6 +231,7 @@ def test_required_agent_counts_without_a_name() -> None:
 
 
 def test_inbound_rings_at_once_and_answers_when_audio_is_published() -> None:
+    """R1 7.1.20. Failure 7.3: 180 until the agent speaks."""
     bench = Bench(inbound()).feed(Begun())
     assert bench.has(Ring)
     assert bench.names() == ["call_ringing"]

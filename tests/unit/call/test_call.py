@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bridge.call import turn
+from bridge.call import ports, turn
 from bridge.call.call import Call
+from bridge.call.control import transfer
 from bridge.call.inputs import By, HangUp, Input
 from bridge.call.plan import AnswerMode, CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom
+from bridge.call.requests import BadRequest, NotAllowed, NotDone, WrongState
 from bridge.call.state import Phase
 from bridge.call.turn import FLUSH_PATIENCE
 from bridge.events import CallEvent
@@ -29,7 +33,13 @@ from bridge.room.seam import (
     RoomHandlers,
     RpcRefused,
 )
-from bridge.sip.events import FailureCause, Reoffered, SessionId
+from bridge.sip.events import (
+    FailureCause,
+    ReferAnswered,
+    ReferProgressed,
+    Reoffered,
+    SessionId,
+)
 from bridge.sip.headers import Reason
 from sdp.model import Direction
 from sdp.negotiated import Hold, Negotiated
@@ -113,6 +123,15 @@ class World:
 
     def reoffer(self, direction: Direction) -> None:
         self.note(f"sip reoffer {direction.value}")
+
+    def refer(self, to: str, replaces: SessionId | None) -> None:
+        self.note(f"sip refer {to}" if replaces is None else f"sip refer {to} for {replaces}")
+
+    def answer_refer(self, status: int) -> None:
+        self.note(f"sip refer answered {status}")
+
+    def tell_referred(self, status: int) -> None:
+        self.note(f"sip referred {status}")
 
     def probe(self) -> None:
         self.note("sip probe")
@@ -250,7 +269,9 @@ class QuickRoom(Room):
 
 
 @asynccontextmanager
-async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
+async def running(
+    world: World, the_plan: CallPlan, beside: ports.Beside = ports.ALONE
+) -> AsyncIterator[Call]:
     def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
         world.handlers = handlers
         return CallMedia(carrier=world, room=world.room())
@@ -271,6 +292,7 @@ async def running(world: World, the_plan: CallPlan) -> AsyncIterator[Call]:
         clock=clock,
         wall=lambda: 1_700_000_000.0 + clock(),
         on_end=world.ended.append,
+        beside=beside,
     )
     call.start()
     try:
@@ -585,9 +607,9 @@ async def test_control_rpcs_are_for_agents_and_controllers() -> None:
         for method in ("bridge.Hold", "bridge.Resume", "bridge.Transfer"):
             with pytest.raises(RpcRefused, match="only agents"):
                 await rpc(world, method, kind="standard")
-        transfer: Any = world.handlers.rpc["bridge.Transfer"]
-        with pytest.raises(RpcRefused, match="not available yet"):
-            await transfer("boss", "standard", "")
+        asked: Any = world.handlers.rpc["bridge.Transfer"]
+        with pytest.raises(RpcRefused, match="transfer_allow"):
+            await asked("boss", "standard", '{"to": "+918045678900"}')
 
 
 async def test_hold_rpc_is_answered_when_the_reinvite_is() -> None:
@@ -665,3 +687,117 @@ async def test_a_hold_that_the_journal_refuses_is_told_all_the_same() -> None:
         call.post(changed(Hold.SENDONLY))
         await world.until("room call_hold", "listener call_hold")
         post(call, bye())
+
+
+async def test_transfer_rpc_is_answered_when_the_far_end_has_agreed() -> None:
+    world = World()
+    async with running(world, plan(transfer_allow=("+9180*", "sip:*@pbx.example.com"))) as call:
+        await world.until("sip dial")
+        wanted = '{"to": "080 4567 8900"}'
+        for payload, text, code in (
+            (wanted, "not answered", 409),
+            ('{"to": "+912245678900"}', "transfer_allow", 403),
+            ('{"to": "sip:a@evil.example"}', "transfer_allow", 403),
+            ('{"to": "bob"}', "phone number", 400),
+            ('{"to": 5}', "phone number", 400),
+            ("{}", "phone number", 400),
+        ):
+            with pytest.raises(RpcRefused, match=text) as refusal:
+                await rpc(world, "bridge.Transfer", payload)
+            assert refusal.value.code == code
+        post(call, answered())
+        await world.until("room call_answered")
+        asking = asyncio.create_task(rpc(world, "bridge.Transfer", wanted))
+        await world.until("sip refer +918045678900")
+        assert not asking.done()
+        post(call, ReferAnswered(session=SID, status=603))
+        with pytest.raises(RpcRefused, match=r"refused the transfer \(603\)") as refusal:
+            await asking
+        assert refusal.value.code == 502
+        again = asyncio.create_task(rpc(world, "bridge.Transfer", wanted))
+        await asyncio.sleep(0)
+        post(call, ReferAnswered(session=SID, status=202))
+        assert await again == "{}"
+        post(call, ReferProgressed(session=SID, status=200, over=True), bye())
+    order(world, "journal call_transfer", "room call_transfer", "listener call_transfer")
+    assert (call.record.outcome, call.record.reason) == ("completed", "transferred")
+
+
+async def test_transfer_by_the_api_says_why_not() -> None:
+    world = World()
+    async with running(world, plan(transfer_allow=("+9180*",))) as call:
+        await world.until("sip dial")
+        with pytest.raises(BadRequest, match="phone number"):
+            await transfer(call, "bob")
+        with pytest.raises(NotAllowed):
+            await transfer(call, "+912245678900")
+        with pytest.raises(WrongState, match="not answered"):
+            await transfer(call, "+918045678900")
+        post(call, answered())
+        asking = asyncio.create_task(transfer(call, "+918045678900"))
+        await world.until("sip refer +918045678900")
+        post(call, ReferAnswered(session=SID, status=405))
+        with pytest.raises(NotDone, match="405"):
+            await asking
+        asking = asyncio.create_task(transfer(call, "+918045678900"))
+        await asyncio.sleep(0)
+        post(call, ReferAnswered(session=SID, status=202))
+        await asking
+        post(call, bye())
+    with pytest.raises(WrongState, match="ended"):
+        await transfer(call, "+918045678900")
+    assert (call.record.reason, call.record.ended_by) == ("transferred", "api")
+
+
+class Beside(ports.Beside):
+    """One other call."""
+
+    def __init__(self, phase: Phase, **changes: Any) -> None:
+        there = plan(call_id="other", phone_number="+918045678900", **changes)
+        self.call: Any = SimpleNamespace(plan=there, state=SimpleNamespace(phase=phase))
+
+    def other(self, call_id: str) -> Any:
+        return self.call if call_id == "other" else None
+
+    def session_of(self, call_id: str) -> SessionId | None:
+        return SessionId(42) if call_id == "other" else None
+
+
+async def test_an_attended_transfer_names_the_call_that_is_to_be_taken_over() -> None:
+    world = World()
+    beside = Beside(Phase.ANSWERED)
+    async with running(world, plan(transfer_allow=("+9180*",)), beside) as call:
+        await world.until("sip dial")
+        post(call, answered())
+        asking = asyncio.create_task(rpc(world, "bridge.Transfer", '{"to": "call:other"}'))
+        await world.until("sip refer +918045678900 for 42")
+        post(call, ReferAnswered(session=SID, status=202))
+        assert await asking == "{}"
+        post(call, bye())
+    assert call.record.reason == "transferred"
+
+
+@pytest.mark.parametrize(
+    ("to", "beside", "allow", "code"),
+    [
+        ("call:nobody", Beside(Phase.ANSWERED), "*", 409),
+        ("call:", Beside(Phase.ANSWERED), "*", 409),
+        ("call:11112222-0000-4000-8000-000000000000", Beside(Phase.ANSWERED), "*", 409),
+        ("call:other", Beside(Phase.RINGING), "*", 409),
+        ("call:other", Beside(Phase.ANSWERED, trunk="plivo"), "*", 409),
+        ("call:other", Beside(Phase.ANSWERED), "+9122*", 403),
+        ("call:other", ports.ALONE, "*", 409),
+    ],
+)
+async def test_an_attended_transfer_needs_an_answered_call_of_the_trunk_that_is_allowed(
+    to: str, beside: ports.Beside, allow: str, code: int
+) -> None:
+    world = World()
+    async with running(world, plan(transfer_allow=(allow,)), beside) as call:
+        await world.until("sip dial")
+        post(call, answered())
+        with pytest.raises(RpcRefused) as refusal:
+            await rpc(world, "bridge.Transfer", json.dumps({"to": to}))
+        assert refusal.value.code == code
+        post(call, bye())
+    assert not [line for line in world.log if line.startswith("sip refer")]

@@ -179,6 +179,16 @@ def test_peer_that_is_gone_is_dropped() -> None:
     assert bench.end.sip_status == 481
 
 
+@pytest.mark.parametrize("status", [None, 481])
+def test_session_that_expires_is_dropped(status: int | None) -> None:
+    """Row 64. Contract 5: ``dropped``, by the timer; the status is that of the refresh."""
+    bench = Bench().talking()
+    bench.feed(Ended(session=SID, cause=EndCause.SESSION_EXPIRED, status=status, q850=None))
+    assert bench.verdict() == ("dropped", "session_expired", "timer")
+    assert bench.end.sip_status == (status or 200)
+    assert not bench.has(Bye)
+
+
 def test_max_duration_completes_and_runs_from_the_answer() -> None:
     bench = Bench(plan(max_duration=100, media_timeout_initial=1e6)).dialing().wait(20)
     bench.feed(AgentReady(identity="a"), answered()).wait(99)
@@ -295,6 +305,7 @@ def test_lost_room_is_rejoined_with_pauses_and_restored() -> None:
 
 @pytest.mark.parametrize("away", [LOST, RoomReconnecting()])
 def test_room_that_stays_away_for_30_s_drops_the_call(away: Input) -> None:
+    """Failure 7.2: lost room parks the caller."""
     bench = Bench().talking().feed(away)
     for _ in range(29):
         bench.wait(1)

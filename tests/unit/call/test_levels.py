@@ -93,6 +93,7 @@ def test_gate_opens_after_half_a_second_at_the_latest() -> None:
 
 @pytest.mark.parametrize("hold", list(Hold))
 def test_hold_closes_at_once_before_anything_else(hold: Hold) -> None:
+    """Failure 7.3: no hold signal."""
     bench = Bench().talking().feed(changed(hold))
     assert isinstance(bench.last[0], ApplyLevels), "closing comes first"
     levels = now(bench)
@@ -134,6 +135,7 @@ def test_hold_while_a_resume_waits_closes_again() -> None:
 
 
 def test_switch_between_hold_dialects_is_silent() -> None:
+    """Hold rule 2.3: events on the edge only."""
     bench = Bench().talking().feed(changed(Hold.SENDONLY))
     count = len(bench.events)
     bench.feed(changed(Hold.INACTIVE), changed(Hold.SENDONLY))
@@ -148,6 +150,7 @@ def test_change_that_changes_nothing_does_nothing() -> None:
 
 
 def test_new_address_is_connected_without_an_event() -> None:
+    """Row 66. R1 7.1.7. RFC 3264 8.3.1."""
     bench = Bench().talking()
     count = len(bench.events)
     bench.feed(changed(remote_port=5000))
@@ -167,6 +170,7 @@ def test_first_answer_that_is_a_hold_is_told_after_call_answered(way: str) -> No
 
 
 def test_recvonly_is_not_a_hold_and_suspends_the_watchdog() -> None:
+    """Hold rule 2.3: recvonly is no hold. RFC 3264 6.1."""
     bench = Bench().talking().feed(changed(receive=False))
     assert not bench.has(CallHold)
     assert now(bench).watchdog is None

@@ -53,6 +53,7 @@ def offers(bench: Bench) -> list[Direction]:
 
 
 def test_hold_is_in_force_from_the_answer_on_and_nothing_is_published() -> None:
+    """Row 70. RFC 3264 8.4."""
     bench = Bench().talking()
     before, told = bench.state.media_levels, len(bench.events)
     bench.feed(HOLD)
@@ -96,6 +97,7 @@ def test_no_audio_passes_although_the_peer_answers_as_if_nothing_were() -> None:
 
 
 def test_refused_hold_leaves_everything_as_it_was() -> None:
+    """Row 70. RFC 3264 8.4."""
     bench = Bench().talking()
     before = bench.state
     bench.feed(HOLD, NOT_TAKEN)

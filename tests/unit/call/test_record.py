@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from bridge.call.outcome import Refusal, refusal_outcome
-from bridge.call.record import ended_event, fold, live_record, new_record, record_of, workflow_id
+from bridge.call.record import (
+    ended_event,
+    fold,
+    live_record,
+    new_record,
+    record_of,
+    with_carrier_ids,
+    workflow_id,
+)
 from bridge.events import CallEnded
+from bridge.trunk.headers import SAID_BY_ANY
 from sdp.negotiated import Hold
 from tests.unit.call.kit import WALL, Bench, answered, bye, changed, plan, progressed, refused
 
@@ -53,6 +63,30 @@ def test_resource_has_the_fields_of_the_seed_and_ours() -> None:
     document = new_record(plan()).as_dict()
     assert set(document) >= SEED_FIELDS | OWN_FIELDS
     assert json.loads(json.dumps(document)) == document
+
+
+def test_the_carriers_own_word_on_a_failure_is_kept_and_no_event_shows_it() -> None:
+    """Row 44. `X-ZT-Hangup-Code` of a refusal; the events keep the contract's fields."""
+    bench = Bench(plan(carrier_headers=("x-zt-hangup-code", "x-plivo-*"))).dialing()
+    bench.feed(replace(progressed(183), headers=(("X-Plivo-Leg", "one"), ("X-A", "1"))))
+    bench.feed(refused(503, headers=(("X-ZT-Hangup-Code", "4010"),)))
+    kept = {"x-plivo-leg": "one", "x-zt-hangup-code": "4010"}
+    assert dict(bench.state.carrier_ids) == kept
+    document = with_carrier_ids(new_record(plan()), bench.state.carrier_ids).as_dict()
+    assert document["carrier_ids"] == kept
+    assert "4010" not in bench.end.encode().decode()
+
+
+@pytest.mark.parametrize("status", [480, 486, 500, 503])
+def test_when_a_refusal_says_to_come_back_is_kept(status: int) -> None:
+    """Row 46. RFC 3261 20.33, 20.43: Retry-After and Warning, of any carrier."""
+    bench = Bench(plan(carrier_headers=SAID_BY_ANY)).dialing()
+    said = (("Retry-After", "120 (in a meeting)"), ("Warning", '399 c "busy"'))
+    bench.feed(refused(status, headers=said))
+    assert dict(bench.state.carrier_ids) == {
+        "retry-after": "120 (in a meeting)",
+        "warning": '399 c "busy"',
+    }
 
 
 def test_unknown_values_are_null_never_zero() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.call.requests import BadRequest, DialRequest, OverLimit, Unavailable
 from bridge.errors import BridgeError
+from bridge.sip.events import Cancelled
 from sdp.negotiate import Rejected
 from tests.unit.call.desk import Desk, a_desk, config, failed, trunk
 
@@ -139,6 +140,7 @@ async def test_a_bad_request_names_its_field_and_begins_nothing(
 
 
 async def test_calls_asked_for_at_once_do_not_pass_a_trunks_limit_together(path: Path) -> None:
+    """Threat 5.1: Toll fraud."""
     async with a_desk(path, config(trunk(max_calls=2, calls_per_second=100))) as desk:
         desk.ledger.may_write.clear()
         asked = [asyncio.ensure_future(desk.service.dial(request())) for _ in range(5)]
@@ -152,6 +154,7 @@ async def test_calls_asked_for_at_once_do_not_pass_a_trunks_limit_together(path:
 
 
 async def test_a_trunks_rate_refuses_and_says_when_to_come_again(path: Path) -> None:
+    """Threat 5.1: Toll fraud."""
     async with a_desk(path, config(trunk(calls_per_second=0.25))) as desk:
         await desk.service.dial(request())
         with pytest.raises(OverLimit) as refused:
@@ -174,6 +177,7 @@ async def test_a_full_instance_is_unavailable(path: Path) -> None:
 
 
 async def test_no_ports_is_unavailable_and_leaves_no_record(path: Path) -> None:
+    """Failure 7.2: exhausted RTP ports."""
     async with a_desk(path) as desk:
         desk.no_ports = True
         with pytest.raises(Unavailable, match="no free pair"):
@@ -219,6 +223,7 @@ async def test_whoever_goes_away_while_the_journal_writes_leaves_an_ended_record
 
 
 async def test_a_draining_service_dials_nothing_but_finishes_what_it_accepted(path: Path) -> None:
+    """Failure 7.2: drain refuses new originations."""
     async with a_desk(path) as desk:
         desk.ledger.may_write.clear()
         asked = asyncio.ensure_future(desk.service.dial(request()))
@@ -287,6 +292,73 @@ async def test_every_refusal_has_its_status_and_a_record_with_an_outcome(path: P
         ]
         assert all(record["ended_at"] for record in (missing, codec, ports, livekit, full))
         assert len(desk.leases) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "setting", "status", "reason"),
+    [
+        (b"+918000000000", "", 404, "no_route"),
+        (b"+918047361000", "full", 486, "capacity"),
+        (b"+918047361000", "draining", 503, "draining"),
+        (b"+918047361000", "no livekit", 503, "room_unavailable"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_with_a_record_before_sip_keeps_anything(
+    path: Path, number: bytes, setting: str, status: int, reason: str
+) -> None:
+    """Threat 5.1: INVITE and REGISTER flood. No session, no port; but a record."""
+    async with a_desk(path, config(trunk(max_calls=1))) as desk:
+        if setting == "full":
+            await take(desk)
+        elif setting == "draining":
+            desk.service.drain()
+        elif setting == "no livekit":
+            desk.service.set_livekit_up(False)
+        leases = list(desk.leases)
+        invite = desk.invite(number)
+        before = {record["id"] for record in await desk.records()}
+        refusal = desk.service.screen(invite.request, invite.flow)
+        assert refusal is not None
+        assert (refusal.status, refusal.remembered) == (status, True)
+        assert dict(refusal.headers) == ({"Retry-After": "10"} if status == 503 else {})
+        record = next(r for r in await desk.records() if r["id"] not in before)
+        assert (record["outcome"], record["reason"]) == ("failed", reason)
+        assert (record["sip_status"], record["phone_number"]) == (status, NUMBER)
+        assert desk.leases == leases
+        assert desk.refused == []  # nothing to refuse by: there is no session
+
+
+async def test_what_can_be_taken_passes_the_screen_without_a_trace(path: Path) -> None:
+    async with a_desk(path) as desk:
+        invite = desk.invite()
+        assert desk.service.screen(invite.request, invite.flow) is None
+        assert await desk.records() == []
+        desk.service.reload(config(trunk(name="renamed")))
+        refusal = desk.service.screen(desk.invite().request, invite.flow)
+        assert refusal is not None
+        assert refusal.status == 403
+
+
+async def test_what_the_carrier_calls_a_call_is_in_its_record_also_of_a_refused_one(
+    path: Path,
+) -> None:
+    """Row 44. The ids of the profile: from the INVITE and what follows, in journal and API."""
+    async with a_desk(path, config(trunk(profile="exotel"))) as desk:
+        desk.remote_headers = (("X-Exotel-CallSid", "b7f0c1"), ("X-Other", "1"))
+        refused = await take(desk, b"+918000000000")
+        assert (refused["reason"], refused["carrier_ids"]) == (
+            "no_route",
+            {"x-exotel-callsid": "b7f0c1"},
+        )
+        taken = await take(desk)
+        assert taken["carrier_ids"] == {"x-exotel-callsid": "b7f0c1"}
+        session = next(iter(desk.service._sessions))
+        gone = (("X-Exotel-LegSid", "leg"), ("X-Exotel-CallSid", "b7f0c2"))
+        desk.tell(Cancelled(session=session, q850=None, headers=gone))
+        await desk.idle()
+        over = await desk.service.find(taken["id"])
+        assert over is not None
+        assert over["carrier_ids"] == {"x-exotel-callsid": "b7f0c2", "x-exotel-legsid": "leg"}
 
 
 async def test_a_draining_service_refuses_with_503_and_a_record(path: Path) -> None:

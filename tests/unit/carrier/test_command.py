@@ -93,3 +93,39 @@ async def test_answering_ends_after_so_many_calls() -> None:
 def test_the_help_names_every_statement_expectation_and_body() -> None:
     words = set(command.HELP.replace("|", " ").replace(",", " ").replace(".", " ").split())
     assert set(script.STATEMENTS) | set(script.EXPECTATIONS) | set(steps.BODIES) <= words
+
+
+async def test_who_has_registered_is_called_by_that_connection() -> None:
+    """Row 99. The registrar of the built-in carrier, from the command line."""
+    out, port = io.StringIO(), asyncio.get_running_loop().create_future()
+    running = asyncio.ensure_future(
+        command.run(
+            listen="127.0.0.1:0",
+            dial="sip:line1@127.0.0.1",
+            called="+918047361000",
+            script="expect status 486 within 10s",
+            out=out,
+            listening=port,
+        )
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", await port)
+    writer.write(
+        b"REGISTER sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK1;rport\r\n"
+        b"Max-Forwards: 70\r\nFrom: <sip:line1@127.0.0.1>;tag=a\r\nTo: <sip:line1@127.0.0.1>\r\n"
+        b"Call-ID: c\r\nCSeq: 1 REGISTER\r\nContact: <sip:line1@127.0.0.1:9;transport=tcp>\r\n"
+        b"Expires: 60\r\nContent-Length: 0\r\n\r\n"
+    )
+    heard = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
+    assert heard.startswith(b"SIP/2.0 200 ")
+    invite = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
+    assert invite.startswith(b"INVITE sip:line1@127.0.0.1:9;transport=tcp SIP/2.0\r\n")
+    assert b"To: <sip:+918047361000@127.0.0.1>" in invite
+    kept = [line for line in invite.split(b"\r\n") if line.split(b":")[0] in COPIED]
+    busy = [b"SIP/2.0 486 Busy Here", *kept, b"Content-Length: 0", b"", b""]
+    writer.write(b"\r\n".join(busy).replace(b"To: <sip:+918047361000@127.0.0.1>", BUSY_TO))
+    assert await asyncio.wait_for(running, 30) == 0
+    writer.close()
+
+
+COPIED = (b"Via", b"From", b"To", b"Call-ID", b"CSeq")
+BUSY_TO = b"To: <sip:+918047361000@127.0.0.1>;tag=b"

@@ -172,11 +172,12 @@ async def test_requests_outside_any_dialog_are_answered(carrier: Carrier, hand: 
     hand.tag = ""
     hand.send("REGISTER", 3, "Expires: 60")
     assert "transport=tcp>;expires=60" in await hand.receive("SIP/2.0 200 ")
-    assert carrier.registered == {"sip:100@127.0.0.1": "sip:me@127.0.0.1:9;transport=tcp"}
+    bindings = carrier.registrar.bindings
+    assert bindings["sip:100@127.0.0.1"].contact == "sip:me@127.0.0.1:9;transport=tcp"
     hand.tag = ""
     hand.send("REGISTER", 4, "Expires: 0")
     await hand.receive("SIP/2.0 200 ")
-    assert carrier.registered == {}
+    assert not carrier.registrar.bindings
 
 
 async def test_a_broken_contact_is_noted_and_the_carrier_goes_on(

@@ -61,7 +61,20 @@ CHALLENGES = (
     'Digest realm="s", nonce="n"',
     'Digest realm="r", nonce="n", algorithm=SHA3-256, Basic realm="r"',
 )
-METHODS = ("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL", "REFER")
+SESSION_TIMERS: tuple[tuple[tuple[str, str], ...], ...] = (
+    (),
+    (("Supported", "timer"), ("Session-Expires", "90;refresher=uac"), ("Allow", "INVITE, UPDATE")),
+    (),
+    (("Supported", "timer"), ("Session-Expires", "1800;refresher=uas"), ("Min-SE", "120")),
+    (("x", "99999999999;refresher=;refresher=uas"), ("Min-SE", "x"), ("Allow", "")),
+    (("Require", "timer"), ("Session-Expires", "0")),
+)
+METHODS = (
+    *("INVITE", "INVITE", "ACK", "ACK", "BYE", "UPDATE", "INFO", "OPTIONS", "CANCEL"),
+    *("REFER", "NOTIFY"),
+)
+FRAGMENTS = (b"SIP/2.0 100 Trying", b"SIP/2.0 180 Ringing", b"SIP/2.0 200 OK", b"SIP/2.0 603 No")
+SUBSCRIPTIONS = ("active;expires=60", "active;expires=1", "terminated;reason=noresource", "")
 STEPS = (0.0, 0.001, 0.01, 0.5, 0.5, 2.0, 4.0, 33.0, 61.0)
 
 
@@ -172,7 +185,8 @@ class Rig:
 
     def take_call(self, session: SessionId) -> None:
         """What a call layer does with a new call."""
-        result = self.endpoint.adopt(session, media(), TRUNK, self.now, SECRET)
+        wish = 90 * (self.numbers % 3)
+        result = self.endpoint.adopt(session, media(), TRUNK, self.now, SECRET, wish)
         if isinstance(result, Rejected):
             self.endpoint.reject(session, result.status, self.now)
             return
@@ -197,7 +211,15 @@ class Rig:
         session = self.script.one_of(self.sessions) if self.sessions else SessionId(1)
         details = endpoint.core.sessions.get(session)
         adopted = details is not None and details.offer_answer is not None
-        match self.script.below(9):
+        match self.script.below(13):
+            case 9:
+                endpoint.refer(session, "sip:5551@carrier.example", now)
+            case 10:
+                endpoint.allow_refer(session, now)
+            case 11:
+                endpoint.answer_refer(session, self.script.one_of((202, 202, 603)), now)
+            case 12:
+                endpoint.tell_referred(session, self.script.one_of((180, 200, 486)), now)
             case 0 if adopted:
                 endpoint.answer(session, now)
             case 1:
@@ -216,6 +238,7 @@ class Rig:
                 self.restart()
             case _:
                 endpoint.details(session)
+                endpoint.update(session, now)
         self.run()
 
     def restart(self) -> None:
@@ -250,6 +273,7 @@ class Rig:
             offer_answer=media(),
             contact_user="08040000000",
             credentials=SECRET,
+            session_timer=90 * (self.numbers % 3),
         )
         session = self.endpoint.dial(invite, self.now)
         self.sessions.append(session)
@@ -280,8 +304,13 @@ class Rig:
             ("CSeq", "1 INVITE"),
             ("Contact", f"<sip:09812345678@{PEER}:5060;transport={self.transport}>"),
             ("Content-Type", "application/sdp"),
+            *self.timer(),
         ]
         return Request("INVITE", f"sip:08040000000@{US}", Headers(fields), body)
+
+    def timer(self) -> tuple[tuple[str, str], ...]:
+        """What the far end says of session timers, now this, now that."""
+        return SESSION_TIMERS[self.numbers % len(SESSION_TIMERS)]
 
     def body(self) -> bytes:
         return self.script.one_of((EXOTEL_OFFER, b"", EXOTEL_OFFER, self.script.one_of(SDP)))
@@ -308,14 +337,21 @@ class Rig:
             ("Call-ID", call_id),
             ("CSeq", f"{cseq} {method}"),
             ("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>"),
+            *self.timer(),
         ]
         kind = "application/dtmf-relay" if method == "INFO" else "application/sdp"
+        if method == "NOTIFY":
+            event = script.one_of(("refer", "refer;id=2", "refer;id=3", "presence"))
+            fields += [("Event", event), ("Subscription-State", script.one_of(SUBSCRIPTIONS))]
+            kind, body = "message/sipfrag;version=2.0", script.one_of(FRAGMENTS)
+        if method == "REFER":
+            fields.append(("Refer-To", script.one_of(("<sip:5@x>", "<sip:5@x?Replaces=a>", "x"))))
         if body:
             fields.append(("Content-Type", kind))
         return Request(method, f"sip:{US}", Headers(fields), body)
 
     def response(self, status: int, request: Request, body: bytes) -> Response:
-        fields = [("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>")]
+        fields = [("Contact", f"<sip:far@{PEER}:5060;transport={self.transport}>"), *self.timer()]
         if body:
             fields.append(("Content-Type", "application/sdp"))
         if status in (401, 407):

@@ -4,10 +4,12 @@ message that could be read is used for."""
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from bridge.sip.grammar import ParseError
 from bridge.sip.message import Message, Request, response_to
 from bridge.trunk.numbers import called_number, caller_number
+from sdp.crypto import SrtpPolicy, protection
 from sdp.model import Direction
 from sdp.negotiate import Answer, OfferAnswer
 from sdp.negotiated import Negotiated
@@ -29,7 +31,14 @@ STAGES = (
     "cancelling",
     "leaving",
 )
-OFFER_STATES = ("stable", "agreed", "offered", "early", "reoffered", "held")
+OFFER_STATES = (
+    *("stable", "agreed", "offered", "early", "reoffered", "held"),
+    *("stable with srtp", "offered with srtp", "agreed with srtp"),
+)
+SRTP_OFFER = (
+    corpus.EXOTEL_OFFER.replace(b"RTP/AVP", b"RTP/SAVP")
+    + b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n"
+)
 
 
 class PLAN:
@@ -81,6 +90,8 @@ def set_up(rig: Rig, stage: str) -> None:
 
 
 def machine_in(state: str) -> OfferAnswer:
+    if state.endswith("with srtp"):
+        return secure_machine_in(state.partition(" ")[0])
     machine = media()
     if state == "agreed":
         assert isinstance(machine.receive_offer(corpus.EXOTEL_OFFER), Answer)
@@ -93,4 +104,19 @@ def machine_in(state: str) -> OfferAnswer:
         machine.offer(Direction.SENDONLY)
     elif state == "held":
         machine.receive_offer(corpus.SDP[0])
+    return machine
+
+
+def secure_machine_in(state: str) -> OfferAnswer:
+    """Return a machine whose trunk takes RTP and SRTP, or one that is in a call with SRTP."""
+    policy = SrtpPolicy.OPTIONAL if state != "agreed" else SrtpPolicy.REQUIRED
+    plain = media().snapshot()
+    local = replace(plain.local, protection=protection(policy, lambda size: b"k" * size))
+    machine = OfferAnswer.restore(
+        replace(plain, local=local), destination_allowed=lambda host, _port: host != "10.0.0.1"
+    )
+    if state == "offered":
+        machine.offer()
+    elif state == "agreed":
+        assert isinstance(machine.receive_offer(SRTP_OFFER), Answer)
     return machine

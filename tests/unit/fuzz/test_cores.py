@@ -102,6 +102,7 @@ def parse_all(script: Script) -> int:
 
 @pytest.mark.parametrize("half", [1, 2])
 def test_no_sip_message_raises_anything_but_parse_error(half: int) -> None:
+    """Threat 5.1: Malformed messages."""
     fuzz(PARSERS, parse_all)
 
 
@@ -122,6 +123,7 @@ def frame_all(script: Script) -> int:
 
 
 def test_no_stream_however_cut_raises_out_of_the_framer() -> None:
+    """Threat 5.1: Malformed messages."""
     fuzz(FRAMERS, frame_all)
 
 
@@ -165,6 +167,7 @@ def endpoint_at(stage: str, transport: str) -> Body:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_nothing_said_to_the_endpoint_raises_or_stays(stage: str, transport: str) -> None:
+    """Threat 5.1: Malformed messages."""
     fuzz(ENDPOINTS, endpoint_at(stage, transport))
 
 

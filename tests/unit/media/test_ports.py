@@ -62,6 +62,7 @@ def test_an_exhausted_range_is_a_clear_error(leases: list[Lease], clock: Clock) 
 
 
 def test_a_used_port_rests_before_it_is_used_again(leases: list[Lease], clock: Clock) -> None:
+    """Row 89. Threat 5.1: RTP bleed. Late packets of one call never reach the next."""
     ports = Ports("31300-31301", now=clock)
     lease = ports.lease("127.0.0.1")
     ports.release(lease)

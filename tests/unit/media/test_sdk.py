@@ -200,6 +200,7 @@ async def test_agent_audio_that_came_before_the_gate_is_never_played(line: Line)
 
 
 async def test_silence_goes_out_every_ptime_when_there_is_nothing_to_say(line: Line) -> None:
+    """Row 92. Contract 4, RTP: one packet per ptime always, one SSRC, one marker."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(GATED)
     line.run(1)
@@ -237,6 +238,10 @@ async def test_the_caller_is_heard_in_either_law(line: Line) -> None:
 
 
 async def test_hold_stops_everything_and_resume_goes_on_with_a_marker(line: Line) -> None:
+    """Row 92. Hold rule 2.3: sending forbidden stops RTP. Failure 7.2: RTP during hold.
+
+    RFC 3264 8.4; the same SSRC and sequence go on, the timestamp over the gap.
+    """
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
     line.run(0.2)
@@ -276,6 +281,7 @@ async def test_what_came_before_the_gate_opened_is_not_heard_in_the_room(line: L
 
 @pytest.mark.parametrize("ptime", [10, 20, 30, 40, 60])
 async def test_every_packet_time_is_kept(line: Line, ptime: int) -> None:
+    """Row 84. RFC 3551 4.2, RFC 8866 6.4."""
     line.carrier.connect(replace(line.negotiated, ptime=ptime))
     line.carrier.apply(TALKING)
     line.room.agent = TONE * 100
@@ -288,6 +294,7 @@ async def test_every_packet_time_is_kept(line: Line, ptime: int) -> None:
 
 
 async def test_a_stall_gives_no_burst_and_audio_returns(line: Line) -> None:
+    """Row 92. A steady clock with a limit to what is caught up."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
     line.run(0.1)
@@ -322,6 +329,7 @@ async def test_agent_audio_missed_during_a_stall_is_not_played_late(line: Line) 
 
 
 async def test_keys_of_the_caller_are_told_once(line: Line) -> None:
+    """R1 7.1.18."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
     for body in (b"\x05\x0a\x00\xa0", *[b"\x05\x8a\x03\x20"] * 3):
@@ -419,6 +427,9 @@ async def test_silence_of_the_wire_is_told_once(line: Line, ever: bool) -> None:
 
 
 async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line) -> None:
+    """Row 90. R1 7.1.6. Failure 7.2: hold longer than the media timeout. Failure 7.3: hold ends
+    the session.
+    """
     line.carrier.connect(line.negotiated)
     line.carrier.apply(replace(TALKING, watchdog=1.0))
     line.run(0.9)
@@ -435,6 +446,7 @@ async def test_a_hold_suspends_the_watchdog_and_resume_starts_it_anew(line: Line
 async def test_the_initial_limit_holds_until_the_first_rtp_and_the_other_after_it(
     line: Line,
 ) -> None:
+    """Row 90. Two limits: until the first RTP, and later."""
     line.carrier.connect(line.negotiated)
     line.carrier.apply(replace(TALKING, watchdog=1.0, watchdog_initial=4.0))
     line.run(3.5)
@@ -469,6 +481,7 @@ async def test_rubbish_does_not_feed_the_watchdog(line: Line) -> None:
 
 
 async def test_reports_go_out_while_transmitting_only_and_give_the_round_trip(line: Line) -> None:
+    """Row 91. RFC 3550 6.4."""
     line.carrier.connect(line.negotiated)
     line.run(10)
     line.carrier.apply(SILENT)

@@ -31,6 +31,7 @@ except ValueError:
 
 
 def test_private_keys_are_dropped_and_others_kept() -> None:
+    """Threat 5.1: Privacy."""
     event = {**dict.fromkeys(PRIVATE_KEYS, "x"), "event": "call.held", "call_id": "c"}
     assert drop_private(None, "info", event) == {"event": "call.held", "call_id": "c"}
 

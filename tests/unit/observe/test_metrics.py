@@ -43,6 +43,7 @@ class Daemon:
         default_factory=lambda: Gauges(
             livekit_up=True,
             draining=False,
+            overloaded=False,
             journal_writable=True,
             journal_waiting=2,
             ports_free=4000,
@@ -52,7 +53,9 @@ class Daemon:
             media_turns=77,
             media_missed=5,
             media_late=0.5,
+            capture_dropped=9,
             sip_sessions=3,
+            sip_connections={"accepted": 2, "dialled": 1},
             max_calls=1000,
             tls_expiry={"_listener": 1_800_000_000.0},
             tls_failed={"in": 2},

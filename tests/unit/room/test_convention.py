@@ -105,6 +105,7 @@ def test_headers_are_bounded_in_number_and_size() -> None:
 
 
 def test_a_header_cannot_pose_as_another_attribute() -> None:
+    """Threat 5.1: Malformed messages."""
     attributes = convention.join_attributes(
         facts(headers={"callStatus": "active"}), CallStatus.DIALING
     )
@@ -114,6 +115,7 @@ def test_a_header_cannot_pose_as_another_attribute() -> None:
 
 @given(st.text(max_size=3000), st.integers(min_value=0, max_value=100))
 def test_clean_text_is_printable_bounded_and_valid_utf8(text: str, limit: int) -> None:
+    """Threat 5.1: Malformed messages."""
     cleaned = convention.clean(text, limit)
     assert len(cleaned.encode()) <= limit
     assert all(ord(c) >= 32 and ord(c) != 127 for c in cleaned)

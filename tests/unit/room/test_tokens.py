@@ -19,6 +19,7 @@ def verify(token: str) -> api.Claims:
 
 
 def test_the_bridge_joins_as_a_visible_phone_that_may_update_itself() -> None:
+    """Threat 5.2: Bridge tokens."""
     claims = verify(
         bridge_token(
             KEYS,
@@ -43,6 +44,7 @@ def test_the_bridge_joins_as_a_visible_phone_that_may_update_itself() -> None:
 
 
 def test_a_caller_gets_a_plain_participant_of_one_room() -> None:
+    """Threat 5.2: Bridge tokens."""
     claims = verify(caller_token(KEYS, room="r", identity="web-1", name="Ana"))
     assert (claims.identity, claims.name, claims.kind) == ("web-1", "Ana", "standard")
     assert claims.video is not None
@@ -55,6 +57,7 @@ def test_a_caller_gets_a_plain_participant_of_one_room() -> None:
 
 
 def test_an_expired_token_is_worth_nothing() -> None:
+    """Threat 5.2: Bridge tokens."""
     token = caller_token(KEYS, room="r", identity="web-1", ttl=timedelta(minutes=-5))
     with pytest.raises(Exception, match="expired"):
         verify(token)

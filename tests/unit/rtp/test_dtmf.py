@@ -89,6 +89,7 @@ def test_clearing_stops_in_the_middle() -> None:
 def test_every_key_is_told_once_when_one_packet_of_each_survives(
     digits: str, ptime: int, chance: object
 ) -> None:
+    """Row 85. RFC 4733 2.5: told apart by timestamp, never by the marker."""
     sender, receiver = DtmfSender(), DtmfReceiver()
     sender.send(digits)
     by_key: dict[int, list[EventFrame]] = {}

@@ -46,6 +46,7 @@ def test_nothing_is_played_before_the_target_delay() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_jitter_and_reorder_within_the_target_are_not_heard(seed: int) -> None:
+    """Row 82. A small bounded buffer puts packets in order."""
     chance = random.Random(seed)
     arrivals = [(at + chance.uniform(0, 0.03), number) for at, number in steady(1, 100)]
     pulled = [pcm for pcm in play(arrivals, 2.2) if pcm is not None]
@@ -127,6 +128,7 @@ def test_a_sender_whose_timestamps_stand_still_is_played_in_order() -> None:
 
 
 def test_a_short_pause_of_the_timestamp_is_silence_of_its_length() -> None:
+    """Row 83. RFC 3550 5.1: up to 100 ms are filled; a longer jump is resynchronised."""
     buffer = JitterBuffer()
     for number, timestamp in ((1, 0), (2, 160), (3, 400), (4, 560)):
         buffer.put(number, timestamp, frame(number), 0.0)

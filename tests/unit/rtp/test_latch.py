@@ -34,6 +34,7 @@ def latch(signalling: str = "198.51.100.1", allow: tuple[str, ...] = ()) -> Latc
     ],
 )
 def test_inner_addresses_need_media_allow(address: str) -> None:
+    """Threat 5.1: RTP bleed."""
     assert not trusted(address, ())
     assert trusted(address, networks(["0.0.0.0/0", "::/0"]))
 
@@ -105,6 +106,7 @@ def test_the_tail_of_the_old_source_does_not_count_after_two_changes_in_a_row() 
 
 
 def test_a_window_that_was_told_closes_again() -> None:
+    """Row 80. Contract 4, RTP: outside the window nobody new is learnt."""
     subject = latch()
     subject.expect("192.0.2.1", 4000, 0.0)
     subject.accept(("192.0.2.1", 4000), 1, 1, 0.0)
@@ -149,6 +151,7 @@ STEPS = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, max_size=30))
 def test_no_course_of_events_lets_a_stranger_in(steps: list[tuple[str, str, int]]) -> None:
+    """Row 80. Threat 5.1: RTP bleed. RFC 7362 4: a window, probation, allowed networks."""
     subject = Latch(signalling="198.51.100.1", allow=(), own=lambda address, port: port == 20_000)
     allowed = [ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("198.51.100.0/24")]
     now, sequence = 0.0, 0

@@ -40,6 +40,7 @@ PACKETS = st.builds(
 
 @given(PACKETS, st.integers(0, 255))
 def test_what_was_built_is_parsed_again(packet: Packet, padding: int) -> None:
+    """Row 88. RFC 3550 5.1: CSRC, extension, padding."""
     assert parse(build(packet, padding=padding)) == packet
 
 
@@ -113,6 +114,7 @@ def test_padding_over_a_byte_is_refused() -> None:
     ],
 )
 def test_rtcp_is_told_from_rtp_by_its_type(data: bytes, told: bool) -> None:
+    """Row 88. RFC 5761 4: RTCP on the port of RTP."""
     assert is_rtcp(data) is told
 
 
@@ -131,6 +133,7 @@ def stream() -> Stream:
 
 
 def test_a_stream_counts_over_both_wraps_and_marks_only_its_first_packet() -> None:
+    """Row 92. Failure 7.2: marker on every packet."""
     subject = stream()
     packets = [parse(subject.packet(8, b"abc", 160)) for _ in range(3)]
     assert [p.sequence for p in packets] == [0xFFFF, 0, 1]

@@ -82,6 +82,7 @@ def test_there_are_vectors() -> None:
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_vector_is_received_as_it_says(path: Path) -> None:
+    """Rows 80, 81, 82, 83, 84, 85, 87, 88. R1 7.1.17. Each vector by its name."""
     lines = [json.loads(text) for text in path.read_text().splitlines()]
     replay = Replay(lines[0])
     for number, line in enumerate(lines[1:], start=2):
@@ -97,6 +98,23 @@ def receiver() -> Receiver:
     receiver = Receiver(latch)
     receiver.expect({8: "PCMA", 0: "PCMU"}, 101)
     return receiver
+
+
+@pytest.mark.parametrize("payload_type", [13, 19])
+def test_comfort_noise_is_a_sign_of_life_and_silence(payload_type: int) -> None:
+    """Row 87. RFC 3389: never decoded as audio, and no loss."""
+    subject = receiver()
+    source = ("192.0.2.10", 4000)
+    for number in range(4):
+        voice = build(Packet(8, number, number * 160, 1, b"\x10" * 160))
+        assert subject.receive(voice, source, number / 50)
+    for number in range(4, 30):
+        noise = build(Packet(payload_type, number, number * 160, 1, b"\x30" * 11))
+        assert subject.receive(noise, source, number / 50)
+    heard = [subject.frame(160, 0.1 + number / 50) for number in range(20)]
+    assert [pcm for pcm in heard[4:] if pcm is not None and any(pcm)] == []
+    assert subject.last_at == 29 / 50
+    assert (subject.reception.lost, subject.refused) == (0, 0)
 
 
 SOURCES = st.sampled_from([("192.0.2.10", 4000), ("192.0.2.11", 9), ("nonsense", 0)])

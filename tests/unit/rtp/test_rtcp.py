@@ -134,6 +134,7 @@ def received(sequences: list[int], reception: Reception | None = None) -> list[i
 
 
 def test_sequence_numbers_are_extended_over_the_wrap_in_both_directions() -> None:
+    """Row 82. RFC 3550 A.1: 16-bit arithmetic."""
     first, second, third, fourth = received([65534, 0, 65535, 1])
     assert [second - first, third - first, fourth - first] == [2, 1, 3]
 
@@ -152,6 +153,7 @@ def test_the_report_counts_duplicates_as_rfc_3550_does() -> None:
 
 
 def test_a_change_of_ssrc_starts_over_and_keeps_the_totals() -> None:
+    """Row 81. Failure 7.2: loss across an SSRC change. RFC 3550 8, A.1."""
     reception = Reception()
     received([1, 3], reception)
     epoch = reception.epoch
@@ -176,6 +178,7 @@ def test_a_straggler_of_the_source_before_changes_nothing_and_its_return_does() 
 
 @pytest.mark.parametrize("jump", [MAX_JUMP + 1, 30_000, -MAX_JUMP - 1, -MAX_MISORDER - 1])
 def test_a_jump_is_a_restart_once_two_packets_agree(jump: int) -> None:
+    """Row 82. RFC 3550 A.1."""
     reception = Reception()
     received([5000], reception)
     epoch = reception.epoch

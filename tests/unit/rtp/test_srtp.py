@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 import random
 import struct
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,16 +71,79 @@ def test_what_one_side_protects_the_other_opens(suite: str, mki: bytes) -> None:
     assert receiver.failures == 0
 
 
-def test_the_key_stream_is_that_of_rfc_3711() -> None:
-    """RFC 3711 B.3 and B.2 by the whole packet: libsrtp's reference packet, key and salt of B.3."""
-    secret = bytes.fromhex("E1F97A0D3E018BE0D64FA32C06DE41390EC675AD498AFEEBB6960B3AABE6")
-    plain = bytes.fromhex("800f1234decafbadcafebabe" + "ab" * 16)
-    data = Sender(SUITE, Key(secret=secret)).rtp(plain)
-    assert data is not None
-    assert data.hex() == (
-        "800f1234decafbadcafebabe4e55dc4ce79978d88ca4d215949d2402b78d6acc99ea179b8dbb"
-    )
-    assert Receiver(SUITE, [Key(secret=secret)]).rtp(data, 0.0) == plain
+# The RFCs' own figures, by another road than libsrtp.
+
+MASTER = bytes.fromhex("E1F97A0D3E018BE0D64FA32C06DE4139")  # RFC 3711 B.3
+SALT = bytes.fromhex("0EC675AD498AFEEBB6960B3AABE6")
+RFC_7714_PLAIN = (
+    bytes.fromhex("8040f17b8041f8d35501a0b2") + b"Gallia est omnis divisa in partes tres"
+)
+RFC_7714_PROTECTED = (
+    "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b"
+    "36de3adf8833899d7f27beb16a9152cf765ee4390cce"
+)
+
+
+def counter(key: bytes, start: int, size: int) -> bytes:
+    """Return the key stream of AES in counter mode from *start* (RFC 3711 4.1.1)."""
+    cipher = Cipher(algorithms.AES(key), modes.CTR(start.to_bytes(16, "big"))).encryptor()
+    return cipher.update(bytes(size))
+
+
+def derived(master: bytes, salt: bytes, label: int, size: int) -> bytes:
+    """Return a session key (RFC 3711 4.3.1, 4.3.3; RFC 7714 11 for a salt of 96 bits)."""
+    start = int.from_bytes(salt.ljust(14, b"\0"), "big") ^ label << 48
+    return counter(master, start << 16, size)
+
+
+def sealed(key: bytes, salt: bytes, packet: bytes, rollovers: int = 0) -> bytes:
+    """Return *packet* under AEAD_AES_*_GCM with session *key* and *salt* (RFC 7714 8.1)."""
+    header = packet[:12]
+    nonce = bytes(2) + header[8:12] + struct.pack("!I", rollovers) + header[2:4]
+    mixed = bytes(a ^ b for a, b in zip(nonce, salt, strict=True))
+    return header + AESGCM(key).encrypt(mixed, packet[12:], header)
+
+
+def test_session_keys_are_derived_as_rfc_3711_b_3_has_it() -> None:
+    """RFC 3711 B.3: what the tests below derive is what the RFC prints."""
+    assert derived(MASTER, SALT, 0, 16).hex() == "c61e7a93744f39ee10734afe3ff7a087"
+    assert derived(MASTER, SALT, 2, 14).hex() == "30cbbc08863d8c85d49db34a9ae1"
+    assert derived(MASTER, SALT, 1, 20).hex() == "cebe321f6ff7716b6fd4ab49af256a156d38baa4"
+
+
+@pytest.mark.parametrize(("suite", "tag"), [(SUITE, 10), ("AES_CM_128_HMAC_SHA1_32", 4)])
+def test_counter_mode_and_its_tag_are_those_of_rfc_3711(suite: str, tag: int) -> None:
+    """RFC 3711 4.1.1, 4.2: made by hand of the session keys of B.3, also after a wrap."""
+    sender = Sender(suite, Key(secret=MASTER + SALT))
+    for sequence in (65535, 65536):
+        plain = rtp(sequence, ssrc=0xCAFEBABE)
+        start = int.from_bytes(derived(MASTER, SALT, 2, 14), "big") << 16
+        start ^= 0xCAFEBABE << 64 ^ sequence << 16
+        stream = counter(derived(MASTER, SALT, 0, 16), start, len(plain) - 12)
+        body = plain[:12] + bytes(a ^ b for a, b in zip(plain[12:], stream, strict=True))
+        told = body + struct.pack("!I", sequence >> 16)
+        mac = hmac.new(derived(MASTER, SALT, 1, 20), told, "sha1").digest()
+        assert sender.rtp(plain) == body + mac[:tag]
+
+
+def test_gcm_by_hand_gives_the_packet_of_rfc_7714() -> None:
+    """RFC 7714 16.1.1."""
+    packet = sealed(bytes(range(16)), b"Quid pro quo", RFC_7714_PLAIN)
+    assert packet.hex() == RFC_7714_PROTECTED
+
+
+@pytest.mark.parametrize(("suite", "size"), [("AEAD_AES_128_GCM", 16), ("AEAD_AES_256_GCM", 32)])
+def test_gcm_is_that_of_rfc_7714(suite: str, size: int) -> None:
+    """RFC 7714 8.1, 11: the same by hand with derived keys, also after a wrap."""
+    secret = key(suite).secret
+    master, salt = secret[:size], secret[size:]
+    sender = Sender(suite, Key(secret=secret))
+    for sequence in (65535, 65536):
+        plain = rtp(sequence, ssrc=0xCAFEBABE)
+        wanted = sealed(
+            derived(master, salt, 0, size), derived(master, salt, 2, 12), plain, sequence >> 16
+        )
+        assert sender.rtp(plain) == wanted
 
 
 def test_a_packet_under_another_key_does_not_pass() -> None:

@@ -73,6 +73,7 @@ def test_global_unicast_addresses_pass(address: str) -> None:
 
 @pytest.mark.parametrize("address", LOCAL_ONLY)
 def test_addresses_without_global_meaning_pass_only_by_media_allow(address: str) -> None:
+    """Threat 5.1: Voice hammer."""
     assert not destination_policy(media_allow=(), own=nobody)(address, 4000)
     assert not destination_policy(media_allow=("10.200.0.0/16",), own=nobody)(address, 4000)
     assert destination_policy(media_allow=("0.0.0.0/0", "::/0"), own=nobody)(address, 4000)
@@ -80,6 +81,7 @@ def test_addresses_without_global_meaning_pass_only_by_media_allow(address: str)
 
 @pytest.mark.parametrize("address", NEVER)
 def test_some_addresses_never_pass(address: str) -> None:
+    """Threat 5.1: Voice hammer."""
     assert not destination_policy(media_allow=("0.0.0.0/0", "::/0"), own=nobody)(address, 4000)
 
 
@@ -91,6 +93,7 @@ def test_media_allow_takes_single_addresses_and_networks_with_host_bits() -> Non
 
 
 def test_a_port_of_ours_never_passes_in_any_spelling_of_the_address() -> None:
+    """Threat 5.1: Voice hammer."""
     own = {("52.66.10.20", 20000)}.__contains__
     allowed = destination_policy(media_allow=(), own=lambda *target: own(target))
     assert not allowed("52.66.10.20", 20000)

@@ -42,6 +42,7 @@ def test_answer_is_the_reverse_of_the_offer_narrowed_by_our_wish(
 def test_a_zero_address_is_answered_by_its_attribute_and_never_sendrecv(
     offered: Direction, expected: Direction
 ) -> None:
+    """Hold rule 2.3: zero address. RFC 6337 5.4."""
     assert hold_answer_direction(offered, SR, zero=True) is expected
 
 
@@ -83,6 +84,9 @@ def test_a_zero_address_is_answered_by_its_attribute_and_never_sendrecv(
     ],
 )
 def test_hold_is_recognised_in_every_dialect(text: bytes, expected: Hold | None) -> None:
+    """Row 61. R1 7.1.4. Hold rule 2.3: direction of the media, else of the session, else sendrecv.
+    RFC 8866 6.7.
+    """
     assert hold_of(parse(text)) is expected
 
 

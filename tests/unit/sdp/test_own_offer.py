@@ -46,6 +46,7 @@ def test_our_offer_lists_every_codec_of_the_trunk() -> None:
 
 
 def test_an_answer_settles_their_types_for_sending_and_ours_for_receiving() -> None:
+    """Row 59. RFC 3264 5.1: theirs for sending."""
     us = machine()
     us.offer()
     negotiated = applied(us, vector("exotel-offer").replace(b"8 0 96", b"18 0 8 96"))

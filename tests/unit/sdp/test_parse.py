@@ -28,6 +28,7 @@ def test_every_vector_parses_and_survives_a_round_trip() -> None:
 
 
 def test_exotels_offer_without_a_session_name_is_read_whole() -> None:
+    """Row 62. RFC 8866 5."""
     description = parse(vector("exotel-offer"))
     (audio,) = description.media
     assert description.name == "-"
@@ -42,6 +43,7 @@ def test_exotels_offer_without_a_session_name_is_read_whole() -> None:
 
 
 def test_sloppy_line_ends_spaces_cases_and_gaps_are_read() -> None:
+    """Row 62. RFC 8866 9."""
     description = parse(vector("sloppy-line-ends"))
     (audio,) = description.media
     assert description.origin is None
@@ -85,6 +87,7 @@ def test_a_host_name_as_address_is_kept() -> None:
 def test_the_last_direction_of_a_section_counts(
     attributes: tuple[str, ...], expected: Direction | None
 ) -> None:
+    """Row 61. RFC 8866 6.7."""
     assert parse(body(*attributes)).media[0].direction is expected
 
 
@@ -126,7 +129,7 @@ def test_rtcp_port_is_read_when_it_is_a_port(text: str, expected: int | None) ->
         (b"v=0\r\nm=audio \xc2\xb2 RTP/AVP 8\r\n", "malformed port in m= line"),
         (b"v=0\r\nm=audio 4000/ RTP/AVP 8\r\n", "malformed port in m= line"),
         (b"v=0\r\n" + b"m=audio 0 RTP/AVP 8\r\n" * 65, "more than 64 media lines"),
-        (b"v=0\r\n" + b"a=x\r\n" * 2049, "more than 2048 attributes"),
+        (b"v=0\r\n" + b"a=x\r\n" * 401, "more than 400 attributes"),
         (b"v=0\r\nm=audio 0 RTP/AVP" + b" 8" * 257, "more than 256 formats in an m= line"),
         (b"v=0\r\n" + b" " * 65536, "body longer than 65536 bytes"),
     ],
@@ -138,9 +141,9 @@ def test_what_cannot_be_read_is_refused_with_its_reason(text: bytes, message: st
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    text = b"v=0\r\n" + b"m=audio 0 RTP/AVP" + b" 8" * 256 + b"\r\n" + b"a=x\r\n" * 2048
+    text = b"v=0\r\n" + b"m=audio 0 RTP/AVP" + b" 8" * 256 + b"\r\n" + b"a=x\r\n" * 400
     (media,) = parse(text).media
-    assert (len(media.formats), len(media.attributes)) == (256, 2048)
+    assert (len(media.formats), len(media.attributes)) == (256, 400)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ HOLDS = [
 def test_every_direction_and_hold_dialect_is_answered_first_or_later(
     first: bytes | None, offer: bytes, answer: str, hold: Hold | None, send: bool, receive: bool
 ) -> None:
+    """Hold rule 2.3: answers by direction. RFC 3264 6.1."""
     us = machine()
     if first is not None:
         answered(us, first)
@@ -103,6 +104,7 @@ def test_hold_and_resume_end_where_they_began(dialect: bytes) -> None:
 
 
 def test_all_ports_zero_takes_the_media_away_and_keeps_the_codec() -> None:
+    """Hold rule 2.3: port 0. RFC 3264 8.2."""
     us = machine()
     before = answered(us, body(formats="0 101")).negotiated
     result = answered(us, vector("all-ports-zero"))
@@ -195,6 +197,7 @@ def test_an_unreadable_offer_is_400(offer: bytes) -> None:
 def test_the_first_of_their_codecs_that_the_trunk_has_is_taken(
     formats: str, codecs: tuple[str, ...], expected: tuple[int, str]
 ) -> None:
+    """Row 59. RFC 3264 6.1, RFC 3551 6."""
     us = machine(replace(LOCAL, codecs=codecs))
     result = answered(us, body("rtpmap:97 pcmu/8000/1", formats=formats))
     assert result.negotiated.receive_codecs == (expected,)
@@ -242,6 +245,7 @@ def test_session_level_packet_time_counts_when_the_media_has_none() -> None:
 
 
 def test_lines_keep_number_and_order_and_the_others_are_refused() -> None:
+    """Row 60. RFC 3264 6."""
     result = answered(machine(), vector("softphone-many-lines"))
     assert lines(result.body, "m") == [
         "video 0 RTP/AVP 96",
@@ -254,11 +258,13 @@ def test_lines_keep_number_and_order_and_the_others_are_refused() -> None:
 
 
 def test_of_savp_and_avp_on_one_port_the_plain_line_is_taken() -> None:
+    """Row 60. RFC 3264 6."""
     result = answered(machine(), vector("freeswitch-savp-and-avp"))
     assert lines(result.body, "m") == ["audio 0 RTP/SAVP 0 8 101", "audio 20000 RTP/AVP 0 101"]
 
 
 def test_a_sloppy_body_is_answered_strictly() -> None:
+    """Row 62. RFC 8866 5."""
     result = answered(machine(), vector("sloppy-line-ends"))
     assert lines(result.body, "m") == ["audio 20000 RTP/AVP 8"]
     assert result.negotiated.remote_address == FAR
@@ -283,6 +289,28 @@ def test_rtcp_goes_where_they_say_or_next_door_or_nowhere(
     assert answered(us, body(*attributes)).negotiated.remote_rtcp_port == expected
 
 
+def test_ice_mux_and_bundle_are_left_alone() -> None:
+    """Row 69. RFC 3605, RFC 5761, RFC 8445: what is not answered is not in force."""
+    offer = body(
+        "rtcp:4009",
+        "rtcp-mux",
+        "ice-ufrag:abcd",
+        "ice-pwd:0123456789abcdef012345",
+        "candidate:1 1 UDP 2130706431 10.0.0.9 9 typ host",
+        "mid:0",
+        before="a=ice-lite\na=group:BUNDLE 0",
+    )
+    result = answered(machine(), offer)
+    assert {line.partition(":")[0] for line in lines(result.body, "a")} == {
+        "rtpmap",
+        "fmtp",
+        "ptime",
+        "sendrecv",
+    }
+    assert result.negotiated.remote_rtcp_port == 4009
+    assert (result.negotiated.remote_address, result.negotiated.remote_port) == (FAR, 4000)
+
+
 def test_the_last_port_has_no_rtcp_next_door() -> None:
     assert answered(machine(), body(port=65535)).negotiated.remote_rtcp_port == 0
 
@@ -302,6 +330,7 @@ def test_an_advertised_host_name_stands_as_it_is() -> None:
 
 @pytest.mark.parametrize("offer", [body(), *(offer for offer, *_ in HOLDS), body(port=0)])
 def test_a_repeated_offer_is_a_refresh_whatever_its_origin_says(offer: bytes) -> None:
+    """Row 63. Hold rule 2.3: same content is a refresh. RFC 3264 8."""
     us = machine()
     first = answered(us, offer)
     for again in (offer, offer.replace(b"o=- 99 1", b"o=bob 7 8"), offer.replace(b"s=-", b"s=x")):
@@ -326,6 +355,7 @@ def test_a_new_attribute_that_settles_nothing_changes_nothing() -> None:
     ],
 )
 def test_moved_media_is_a_change_with_the_same_answer(later: bytes) -> None:
+    """Row 66. R1 7.1.7. RFC 3264 8.3.1."""
     us = machine()
     first = answered(us, body())
     moved = answered(us, later)
@@ -335,6 +365,7 @@ def test_moved_media_is_a_change_with_the_same_answer(later: bytes) -> None:
 
 
 def test_version_grows_by_one_per_change_and_the_session_id_stays() -> None:
+    """Row 63. RFC 3264 5, 8."""
     us = machine()
     steps = [body(), body("sendonly"), body("sendonly"), body(), body(port=4002), body("inactive")]
     bodies = [answered(us, step).body for step in steps]

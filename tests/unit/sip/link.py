@@ -203,6 +203,9 @@ class Agent(Node):
         request_uri: str | None = None,
         port: int | None = None,
         credentials: Credentials | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        reliable: bool = False,
+        delayed: bool = False,
         session_timer: int = 0,
     ) -> SessionId:
         invite = OutgoingInvite(
@@ -214,6 +217,9 @@ class Agent(Node):
             offer_answer=offer_answer or media(self.host),
             contact_user="alice",
             credentials=credentials,
+            headers=headers,
+            reliable=reliable,
+            delayed=delayed,
             session_timer=session_timer,
         )
         session = self.endpoint.dial(invite, self.net.now)

@@ -46,6 +46,7 @@ def cancel_of(invite: Request, **changed: str) -> Request:
 
 
 def test_a_cancel_waits_for_the_first_provisional_response() -> None:
+    """Row 31. RFC 3261 9.1."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     agent.endpoint.cancel(session, net.now, [("Reason", "SIP;cause=487")])
@@ -75,6 +76,7 @@ def test_an_unanswered_invite_given_up_fails_as_cancelled_after_timer_b() -> Non
 
 
 def test_a_cancel_without_any_final_response_is_over_after_64_t1() -> None:
+    """Row 31. RFC 3261 9.1: the guard of 64*T1."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 180, flow)
@@ -90,6 +92,7 @@ def test_a_cancel_without_any_final_response_is_over_after_64_t1() -> None:
 
 
 def test_a_2xx_that_crosses_the_cancel_is_acknowledged_and_ended_at_once() -> None:
+    """Row 32. RFC 3261 9.1, 15."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 180, flow)
@@ -142,6 +145,7 @@ def ringing(net: Net) -> tuple[Agent, Peer, Flow, Request, IncomingInvite]:
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["same flow", "new flow"])
 def test_an_incoming_cancel_ends_the_call_with_487(fresh: bool) -> None:
+    """Row 33. RFC 3261 9.2."""
     net = Net()
     agent, peer, flow, invite, incoming = ringing(net)
     peer.say(cancel_of(invite), peer.fresh_flow(agent) if fresh else flow)
@@ -161,6 +165,7 @@ def test_an_incoming_cancel_ends_the_call_with_487(fresh: bool) -> None:
 
 
 def test_a_cancel_after_our_200_is_answered_and_has_no_effect() -> None:
+    """Row 33. RFC 3261 9.2."""
     net = Net()
     agent, peer, flow, invite, incoming = ringing(net)
     agent.endpoint.answer(incoming.session, net.now)
@@ -173,6 +178,7 @@ def test_a_cancel_after_our_200_is_answered_and_has_no_effect() -> None:
 
 
 def test_a_cancel_for_nothing_is_answered_481() -> None:
+    """Row 33. Threat 5.1: Spoofed in-dialog requests. RFC 3261 9.2."""
     net = Net()
     agent, peer, flow, invite, _ = ringing(net)
     peer.say(cancel_of(invite, via=peer.new_via(flow)), flow)
@@ -181,6 +187,7 @@ def test_a_cancel_for_nothing_is_answered_481() -> None:
 
 
 def test_a_cancel_from_a_stranger_is_ignored() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, _, _, invite, _ = ringing(net)
     stranger = net.peer("203.0.113.66")
@@ -191,6 +198,7 @@ def test_a_cancel_from_a_stranger_is_ignored() -> None:
 
 
 def test_an_early_bye_of_the_caller_is_answered_and_the_invite_gets_487() -> None:
+    """Row 34. RFC 3261 15.1.2."""
     net = Net()
     agent, peer, flow, _, _ = ringing(net)
     early = peer.response("INVITE", 180)
@@ -201,6 +209,7 @@ def test_an_early_bye_of_the_caller_is_answered_and_the_invite_gets_487() -> Non
 
 
 def test_a_bye_between_our_200_and_its_ack_ends_the_call() -> None:
+    """Row 34. RFC 3261 15."""
     net = Net()
     agent, peer, flow, _, incoming = ringing(net)
     agent.endpoint.answer(incoming.session, net.now)
@@ -214,6 +223,7 @@ def test_a_bye_between_our_200_and_its_ack_ends_the_call() -> None:
 
 
 def test_an_early_bye_of_the_callee_ends_only_its_early_dialog() -> None:
+    """Row 34. RFC 3261 15: of one fork, not of the call."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 180, flow)
@@ -251,6 +261,7 @@ def test_our_bye_without_their_ack_goes_out_after_64_t1() -> None:
 
 
 def test_a_200_that_is_never_acknowledged_ends_with_no_ack() -> None:
+    """Row 20. R1 7.1.11. RFC 3261 13.3.1.4: again from T1 to T2, on TCP too; BYE after 64*T1."""
     net = Net()
     agent, peer, _, _, incoming = ringing(net)
     agent.endpoint.answer(incoming.session, net.now)

@@ -128,6 +128,7 @@ class Call:
 def test_a_challenged_invite_is_sent_again_with_credentials(
     transport: str, status: int, asks: str, answers: str
 ) -> None:
+    """Rows 41, 42. RFC 3261 22.2."""
     call = Call(Net(), transport=transport)
     first = call.last("INVITE")
     assert answers not in first.headers
@@ -156,6 +157,7 @@ def test_a_challenged_invite_is_sent_again_with_credentials(
 )
 @pytest.mark.parametrize("qop", ['qop="auth"', 'qop="auth,auth-int"', 'x="y"'])
 def test_every_algorithm_is_answered_as_a_server_checks_it(algorithm: str, qop: str) -> None:
+    """Row 41. R1 7.1.14. RFC 7616, RFC 8760."""
     call = Call(Net())
     value = f'Digest realm="carrier", nonce="n1", algorithm={algorithm}, {qop}'
     second = call.refuse("INVITE", ("WWW-Authenticate", value))
@@ -163,6 +165,7 @@ def test_every_algorithm_is_answered_as_a_server_checks_it(algorithm: str, qop: 
 
 
 def test_a_proxy_and_the_far_end_are_answered_in_one_request() -> None:
+    """Row 41. RFC 3261 22.3."""
     call = Call(Net())
     call.refuse("INVITE", ("Proxy-Authenticate", challenge("p1", realm="proxy")), status=407)
     third = call.refuse("INVITE", *www("w1", realm="callee"))
@@ -174,6 +177,7 @@ def test_a_proxy_and_the_far_end_are_answered_in_one_request() -> None:
 
 
 def test_without_credentials_a_challenge_ends_the_call() -> None:
+    """Threat 5.1: Digest attacks."""
     call = Call(Net(), credentials=None)
     call.refuse("INVITE", *www("n1"))
     failed = call.agent.only(Failed)
@@ -202,6 +206,7 @@ def test_a_challenge_that_cannot_be_answered_ends_the_call(
 
 
 def test_credentials_that_are_refused_twice_are_not_tried_again() -> None:
+    """Row 41. RFC 3261 22.1."""
     call = Call(Net())
     for nonce in ("n1", "n2", "n3"):
         call.refuse("INVITE", *www(nonce))
@@ -214,6 +219,7 @@ def test_credentials_that_are_refused_twice_are_not_tried_again() -> None:
 
 
 def test_a_stale_nonce_costs_nothing() -> None:
+    """Row 41. RFC 7616 3.3."""
     call = Call(Net())
     for nonce in ("n1", "n2", "n3", "n4"):
         last = call.refuse("INVITE", *www(nonce, "stale=true"))
@@ -353,6 +359,7 @@ def test_a_fork_that_answers_when_the_call_is_gone_is_ended_with_credentials() -
 
 
 def test_requests_in_the_dialog_carry_credentials_at_once() -> None:
+    """Row 42. RFC 3261 22.3."""
     call = Call(Net()).established()
     endpoint, net = call.agent.endpoint, call.net
     endpoint.probe(call.session, net.now)
@@ -372,6 +379,7 @@ def test_requests_in_the_dialog_carry_credentials_at_once() -> None:
 
 
 def test_a_challenged_re_invite_is_sent_again_and_the_hold_is_settled_once() -> None:
+    """Row 42. RFC 3261 22."""
     call = Call(Net()).established()
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, call.net.now)
     call.net.settle()
@@ -484,6 +492,7 @@ def test_requests_challenged_side_by_side_do_not_count_against_each_other() -> N
 
 
 def test_the_dialog_lives_until_a_challenged_bye_is_answered() -> None:
+    """Row 42. RFC 3261 22."""
     call = Call(Net()).established()
     call.agent.endpoint.bye(call.session, call.net.now, [("Reason", "Q.850;cause=16")])
     call.net.settle()

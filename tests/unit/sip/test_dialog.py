@@ -32,6 +32,7 @@ def routes(request: Request) -> list[str]:
 
 
 def test_the_caller_reverses_record_route_and_the_callee_keeps_its_order() -> None:
+    """Row 23. RFC 3261 12.1."""
     recorded = (
         ("Record-Route", "<sip:p1.example;lr>, <sip:p2.example;lr>"),
         ("Record-Route", "<sip:p3.example;lr>"),
@@ -49,6 +50,7 @@ def test_the_caller_reverses_record_route_and_the_callee_keeps_its_order() -> No
 
 
 def test_a_request_goes_to_the_remote_target_by_the_loose_route_set() -> None:
+    """Row 23. Failure 7.4: ACK by another transport. RFC 3261 12.2.1.1."""
     dialog = as_caller(
         invite(),
         accepted(
@@ -66,6 +68,7 @@ def test_a_request_goes_to_the_remote_target_by_the_loose_route_set() -> None:
 
 
 def test_a_strict_router_is_put_into_the_request_uri_and_the_target_last() -> None:
+    """Row 23. RFC 3261 12.2.1.1."""
     dialog = as_caller(
         invite(),
         accepted(
@@ -80,6 +83,7 @@ def test_a_strict_router_is_put_into_the_request_uri_and_the_target_last() -> No
 
 
 def test_only_the_remote_target_is_refreshed() -> None:
+    """Row 24. RFC 3261 12.2.1.2."""
     dialog = as_caller(
         invite(),
         accepted(("Record-Route", "<sip:p1.example;lr>"), ("Contact", "<sip:bob@10.0.0.9>")),
@@ -101,6 +105,7 @@ def test_a_contact_with_method_and_headers_makes_a_clean_request_uri() -> None:
 
 
 def test_a_2xx_without_to_tag_or_contact_still_makes_a_dialog() -> None:
+    """Row 30. RFC 3261 12.1.2."""
     dialog = as_caller(invite(), accepted(tag=""))
     assert dialog.id == ("c1", "ours", "")
     request = dialog.request("BYE")
@@ -131,6 +136,7 @@ def test_sequence_numbers_of_the_peer(seen: int | None, cseq: int, verdict: Sequ
 
 
 def test_our_sequence_numbers_rise_and_the_ack_repeats_that_of_its_invite() -> None:
+    """Row 26. RFC 3261 12.2.1.1."""
     dialog: Dialog = as_caller(invite(), accepted())
     numbers = [dialog.request(m).cseq.number for m in ("INVITE", "OPTIONS", "BYE")]
     assert numbers == [8, 9, 10]

@@ -166,6 +166,7 @@ def test_what_cannot_be_answered_is_left_out(value: str) -> None:
 
 
 def test_several_challenges_in_one_field_are_told_apart() -> None:
+    """Row 41. RFC 7616 3.7: commas in quotes."""
     found = challenged(
         'Negotiate, Digest realm="a, b", nonce="1", NTLM, Digest realm="c", nonce="2", qop=auth'
     )
@@ -204,6 +205,7 @@ def test_both_header_fields_count_whatever_the_status() -> None:
 def test_the_strongest_algorithm_is_chosen_and_of_equals_the_topmost(
     offered: list[str], chosen: str
 ) -> None:
+    """Threat 5.1: Digest attacks."""
     values = [f'Digest realm="carrier.example", nonce="n", algorithm={name}' for name in offered]
     assert choose(challenged(*values))[REALM].algorithm == chosen
 
@@ -258,6 +260,7 @@ def test_a_session_digest_without_qop_tells_its_cnonce() -> None:
 
 
 def test_no_repr_shows_name_or_password() -> None:
+    """Threat 5.1: Privacy."""
     authentication = Authentication(credentials=SECRET)
     authentication.challenged(refusal('Digest realm="r", nonce="n"'), Attempts(), str)
     for shown in (repr(SECRET), repr(authentication), repr(authentication.snapshot())):
@@ -309,6 +312,7 @@ def digest(nonce: str, *more: str, realm: str = "r") -> str:
 
 
 def test_two_refusals_of_the_credentials_are_enough() -> None:
+    """Threat 5.1: Digest attacks."""
     chain = Chain(Authentication(credentials=SECRET))
     assert [chain.refused(digest(nonce)) for nonce in "abc"] == [True, True, False]
 
@@ -348,6 +352,7 @@ def test_a_refusal_counts_for_its_request_alone() -> None:
 
 
 def test_the_count_of_a_nonce_goes_on_from_request_to_request() -> None:
+    """Row 41. RFC 7616 3.4: nc."""
     authentication = Authentication(credentials=SECRET)
     first = Chain(authentication)
     first.refused(digest("a"))
@@ -376,6 +381,7 @@ def test_every_known_realm_is_answered_in_one_request() -> None:
 
 
 def test_nobody_can_make_us_remember_realms_without_end() -> None:
+    """Threat 5.1: Digest attacks."""
     authentication = Authentication(credentials=SECRET)
     for number in range(50):
         Chain(authentication).refused(digest("a", realm=f"realm{number}"))

@@ -54,6 +54,7 @@ def test_the_callee_ends_the_call(transport: str) -> None:
 
 
 def test_a_refused_call_fails_with_status_cause_and_phrase() -> None:
+    """Row 45. RFC 6432: Reason in a response."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     alice.dial(B)

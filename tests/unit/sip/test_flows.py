@@ -36,6 +36,7 @@ PROXY = "198.51.100.9"
 
 @pytest.mark.parametrize("caller_speaks", [True, False])
 def test_a_bye_leaves_on_a_new_connection_after_the_old_one_was_cut(caller_speaks: bool) -> None:
+    """Rows 6, 7. R1 7.1.9. Failure 7.2: in-dialog sends on a dead flow."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     ours, theirs = established(net, alice, bob)
@@ -189,6 +190,7 @@ def test_a_repeat_that_goes_to_another_address_has_a_new_branch() -> None:
 
 
 def test_a_response_leaves_by_the_via_when_its_connection_is_gone() -> None:
+    """Row 5. RFC 3261 18.2.2: to the source address, at the port of sent-by."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = peer.flow_to(agent)
@@ -201,6 +203,7 @@ def test_a_response_leaves_by_the_via_when_its_connection_is_gone() -> None:
 
 
 def test_a_retransmission_on_a_new_connection_is_no_second_call_and_moves_the_responses() -> None:
+    """Rows 5, 28. RFC 3261 17.2.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = peer.flow_to(agent)
@@ -216,6 +219,7 @@ def test_a_retransmission_on_a_new_connection_is_no_second_call_and_moves_the_re
 
 
 def test_a_response_over_udp_without_rport_goes_to_the_port_of_the_via() -> None:
+    """Row 10. RFC 3261 18.2.2."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = Flow(
@@ -261,6 +265,7 @@ def targets(agent: Agent) -> list[tuple[str, str, int]]:
 
 
 def test_record_route_wins_over_contact_for_the_next_hop() -> None:
+    """Row 23. Failure 7.3: ACK by the Record-Route. RFC 3261 8.1.2."""
     # Exotel: a TCP Record-Route and a tls Contact.
     net = Net()
     agent, _, _ = inbound_call(
@@ -290,6 +295,7 @@ def test_a_living_connection_is_preferred_to_every_route() -> None:
 
 
 def test_the_last_flow_that_carried_the_dialog_is_the_one_preferred() -> None:
+    """Row 6."""
     net = Net()
     agent, peer, _ = inbound_call(net)
     fresh = peer.fresh_flow(agent)
@@ -304,6 +310,7 @@ def test_the_last_flow_that_carried_the_dialog_is_the_one_preferred() -> None:
     "contact", ["<sip:carol@10.0.0.5:5060;transport=tcp>", "<sip:carol@internal.example>"]
 )
 def test_a_contact_never_leads_us_where_the_policy_forbids(contact: str) -> None:
+    """Threat 5.1: SSRF."""
     net = Net()
     net.names["internal.example"] = [("10.0.0.5", 5060)]
     asked: list[tuple[str, str]] = []
@@ -322,6 +329,7 @@ def test_a_contact_never_leads_us_where_the_policy_forbids(contact: str) -> None
 
 
 def test_without_a_way_to_the_route_our_request_goes_to_the_next_hop_of_the_trunk() -> None:
+    """Row 6. Route, then target, then where the INVITE went; never a passing port."""
     net = Net()
     alice, peer = net.agent(A, next_hop_allowed=lambda _h, _t: True), net.peer(P)
     net.names["trunk.example"] = [(P, 5060)]
@@ -434,6 +442,7 @@ def test_via_and_contact_follow_the_flow(
 
 
 def test_keep_alives_between_messages_are_answered() -> None:
+    """Failure 7.2: bare CRLF keep-alive."""
     endpoint = Endpoint(EndpointConfig(), tokens=counter_tokens("t"))
     flow = Flow(id=1, transport="tcp", local=(A, 5060), remote=(P, 40000), trunks=TRUNKS)
     for data in (b"\r\n\r\n", b"\r\n", b"\r\n\r\n"):
@@ -461,6 +470,7 @@ def test_a_key_may_come_on_another_connection() -> None:
 
 
 def test_the_media_of_a_call_are_untouched_by_a_lost_connection() -> None:
+    """R1 7.1.9."""
     net = Net()
     agent, _, _ = inbound_call(net)
     session = agent.only(IncomingInvite).session

@@ -31,6 +31,7 @@ def dialled(net: Net, transport: str = "tcp") -> tuple[Agent, Peer, SessionId, R
 
 
 def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
+    """Row 29. RFC 3261 13.2.2.4."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     for tag in ("one", "two", "three"):
@@ -55,6 +56,7 @@ def test_the_first_2xx_wins_and_every_other_is_acknowledged_and_ended() -> None:
 
 
 def test_a_copy_of_each_2xx_is_given_the_same_ack_bytes() -> None:
+    """Row 20. RFC 3261 13.2.2.4: every copy of a 2xx is acknowledged."""
     net = Net()
     _, peer, _, invite, flow = dialled(net, "udp")
     for _ in range(3):
@@ -68,6 +70,7 @@ def test_a_copy_of_each_2xx_is_given_the_same_ack_bytes() -> None:
 
 
 def test_a_late_2xx_is_ended_after_the_call_itself_is_over() -> None:
+    """Row 29. RFC 3261 13.2.2.4: also when the call itself is over."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 200, flow, tag="one", body=sdp(P))
@@ -82,6 +85,7 @@ def test_a_late_2xx_is_ended_after_the_call_itself_is_over() -> None:
 
 
 def test_early_answers_are_passed_up_and_the_last_of_the_confirmed_dialog_wins() -> None:
+    """Row 57. RFC 3261 13.2.1, RFC 6337 3.1.1."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
@@ -94,6 +98,7 @@ def test_early_answers_are_passed_up_and_the_last_of_the_confirmed_dialog_wins()
 
 
 def test_a_2xx_without_sdp_takes_the_early_answer_of_its_own_dialog() -> None:
+    """Row 58. RFC 6337 2.2."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag="one", body=sdp(P, port=31000))
@@ -108,6 +113,7 @@ def test_a_2xx_without_sdp_takes_the_early_answer_of_its_own_dialog() -> None:
     ids=["none", "nonsense", "no common codec"],
 )
 def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None:
+    """Row 58. RFC 3261 13.2.1."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 200, flow, body=body)
@@ -119,6 +125,7 @@ def test_a_2xx_without_usable_sdp_is_acknowledged_and_ended(body: bytes) -> None
 
 
 def test_an_early_dialog_without_tags_is_tolerated() -> None:
+    """Row 30. RFC 3261 12.1.2."""
     net = Net()
     agent, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, tag=None, body=sdp(P, port=31000))
@@ -150,6 +157,7 @@ def test_requests_of_the_winning_dialog_are_known_and_those_of_losers_are_not() 
 
 
 def test_an_update_of_the_callee_before_its_answer_meets_our_open_offer() -> None:
+    """Row 54. RFC 3311 5.2: early, and our offer is open."""
     net = Net()
     _, peer, _, invite, flow = dialled(net)
     peer.reply(invite, 183, flow, body=sdp(P))
@@ -165,6 +173,7 @@ def test_an_update_of_the_callee_before_its_answer_meets_our_open_offer() -> Non
 
 
 def test_the_route_set_of_the_2xx_replaces_that_of_its_18x_and_then_stays() -> None:
+    """Row 24. Failure 7.2: route set overwritten by a later 2xx. RFC 3261 13.2.2.4, 12.2."""
     net = Net()
     agent, peer, session, invite, flow = dialled(net)
     peer.reply(invite, 180, flow, headers=(("Record-Route", f"<sip:{P};lr;n=1>"),))
@@ -199,3 +208,20 @@ def test_the_sequence_of_an_early_dialog_goes_on_when_it_is_confirmed() -> None:
         peer.say(peer.from_callee("OPTIONS", invite, flow, tag="bobtag", cseq=cseq), flow)
     assert peer.statuses("UPDATE") == [200]
     assert peer.statuses("OPTIONS") == [500, 200]
+
+
+def test_the_events_of_a_call_carry_the_fields_of_the_messages_they_tell_of() -> None:
+    """Row 44. Carriers put their own ids into responses and BYE."""
+    net = Net()
+    agent, peer, _, invite, flow = dialled(net)
+    peer.reply(invite, 180, flow, headers=(("X-Exotel-CallSid", "ringing"),))
+    peer.reply(invite, 200, flow, body=sdp(P), headers=(("X-Exotel-CallSid", "answered"),))
+    fields = (("X-ZT-Hangup-Code", "3000"),)
+    peer.say(peer.from_callee("BYE", invite, flow, tag="bobtag", cseq=1, headers=fields), flow)
+    assert ("X-Exotel-CallSid", "ringing") in agent.only(Progressed).headers
+    assert ("X-Exotel-CallSid", "answered") in agent.only(Answered).headers
+    assert ("X-ZT-Hangup-Code", "3000") in agent.only(Ended).headers
+    again = Net()
+    agent, peer, _, invite, flow = dialled(again)
+    peer.reply(invite, 403, flow, headers=(("X-Exotel-ErrorCode", "4001"),))
+    assert ("X-Exotel-ErrorCode", "4001") in agent.only(Failed).headers

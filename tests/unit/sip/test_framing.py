@@ -39,6 +39,7 @@ def without_pongs(frames: list[Frame]) -> list[Frame]:
 
 @pytest.mark.parametrize("data", MESSAGES)
 def test_message_cut_at_any_byte_is_the_same_message(data: bytes) -> None:
+    """Row 1. RFC 3261 18.3."""
     assert fed(data) == [data]
     for cut in range(len(data) + 1):
         assert fed(data[:cut], data[cut:]) == [data]
@@ -46,6 +47,7 @@ def test_message_cut_at_any_byte_is_the_same_message(data: bytes) -> None:
 
 
 def test_glued_messages_come_apart() -> None:
+    """Row 1. RFC 3261 18.3."""
     assert fed(b"".join(MESSAGES)) == MESSAGES
 
 
@@ -158,6 +160,7 @@ def shown(frames: list[Frame]) -> list[object]:
     ],
 )
 def test_stream_that_cannot_be_resynchronised_is_broken(lines: str, status: int, text: str) -> None:
+    """Row 2. R1 7.1.15."""
     framer = StreamFramer()
     head = f"{HEAD}{lines}\r\n".encode()
     (frame,) = framer.feed(head + b"body" + PLAIN)
@@ -200,6 +203,7 @@ def test_lf_after_a_body_that_ends_with_cr_is_not_a_line_break() -> None:
 
 
 def test_largest_message_passes_and_one_byte_more_does_not() -> None:
+    """Row 13. RFC 3261 21.5.7."""
     room = MAX_MESSAGE - len(message(b"x" * 10_000)) + 10_000
     largest = message(b"x" * room)
     assert len(largest) == MAX_MESSAGE
@@ -210,6 +214,7 @@ def test_largest_message_passes_and_one_byte_more_does_not() -> None:
 
 
 def test_header_without_end_is_bounded() -> None:
+    """Row 13."""
     framer = StreamFramer()
     frames: list[Frame] = []
     for _ in range(MAX_MESSAGE // 64):

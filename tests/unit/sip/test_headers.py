@@ -51,6 +51,7 @@ ALICE = SipUri(user="alice", host="h")
     ],
 )
 def test_address_is_read(text: str, expected: NameAddr) -> None:
+    """Row 14. RFC 3261 20."""
     address = parse_name_addr(text)
     assert address == expected
     assert parse_name_addr(str(address)) == address
@@ -107,6 +108,7 @@ def test_wildcard_contact_is_refused() -> None:
 
 
 def test_record_route_without_brackets_keeps_lr() -> None:
+    """Row 14."""
     route = parse_route("sip:198.51.100.1:443;transport=tls;lr")
     assert isinstance(route.uri, SipUri)
     assert route.uri.lr
@@ -153,6 +155,7 @@ def test_route_elements_come_in_order_over_mixed_forms() -> None:
     ],
 )
 def test_lists_split_outside_quotes_and_brackets(value: str, elements: list[str]) -> None:
+    """Row 14. RFC 3261 7.3.1."""
     assert split_list(value) == elements
 
 
@@ -221,6 +224,7 @@ def test_via_tells_rport_and_received() -> None:
     ],
 )
 def test_source_is_written_into_via(via: str, source: str, expected: str) -> None:
+    """Row 10. RFC 3261 18.2.1, RFC 3581 4."""
     assert str(parse_via(via).with_source(source, 99)) == expected
 
 
@@ -256,6 +260,7 @@ def test_malformed_cseq_is_refused(text: str, error: str) -> None:
 
 
 def test_reasons_are_read_and_broken_ones_left_out() -> None:
+    """Row 45. RFC 3326 2: also without cause."""
     headers = Headers(
         [
             ("Reason", 'SIP ;cause=200 ;text="Call completed elsewhere", Q.850;cause=16'),
@@ -295,6 +300,7 @@ def test_reason_is_written() -> None:
     ],
 )
 def test_retry_after_is_read(value: str, seconds: int | None) -> None:
+    """Row 46. RFC 3261 20.33."""
     assert parse_retry_after(Headers([("Retry-After", value)])) == seconds
     assert parse_retry_after(Headers()) is None
 

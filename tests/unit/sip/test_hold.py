@@ -117,6 +117,10 @@ class Call:
     ("offer", "hold", "line"), [d[1:] for d in DIALECTS], ids=[d[0] for d in DIALECTS]
 )
 def test_each_dialect_holds_and_resumes(offer, hold, line, method, inbound, fresh) -> None:  # type: ignore[no-untyped-def]
+    """Row 6. R1 7.1.2, 7.1.3 and 7.1.6. Hold rule 2.3: UPDATE. Failure 7.3: hold kills the call.
+
+    RFC 3264 8.4, on the connection of the call and on a new one.
+    """
     net = Net()
     call = Call(net, inbound=inbound)
     flow = call.peer.fresh_flow(call.agent) if fresh else call.flow
@@ -149,6 +153,9 @@ def test_each_dialect_holds_and_resumes(offer, hold, line, method, inbound, fres
 def test_an_offerless_reinvite_is_decided_by_the_answer_in_its_ack(
     offer, hold, inbound, fresh
 ) -> None:  # type: ignore[no-untyped-def]
+    """Row 51. R1 7.1.4. Hold rule 2.3: offerless re-INVITE. Failure 7.4: 488 to an offerless
+    re-INVITE. RFC 3261 14.2.
+    """
     net = Net()
     call = Call(net, inbound=inbound)
     flow = call.peer.fresh_flow(call.agent) if fresh else call.flow
@@ -170,6 +177,7 @@ def test_an_offerless_reinvite_is_decided_by_the_answer_in_its_ack(
 
 @pytest.mark.parametrize("inbound", [True, False])
 def test_an_offerless_reinvite_that_changes_nothing_publishes_nothing(inbound: bool) -> None:
+    """Row 51. RFC 6337 5.2.2."""
     net = Net()
     call = Call(net, inbound=inbound)
     for version in (8, 9):
@@ -184,6 +192,7 @@ def test_an_offerless_reinvite_that_changes_nothing_publishes_nothing(inbound: b
 
 
 def test_an_offerless_reinvite_acknowledged_without_sdp_leaves_the_session() -> None:
+    """Row 51. RFC 6337 3.3: the ACK brought no answer; nothing has changed."""
     net = Net()
     call = Call(net, inbound=True)
     call.say("INVITE")
@@ -195,6 +204,7 @@ def test_an_offerless_reinvite_acknowledged_without_sdp_leaves_the_session() -> 
 
 
 def test_a_refresh_with_a_new_version_publishes_nothing() -> None:
+    """Row 63. R1 7.1.5. Hold rule 2.3: same content is a refresh. RFC 3264 8."""
     net = Net()
     call = Call(net, inbound=True)
     call.say("INVITE", sdp(P, version=2))
@@ -205,6 +215,7 @@ def test_a_refresh_with_a_new_version_publishes_nothing() -> None:
 
 
 def test_a_refresh_while_held_keeps_the_hold() -> None:
+    """Row 65. RFC 3264 8."""
     net = Net()
     call = Call(net, inbound=True)
     call.say("INVITE", sdp(P, "a=sendonly", version=2))
@@ -216,6 +227,7 @@ def test_a_refresh_while_held_keeps_the_hold() -> None:
 
 
 def test_unusable_offers_are_refused_and_leave_the_session() -> None:
+    """Rows 67, 93. Hold rule 2.3: a refusal changes nothing. RFC 3261 14.2."""
     net = Net()
     call = Call(net, inbound=True)
     t38 = sdp(P, port=0, version=2).replace(b"m=audio 0 RTP/AVP 8 101", b"m=image 9 udptl t38")
@@ -232,6 +244,7 @@ def test_unusable_offers_are_refused_and_leave_the_session() -> None:
 
 
 def test_the_reinvite_200_is_sent_again_until_its_ack_comes_on_a_stream_too() -> None:
+    """Row 20. RFC 3261 14.2: a re-INVITE's 2xx is sent as that of an INVITE."""
     net = Net()
     call = Call(net, inbound=True)
     call.say("INVITE", sdp(P, "a=sendonly", version=2))
@@ -256,6 +269,7 @@ def test_a_reinvite_that_is_never_acknowledged_ends_the_call_with_a_bye() -> Non
 
 
 def test_an_update_while_our_offer_waits_is_met_with_491_and_a_reinvite_with_500() -> None:
+    """Rows 53, 54. RFC 3261 14.2, RFC 3311 5.2."""
     net = Net()
     call = Call(net, inbound=True)
     call.say("INVITE")
@@ -269,6 +283,7 @@ def test_an_update_while_our_offer_waits_is_met_with_491_and_a_reinvite_with_500
 
 
 def test_a_reinvite_before_the_first_ack_is_met_with_500() -> None:
+    """Row 53. RFC 3261 14.2."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.answers()
@@ -289,6 +304,7 @@ def test_a_reinvite_before_the_first_ack_is_met_with_500() -> None:
 
 
 def test_an_update_before_our_answer_is_met_with_500() -> None:
+    """Row 54. RFC 3311 5.2: early, and our answer is due."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     flow = peer.flow_to(agent)
@@ -305,6 +321,7 @@ def test_an_update_before_our_answer_is_met_with_500() -> None:
 
 
 def test_reinvite_and_update_during_our_reinvite_are_met_with_491() -> None:
+    """Row 52. RFC 3261 14.2, RFC 3311 5.2."""
     net = Net()
     call = Call(net, inbound=True)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -326,6 +343,7 @@ def test_reinvite_and_update_during_our_reinvite_are_met_with_491() -> None:
 def test_our_reinvite_met_with_491_comes_again_after_the_wait_of_14_1(
     inbound: bool, lowest: float, highest: float
 ) -> None:
+    """Row 52. Failure 7.2: 491 back-off ignores who owns the Call-ID. RFC 3261 14.1."""
     net = Net()
     call = Call(net, inbound=inbound)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -368,6 +386,7 @@ def test_our_reinvite_that_changes_nothing_is_settled_all_the_same() -> None:
 
 
 def test_an_unusable_answer_to_our_reinvite_leaves_the_session() -> None:
+    """Row 70. RFC 3264 8.4."""
     net = Net()
     call = Call(net, inbound=False)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -428,6 +447,7 @@ def test_a_request_of_the_peer_between_two_missed_probes_keeps_the_call() -> Non
 
 @pytest.mark.parametrize("status", [488, 500, 415])
 def test_a_refused_reinvite_of_ours_leaves_the_session(status: int) -> None:
+    """Rows 36, 70. Failure 7.4: failed hold leaves the state held. RFC 3261 14.1."""
     net = Net()
     call = Call(net, inbound=False)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -441,6 +461,7 @@ def test_a_refused_reinvite_of_ours_leaves_the_session(status: int) -> None:
 
 @pytest.mark.parametrize(("status", "byes"), [(408, 1), (481, 0)])
 def test_408_and_481_to_our_reinvite_end_the_call(status: int, byes: int) -> None:
+    """Row 36. RFC 3261 12.2.1.2."""
     net = Net()
     call = Call(net, inbound=True)
     call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now)
@@ -536,6 +557,7 @@ def test_a_2xx_to_our_reinvite_without_usable_sdp_leaves_the_session() -> None:
 
 
 def test_the_target_is_refreshed_by_an_accepted_reinvite_only() -> None:
+    """Row 24. RFC 3261 12.2.2."""
     net = Net()
     call = Call(net, inbound=True)
     for body, contact in ((b"nonsense", "192.0.2.98"), (sdp(P, version=2), "192.0.2.99")):

@@ -81,6 +81,7 @@ def test_missing_and_malformed_fields_raise_on_access() -> None:
 
 
 def test_header_names_compare_without_case_and_compact_forms() -> None:
+    """Row 11. RFC 3261 7.3.3."""
     headers = Headers([("V", "1"), ("via", "2, 3"), ("X-Exotel-CallSid", "s")])
     assert headers.get("Via") == "1"
     assert headers.all("v") == ["1", "2, 3"]
@@ -127,6 +128,7 @@ def test_first_element_of_a_shared_field_is_replaced() -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX: b", "a\n", "\r", "nul\x00", "\x00", "é\n", "\ud800"])
 def test_header_values_cannot_break_the_message(value: str) -> None:
+    """Threat 5.1: Malformed messages."""
     headers = Headers()
     for change in (headers.add, headers.set, headers.prepend, headers.replace_first):
         with pytest.raises(MisuseError):
@@ -151,6 +153,7 @@ def test_header_names_must_be_tokens(name: str) -> None:
     ],
 )
 def test_request_lines_cannot_break_the_message(request_: Request) -> None:
+    """Threat 5.1: Malformed messages."""
     with pytest.raises(MisuseError):
         request_.encode()
 
@@ -164,6 +167,7 @@ def test_status_lines_cannot_break_the_message(response: Response) -> None:
 
 
 def test_bytes_that_are_not_utf8_survive() -> None:
+    """Row 15."""
     data = wire(*INVITE, "X-Raw: \udcff\udc80é").replace(b"+911@", b"\xfe@", 1)
     assert b"X-Raw: \xff\x80\xc3\xa9" in data
     encoded = parse(data).encode()
@@ -172,6 +176,7 @@ def test_bytes_that_are_not_utf8_survive() -> None:
 
 
 def test_folded_fields_are_unfolded() -> None:
+    """Row 12. RFC 3261 7.3.1."""
     request = invite("Subject: a\r\n  b\r\n\tc", "X-Empty:\r\n ", "X:y")
     assert request.headers.get("s") == "a b c"
     assert request.headers.get("X-Empty") == ""
@@ -262,6 +267,7 @@ def test_malformed_message_is_refused(data: bytes, status: int, text: str) -> No
 
 
 def test_limits_are_inclusive() -> None:
+    """Row 13."""
     filler = "X: " + "a" * (MAX_LINE - 3)
     assert invite(filler).headers.get("X") == "a" * (MAX_LINE - 3)
     full = invite(*["X: a"] * (MAX_HEADERS - len(INVITE) + 1))
@@ -341,6 +347,7 @@ def test_reason_phrase_defaults_to_the_registered_one() -> None:
 
 
 def test_representation_shows_no_values() -> None:
+    """Threat 5.1: Privacy."""
     shown = repr(invite("Subject: secret"))
     assert "secret" not in shown
     assert "912" not in shown

@@ -23,11 +23,11 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request, Response, response_to
-from bridge.sip.parameters import EXTENSIONS, EndpointConfig
+from bridge.sip.parameters import EndpointConfig
 from sdp.model import Direction
 from sdp.negotiate import OfferAnswer
 from sdp.negotiated import Hold
-from tests.unit.sip.link import Agent, Net, Peer, counter_tokens, sdp
+from tests.unit.sip.link import TRUNK, Agent, Net, Peer, counter_tokens, media, sdp
 
 pytestmark = pytest.mark.unit
 
@@ -142,14 +142,13 @@ def test_our_invite_says_what_the_trunk_wants_and_that_we_know_timers(
     net.settle()
     invite = peer.request("INVITE")
     assert invite.headers.get("Session-Expires") == said
-    assert invite.headers.values("Supported") == sorted(EXTENSIONS)
-    assert "timer" in EXTENSIONS
+    assert invite.headers.values("Supported") == ["timer"]
     flow = peer.arrivals[-1][1]
     peer.reply(invite, 200, flow, body=sdp(P), headers=expires("600;refresher=uac"))
     agent.endpoint.bye(session, net.now)
     net.settle()
     assert "Supported" not in peer.request("ACK").headers
-    assert peer.request("BYE").headers.values("Supported") == sorted(EXTENSIONS)
+    assert peer.request("BYE").headers.values("Supported") == ["timer"]
 
 
 def test_422_to_our_invite_is_tried_once_more_with_the_interval_it_names() -> None:
@@ -261,7 +260,7 @@ def test_where_update_is_allowed_it_refreshes_without_sdp(inbound: bool) -> None
         update = call.peer.request("UPDATE")
         assert update.body == b""
         assert update.headers.get("Session-Expires") == "1800;refresher=uac"
-        assert update.headers.values("Supported") == sorted(EXTENSIONS)
+        assert update.headers.values("Supported") == ["timer"]
         assert update.contact is not None
         call.agree(update)
     numbers = [m.cseq.number for m in call.peer.received]
@@ -394,6 +393,127 @@ def test_their_answer_to_our_update_moves_the_remote_target() -> None:
     call.agent.endpoint.update(call.session, net.now)
     net.settle()
     assert call.peer.request("UPDATE").uri == f"sip:moved@{P}:5060;transport=tcp"
+
+
+def test_an_update_that_is_not_allowed_becomes_a_reinvite() -> None:
+    net = Net()
+    call = Call(net, headers=NO_UPDATES)
+    call.agent.endpoint.update(call.session, net.now)
+    call.agent.endpoint.update(call.session, net.now)
+    net.settle()
+    assert call.kinds == ["INVITE"]
+    call.agree(call.peer.request("INVITE"), body=sdp(P))
+    assert call.agent.of(Reoffered) == []
+
+
+def test_an_early_update_moves_the_remote_target_of_its_dialog() -> None:
+    """Row 54. RFC 3311 5.1: early, in the dialog of each tag."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    session = agent.dial(P, session_timer=1800)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.requests("UPDATE") == []
+    invite, flow = peer.request("INVITE"), peer.arrivals[-1][1]
+    for tag in ("one", "two"):
+        peer.reply(invite, 180, flow, tag=tag, headers=UPDATES)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    one, two = peer.requests("UPDATE")
+    assert (one.to.tag, two.to.tag) == ("one", "two")
+    assert "Session-Expires" not in one.headers
+    moved = (("Contact", f"<sip:moved@{P}:5060;transport=tcp>"),)
+    peer.reply(two, 200, flow, tag=None, headers=moved)
+    peer.reply(one, 481, flow, tag=None)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert [m.uri for m in peer.requests("UPDATE")[-2:]] == [
+        one.uri,
+        f"sip:moved@{P}:5060;transport=tcp",
+    ]
+    agreed = (*ABLE, *expires("1800;refresher=uac"), *UPDATES)
+    peer.reply(invite, 200, flow, tag="two", body=sdp(P), headers=agreed)
+    agent.only(Answered)
+    peer.reply(peer.requests("UPDATE")[-1], 200, flow, tag=None)  # late, and about no timer
+    net.run(901)
+    assert peer.request("UPDATE").headers.get("Session-Expires") == "1800;refresher=uac"
+
+
+def test_an_early_update_of_a_callee_waits_for_its_180() -> None:
+    """Row 54. RFC 3311 5.1."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    flow = peer.flow_to(agent)
+    peer.say(peer.invite(agent, flow, body=sdp(P), headers=UPDATES), flow)
+    session = agent.only(IncomingInvite).session
+    agent.endpoint.adopt(session, media(A), TRUNK, net.now)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.requests("UPDATE") == []
+    agent.endpoint.ring(session, net.now)
+    agent.endpoint.update(session, net.now)
+    net.settle()
+    assert peer.request("UPDATE").cseq.number == 1
+    assert peer.request("UPDATE").from_.tag == peer.response("INVITE", 180).to.tag
+
+
+# UPDATE with an offer
+
+
+def test_an_update_of_ours_may_carry_an_offer() -> None:
+    """Row 54. RFC 3311 5.1, 5.3: its 2xx answers, and there is no ACK."""
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    update = call.peer.request("UPDATE")
+    assert b"a=sendonly" in body_of(update)
+    call.agree(update, body=sdp(P, "a=recvonly", version=2))
+    net.run(5)
+    assert call.kinds == ["UPDATE"]
+    assert call.agent.only(Reoffered).ok
+    assert call.agent.only(SessionChanged).negotiated.receive is False
+
+
+def test_an_offer_by_update_goes_by_reinvite_where_update_is_not_allowed() -> None:
+    net = Net()
+    call = Call(net, headers=NO_UPDATES)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    call.agree(call.peer.request("INVITE"), body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.only(Reoffered).ok
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_an_offer_by_update_that_is_not_served_goes_by_reinvite(status: int) -> None:
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    update = call.peer.request("UPDATE")
+    call.reply(update, status)
+    invite = call.peer.request("INVITE")
+    assert invite.sdp == update.sdp
+    call.agree(invite, body=sdp(P, "a=recvonly", version=2))
+    assert call.agent.only(Reoffered).ok
+
+
+def test_an_offer_by_update_meets_offers_of_theirs_as_a_reinvite_does() -> None:
+    """Rows 52, 54. RFC 3311 5.2: 491 while our offer is out; after 491 we come again."""
+    net = Net()
+    call = Call(net)
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, net.now, "UPDATE")
+    net.settle()
+    for method in ("INVITE", "UPDATE"):
+        call.say(method, sdp(P, "a=sendonly", version=2))
+        assert call.peer.statuses(method) == [491]
+    call.reply(call.peer.request("UPDATE"), 491)
+    net.run(5)
+    assert len(call.peer.requests("UPDATE")) == 2
+    call.reply(call.peer.request("UPDATE"), 488)
+    assert not call.agent.only(Reoffered).ok
+    call.say("UPDATE", sdp(P, "a=sendonly", version=2))
+    assert call.agent.only(SessionChanged).negotiated.hold is Hold.SENDONLY
 
 
 # Refused refreshes

@@ -74,7 +74,7 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
         ("BYE", 481),
         ("UPDATE", 481),
         ("INFO", 481),
-        ("PRACK", 405),
+        ("PRACK", 481),
         ("MESSAGE", 405),
         ("SUBSCRIBE", 405),
         ("REGISTER", 405),
@@ -83,6 +83,10 @@ def in_call(net: Net, transport: str = "tcp", **options: object) -> tuple[Agent,
     ],
 )
 def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
+    """Rows 38, 95, 97, 98. R1 7.1.8. Threat 5.1: Toll fraud.
+
+    RFC 3261 8.2.1, 8.2.7; RFC 6665 4.1.3.
+    """
     net = Net()
     agent, peer, flow = pair(net)
     request = lone(peer, flow, method)
@@ -97,7 +101,22 @@ def test_requests_outside_of_a_dialog(method: str, status: int) -> None:
     assert agent.endpoint.layer.servers == {}
 
 
+def test_a_notify_that_nobody_asked_for_is_refused_and_told_to_nobody() -> None:
+    """Row 97. RFC 3842, RFC 6665 4.1.3: message-summary after a REGISTER, say."""
+    net = Net()
+    agent, peer, flow = pair(net)
+    fields = (("Event", "message-summary"), ("Subscription-State", "active"))
+    peer.say(lone(peer, flow, "NOTIFY", *fields, body=b"Messages-Waiting: yes\r\n"), flow)
+    refused = peer.response("NOTIFY", 489)
+    assert refused.headers.get("Allow-Events") == "refer"
+    peer.say(lone(peer, flow, "NOTIFY", ("Event", "refer;id=2")), flow)
+    assert peer.response("NOTIFY").status == 481
+    assert agent.events == []
+    assert agent.endpoint.layer.servers == {}
+
+
 def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
+    """Row 39. RFC 3261 11.2."""
     net = Net()
     agent, peer, flow = pair(net)
     peer.say(lone(peer, flow, "OPTIONS"), flow)
@@ -117,8 +136,8 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
 @pytest.mark.parametrize(
     ("change", "status", "field", "value"),
     [
-        (("Require", "100rel, precondition"), 420, "Unsupported", "100rel, precondition"),
-        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp"),
+        (("Require", "100rel, precondition"), 420, "Unsupported", "precondition"),
+        (("Content-Type", "text/plain"), 415, "Accept", "application/sdp, multipart/mixed"),
         (("Content-Encoding", "gzip"), 415, "Accept-Encoding", "identity"),
         (("Contact", ""), 400, None, None),
         (("uri", "http://example.com/"), 416, None, None),
@@ -127,6 +146,7 @@ def test_options_tells_what_we_can_do_and_503_while_draining() -> None:
 def test_invites_we_cannot_serve(
     change: tuple[str, str], status: int, field: str | None, value: str | None
 ) -> None:
+    """Rows 38, 56. RFC 3261 8.2.2.3, 8.2.3, 8.2.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P))
@@ -157,6 +177,7 @@ def test_a_body_that_may_be_ignored_makes_a_delayed_offer() -> None:
 
 
 def test_sdp_is_found_in_a_multipart_body() -> None:
+    """Row 38. RFC 5621 3."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow)
@@ -187,6 +208,7 @@ def test_an_offer_without_a_common_codec_is_told_to_the_call_layer() -> None:
 
 
 def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
+    """Rows 27, 28. Threat 5.1: Amplification and loops. RFC 3261 8.2.2.2, 17.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P), branch="z9hG4bKone")
@@ -198,6 +220,7 @@ def test_a_merged_invite_is_refused_and_a_copy_is_not_a_second_call() -> None:
 
 
 def test_over_max_sessions_nothing_is_allocated() -> None:
+    """Row 46. Threat 5.1: INVITE and REGISTER flood. RFC 3261 21.5.4: 503 with Retry-After."""
     net = Net()
     agent, peer, flow = pair(net, config=EndpointConfig(max_sessions=2, retry_after=7))
     for n in range(4):
@@ -229,9 +252,10 @@ def test_draining_passes_new_calls_up_and_serves_running_ones() -> None:
 # Sources
 
 
-@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER"])
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE"])
 @pytest.mark.parametrize("policy", [False, True])
 def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy: bool) -> None:
+    """Row 98. Threat 5.1: Amplification and loops."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: policy)
     agent.trunks = agent.new_call_trunks = frozenset()
@@ -246,6 +270,7 @@ def test_strangers_are_ignored_or_refused_as_the_policy_says(method: str, policy
 
 
 def test_a_source_for_dialogs_only_may_not_make_a_new_call() -> None:
+    """Threat 5.1: Toll fraud."""
     net = Net()
     agent = net.agent(A)
     agent.new_call_trunks = frozenset()
@@ -267,6 +292,10 @@ def test_a_source_for_dialogs_only_may_not_make_a_new_call() -> None:
     ],
 )
 def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: int | None) -> None:
+    """Failure 7.2: BYE of the far end on another connection.
+
+    Threat 5.1: Spoofed in-dialog requests.
+    """
     net = Net()
     agent, peer, _ = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -287,7 +316,7 @@ def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: in
     [
         ("REFER", 603),
         ("NOTIFY", 481),
-        ("PRACK", 405),
+        ("PRACK", 481),
         ("MESSAGE", 405),
         ("SUBSCRIBE", 405),
         ("OPTIONS", 200),
@@ -298,6 +327,7 @@ def test_who_may_speak_in_a_dialog(host: str, trunks: frozenset[str], status: in
 )
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_requests_inside_a_dialog(method: str, status: int, transport: str) -> None:
+    """Rows 38, 95, 97, 98. R1 7.1.8. RFC 3261 8.2.1; RFC 3515 2.4.2."""
     net = Net()
     agent, peer, flow = in_call(net, transport)
     accepted = peer.response("INVITE", 200)
@@ -314,6 +344,7 @@ def test_requests_inside_a_dialog(method: str, status: int, transport: str) -> N
 
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE", "BYE", "INFO", "OPTIONS"])
 def test_requests_for_an_unknown_dialog_are_answered_481(method: str) -> None:
+    """Row 35. RFC 3261 12.2.2."""
     net = Net()
     _, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -324,6 +355,7 @@ def test_requests_for_an_unknown_dialog_are_answered_481(method: str) -> None:
 
 
 def test_a_lower_cseq_is_answered_500_and_a_jump_is_fine() -> None:
+    """Row 26. RFC 3261 12.2.2."""
     net = Net()
     _, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -333,6 +365,7 @@ def test_a_lower_cseq_is_answered_500_and_a_jump_is_fine() -> None:
 
 
 def test_a_reinvite_is_never_a_new_call_whatever_is_wrong_with_it() -> None:
+    """R1 7.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -359,6 +392,7 @@ def test_a_stray_ack_is_ignored() -> None:
 
 
 def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -> None:
+    """Row 35. RFC 3261 15.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -395,6 +429,7 @@ def test_a_bye_after_the_end_is_answered_481_and_a_bye_that_crosses_ours_200() -
     ],
 )
 def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> None:
+    """Row 86. RFC 6086 (the older usage): a key, or nothing that hurts; 200."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -406,6 +441,7 @@ def test_keys_by_info(kind: str, body: bytes, key: tuple[str, int] | None) -> No
 
 
 def test_an_info_that_is_no_key_is_answered_415() -> None:
+    """Row 86. RFC 3261 8.2.3."""
     net = Net()
     agent, peer, flow = in_call(net)
     accepted = peer.response("INVITE", 200)
@@ -432,6 +468,7 @@ def test_a_copy_of_an_info_over_udp_is_one_key() -> None:
 
 
 def test_a_delayed_offer_is_confirmed_by_the_answer_in_the_ack() -> None:
+    """Row 50. Failure 7.2: delayed-offer ACK dropped. RFC 3261 13.2.1, RFC 6337 3.1.2."""
     net = Net()
     agent, peer, flow = pair(net)
     agent.answers()
@@ -446,6 +483,7 @@ def test_a_delayed_offer_is_confirmed_by_the_answer_in_the_ack() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"nonsense"])
 def test_a_delayed_offer_without_usable_answer_ends_the_call(body: bytes) -> None:
+    """Row 50. RFC 3261 13.2.1."""
     net = Net()
     agent, peer, flow = pair(net)
     agent.answers()
@@ -462,6 +500,7 @@ def test_a_delayed_offer_without_usable_answer_ends_the_call(body: bytes) -> Non
 
 @pytest.mark.parametrize("status", [302, 401, 407, 404, 486, 503, 603])
 def test_every_refusal_is_acknowledged_and_told(status: int) -> None:
+    """Row 22. R1 7.1.16. Failure 7.2: ACK of a rejected INVITE leaks. RFC 3261 17.1.1.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.dial(P)
@@ -477,6 +516,7 @@ def test_every_refusal_is_acknowledged_and_told(status: int) -> None:
 
 
 def test_the_ack_of_a_2xx_has_its_own_branch_the_route_set_and_the_contact() -> None:
+    """Row 21. R1 7.1.12. RFC 3261 13.2.2.4, 17.1.1.3."""
     net = Net()
     agent, peer = net.agent(A), net.peer(P)
     agent.dial(P)
@@ -523,6 +563,7 @@ def test_a_probe_that_is_answered_is_alive_and_another_status_too() -> None:
 
 
 def test_a_probe_answered_481_ends_the_call_without_bye() -> None:
+    """Row 36. RFC 3261 12.2.1.2."""
     net = Net()
     agent, peer, flow = in_call(net)
     agent.endpoint.probe(agent.only(IncomingInvite).session, net.now)
@@ -535,6 +576,7 @@ def test_a_probe_answered_481_ends_the_call_without_bye() -> None:
 
 
 def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
+    """Row 36. RFC 3261 12.2.1.2: one time-out may be the network's."""
     net = Net()
     agent, peer, flow = in_call(net)
     session = agent.only(IncomingInvite).session
@@ -554,6 +596,7 @@ def test_two_probes_in_a_row_without_an_answer_end_the_call_with_bye() -> None:
 
 
 def test_a_broken_stream_is_answered_400_and_closed() -> None:
+    """Row 2. Threat 5.1: TCP abuse. RFC 3261 18.3, 20.14."""
     net = Net()
     agent, peer, flow = pair(net)
     invite = peer.invite(agent, flow, body=sdp(P)).encode()
@@ -625,6 +668,7 @@ def test_details_tell_ids_trunk_and_headers() -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_nothing_is_left_of_a_call_once_its_timers_have_run_out(transport: str) -> None:
+    """Failure 7.2: leaked dialogs."""
     net = Net()
     alice, bob = net.agent(A), net.agent(B)
     for _ in range(3):
@@ -643,6 +687,7 @@ def test_nothing_is_left_of_a_call_once_its_timers_have_run_out(transport: str) 
 
 
 def test_a_flood_of_requests_in_one_dialog_is_bounded() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, peer, flow = in_call(net, "udp", config=EndpointConfig(max_flow_transactions=20))
     accepted = peer.response("INVITE", 200)
@@ -681,6 +726,7 @@ def test_the_agenda_does_not_grow_with_moves() -> None:
 
 
 def test_a_stranger_that_repeats_a_known_invite_is_told_nothing() -> None:
+    """Threat 5.1: Spoofed in-dialog requests."""
     net = Net()
     agent, peer, flow = pair(net, "udp")
     invite = peer.invite(agent, flow, body=sdp(P))

@@ -15,6 +15,7 @@ from bridge.sip.events import (
     Ended,
     IncomingInvite,
     Output,
+    ReferProgressed,
     SessionChanged,
     SessionId,
 )
@@ -132,6 +133,7 @@ def _forward(name: str) -> None:
 VERBS = (
     *("receive", "flow_opened", "flow_lost", "send_failed", "resolved", "connected"),
     *("connect_failed", "tick", "ring", "answer", "reject", "cancel", "bye", "probe", "reoffer"),
+    *("refer", "allow_refer", "answer_refer", "tell_referred"),
     "update",
 )
 for verb in VERBS:
@@ -146,8 +148,9 @@ def twins(net: Net, host: str) -> Agent:
 
 
 OPS = (
-    *("dial", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
-    *("update", "cut", "lose", "run", "run", "run"),
+    *("dial", "insist", "answer", "ring", "reject", "hold", "resume", "bye", "cancel", "probe"),
+    *("refer", "take", "decline", "tell", "told"),
+    *("update", "move", "cut", "lose", "run", "run", "run"),
 )
 ops = st.lists(
     st.tuples(
@@ -164,21 +167,37 @@ def act(net: Net, agent: Agent, op: str, seconds: float, transport: str) -> None
     """Do one thing; what makes no sense now is ignored by the endpoint."""
     endpoint, now = agent.endpoint, net.now
     sessions = list(endpoint.core.sessions)
+    for session in sessions:
+        endpoint.allow_refer(session, now)
     other = B if agent.host == A else A
     last = sessions[-1] if sessions else SessionId(0)
     match op:
         case "dial":
             agent.dial(other, transport=transport)
+        case "insist":
+            agent.dial(other, transport=transport, headers=(("Require", "100rel"),))
         case "answer":
             agent.endpoint.answer(last, now) if _adopted(agent, last) else None
         case "hold":
             endpoint.reoffer(last, Direction.SENDONLY, now)
+        case "move":
+            endpoint.reoffer(last, Direction.RECVONLY, now, "UPDATE")
         case "resume":
             endpoint.reoffer(last, Direction.SENDRECV, now)
         case "reject":
             endpoint.reject(last, 486, now)
         case "ring" | "bye" | "cancel" | "probe" | "update":
             getattr(endpoint, op)(last, now)
+        case "refer":
+            endpoint.refer(last, "sip:5551@carrier.example", now)
+        case "take":
+            endpoint.answer_refer(last, 202, now)
+        case "decline":
+            endpoint.answer_refer(last, 603, now)
+        case "tell":
+            endpoint.tell_referred(last, 180, now)
+        case "told":
+            endpoint.tell_referred(last, 200, now)
         case "cut":
             net.cut_all()
         case "lose":
@@ -200,6 +219,7 @@ def _adopted(agent: Agent, session: SessionId) -> bool:
     after=ops,
     seed=st.integers(0, 1000),
     answering=st.booleans(),
+    insisting=st.booleans(),
     set_up=st.sampled_from([0.0, 0.03]),
     session_timer=st.sampled_from([0, 6, 40]),
 )
@@ -209,6 +229,7 @@ def test_a_restored_endpoint_does_what_the_original_does(
     after: list[tuple[str, bool, float]],
     seed: int,
     answering: bool,
+    insisting: bool,
     set_up: float,
     session_timer: int,
 ) -> None:
@@ -220,7 +241,8 @@ def test_a_restored_endpoint_does_what_the_original_does(
             agent.answers(session_timer=session_timer)
         else:
             adopts(agent)
-    agents[0].dial(B, transport=transport, session_timer=session_timer)
+    required = (("Require", "100rel"),) if insisting else ()
+    agents[0].dial(B, transport=transport, headers=required, session_timer=session_timer)
     for op, first, seconds in before:
         act(net, agents[not first], op, seconds, transport)
     for agent in agents:
@@ -306,3 +328,25 @@ def test_a_snapshot_of_another_version_is_our_own_bug() -> None:
             now=0.0,
             wall=WALL,
         )
+
+
+def test_a_transfer_goes_on_after_a_restart_on_both_sides() -> None:
+    """Row 96. The subscriptions of a REFER, ours and theirs, are in the snapshot."""
+    net = Net()
+    agents = alice, bob = [twins(net, A), twins(net, B)]
+    session, theirs = established(net, alice, bob)
+    bob.endpoint.allow_refer(theirs, net.now)
+    alice.endpoint.refer(session, "sip:5551@carrier.example", net.now)
+    net.run(0.1)
+    bob.endpoint.answer_refer(theirs, 202, net.now)
+    net.run(0.1)
+    bob.endpoint.tell_referred(theirs, 180, net.now)
+    for agent in agents:
+        assert isinstance(agent.endpoint, Twin)
+        agent.run()
+        agent.endpoint.fork(net.now)
+    net.run(0.1)
+    bob.endpoint.tell_referred(theirs, 200, net.now)
+    net.run(1)
+    told = [(event.status, event.over) for event in alice.of(ReferProgressed)]
+    assert told == [(100, False), (180, False), (200, True)]

@@ -71,6 +71,7 @@ def test_a_call_that_ends_while_our_reinvite_proceeds_leaves_nothing() -> None:
 
 
 def test_a_flood_of_forked_2xx_is_bounded() -> None:
+    """Threat 5.1: Amplification and loops."""
     net = Net()
     agent, peer, _ = answered(net)
     invite, flow = peer.arrivals[0]

@@ -165,6 +165,10 @@ def corpus() -> tuple[bytes, ...]:
     net.run(1)
     bob.endpoint.cancel(second, net.now)
     net.run(1)
+    third = alice.dial(B, session_timer=90)
+    net.run(50)
+    alice.endpoint.bye(third, net.now)
+    net.run(1)
     extra = [
         sdp(P, "a=sendonly"),
         b"INFO sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n",
@@ -198,6 +202,11 @@ SWAPS = [
     (b"SIP/2.0 200", b"SIP/2.0 491"),
     (b"SIP/2.0 180", b"SIP/2.0 200"),
     (b"rport", b"rport=;received=[::"),
+    (b"Session-Expires: ", b"Session-Expires: 9"),
+    (b"Session-Expires: 90", b"Session-Expires: 1"),
+    (b"refresher=uas", b"refresher=uac"),
+    (b"Supported: ", b"x: 120\r\nMin-SE: 100\r\nSupported: "),
+    (b"SIP/2.0 200", b"SIP/2.0 422"),
 ]
 
 inputs = st.one_of(
@@ -312,6 +321,7 @@ class Torture:
                     from_=f"<sip:alice@{A}>",
                     to=f"<sip:bob@{B}>",
                     offer_answer=media(A),
+                    session_timer=90 * (which % 3),
                 )
                 self.sessions.append(endpoint.dial(invite, now))
                 self.dialled.add(self.sessions[-1])
@@ -331,6 +341,8 @@ class Torture:
                 endpoint.reoffer(session, list(Direction)[which % 4], now)
             case 8:
                 endpoint.set_draining(which % 2 == 0)
+            case 9:
+                endpoint.update(session, now)
 
     def drain(self) -> None:
         for output in self.endpoint.poll(self.now):
@@ -354,7 +366,8 @@ class Torture:
             self.ended.add(event.session)
         if isinstance(event, IncomingInvite):
             self.sessions = [*self.sessions[-5:], event.session]
-            self.endpoint.adopt(event.session, media(A), TRUNK, self.now)
+            wish = 90 * (event.session % 2)
+            self.endpoint.adopt(event.session, media(A), TRUNK, self.now, None, wish)
 
     def check(self) -> None:
         endpoint = self.endpoint
@@ -408,6 +421,7 @@ def test_a_message_cut_anywhere_on_a_stream_is_one_message(cut: int) -> None:
 
 
 def test_a_flood_of_strangers_allocates_nothing() -> None:
+    """Threat 5.1: Scanners."""
     net = Net()
     agent = net.agent(A, unknown_reject=lambda _flow: True)
     agent.trunks = agent.new_call_trunks = frozenset()

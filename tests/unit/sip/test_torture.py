@@ -155,6 +155,7 @@ def test_request_that_breaks_a_stream_can_be_answered(name: str) -> None:
 
 
 def test_wsinv_keeps_order_through_folds_and_compact_forms() -> None:
+    """Rows 11, 12. R1 7.1.15."""
     invite = request("wsinv")
     assert invite.uri == "sip:vivekg@chair-dnrc.example.com;unknownparam"
     assert invite.to.tag == "1918181833n"

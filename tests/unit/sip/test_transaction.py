@@ -281,6 +281,7 @@ def run_out(machine: Transaction, now: float = START) -> list[tuple[float, str]]
 
 
 def test_unanswered_invite_is_sent_seven_times_and_times_out() -> None:
+    """Row 37. RFC 3261 17.1.1.2: Timers A and B."""
     machine = make("ict", UDP)
     machine.start(START)
     assert run_out(machine) == [
@@ -331,6 +332,7 @@ def test_state_ends_when_its_timer_does(
 
 
 def test_refusal_without_ack_is_resent_and_times_out() -> None:
+    """Row 37. RFC 3261 17.2.1: Timers G and H."""
     machine = make("ist", UDP)
     step(machine, "start", START)
     step(machine, "486", START)
@@ -353,6 +355,7 @@ def test_timers_scale_with_t1() -> None:
 
 
 def test_ack_of_a_refusal_belongs_to_the_invite() -> None:
+    """Row 22. RFC 3261 17.1.1.3."""
     machine = make("ict", TCP)
     machine.start(START)
     sent = machine.receive(answer(INVITE, 486, tag="theirs"), START)[0]
@@ -384,6 +387,7 @@ def test_resent_ack_answers_the_refusal_that_came() -> None:
 
 
 def test_every_2xx_of_every_fork_is_passed_up() -> None:
+    """Row 37. RFC 6026 7.2: state Accepted."""
     machine = make("ict", TCP)
     machine.start(START)
     tags = []

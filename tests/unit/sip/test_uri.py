@@ -171,6 +171,7 @@ def test_hostport_allows_blanks_around_the_colon(text: str, host: str, port: int
     [("a", "a"), ("%41%zz%4", "A%zz%4"), ("%C3%A9", "é"), ("%FF", "\udcff"), ("%2", "%2")],
 )
 def test_escapes_are_decoded(text: str, plain: str) -> None:
+    """Row 15. RFC 3261 19.1.2."""
     assert unescape(text) == plain
 
 

@@ -6,51 +6,19 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import dns.message
-import dns.rcode
-import dns.rdatatype
-import dns.rrset
 import pytest
 
 from bridge.transport import resolver as module
-from bridge.transport.resolver import Resolver, _Target, order_targets
+from bridge.transport.resolver import Resolver
+from bridge.transport.service import ServiceTarget, order_targets
+from tests.unit.transport.name_server import NameServer, serve
 
 pytestmark = pytest.mark.unit
 
 HOST = "127.0.0.1"
-
-
-@dataclass
-class NameServer(asyncio.DatagramProtocol):
-    """Answers from ``zone``: (name, type) -> (ttl, texts). ``silent`` answers nothing."""
-
-    zone: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    silent: bool = False
-    port: int = 0
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.port = transport.get_extra_info("sockname")[1]
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        query = dns.message.from_wire(data)
-        question = query.question[0]
-        name = question.name.to_text(omit_final_dot=True)
-        kind = dns.rdatatype.to_text(question.rdtype)
-        self.asked.append((name, kind))
-        if self.silent:
-            return
-        answer = dns.message.make_response(query)
-        if (name, kind) in self.zone:
-            ttl, texts = self.zone[name, kind]
-            answer.answer.append(dns.rrset.from_text(question.name, ttl, "IN", kind, *texts))
-        elif not any(known == name for known, _ in self.zone):
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        self.transport.sendto(answer.to_wire(), addr)
 
 
 @dataclass
@@ -63,10 +31,9 @@ class Clock:
 
 @pytest.fixture
 async def server() -> AsyncIterator[NameServer]:
-    loop = asyncio.get_running_loop()
-    transport, server = await loop.create_datagram_endpoint(NameServer, local_addr=(HOST, 0))
+    server = await serve(HOST)
     yield server
-    transport.close()
+    server.transport.close()
     await asyncio.sleep(0)
 
 
@@ -193,9 +160,159 @@ async def test_the_last_known_address_serves_while_the_name_server_is_away(
     server.zone = {("sip.example.com", "A"): (30, ["192.0.2.5"])}
     await resolver.resolve("tcp", "sip.example.com", 5070)
     clock.now += 3600
-    server.zone = {}
+    server.broken = True
     found = await resolver.resolve("tcp", "sip.example.com", 5070)
     assert found.addresses == (("192.0.2.5", 5070),)
+    # RFC 8767 5: it is not asked again with every call, but soon.
+    assert resolver.cached("tcp", "sip.example.com", 5070) is not None
+    clock.now += 31
+    assert resolver.cached("tcp", "sip.example.com", 5070) is None
+
+
+async def test_an_answer_a_day_past_its_time_is_worth_nothing(
+    resolver: Resolver, server: NameServer, clock: Clock
+) -> None:
+    """Row 16. Stale if error, bounded (RFC 8767 4)."""
+    server.zone = {("sip.example.com", "A"): (30, ["192.0.2.5"])}
+    await resolver.resolve("tcp", "sip.example.com", 5070)
+    clock.now += 86_400 + 31
+    server.broken = True
+    assert (await resolver.resolve("tcp", "sip.example.com", 5070)).addresses == ()
+
+
+async def test_a_name_that_is_gone_is_not_served_from_memory(
+    resolver: Resolver, server: NameServer, clock: Clock
+) -> None:
+    """Row 16. NXDOMAIN is an answer, no failure."""
+    server.zone = {("sip.example.com", "A"): (30, ["192.0.2.5"])}
+    await resolver.resolve("tcp", "sip.example.com", 5070)
+    clock.now += 31
+    server.zone = {}
+    assert (await resolver.resolve("tcp", "sip.example.com", 5070)).addresses == ()
+
+
+async def test_that_there_is_nothing_is_remembered_as_long_as_the_zone_says(
+    resolver: Resolver, server: NameServer, clock: Clock
+) -> None:
+    """Row 16. RFC 2308 5, and never longer than a minute."""
+    server.soa = 20
+    assert (await resolver.resolve("tcp", "sip.example.com", 5070)).addresses == ()
+    server.zone = {("sip.example.com", "A"): (30, ["192.0.2.5"])}
+    assert (await resolver.resolve("tcp", "sip.example.com", 5070)).addresses == ()
+    clock.now += 21
+    assert (await resolver.resolve("tcp", "sip.example.com", 5070)).addresses != ()
+    server.soa = 7200
+    await resolver.resolve("tcp", "other.example.com", 5070)
+    assert resolver.cached("tcp", "other.example.com", 5070) is not None
+    clock.now += 61
+    assert resolver.cached("tcp", "other.example.com", 5070) is None
+
+
+async def test_naptr_names_the_srv_records_of_the_trunks_own_transport(
+    resolver: Resolver, server: NameServer
+) -> None:
+    """Row 16. RFC 3263 4.1: records of other services, flags or with a regexp are discarded."""
+    server.zone = {
+        ("example.com", "NAPTR"): (
+            60,
+            [
+                '10 50 "s" "SIPS+D2T" "" _sips._tcp.secure.example.com.',
+                '20 10 "s" "SIP+D2T" "" _sip._tcp.second.example.com.',
+                '10 90 "s" "SIP+D2T" "" _sip._tcp.first.example.com.',
+                '5 0 "s" "SIP+D2U" "" _sip._udp.example.com.',
+                '1 0 "u" "SIP+D2T" "!.*!sip:x@y!" .',
+                '1 0 "a" "SIP+D2T" "" host.example.com.',
+            ],
+        ),
+        ("_sip._tcp.first.example.com", "SRV"): (60, ["1 1 5071 one.example.com."]),
+        ("_sip._tcp.second.example.com", "SRV"): (60, ["0 1 5072 two.example.com."]),
+        ("_sip._tcp.example.com", "SRV"): (60, ["0 1 5073 two.example.com."]),
+        ("one.example.com", "A"): (60, ["192.0.2.1"]),
+        ("two.example.com", "A"): (60, ["192.0.2.2"]),
+    }
+    found = await resolver.resolve("tcp", "example.com", None)
+    assert found.addresses == (("192.0.2.1", 5071), ("192.0.2.2", 5072))
+
+
+async def test_naptr_of_other_transports_only_leaves_the_srv_of_ours(
+    resolver: Resolver, server: NameServer
+) -> None:
+    """Row 16."""
+    server.zone = {
+        ("example.com", "NAPTR"): (60, ['1 1 "s" "SIP+D2T" "" _sip._tcp.example.com.']),
+        ("_sip._udp.example.com", "SRV"): (60, ["0 1 5073 two.example.com."]),
+        ("two.example.com", "A"): (60, ["192.0.2.2"]),
+    }
+    found = await resolver.resolve("udp", "example.com", None)
+    assert found.addresses == (("192.0.2.2", 5073),)
+
+
+async def test_a_name_server_that_is_deaf_to_naptr_costs_no_call(
+    resolver: Resolver, server: NameServer
+) -> None:
+    """Row 16. Some boxes drop what they do not know."""
+    server.deaf_to = "NAPTR"
+    server.zone = {
+        ("_sip._tcp.example.com", "SRV"): (60, ["0 1 5073 two.example.com."]),
+        ("two.example.com", "A"): (60, ["192.0.2.2"]),
+    }
+    found = await resolver.resolve("tcp", "example.com", None)
+    assert found.addresses == (("192.0.2.2", 5073),)
+
+
+@pytest.mark.parametrize(("host", "port"), [("example.com", 5060), ("192.0.2.9", None)])
+async def test_with_a_port_or_an_address_no_service_is_looked_up(
+    resolver: Resolver, server: NameServer, host: str, port: int | None
+) -> None:
+    """Row 16. RFC 3263 4.2."""
+    server.zone = {("example.com", "A"): (60, ["192.0.2.9"])}
+    assert (await resolver.resolve("tcp", host, port)).addresses == (("192.0.2.9", 5060),)
+    assert not {kind for _, kind in server.asked} & {"SRV", "NAPTR"}
+
+
+async def test_weights_spread_the_calls_of_one_answer(
+    resolver: Resolver, server: NameServer
+) -> None:
+    """Row 16. RFC 2782: drawn for every call, not once for the lifetime of the answer."""
+    resolver._rng = random.Random(7)
+    server.zone = {
+        ("_sip._tcp.example.com", "SRV"): (
+            60,
+            [
+                "1 75 5071 one.example.com.",
+                "1 25 5072 two.example.com.",
+                "1 0 5073 two.example.com.",
+            ],
+        ),
+        ("one.example.com", "A"): (60, ["192.0.2.1"]),
+        ("two.example.com", "A"): (60, ["192.0.2.2"]),
+    }
+    await resolver.resolve("tcp", "example.com", None)
+    asked = len(server.asked)
+    first: Counter[int] = Counter()
+    for _ in range(400):
+        known = resolver.cached("tcp", "example.com", None)
+        assert known is not None
+        assert len(known.addresses) == 3
+        first[known.addresses[0][1]] += 1
+    assert 260 < first[5071] < 340
+    assert first[5072] > 60
+    assert len(server.asked) == asked
+
+
+async def test_a_cname_is_followed_and_its_lifetime_counts(
+    resolver: Resolver, server: NameServer, clock: Clock
+) -> None:
+    """Row 16."""
+    server.zone = {
+        ("sip.example.com", "CNAME"): (10, ["pool.example.com."]),
+        ("pool.example.com", "A"): (600, ["192.0.2.7"]),
+        ("pool.example.com", "AAAA"): (600, ["2001:db8::7"]),
+    }
+    found = await resolver.resolve("tcp", "sip.example.com", 5070)
+    assert found.addresses == (("192.0.2.7", 5070), ("2001:db8::7", 5070))
+    clock.now += 11
+    assert resolver.cached("tcp", "sip.example.com", 5070) is None
 
 
 async def test_an_unknown_name_is_empty_and_asked_again(
@@ -265,9 +382,9 @@ def test_the_hosts_file_is_read_without_comments(tmp_path: Any) -> None:
 def test_weights_decide_how_often_a_target_comes_first() -> None:
     rng = random.Random(1)
     targets = [
-        _Target(host="heavy", port=1, priority=0, weight=90),
-        _Target(host="light", port=1, priority=0, weight=10),
-        _Target(host="never first", port=1, priority=1, weight=1000),
+        ServiceTarget(host="heavy", port=1, priority=0, weight=90),
+        ServiceTarget(host="light", port=1, priority=0, weight=10),
+        ServiceTarget(host="never first", port=1, priority=1, weight=1000),
     ]
     first = Counter(order_targets(targets, rng)[0].host for _ in range(1000))
     assert 850 < first["heavy"] < 950

@@ -143,6 +143,7 @@ async def test_bytes_of_a_known_peer_go_up_with_its_flow(
 async def test_a_wildcard_listener_names_the_address_the_peer_used(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
+    """Failure 7.2: zero address in Contact or Via."""
     bound = await tcp.listen("0.0.0.0", 0)
     _, writer = await peers.connect(bound.port)
     flow = await asyncio.wait_for(owner.flows.get(), 5)
@@ -154,6 +155,7 @@ async def test_a_wildcard_listener_names_the_address_the_peer_used(
 async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: Scanners."""
     owner.admitted = None
     bound = await tcp.listen(HOST, 0)
     reader, writer = await peers.connect(bound.port)
@@ -172,6 +174,7 @@ async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
 async def test_connections_over_the_cap_of_one_address_are_closed(
     owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2))
     bound = await tcp.listen(HOST, 0)
     writers = [(await peers.connect(bound.port))[1] for _ in range(2)]
@@ -310,6 +313,7 @@ async def test_a_connection_closed_by_the_peer_is_lost_once_and_dialled_anew(
 async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     owner: Recorder, peers: Peers
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     tcp = TcpTransport(owner, limits=TcpLimits(write_buffer=100_000))
     port, writers = await peers.serve()
     flow = await dial(tcp, port)
@@ -330,6 +334,52 @@ async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     assert owner.gone.empty()
     writer.transport.abort()
     await tcp.stop()
+
+
+async def test_one_connection_with_much_to_say_leaves_turns_to_the_others(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    """Threat 5.1: TCP abuse."""
+    bound = await tcp.listen(HOST, 0)
+    _, loud = await peers.connect(bound.port)
+    first = await owner.flows.get()
+    turns = 0
+    most = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    loop = asyncio.get_running_loop()
+    said = b"".join(b"%07d\n" % n for n in range(100_000))
+    loud.write(said)
+    heard, seen = b"", 0
+    loop.call_soon(turn)
+    while len(heard) < len(said):
+        data, flow = await asyncio.wait_for(owner.chunks.get(), 5)
+        assert flow == first
+        most = max(most, len(data))
+        heard += data
+        seen += 1
+    assert heard == said
+    assert most <= 8 * 1024
+    assert turns >= seen - 1
+
+
+async def test_what_was_said_before_a_close_is_handled_before_the_loss_is_told(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    _, writer = await peers.connect(bound.port)
+    flow = await owner.flows.get()
+    writer.write(b"x" * 100_000)
+    writer.write_eof()
+    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    heard = b""
+    while not owner.chunks.empty():
+        heard += owner.chunks.get_nowait()[0]
+    assert len(heard) == 100_000
 
 
 async def test_close_delivers_what_was_written_first(
@@ -362,9 +412,16 @@ async def test_close_delivers_what_was_written_to_a_peer_that_still_talks(
     assert owner.chunks.empty()  # what comes after the good-bye is nobody's
 
 
+def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() -> None:
+    """Row 8. A silent call needs its connection; a minute has wedged CUCM."""
+    assert TcpLimits().idle >= 1800
+
+
 async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     owner: Recorder, peers: Peers
 ) -> None:
+    """Row 8. Threat 5.1: TCP abuse. Failure 7.2: idle close."""
+    assert TcpLimits().idle >= 1800
     clock = Clock()
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)

@@ -119,6 +119,7 @@ async def test_an_answer_leaves_by_the_listener_that_was_spoken_to(
 async def test_an_unknown_source_is_dropped_without_an_answer(
     udp: UdpTransport, owner: Recorder, peer: socket.socket
 ) -> None:
+    """Threat 5.1: Scanners."""
     bound = await udp.listen("0.0.0.0", 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.66", 0))
@@ -136,6 +137,7 @@ async def test_an_unknown_source_is_dropped_without_an_answer(
 async def test_a_wildcard_listener_never_names_the_wildcard(
     udp: UdpTransport, owner: Recorder, peer: socket.socket
 ) -> None:
+    """Failure 7.2: zero address in Contact or Via."""
     bound = await udp.listen("0.0.0.0", 0)
     peer.sendto(b"x", (HOST, bound.port))
     _, flow = await owner.next()
@@ -162,6 +164,23 @@ async def test_dialling_again_gives_the_same_flow(
 ) -> None:
     await udp.listen(HOST, 0)
     assert udp.connect(*peer.getsockname()) is udp.connect(*peer.getsockname())
+
+
+async def test_a_peer_we_reach_from_another_address_now_is_a_flow_of_its_own(
+    udp: UdpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 99. What we write about ourselves, and register, follows the route."""
+    routes = ["192.0.2.1"]
+    await udp.listen(HOST, 0)
+    monkeypatch.setattr(udp, "_local", lambda listener, _: (routes[0], listener.bound.port))
+    first = udp.connect("127.0.0.1", 5099)
+    assert first is not None
+    assert udp.connect("127.0.0.1", 5099) == first
+    routes[0] = "192.0.2.2"
+    second = udp.connect("127.0.0.1", 5099)
+    assert second is not None
+    assert (second.local[0], second.id != first.id) == ("192.0.2.2", True)
+    assert udp.connect("127.0.0.1", 5099) == second
 
 
 async def test_a_peer_that_spoke_first_keeps_its_flow_when_dialled(

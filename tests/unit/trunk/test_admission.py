@@ -30,6 +30,7 @@ def names(*wanted: str) -> frozenset[str]:
 
 
 def test_nothing_is_admitted_by_default() -> None:
+    """R1 7.1.22."""
     admission = Admission([trunk("a")])
     assert admission.admit("192.0.2.1", 0) is None
     assert Admission().admit("127.0.0.1", 0) is None
@@ -121,6 +122,8 @@ def test_what_is_learned_is_bounded() -> None:
     [
         ("8.8.8.8", True),
         ("2606:4700::1", True),
+        ("64:ff9b::a01:203", False),  # 10.1.2.3 behind NAT64
+        ("2002:7f00:1::1", False),  # 127.0.0.1 by 6to4
         ("10.1.2.3", True),  # a source of the trunk
         ("10.9.9.9", False),
         ("127.0.0.1", False),
@@ -135,7 +138,17 @@ def test_what_is_learned_is_bounded() -> None:
     ],
 )
 def test_a_peer_cannot_send_us_into_our_own_network(address: str, allowed: bool) -> None:
-    assert Admission([trunk("a", allow=["10.1.0.0/16"])]).may_dial(address, 0) is allowed
+    """Threat 5.1: SSRF."""
+    admission = Admission([trunk("a", allow=["10.1.0.0/16"]), trunk("b", allow=["10.9.0.0/16"])])
+    assert admission.may_dial(address, "a", 0) is allowed
+
+
+def test_a_peer_that_we_dialled_once_opens_nothing_to_other_trunks() -> None:
+    """Threat 5.1: SSRF."""
+    admission = Admission([trunk("a")])
+    admission.reached("10.7.7.7", 0)
+    assert admission.admit("10.7.7.7", 1) is not None
+    assert not admission.may_dial("10.7.7.7", "a", 1)
 
 
 @given(st.text(max_size=60))

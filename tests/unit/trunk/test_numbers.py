@@ -56,6 +56,7 @@ def invite(uri: str = "sip:carrier.example.com", **headers: str) -> Request:
     ],
 )
 def test_a_number_is_e164_or_what_was_received(text: str, country: str, number: str) -> None:
+    """R1 7.1.23."""
     assert normalise(text, country) == number
 
 
@@ -91,6 +92,7 @@ def test_what_is_written_is_understood_again(national: int, number_format: str) 
 
 
 def test_user_phone_is_on_the_uri() -> None:
+    """Row 43. Failure 7.3: user=phone. RFC 3261 19.1.1: and never a transport."""
     assert str(uri_of("+919876543210", "h", plan(user_phone=True))) == (
         "sip:+919876543210@h;user=phone"
     )
@@ -107,6 +109,12 @@ def test_user_phone_is_on_the_uri() -> None:
         (invite("tel:+91-98765-43210"), "+91-98765-43210", "+919876543210"),
         (invite("sip:1000@h", To="<sip:+919876543210@h>"), "1000", "1000"),
         (
+            invite("tel:9876543210;phone-context=+91"),
+            "+919876543210",
+            "+919876543210",
+        ),
+        (invite("sip:1000@h", Diversion="<sip:1009@h>;reason=unconditional"), "1000", "1000"),
+        (
             invite("sip:h", P_Called_Party_ID="<sip:1001@h>", To="<sip:1002@h>"),
             "1001",
             "1001",
@@ -119,6 +127,7 @@ def test_user_phone_is_on_the_uri() -> None:
     ],
 )
 def test_the_called_number(request_: Request, received: str, number: str) -> None:
+    """Row 43. Request-URI, then P-Called-Party-ID, then To (contract 3)."""
     assert called_number(request_, plan()) == Number(received=received, number=number)
 
 
@@ -162,9 +171,31 @@ FROM = "<sip:+911111111111@h>;tag=1"
         ),
         ({"From": "@@@"}, "anonymous"),
         ({}, "anonymous"),
+        (
+            {"From": FROM, "P_Asserted_Identity": "<tel:+919876543210>, <sip:ann@h>"},
+            "+919876543210",
+        ),
+        ({"From": FROM, "P_Preferred_Identity": "<sip:1002@h>"}, "+911111111111"),
+        ({"From": FROM, "Remote_Party_ID": "<sip:1001@h>;party=called"}, "+911111111111"),
+        (
+            {"From": FROM, "Remote_Party_ID": "<sip:1001@h>;party=called, <sip:1003@h>"},
+            "1003",
+        ),
+        ({"From": FROM, "Remote_Party_ID": "<sip:1001@h>;privacy=uri"}, "anonymous"),
+        ({"From": FROM, "Remote_Party_ID": "<sip:1001@h>;privacy=name"}, "1001"),
+        ({"From": FROM, "Privacy": "header"}, "anonymous"),
+        ({"From": FROM, "Privacy": "session"}, "+911111111111"),
+        ({"From": FROM, "Diversion": "<sip:1009@h>", "History_Info": "<sip:8@h>"}, "+911111111111"),
+        ({"From": "<tel:98765-43210;phone-context=+91>;tag=1"}, "+919876543210"),
+        ({"From": "<tel:+91(98765)43.210>;tag=1"}, "+919876543210"),
+        ({"From": "<tel:09876543210;phone-context=ims.example.com>"}, "+919876543210"),
+        ({"From": "<tel:1000;phone-context=ims.example.com>"}, "1000"),
+        ({"From": "<tel:9876543210;phone-context=nonsense+>"}, "+919876543210"),
+        ({"From": "<sip:9876543210;phone-context=+91@h;user=phone>;tag=1"}, "+919876543210"),
     ],
 )
 def test_the_callers_number(headers: dict[str, str], number: str) -> None:
+    """Row 43. RFC 3323, 3325, 3966: who calls, and when that is withheld (contract 3)."""
     caller = caller_number(invite(**headers), plan())
     assert caller.number == number
     assert caller.withheld is (number == "anonymous")

@@ -50,6 +50,7 @@ def test_without_a_route_the_first_matching_trunk_of_the_file_is_chosen() -> Non
 
 
 def test_a_number_is_read_with_the_country_of_each_trunk() -> None:
+    """Failure 7.3: trunk number matched exactly."""
     called = Request("INVITE", "sip:02079460000@h", Headers())
     british = trunk("gb", country="GB")
     chosen = choose_trunk([A, british], [RouteConfig(number="+442079460000")], {"a", "gb"}, called)

@@ -45,7 +45,7 @@ async def attached(room: FakeRoom, **options: Any) -> PhoneCall:
 def heard(call: PhoneCall) -> list[str]:
     """Return a list that fills with the names of what handlers are told."""
     names: list[str] = []
-    for name in ("answered", "hold", "resume", "dtmf", "ended"):
+    for name in ("answered", "hold", "resume", "dtmf", "transfer", "ended"):
         call.on(name, lambda event, name=name: names.append(name))
     return names
 
@@ -233,6 +233,7 @@ async def test_what_is_no_event_changes_nothing_that_matters(data: bytes) -> Non
 
 
 async def test_events_of_anybody_else_are_ignored() -> None:
+    """Threat 5.2: Forged events."""
     who = phone()
     room = FakeRoom(who)
     impostors = [
@@ -467,6 +468,17 @@ async def test_verbs_are_rpcs_on_the_phone() -> None:
         (who.identity, "bridge.Transfer", {"to": "+911"}),
         (who.identity, "lk.sip.EndCall", {}),
     ]
+
+
+async def test_the_progress_of_a_transfer_is_heard() -> None:
+    who = phone()
+    room = FakeRoom(who)
+    call = await attached(room)
+    statuses: list[int] = []
+    call.on("transfer", lambda event: statuses.append(event["status"]))
+    for seq, status in ((3, 100), (4, 180), (4, 180), (5, 486)):
+        room.send(who, "call_transfer", seq, to="+918045678900", status=status)
+    assert statuses == [100, 180, 486]
 
 
 async def test_a_refusal_says_what_was_refused_and_why() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from bridge.sip.events import (
 from bridge.sip.probe import TrunkQuestion
 from bridge.sip.transaction import Timers
 from bridge.trunk.admission import Admission
+from bridge.trunk.gate import Gate
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 from sdp.model import Direction
@@ -54,18 +55,25 @@ class Phone:
         self.heard_at: list[float | None] = []
         self.ladder = Ladder()
         admission = Admission([TrunkConfig(name="peer", host="127.0.0.1", allow=["127.0.0.0/8"])])
+        self.gate = Gate()
         self.agent = UserAgent(
             Endpoint(
                 EndpointConfig(timers=Timers(t1=t1)),
                 tokens=lambda: secrets.token_hex(8),
                 next_hop_allowed=lambda host, trunk: self.agent.next_hop_allowed(host, trunk),
+                screen=lambda request, flow, now: self.agent.screen(request, flow, now),
             ),
             admission,
             listen=[ListenAddress.parse(f"{transport}:{host}:0")],
             on_event=self._heard,
             on_probed=self.probed.put_nowait,
             tap=self.ladder,
+            gate=self.gate,
         )
+
+    def overload(self, is_behind: Callable[[], bool]) -> None:
+        """Have the gate ask *is_behind*."""
+        self.gate._overloaded = is_behind
 
     def _heard(self, event: SipEvent) -> None:
         self.heard_at.append(self.agent.heard_at)
@@ -212,6 +220,7 @@ async def test_the_caller_gives_up_and_the_callee_hears_it(started: AsyncExitSta
 async def test_a_closed_connection_ends_no_call_and_the_bye_dials_anew(
     started: AsyncExitStack,
 ) -> None:
+    """Rows 6, 7. A TCP close is no BYE; the next request makes a new connection."""
     alice, bob = await phones(started, "tcp")
     ours, theirs = await connected(alice, bob)
     for flow in list(bob.agent._tcp.flows):
@@ -270,12 +279,45 @@ async def test_a_stream_that_is_no_sip_is_closed(started: AsyncExitStack) -> Non
 
 
 async def test_a_ping_is_answered_with_a_pong(started: AsyncExitStack) -> None:
+    """Row 3. RFC 5626 4.4.1: a double CRLF is answered with a single one."""
     _, bob = await phones(started, "tcp")
     reader, writer = await asyncio.open_connection(bob.host, bob.port)
     writer.write(b"\r\n\r\n")
     assert await asyncio.wait_for(reader.readexactly(2), 5) == b"\r\n"
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_while_overloaded_new_calls_and_options_get_503_and_a_running_call_goes_on(
+    started: AsyncExitStack, transport: str
+) -> None:
+    """Row 39. Threat 5.1: INVITE and REGISTER flood. RFC 3261 11: as an INVITE is answered."""
+    overloaded = False
+    alice, bob = Phone(transport), Phone(transport, "127.0.0.2")
+    bob.overload(lambda: overloaded)
+    for phone in (alice, bob):
+        await phone.agent.start()
+        started.push_async_callback(phone.agent.stop)
+    ours, _ = await connected(alice, bob)
+    overloaded = True
+    alice.dial(bob.host, bob.port)
+    assert (await alice.next(Failed)).status == 503
+    alice.agent.ask_trunk(
+        TrunkQuestion(
+            trunk="peer",
+            next_hop=(transport, bob.host, bob.port),
+            request_uri=f"sip:{bob.host}",
+            from_=f"<sip:ping@{HOST}>",
+            to=f"<sip:{bob.host}>",
+        )
+    )
+    assert (await asyncio.wait_for(alice.probed.get(), 5)).status == 503
+    alice.agent.probe(ours)
+    assert (await alice.next(Probed)).alive
+    alice.agent.bye(ours)
+    await bob.next(Ended)
+    assert bob.events.empty()
 
 
 async def test_draining_leaves_new_calls_to_the_listener_and_keeps_running_ones(

@@ -49,6 +49,22 @@ def test_both_dimensions_are_bounded_and_the_oldest_goes_first() -> None:
     assert [rung.first_line for rung in ladder.of("d")] == ["SIP/2.0 183 x", "SIP/2.0 184 x"]
 
 
+def test_a_flood_of_refused_calls_pushes_out_no_call_that_runs() -> None:
+    """Threat 5.1: INVITE and REGISTER flood. What an operator needs is still there after it."""
+    ladder = Ladder(calls=8)
+    for call in ("runs", "rings", "ours"):
+        first = f"INVITE sip:{call}@h SIP/2.0\r\nCSeq: 1 INVITE"
+        (ladder.sent if call == "ours" else ladder.received)(message(call, first), FLOW)
+    ladder.sent(message("runs", "SIP/2.0 200 OK\r\nCSeq: 1 INVITE"), FLOW)
+    ladder.sent(message("rings", "SIP/2.0 180 Ringing\r\nCSeq: 1 INVITE"), FLOW)
+    for n in range(100):
+        ladder.received(message(f"flood{n}", "INVITE sip:x@h SIP/2.0\r\nCSeq: 1 INVITE"), FLOW)
+        ladder.sent(message(f"flood{n}", "SIP/2.0 503 No\r\nCSeq: 1 INVITE"), FLOW)
+    assert [len(ladder.of(call)) for call in ("runs", "rings", "ours")] == [2, 2, 1]
+    assert len(ladder.of("flood99")) == len(ladder.of("flood98")) == 2
+    assert ladder.of("flood97") == []
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
@@ -68,6 +84,7 @@ def test_both_dimensions_are_bounded_and_the_oldest_goes_first() -> None:
     ],
 )
 def test_first_lines_are_masked(line: str, shown: str) -> None:
+    """Threat 5.1: Privacy."""
     assert masked(line) == shown
 
 
@@ -88,6 +105,7 @@ def test_the_direction_of_a_description_is_shown(body: bytes, direction: str | N
 
 @given(st.binary(max_size=300))
 def test_nothing_a_peer_sends_breaks_the_ladder(data: bytes) -> None:
+    """Threat 5.1: Malformed messages."""
     ladder = Ladder()
     ladder.received(b"x\r\nCall-ID: a" + data, FLOW)
     ladder.received(data, FLOW)

@@ -16,7 +16,6 @@ from bridge.config import ListenAddress, TrunkConfig
 from bridge.sip.events import (
     CloseFlow,
     Connect,
-    IncomingInvite,
     Output,
     PassUp,
     Probed,
@@ -26,10 +25,12 @@ from bridge.sip.events import (
     SipEvent,
 )
 from bridge.sip.flow import Flow
-from bridge.sip.framing import StreamFramer
-from bridge.sip.message import parse
+from bridge.sip.framing import Frame, StreamFramer
+from bridge.sip.message import Request, parse
+from bridge.sip.screening import Refusal
 from bridge.transport.flow import ListenError
 from bridge.trunk.admission import Admission, Gcra
+from bridge.trunk.gate import Gate
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
@@ -52,14 +53,21 @@ class Core:
     outputs: list[Output] = field(default_factory=list)
     deadline: float | None = None
     on_input: Callable[[tuple[Any, ...]], None] | None = None
+    framers: dict[int, StreamFramer] = field(default_factory=dict)
 
     def _take(self, *entry: Any) -> None:
         self.inputs.put_nowait(entry)
         if self.on_input is not None:
             self.on_input(entry)
 
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+    def receive(self, data: bytes, flow: Flow, now: float) -> list[Frame]:
         self._take("receive", data, flow)
+        if not flow.reliable:
+            return [data]
+        return self.framers.setdefault(flow.id, StreamFramer()).feed(data)
+
+    def is_between_messages(self, flow: Flow) -> bool:
+        return self.framers.setdefault(flow.id, StreamFramer()).idle
 
     def flow_opened(self, flow: Flow, now: float) -> None:
         self._take("flow_opened", flow)
@@ -190,6 +198,7 @@ async def test_one_byte_at_a_time_is_one_message_in_the_ladder(core: Core) -> No
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 async def test_an_unknown_source_gets_nothing(core: Core, transport: str) -> None:
+    """Threat 5.1: Scanners."""
     async with driving(
         core, f"{transport}:127.0.0.1:0", trunks=[trunk(allow=["10.0.0.0/8"], host="10.0.0.1")]
     ) as agent:
@@ -369,26 +378,39 @@ async def test_a_core_that_never_ends_asking_leaves_turns_to_the_loop(core: Core
         assert core.outputs
 
 
-async def test_new_calls_over_the_rate_of_a_source_are_refused_and_not_passed_up(
+async def test_new_calls_over_the_rate_of_a_source_are_refused_and_not_passed_on(
     core: Core,
 ) -> None:
-    heard: list[SipEvent] = []
-    request = parse(OPTIONS)
-    flow = Flow(id=9, transport="udp", local=(HOST, 1), remote=(HOST, 2))
-    invites = Gcra(rate=0.5, burst=2)
-    async with driving(core, "tcp:127.0.0.1:0", on_event=heard.append, invites=invites) as agent:
-        for session in (1, 2, 3):
-            invite = IncomingInvite(session=SessionId(session), request=request, flow=flow)  # type: ignore[arg-type]
-            core.outputs.append(PassUp(event=invite))
-        agent._flush()
-        assert [event.session for event in heard] == [1, 2]
-        assert await core.next("reject") == ("reject", 3, 503, (("Retry-After", "2"),))
+    invite = parse(OPTIONS.replace(b"OPTIONS", b"INVITE"))
+    assert isinstance(invite, Request)
+    flow = Flow(
+        id=9,
+        transport="udp",
+        local=(HOST, 1),
+        remote=(HOST, 2),
+        trunks=frozenset(("t",)),
+        new_call_trunks=frozenset(("t",)),
+    )
+    asked: list[Request] = []
+    refused: list[tuple[str, str]] = []
+    async with driving(
+        core,
+        "tcp:127.0.0.1:0",
+        gate=Gate(sources=Gcra(rate=0.5, burst=2)),
+        screen=lambda request, _: asked.append(request),
+        on_refused=lambda *what: refused.append(what),
+    ) as agent:
+        answers = [agent.screen(invite, flow, 100.0) for _ in range(3)]
+    assert answers == [None, None, Refusal(503, (("Retry-After", "2"),))]
+    assert asked == [invite, invite]
+    assert refused == [("t", "source_rate")]
 
 
 @pytest.mark.parametrize("beginning", [b"", b"OPTIONS sip:", OPTIONS[:-1]])
 async def test_a_connection_that_sends_no_whole_message_is_closed(
     core: Core, beginning: bytes
 ) -> None:
+    """Threat 5.1: TCP abuse."""
     async with (
         driving(core, "tcp:127.0.0.1:0", patience=0.1) as agent,
         client(agent.bound[0].port) as (reader, writer),

@@ -27,9 +27,9 @@ class Script:
     def add(self, **line: Any) -> None:
         self.lines.append({"t": round(self.t, 4), **line})
 
-    def expect(self, address: str = SDP[0], port: int = SDP[1]) -> None:
+    def expect(self, address: str = SDP[0], port: int = SDP[1], *, dtmf: int = 101) -> None:
         self.add(
-            do="expect", address=address, port=port, codecs={"8": "PCMA", "0": "PCMU"}, dtmf=101
+            do="expect", address=address, port=port, codecs={"8": "PCMA", "0": "PCMU"}, dtmf=dtmf
         )
 
     def raw(self, data: bytes, *, accepted: bool) -> None:
@@ -59,10 +59,17 @@ class Script:
         self.timestamp += samples
 
     def event(
-        self, code: int, duration: int, ts: int, *, end: bool = False, marker: bool = False
+        self,
+        code: int,
+        duration: int,
+        ts: int,
+        *,
+        end: bool = False,
+        marker: bool = False,
+        pt: int = 101,
     ) -> None:
         body = struct.pack("!BBH", code, 10 | (0x80 if end else 0), duration)
-        self.raw(self.header(101, marker=marker, ts=ts) + body, accepted=True)
+        self.raw(self.header(pt, marker=marker, ts=ts) + body, accepted=True)
 
     def frame(self, what: int | str, *, law: str = "PCMA", samples: int = 160) -> None:
         """The steady clock, half a frame after the packets."""
@@ -363,6 +370,128 @@ def key_held_ten_seconds() -> Script:
     return s
 
 
+def two_keys_with_one_timestamp() -> Script:
+    s = Script()
+    s.expect()
+    start = s.timestamp
+    s.event(1, 800, start, marker=True)
+    s.event(1, 960, start, end=True)
+    s.event(2, 160, start, marker=True)  # a sender whose clock stands still
+    for _ in range(3):
+        s.event(2, 800, start, end=True)
+    s.event(1, 960, start, end=True)  # late: told already
+    s.keys(("1", 120), ("2", 100))
+    s.t += 1
+    s.keys()
+    return s
+
+
+def key_in_segments_of_whole_packets() -> Script:
+    s = Script()
+    s.expect()
+    start = s.timestamp
+    s.event(0, 64_000, start, marker=True)
+    s.event(0, 65_440, start)  # 409 packets of 20 ms: the next would not fit
+    s.t += 0.05
+    s.event(0, 8_000, start + 65_440)
+    s.event(0, 14_560, start + 65_440, end=True)
+    s.keys(("0", 10_000))
+    return s
+
+
+def key_over_a_change_of_its_payload_type() -> Script:
+    s = Script()
+    s.expect()
+    start = s.timestamp
+    s.event(9, 160, start, marker=True)
+    s.event(9, 320, start)
+    s.expect(dtmf=96)  # a re-INVITE in the middle of a key
+    for _ in range(3):
+        s.event(9, 800, start, end=True, pt=96)
+    s.keys(("9", 100))
+    s.raw(s.header(101, ts=start + 4000) + b"\x05\x8a\x03\x20", accepted=False)
+    s.t += 1
+    s.keys()
+    return s
+
+
+def key_while_the_audio_goes_on() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    start = s.timestamp
+    for index in range(1, 4):
+        s.event(3, 160 * index, start, marker=index == 1, end=index == 3)
+        s.audio(0x20 + index)
+        s.frame(0x12 if index == 1 else 0x20 + index - 1)
+    s.frame(0x23)
+    s.keys(("3", 60))
+    s.stats(lost=0, refused=0)
+    return s
+
+
+def timestamp_jumps() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.frame(0x12)
+    s.timestamp += 16_000  # two seconds without a packet: nothing is filled in for them
+    s.raw(s.header(8, marker=True) + b"\x20" * 160, accepted=True)
+    s.timestamp += 160
+    s.frame(0x20)
+    s.audio(0x21)
+    s.frame(0x21)
+    s.timestamp -= 80_000  # back, with the sequence going on
+    s.audio(0x30)
+    s.frame(0x30)
+    s.audio(0x31)
+    s.frame(0x31)
+    s.stats(received=7, lost=0, refused=0)
+    return s
+
+
+def comfort_noise_of_old() -> Script:
+    s = Script()
+    s.expect()
+    s.steady()
+    s.raw(s.header(19) + b"\x30", accepted=True)  # Cisco's before RFC 3389
+    s.timestamp += 160
+    s.frame(0x12)
+    s.frame("silence")
+    s.stats(received=4, lost=0, refused=0)
+    return s
+
+
+def forty_and_sixty() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10, samples=320)
+    s.frame("silence")
+    s.frame(0x10)
+    s.audio(0x11, samples=480)
+    s.frame(0x10)
+    for _ in range(3):
+        s.frame(0x11)
+    s.stats(lost=0)
+    return s
+
+
+def headers_whole() -> Script:
+    s = Script()
+    s.expect()
+    # Fifteen CSRC, an empty extension, and padding, all at once; then nothing but padding.
+    s.raw(
+        s.header(8, first=0xBF) + bytes(60) + b"\xbe\xde\0\0" + b"\x10" * 160 + b"\0\0\0\4",
+        accepted=True,
+    )
+    s.timestamp += 160
+    s.frame("silence")
+    s.raw(s.header(8, first=0xA0) + b"\0\0\0\4", accepted=True)
+    s.frame(0x10)
+    s.stats(received=2, refused=0)
+    return s
+
+
 def no_key() -> Script:
     s = Script()
     s.expect()
@@ -547,6 +676,14 @@ CASES = (
     key_start_lost,
     key_cut_short_by_next,
     key_held_ten_seconds,
+    two_keys_with_one_timestamp,
+    key_in_segments_of_whole_packets,
+    key_over_a_change_of_its_payload_type,
+    key_while_the_audio_goes_on,
+    timestamp_jumps,
+    comfort_noise_of_old,
+    forty_and_sixty,
+    headers_whole,
     no_key,
     latch_behind_nat,
     latch_interrupted_probation,
