@@ -69,11 +69,12 @@ class Connection(asyncio.Protocol):
         self.remote: Address = ("", 0)
         self.counted = False  # against the caps of accepted connections
         self.failure = ""  # why it never became a flow
-        self.gone = False
+        self.forgotten = False
         self.parting = False  # nothing more is written, and what comes is not read
         self.active_at = 0.0
         self._waiting: deque[bytes] = deque()  # read, and not handed up yet
         self._gone = False
+        self._finished = False  # the peer has nothing more to say
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()  # a flow, or never one
 
@@ -114,6 +115,8 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next_piece)
         elif self._gone:
             self.owner.dropped(self)
+        elif self._finished:
+            self.part()
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -162,6 +165,12 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         loop.call_later(_CLOSE_GRACE, self.abort)
         loop.call_soon(self.owner.parted, self)  # its owner may be in the midst of it
+
+    def finish(self) -> None:
+        """Part once everything that was read is handed up."""
+        self._finished = True
+        if not self._waiting:
+            self.part()
 
     def abort(self) -> None:
         """Close at once."""
@@ -452,14 +461,14 @@ class TcpTransport:
 
     def parted(self, connection: Connection) -> None:
         """Nothing comes or goes any more: to the owner it is gone."""
-        if connection.gone:
+        if connection.forgotten:
             return
         self._flowless.add(connection)  # until it is gone indeed
         self._forget(connection)
 
     def dropped(self, connection: Connection) -> None:
         """Forget a connection and tell the owner, once."""
-        connection.gone = True
+        connection.forgotten = True
         self._flowless.discard(connection)
         if not connection.settled.done():
             connection.failure = connection.failure or "the connection was closed"

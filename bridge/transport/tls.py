@@ -55,10 +55,10 @@ class TlsConnection(Connection):
         if self.parting:
             return
         for chunk in self._run(lambda: self._stream.feed(data)) or ():
-            if self.flow is not None and not self.parting:
+            if self.flow is not None:
                 self.hand_up(chunk)
         if self._stream.ended:
-            self.part()
+            self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
