@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, Dial, ListenError, SendError
+from bridge.transport.flow import Admitted, Dial, ListenError, SendError, Sparing
 from bridge.transport.tcp import TcpLimits, TcpTransport
 
 pytestmark = pytest.mark.unit
@@ -335,6 +335,13 @@ async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     assert owner.gone.empty()
     writer.transport.abort()
     await tcp.stop()
+
+
+def test_a_flood_of_refused_connections_is_told_sparingly() -> None:
+    sparing = Sparing(most=2)
+    assert [sparing.more(now) for now in (0.0, 0.1, 0.2, 0.9)] == [0, 0, None, None]
+    assert [sparing.more(now) for now in (1.0, 1.1, 1.2)] == [2, 0, None]
+    assert sparing.more(9.0) == 1
 
 
 async def test_one_connection_with_much_to_say_leaves_turns_to_the_others(
