@@ -21,6 +21,7 @@ class Reporter:
         self._reception = reception
         self._cname = cname
         self._next_at: float | None = None
+        self._told = (0, 0)  # packets we had sent at the report before the last, and at the last
         self._last_report = 0  # middle of their last SR's NTP time
         self._last_report_at = 0.0
         # RFC 3550 6.2: the interval is varied over [0.5, 1.5] so that parties do not fall
@@ -37,7 +38,7 @@ class Reporter:
         return True
 
     def build(self, now: float) -> bytes:
-        """Return our sender report, with a block about their present SSRC if there is one."""
+        """Return our report, with a block about their present SSRC if there is one."""
         return rtcp.build(self._report(now), cname=self._cname)
 
     def build_last(self, now: float) -> bytes:
@@ -45,15 +46,28 @@ class Reporter:
         return rtcp.build_last(self._report(now), cname=self._cname)
 
     def _report(self, now: float) -> rtcp.Report:
-        sender = rtcp.SenderInfo(
+        block = self._block(now)
+        return rtcp.Report(
+            ssrc=self._stream.ssrc,
+            sender=self._sender(now),
+            blocks=() if block is None else (block,),
+        )
+
+    def _sender(self, now: float) -> rtcp.SenderInfo | None:
+        """Return what we sent, None when that is nothing new.
+
+        RFC 3550 6.4: the SR is issued if a site has sent any data packets during the
+        interval since issuing the last report or the previous one, otherwise the RR is.
+        """
+        older, last = self._told
+        self._told = (last, self._stream.packets)
+        if self._stream.packets == older:
+            return None
+        return rtcp.SenderInfo(
             ntp=rtcp.ntp(now),
             timestamp=self._stream.timestamp,
             packets=self._stream.packets,
             octets=self._stream.octets,
-        )
-        block = self._block(now)
-        return rtcp.Report(
-            ssrc=self._stream.ssrc, sender=sender, blocks=() if block is None else (block,)
         )
 
     def _block(self, now: float) -> rtcp.ReportBlock | None:

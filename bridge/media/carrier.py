@@ -33,6 +33,7 @@ from rtp.net.socket import drain, send
 from rtp.packet import Stream, is_rtcp
 from rtp.receiver import Receiver
 from rtp.report import Reporter
+from sdp.crypto import Crypto
 from sdp.negotiated import Negotiated
 
 log = structlog.get_logger(__name__)
@@ -109,9 +110,7 @@ class SdkCarrier:
     def connect(self, negotiated: Negotiated) -> None:
         """Take what was negotiated. The stream's identity goes on (RFC 3264 8.3)."""
         self._negotiated = negotiated
-        self._secure = negotiated.crypto is not None
-        if negotiated.crypto is not None:
-            self._secured.agree(negotiated.crypto, self._now())
+        self._take_keys(negotiated.crypto)
         self._latch.expect(negotiated.remote_address, negotiated.remote_port, self._now())
         codecs = {
             payload_type: codec
@@ -123,6 +122,17 @@ class SdkCarrier:
         if samples != self._samples:
             self._samples = samples
             self._speaking.period = samples / g711.RATE
+
+    def _take_keys(self, crypto: Crypto | None) -> None:
+        if crypto is None:
+            if self._secure:
+                log.warning("media.unsecured", call_id=self._call_id)
+            self._secure = False
+            return
+        if not self._secure:
+            log.info("media.secured", call_id=self._call_id, suite=crypto.suite)
+        self._secure = True
+        self._secured.agree(crypto, self._now())
 
     def apply(self, levels: MediaLevels) -> None:
         """Open or close what may flow, at once."""
@@ -254,7 +264,9 @@ class SdkCarrier:
         for key in self._receiver.keys(now):
             self._notify(KeyPressed(digit=key.digit, duration_ms=key.duration_ms))
         self._watch(now)
-        if self._levels.transmit and self._reporter.due(now):
+        # RFC 3264 5.1: RTCP is still sent and received for sendonly, recvonly, and inactive
+        # streams.
+        if self._answered and self._reporter.due(now):
             self._report(self._reporter.build(now))
 
     def _watch(self, now: float) -> None:
@@ -343,8 +355,8 @@ class SdkCarrier:
         """Return where reports go: as signalled, or where theirs come from when latched."""
         target = self._latch.target
         negotiated = self._negotiated
-        if target is None or negotiated is None:
-            return None
+        if target is None or negotiated is None or negotiated.remote_rtcp_port == 0:
+            return None  # also a zero address, to which nothing is sent (RFC 3264 8.4)
         if target == (canonical(negotiated.remote_address), negotiated.remote_port):
             port = negotiated.remote_rtcp_port
             return (target[0], port) if 0 < port < 65536 else None

@@ -97,7 +97,8 @@ class Endpoint:
         """Write everything down; *wall* is the wall time of *now*, both in seconds."""
         beats = tuple(moved(beat, wall - now) for beat in self.keepalive.beats.values())
         kept = take(self.core, self.callee.merges, self.registrar, now, wall)
-        return replace(kept, beats=beats)
+        outlived = self.refers.snapshot(wall - now)
+        return replace(kept, beats=beats, outlived=outlived)
 
     @classmethod
     def restore(
@@ -133,6 +134,7 @@ class Endpoint:
             endpoint.keepalive.enter(moved(beat, now - wall))
         put(snapshot, endpoint.core, endpoint.registrar, endpoint.keepalive, reader)
         endpoint.callee.merges.update(snapshot.merges)
+        endpoint.refers.restore(snapshot.outlived, now - wall)
         return endpoint
 
     def ask_again(self, now: float) -> None:
@@ -509,6 +511,8 @@ class Endpoint:
             session, dialog = found
             if session.admits(flow):
                 self.dialogs.on_request(session, dialog, request, flow, now)
+        elif is_known(flow) and self.refers.is_late(request, now):
+            self.core.refuse(request, flow, 200, now)
         elif is_known(flow):
             # RFC 3261 12.2.2: a request that matches no dialog gets 481.
             late = request.method == "PRACK" and self.callee.is_late_prack(request)

@@ -99,6 +99,7 @@ class DialogCore:
         if session.phase is Phase.INVITED:
             self._early_bye(session, dialog, server, now)
             return
+        self.refers.outlive(session, now)
         headers = server.request.headers
         refused_at = session.refused_offer_at
         over_it = refused_at is not None and now - refused_at < OVER_REFUSAL

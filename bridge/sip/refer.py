@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bridge.sip.core import UserAgentCore, capability_fields
 from bridge.sip.delivery import Purpose
-from bridge.sip.dialog import Dialog
+from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import ReferAnswered, ReferProgressed
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import LWS, ParseError
@@ -25,6 +25,7 @@ from bridge.sip.sipfrag import REFER_EVENT, SIPFRAG, Notice, event_of, is_fragme
 from bridge.sip.uri import SipUri, TelUri, parse_uri
 
 ALLOW_EVENTS = ("Allow-Events", REFER_EVENT)
+OUTLIVED_KEPT = 256  # dialogs
 NOTHING_MORE = 202  # told when the far end will not tell how the transfer goes
 _HEADER_SAFE = "[]/?:+$-_.!~*'()"  # RFC 3261 25.1, hvalue
 
@@ -35,6 +36,7 @@ class ReferCore:
     def __init__(self, core: UserAgentCore, reoffers: ReofferCore) -> None:
         self.core = core
         self.reoffers = reoffers
+        self.outlived: dict[DialogId, float] = {}  # until when, the oldest first
 
     # The REFER
 
@@ -172,6 +174,36 @@ class ReferCore:
         if status is not None:
             referral.status = status
         self.core.pass_up(session, ReferProgressed(session=session.id, status=status, over=over))
+
+    def outlive(self, session: Session, now: float) -> None:
+        """Note that their BYE came before the last NOTIFY.
+
+        RFC 5057 4.1: a BYE ends the session, not the subscription in the same dialog.
+        """
+        dialog = session.dialog
+        if session.referral is None or dialog is None:
+            return
+        self.outlived[dialog.id] = now + LONGEST_SILENCE
+        if len(self.outlived) > OUTLIVED_KEPT:
+            del self.outlived[next(iter(self.outlived))]
+
+    def is_late(self, request: Request, now: float) -> bool:
+        """Whether a NOTIFY without a dialog is one of a transfer that has ended its call."""
+        if request.method != "NOTIFY" or event_of(request)[0] != REFER_EVENT:
+            return False
+        dialog = (request.call_id, request.to.tag or "", request.from_.tag or "")
+        late = self.outlived.get(dialog, now) > now
+        if late and read_notice(request).terminated:
+            del self.outlived[dialog]
+        return late
+
+    def snapshot(self, shift: float) -> tuple[tuple[DialogId, float], ...]:
+        """Write down what outlives its call; *shift* is wall time minus ours."""
+        return tuple((dialog, until + shift) for dialog, until in self.outlived.items())
+
+    def restore(self, kept: tuple[tuple[DialogId, float], ...], shift: float) -> None:
+        """Take back what `snapshot` gave; *shift* is our time minus wall time."""
+        self.outlived = {dialog: until + shift for dialog, until in kept}
 
     def on_due(self, session: Session, referral: Referral) -> None:
         """The subscription has run out: nothing more will be told."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from bridge.sip.authentication import AnswerSnapshot, Attempts
 from bridge.sip.courier import AgendaKey
 from bridge.sip.delivery import Errand
+from bridge.sip.dialog import DialogId
 from bridge.sip.flow import Flow
 from bridge.sip.keepalive import Beat
 from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
@@ -251,3 +252,4 @@ class EndpointSnapshot:
     standings: tuple[tuple[Target, Standing], ...] = ()
     registrations: tuple[RegistrationSnapshot, ...] = ()
     beats: tuple[Beat, ...] = ()
+    outlived: tuple[tuple[DialogId, float], ...] = ()

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 import wave
 from dataclasses import dataclass, field
@@ -67,6 +68,16 @@ def module_folder() -> Path | None:
     return found[0] if found else None
 
 
+def two_free_ports() -> int:
+    """Return a free port with a free one after it: baresip takes that for TLS, used or not."""
+    for _ in range(100):
+        port = free_port()
+        with socket.socket() as after, contextlib.suppress(OSError):
+            after.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two ports in a row are free")
+
+
 @dataclass(kw_only=True)
 class Baresip:
     """One baresip process. ``answer``: ``auto`` or ``manual``; ``transport``: of its account."""
@@ -76,7 +87,7 @@ class Baresip:
     transport: str = "tcp"
     answer: str = "auto"
     srtp: str = ""  # baresip's mediaenc, such as srtp-mand
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=two_free_ports)
     events: list[dict[str, Any]] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
     _writer: asyncio.StreamWriter | None = None
@@ -91,6 +102,8 @@ class Baresip:
             missing("baresip")
         self.folder.mkdir(parents=True, exist_ok=True)
         control, rtp = free_port(), 40000 + 20 * (self.port % 1000)
+        while control == self.port + 1:
+            control = free_port()
         (self.folder / "config").write_text(
             CONFIG.format(
                 port=self.port,

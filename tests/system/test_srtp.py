@@ -74,6 +74,11 @@ async def test_a_trunk_that_requires_it_refuses_a_plain_call_and_one_that_may_ta
     await refused.run("expect status 488 within 15s")
     assert refused.report.failed is None, refused.report.failed
     await refused.finish()
+    call = await strict.dial(NUMBER, room=desk.room())
+    answered = await carrier.incoming(20)
+    await answered.run("answer; expect hangup within 15s")
+    ended = await strict.ended(call.id)
+    assert (ended["outcome"], ended["reason"]) == ("failed", "media_incompatible")
 
     lenient = await desk.bridge(carrier, trunk={"srtp": "optional"})
     for policy in ("off", "optional", "required"):

@@ -480,7 +480,7 @@ async def test_rubbish_does_not_feed_the_watchdog(line: Line) -> None:
     assert line.carrier.stats().packets_refused == 3
 
 
-async def test_reports_go_out_while_transmitting_only_and_give_the_round_trip(line: Line) -> None:
+async def test_reports_go_out_from_the_answer_on_and_give_the_round_trip(line: Line) -> None:
     """Row 91. RFC 3550 6.4."""
     line.carrier.connect(line.negotiated)
     line.run(10)

@@ -191,7 +191,10 @@ async def test_plain_rtp_in_between_never_lets_a_key_stream_come_again(line: Lin
     line.carrier.apply(TALKING)
     line.run(0.1)
     first = far.heard()
-    far.connect(None)
+    with structlog.testing.capture_logs() as logs:
+        far.connect(None)
+        far.connect(None)
+    assert [entry["event"] for entry in logs] == ["media.unsecured"]
     line.run(0.1)
     assert [parse(data).payload_type for data in far.raw()] == [8] * 5
     far.connect(agreed())
@@ -240,6 +243,40 @@ async def test_our_stream_ends_with_a_goodbye_when_it_ever_began(
     report, goodbye = rtcp.parse(data)
     assert isinstance(report, rtcp.Report)
     assert goodbye == rtcp.Goodbye(ssrcs=(talked.lease.ssrc,))
+
+
+def _reports(line: Line) -> list[rtcp.Report]:
+    found: list[rtcp.Report] = []
+    while True:
+        try:
+            data = line.peer_rtcp.recv(2048)
+        except BlockingIOError:
+            return found
+        found += [packet for packet in rtcp.parse(data) if isinstance(packet, rtcp.Report)]
+
+
+async def test_reports_go_on_while_the_line_is_held_but_never_to_a_zero_address(
+    line: Line,
+) -> None:
+    """Row 91. RFC 3264 5.1, 8.4: directions are about RTP; c=0.0.0.0 takes no RTCP either."""
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(TALKING)
+    line.run(12)
+    talking = _reports(line)
+    assert talking
+    assert all(report.sender is not None for report in talking)
+    line.carrier.apply(SILENT)
+    line.heard()
+    line.run(30)
+    held = _reports(line)
+    assert len(held) >= 4
+    # RFC 3550 6.4: a receiver report when nothing was sent lately.
+    assert [report.sender for report in held[2:]] == [None] * len(held[2:])
+    assert line.heard() == []
+    zero = replace(line.negotiated, remote_address="0.0.0.0", remote_rtcp_port=0)
+    line.carrier.connect(zero)
+    line.run(30)
+    assert _reports(line) == []
 
 
 async def test_their_goodbye_is_not_the_end_of_the_call(line: Line) -> None:

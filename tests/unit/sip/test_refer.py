@@ -18,8 +18,8 @@ from bridge.sip.events import (
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import ParseError
 from bridge.sip.message import Headers, Request, Response
-from bridge.sip.refer import write_refer_to
-from bridge.sip.referral import LONGEST_SILENCE, TOLD_LIMIT
+from bridge.sip.refer import OUTLIVED_KEPT, write_refer_to
+from bridge.sip.referral import LONGEST_SILENCE, TOLD_LIMIT, Referral
 from bridge.sip.sipfrag import read_notice
 from tests.unit.sip.link import Agent, Net, Peer, sdp
 
@@ -410,6 +410,37 @@ def test_their_bye_ends_a_transfer_that_is_pending() -> None:
     assert call.told == [202, (180, False)]
     assert call.agent.endpoint.core.sessions == {}
     assert call.agent.endpoint.next_deadline() is None
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_notifies_after_their_bye_are_answered_until_the_last(last: bool) -> None:
+    """Row 96. RFC 5057 4.1: the subscription outlives the session."""
+    call = Call().accepted()
+    call.peer.say(
+        call.peer.from_callee("BYE", call.invite, call.flow, tag="bobtag", cseq=900), call.flow
+    )
+    call.cseq = 900
+    assert call.notify("SIP/2.0 180 Ringing").status == 200
+    assert call.notify("", event="presence").status == 481
+    if last:
+        assert call.notify("SIP/2.0 200 OK", OVER).status == 200
+    else:
+        call.net.run(LONGEST_SILENCE + 1)
+    assert call.notify("SIP/2.0 200 OK", OVER).status == 481
+    assert call.told == [202]
+
+
+def test_what_outlives_calls_is_bounded() -> None:
+    call = Call()
+    session = call.agent.endpoint.core.sessions[call.session]
+    session.referral = Referral(first=1, cseq=1)
+    assert session.dialog is not None
+    for number in range(OUTLIVED_KEPT + 5):
+        session.dialog.call_id = f"call{number}"
+        call.agent.endpoint.refers.outlive(session, call.net.now)
+    outlived = call.agent.endpoint.refers.outlived
+    assert len(outlived) == OUTLIVED_KEPT
+    assert next(iter(outlived))[0] == "call5"
 
 
 def test_our_bye_while_a_transfer_is_pending_leaves_nothing_behind() -> None:
