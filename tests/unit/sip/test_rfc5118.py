@@ -179,5 +179,6 @@ def test_maddr_in_a_via_leads_no_response_astray() -> None:
 
 def test_a_response_goes_back_to_the_ipv6_source() -> None:
     message = request("ipv6-good")
-    (hop,) = reply_hops(message, FLOW)
+    hop, *others = reply_hops(message, FLOW)
     assert hop == HostHop("tcp", "2001:db8::9", 5060, trusted=True)
+    assert others == [HostHop("tcp", "2001:db8::9:1", None)]  # of the Via, if that fails

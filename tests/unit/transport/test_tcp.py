@@ -394,6 +394,24 @@ async def test_close_delivers_what_was_written_first(
     assert await asyncio.wait_for(owner.gone.get(), 5) == flow
 
 
+async def test_close_delivers_what_was_written_to_a_peer_that_still_talks(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    """Row 2. A connection closed with bytes unread would be reset, and the 400 lost with it."""
+    bound = await tcp.listen(HOST, 0)
+    reader, writer = await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    tcp.send(flow, b"400 and goodbye")
+    tcp.close(flow)
+    writer.write(b"still talking " * 1000)
+    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert tcp.find(Dial(flow.remote)) is None
+    with pytest.raises(SendError):
+        tcp.send(flow, b"late")
+    assert await asyncio.wait_for(reader.read(), 5) == b"400 and goodbye"
+    assert owner.chunks.empty()  # what comes after the good-bye is nobody's
+
+
 def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() -> None:
     """Row 8. A silent call needs its connection; a minute has wedged CUCM."""
     assert TcpLimits().idle >= 1800
