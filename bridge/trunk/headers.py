@@ -32,8 +32,8 @@ SAID_BY_ANY: Final = ("retry-after", "warning")
 def carrier_ids(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
     """Return what a carrier says of its own about a call: the first value of each such header.
 
-    As `copied_headers` of headers named ``X-…`` and `SAID_BY_ANY`, but bounded and without what cannot be
-    shown: these go into records.
+    As `copied_headers` of headers named ``X-…`` and `SAID_BY_ANY`, but bounded and without
+    what cannot be shown: these go into records.
     """
     # Most messages have none, and refusals by the thousand come through here.
     extra = [
