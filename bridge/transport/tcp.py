@@ -481,9 +481,6 @@ class TcpTransport:
         """Forget a connection and tell the owner, once."""
         connection.forgotten = True
         self._flowless.discard(connection)
-        if not connection.settled.done():
-            connection.failure = connection.failure or "the connection was closed"
-            connection.settled.set_result(None)
         if connection.counted:
             connection.counted = False
             address = connection.remote[0]
@@ -493,6 +490,9 @@ class TcpTransport:
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
+        if not connection.settled.done():
+            connection.failure = connection.failure or "the connection was closed"
+            connection.settled.set_result(None)
         flow = connection.flow
         if flow is None or self._connections.pop(flow.id, None) is None:
             return
