@@ -77,20 +77,24 @@ class CallRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object of the API."""
         document: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name in _STAMPS:
+        for name in _FIELDS:
+            value = getattr(self, name)
+            if name in _STAMPS:
                 value = None if value is None else rfc3339(value)
-            elif isinstance(value, Mapping):
-                value = dict(value)
+            elif value is None or isinstance(value, _PLAIN):
+                pass
             elif isinstance(value, tuple):
                 value = list(value)
-            document[item.name] = value
+            else:
+                value = dict(value)
+            document[name] = value
         document["duration_seconds"] = self.duration_seconds
         return document
 
 
+_FIELDS: Final = tuple(item.name for item in fields(CallRecord))
 _STAMPS: Final = ("created_at", "started_at", "ended_at")
+_PLAIN: Final = (str, int, float)
 
 
 def new_record(plan: CallPlan) -> CallRecord:
@@ -124,26 +128,27 @@ def fold(record: CallRecord, event: CallEvent) -> CallRecord:
     """Return *record* after *event*. Folding an event again changes nothing."""
     if event.seq <= record.seq:
         return record
-    record = replace(record, seq=event.seq)
+    seq = event.seq
     match event:
         case CallRinging():
-            return replace(record, status="connecting")
+            return replace(record, seq=seq, status="connecting")
         case CallAnswered():
-            return replace(record, status="active", started_at=event.at)
+            return replace(record, seq=seq, status="active", started_at=event.at)
         case CallHold():
-            return replace(record, hold=True)
+            return replace(record, seq=seq, hold=True)
         case CallResume():
-            return replace(record, hold=False)
+            return replace(record, seq=seq, hold=False)
         case CallEnded():
             return _ended(record, event)
         case _:
-            return record
+            return replace(record, seq=seq)
 
 
 def _ended(record: CallRecord, event: CallEnded) -> CallRecord:
     outcome = Result(event.outcome)
     return replace(
         record,
+        seq=event.seq,
         status=status_of(outcome, event.reason),
         hold=False,
         outcome=outcome.value,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from typing import Final
 
 ID_LIMIT: Final = 256  # characters of a carrier's id; a longer one is cut
@@ -15,13 +17,21 @@ def copied_headers(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) 
 
     Names are compared without case (RFC 3261 7.3.1) and returned in lower case.
     """
-    wanted = [pattern.lower() for pattern in patterns]
+    if not patterns:
+        return {}
+    matches = _one_of(tuple(patterns)).match
     found: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
-        if lower not in found and any(fnmatchcase(lower, pattern) for pattern in wanted):
+        if lower not in found and matches(lower) is not None:
             found[lower] = value
     return found
+
+
+@lru_cache(maxsize=256)
+def _one_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return one expression for all of *patterns*, which are the configuration's."""
+    return re.compile("|".join(translate(pattern.lower()) for pattern in patterns))
 
 
 SAID_BY_ANY: Final = ("retry-after", "warning")

@@ -128,9 +128,11 @@ def called_number(request: Request, plan: NumberPlan, *, own: str = "") -> Numbe
     *own* is the user of our registered Contact: in the Request-URI it says where we are and
     not who was dialled, and counts only when nothing else is there.
     """
-    users = list(_called_users(request))
-    if own and users and users[0] in (own, unescape(own)):
-        users = [*users[1:], own]
+    users: Iterable[str] = _called_users(request)
+    if own:
+        known = list(users)
+        ours = bool(known) and known[0] in (own, unescape(own))
+        users = [*known[1:], own] if ours else known
     for user in users:
         if user:
             return Number(received=user, number=normalise(user, plan.country))
