@@ -71,9 +71,8 @@ def extensions(request: Request) -> Refusal | None:
 def scheme(request: Request, flow: Flow) -> Refusal | None:
     """Refuse a Request-URI of a scheme we do not serve, or not on this transport.
 
-    RFC 3261 8.2.2.1: a scheme that is not supported gets 416. RFC 5630 4.2.1 (UAS): a
-    ``sips:`` that we do not want to be reached by gets 480, with the warning 381; we serve
-    it on TLS only.
+    RFC 3261 8.2.2.1: a scheme that is not supported gets 416. RFC 5630: who is not to be
+    reached by ``sips:`` says 480, with the warning 381; we serve it on TLS only.
     """
     uri = request.uri[:5].lower()
     if not is_request_uri(request.uri):

@@ -110,7 +110,7 @@ class TlsConnection(Connection):
         dial, trust = self.dial, self._trust
         if dial is not None and trust is not None and trust.verify:
             certificate = self._stream.certificate
-            # RFC 5922 7.3: "The client MUST verify that the AUS is one of the identities".
+            # RFC 5922 7.3: what we wanted to reach has to be one of its identities.
             if not proves(certificate, (dial.name, *trust.hosts)):
                 named = " ".join(identities(certificate)[:_NAMES]) or "nobody"
                 self._give_up(f"the certificate is of {named}")
@@ -175,7 +175,7 @@ class TlsTransport(TcpTransport):
         trust = self.certificates.trunks.get(dial.trunk)
         if trust is None:
             raise ConnectionAbortedError("the trunk does not speak TLS")
-        # RFC 5922 and RFC 6066 3: the name of the host, never an address.
+        # RFC 6066 3: the name of the host, never an address.
         names = (dial.name, *trust.hosts)
         name = next((name for name in names if name and not is_literal(name)), None)
         stream = SecureStream(trust.context, server_side=False, server_name=name)
