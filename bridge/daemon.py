@@ -69,7 +69,7 @@ from bridge.ua.user_agent import UserAgent
 _log = structlog.get_logger(__name__)
 
 _HEALTH_INTERVAL = 5.0
-_UNREGISTER = 4.0  # seconds for the answers to REGISTER with Expires 0
+_UNREGISTER = 2.0  # seconds for the answers to REGISTER with Expires 0
 _GOODBYE = 10.0  # seconds for BYE, call_ended and the leaving of rooms
 
 

@@ -132,6 +132,10 @@ class UserAgentCore:
         self.leaving.discard(session.id)
         self.layer.agenda.set(("session", session.id), None)
         self.layer.courier.abandon(session.id, *PASSING)
+        referred = session.referred
+        if referred is not None and referred.server is not None:
+            # Nobody is left to answer their REFER; its copies match no dialog any more (481).
+            self.layer.forget_server(referred.server)
 
     def schedule(self, session: Session) -> None:
         """Note when *session* is due next."""

@@ -315,6 +315,13 @@ class TransactionLayer:
             hops = reply_hops(server.request, server.flow)
             self.courier.dispatch(Reply(server.key), "", hops, now)
 
+    def forget_server(self, key: TransactionKey) -> None:
+        """Forget a request of the peer that will not be answered."""
+        server = self.servers.get(key)
+        if server is not None:
+            server.away = False
+            self._drop_server(server)
+
     def _drop_server(self, server: Server) -> None:
         # A reply still on its way is sent from what is remembered here.
         if server.away:

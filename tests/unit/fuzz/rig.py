@@ -15,6 +15,7 @@ from bridge.sip.events import (
     Connect,
     IncomingInvite,
     PassUp,
+    RegistrationChanged,
     Resolve,
     Send,
     SessionId,
@@ -22,6 +23,7 @@ from bridge.sip.events import (
 from bridge.sip.flow import Flow
 from bridge.sip.message import Headers, ParseError, Request, Response, parse, response_to
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite
+from bridge.sip.registration import RegistrationSettings
 from bridge.sip.session import MAX_EARLY, MAX_HOSTS, Role
 from sdp.model import Direction
 from sdp.negotiate import LocalMedia, OfferAnswer, Rejected
@@ -164,6 +166,8 @@ class Rig:
                         self.endpoint.connect_failed(output.attempt, self.now)
                     case CloseFlow():
                         self.lose(output.flow)
+                    case PassUp(event=RegistrationChanged()):
+                        pass
                     case PassUp(event=event):
                         self.sessions.append(event.session)
                         if isinstance(event, IncomingInvite) and self.answering:
@@ -211,7 +215,11 @@ class Rig:
         session = self.script.one_of(self.sessions) if self.sessions else SessionId(1)
         details = endpoint.core.sessions.get(session)
         adopted = details is not None and details.offer_answer is not None
-        match self.script.below(13):
+        match self.script.below(15):
+            case 13:
+                self.register()
+            case 14:
+                endpoint.keep_alive(self.script.one_of((frozenset(), frozenset((TRUNK,)))))
             case 9:
                 endpoint.refer(session, "sip:5551@carrier.example", now)
             case 10:
@@ -240,6 +248,22 @@ class Rig:
                 endpoint.details(session)
                 endpoint.update(session, now)
         self.run()
+
+    def register(self) -> None:
+        """Register, in one of two ways, or take that back."""
+        user = self.script.one_of(("", "line1", "line2"))
+        if not user:
+            self.endpoint.unregister(TRUNK, self.now)
+            return
+        settings = RegistrationSettings(
+            trunk=TRUNK,
+            next_hop=(self.script.one_of(("tcp", "udp")), PEER, 5060),
+            registrar="sip:carrier.example",
+            address_of_record=f"<sip:{user}@carrier.example>",
+            contact_user=user,
+            credentials=SECRET,
+        )
+        self.endpoint.register(settings, self.now)
 
     def restart(self) -> None:
         """Go on in another process: half of the time without the old connections."""
@@ -401,7 +425,12 @@ class Rig:
         assert set(endpoint.framers) <= set(self.living)
         assert set(courier.flows) <= set(self.living)
         assert len(layer.agenda) <= (
-            len(core.sessions) + len(layer.clients) + len(layer.servers) + len(courier.deliveries)
+            len(core.sessions)
+            + len(layer.clients)
+            + len(layer.servers)
+            + len(courier.deliveries)
+            + len(endpoint.registrar.registrations)
+            + len(endpoint.keepalive.beats)
         )
 
     def finish(self) -> None:
@@ -410,6 +439,8 @@ class Rig:
         self.network = self.script.below(2) == 0
         for session in list(self.endpoint.core.sessions):
             self.endpoint.bye(session, self.now)
+        self.endpoint.unregister(TRUNK, self.now)
+        self.endpoint.keep_alive(frozenset())
         self.run()
         for _ in range(5000):
             at = self.endpoint.next_deadline()
@@ -429,6 +460,9 @@ class Rig:
             "merges": endpoint.callee.merges,
             "deliveries": courier.deliveries,
             "waiting": courier.waiting,
+            "registrations": endpoint.registrar.registrations,
+            "ways out": core.ways_out,
+            "beats": endpoint.keepalive.beats,
             "agenda": layer.agenda.keys(),
         }
         assert {name: kept for name, kept in tables.items() if kept} == {}

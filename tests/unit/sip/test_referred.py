@@ -297,3 +297,16 @@ def test_an_invite_that_requires_replaces_gets_420() -> None:
     peer.say(replacing(peer, agent, flow, ("Require", "replaces")), flow)
     answer = peer.response("INVITE", 420)
     assert answer.headers.get("Unsupported") == "replaces"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_refer_that_waits_when_the_call_ends_leaves_nothing_behind(transport: str) -> None:
+    """Row 95. Found by fuzzing: its transaction stayed for ever."""
+    call = Call(transport)
+    call.refer()
+    call.say("BYE", call.cseq + 1)
+    assert call.agent.of(Ended)
+    call.answer(202)
+    call.net.run(70)
+    assert call.agent.endpoint.layer.servers == {}
+    assert call.peer.statuses("REFER") == []
