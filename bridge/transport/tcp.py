@@ -26,6 +26,7 @@ from bridge.transport.flow import (
     ListenError,
     Owner,
     SendError,
+    Sparing,
     canonical,
     family_of,
     listener_for,
@@ -193,6 +194,7 @@ class TcpTransport:
         self._owner = owner
         self._limits = limits or TcpLimits()
         self._clock = clock
+        self._refusals = Sparing(most=10)
         self._servers: list[asyncio.Server] = []
         self._bound: list[Bound] = []
         self._connections: dict[int, Connection] = {}
@@ -351,7 +353,7 @@ class TcpTransport:
         sources = self._owner.admit(address) if address and not self._closed else None
         if sources is None:
             # Contract 3, Sources: an unknown source is closed unread.
-            log.info("tcp.refused", remote=address, why="unknown_source")
+            self._tell_refused(address, "unknown_source")
             transport.abort()
             return False
         full = (
@@ -359,7 +361,7 @@ class TcpTransport:
             or self._accepted[address] >= self._limits.accepted_per_address
         )
         if not local or (full and not self._make_room(address)):
-            log.warning("tcp.refused", remote=address, why="too_many_connections")
+            self._tell_refused(address, "too_many_connections")
             transport.abort()
             return False
         self._accepted[address] += 1
@@ -397,6 +399,15 @@ class TcpTransport:
     def _name_of(self, connection: Connection) -> str:  # noqa: ARG002
         """The host whose certificate the peer has; TCP has none."""
         return ""
+
+    def _tell_refused(self, address: str, why: str) -> None:
+        more = self._refusals.more(self._clock())
+        if more is None:
+            return
+        if why == "unknown_source":  # of which the network is full
+            log.info("tcp.refused", remote=address, why=why, more=more)
+        else:
+            log.warning("tcp.refused", remote=address, why=why, more=more)
 
     def _make_room(self, address: str) -> bool:
         """Close the connection from *address* that was silent longest, if one was for long.
