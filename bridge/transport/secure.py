@@ -17,7 +17,7 @@ class SecureStream:
     alert) is to be sent before the connection is closed.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "ended", "ready")
+    __slots__ = ("_incoming", "_object", "_outgoing", "ended", "failed", "ready")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -29,6 +29,7 @@ class SecureStream:
         )
         self.ready = False  # the handshake is over
         self.ended = False  # the peer said good-bye (close_notify)
+        self.failed: ssl.SSLError | None = None  # what came after the last plaintext
 
     def start(self) -> None:
         """Begin the handshake; for a client there is something to send then."""
@@ -59,6 +60,11 @@ class SecureStream:
                 break
             except ssl.SSLZeroReturnError:
                 chunk = b""
+            except ssl.SSLError as failure:
+                if not chunks:
+                    raise
+                self.failed = failure  # what came before it is good
+                break
             if chunk:
                 chunks.append(chunk)
             else:

@@ -57,7 +57,11 @@ class TlsConnection(Connection):
         for chunk in self._run(lambda: self._stream.feed(data)) or ():
             if self.flow is not None:
                 self.hand_up(chunk)
-        if self._stream.ended:
+        if self._stream.failed is not None:
+            log.info("tls.broken", remote=self.remote[0], error=_in_words(self._stream.failed))
+            self._flush()
+            self.finish()
+        elif self._stream.ended:
             self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,6 +106,8 @@ class TlsConnection(Connection):
         data = self._stream.outgoing()
         if data and self.usable and self.transport is not None:
             self.transport.write(data)
+            if self.waiting > self.owner.write_buffer:
+                self.abort()  # a peer that makes us talk and does not listen
 
     def _shaken(self) -> None:
         """The handshake is over: whom did we shake hands with?"""
@@ -159,6 +165,11 @@ class TlsTransport(TcpTransport):
     def speaks(self, trunks: Iterable[str]) -> str:
         """Return the first of *trunks* that speaks TLS, ``""`` when none does."""
         return next((name for name in sorted(trunks) if name in self.certificates.trunks), "")
+
+    @property
+    def write_buffer(self) -> int:
+        """Bytes that may wait for one peer, with what TLS adds to them."""
+        return 2 * self._limits.write_buffer
 
     @property
     def handshake_time(self) -> float:
