@@ -161,11 +161,8 @@ class LegDesk:
     def _family(self, trunk: TrunkConfig, invite: IncomingInvite | None) -> int:
         """Return the family of a call's media, 4 or 6, where both may be had.
 
-        The advertised address decides; else the offer; else the signalling.
+        The offer decides; else the signalling.
         """
-        advertised = self._config.media.advertise or self._config.sip.advertise
-        if is_literal(advertised):
-            return _version(advertised)
         body = None if invite is None else invite.request.sdp
         offered = None if body is None else audio_family(body)
         if offered is not None:
@@ -236,7 +233,7 @@ class LegDesk:
         return self._engine.open(spec, lease, handlers, notify)
 
     def _offer_answer(self, trunk: TrunkConfig, lease: Lease, *, seen_from: str) -> OfferAnswer:
-        address = self._config.media.advertise or self._config.sip.advertise
+        address = self._advertised(_version(lease.address))
         if not address:
             address = lease.address
             if address in WILDCARDS:
@@ -253,6 +250,12 @@ class LegDesk:
         )
         policy = destination_policy(media_allow=trunk.media_allow, own=self._ports.is_own)
         return OfferAnswer(local, destination_allowed=policy)
+
+    def _advertised(self, family: int) -> str:
+        """Return what SDP names for media of *family*: a name serves both, an address its own."""
+        given = (self._config.media.advertise, self._config.sip.advertise)
+        fitting = (one for one in given if one and (not is_literal(one) or _version(one) == family))
+        return next(fitting, "")
 
     def _invite(self, plan: CallPlan, trunk: TrunkConfig, lease: Lease) -> OutgoingInvite:
         host = trunk.host

@@ -27,6 +27,7 @@ from bridge.api.problems import named, sentence, setting_of
 from bridge.call.requests import (
     BadConfiguration,
     BadRequest,
+    NotAllowed,
     NotDone,
     OverLimit,
     Unavailable,
@@ -305,6 +306,8 @@ def _as_answers() -> Iterator[None]:
         raise ApiError(429, str(failure), retry_after=failure.retry_after) from failure
     except Unavailable as failure:
         raise ApiError(503, str(failure), retry_after=failure.retry_after) from failure
+    except NotAllowed as failure:
+        raise ApiError(403, str(failure)) from failure
     except WrongState as failure:
         raise ApiError(409, str(failure)) from failure
     except NotDone as failure:

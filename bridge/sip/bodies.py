@@ -85,6 +85,8 @@ def is_beyond_us(content_type: str | None, body: bytes, disposition: str | None)
     ignored, and expect the call to go through: what says nothing is ignored beside an SDP.
     """
     whole = Part(content_type, disposition, body)
+    if whole.is_session:
+        return False
     beside_sdp = _find(whole, 0) is not None
     return _is_beyond(whole, 0, silent_passes=beside_sdp)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bridge.sip.grammar import ParseError
-from bridge.sip.headers import MAX_CSEQ, parse_route
+from bridge.sip.headers import MAGIC_COOKIE, MAX_CSEQ, parse_route
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.uri import SipUri, parse_uri
 
@@ -164,7 +164,7 @@ def as_callee(invite: Request, local_tag: str) -> Dialog | None:
     RFC 3261 12.1.1: "The route set MUST be set to the list of URIs in the Record-Route
     header field from the request, taken in order".
     """
-    target = contact_uri(invite)
+    target = contact_uri(invite) or _older_target(invite)
     if target is None:
         return None
     return Dialog(
@@ -178,6 +178,18 @@ def as_callee(invite: Request, local_tag: str) -> Dialog | None:
         local_cseq=0,
         remote_cseq=invite.cseq.number,
     )
+
+
+def _older_target(invite: Request) -> str | None:
+    """Return the target of a caller of RFC 2543, where Contact was optional.
+
+    RFC 4475 3.4.1: elements "that want to maintain backwards compatibility" accept it.
+    """
+    branch = invite.top_via.branch or ""
+    if "Contact" in invite.headers or invite.from_.tag or branch.startswith(MAGIC_COOKIE):
+        return None
+    target = str(invite.from_.uri)
+    return target if is_request_uri(target) else None
 
 
 def as_caller(invite: Request, response: Response) -> Dialog:

@@ -454,6 +454,8 @@ class Endpoint:
             message = parse(data)
         except ParseError as error:
             self._refuse_broken(error, flow)
+            if flow.reliable and error.request is None and data[:4].upper() != b"SIP/":
+                self._abandon(flow, now)  # whoever is there speaks something else
             return
         if isinstance(message, Response):
             self.layer.receive_response(message, flow, now)

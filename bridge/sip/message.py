@@ -463,6 +463,14 @@ def _read_fields(lines: list[str]) -> tuple[list[tuple[str, str, str]], ParseErr
     return fields, error
 
 
+def _guessed(line: str, headers: Headers) -> Request | None:
+    """Return what a malformed line must have meant, so that its sender can be told."""
+    words = line.split()
+    if len(words) < 2 or words[-1].upper() != "SIP/2.0" or not is_token(words[0]):
+        return None
+    return Request(words[0], " ".join(words[1:-1]), headers)
+
+
 def _read_start_line(line: str, headers: Headers, body: bytes) -> Message:
     if len(line) > MAX_LINE:
         raise ParseError(f"Start line is longer than {MAX_LINE} characters", 513)
@@ -470,7 +478,7 @@ def _read_start_line(line: str, headers: Headers, body: bytes) -> Message:
         return _read_status_line(line, headers, body)
     words = line.split(" ")
     if len(words) != 3 or not is_token(words[0]) or _WHITE.search(line.replace(" ", "")):
-        raise ParseError("Request line is malformed")
+        raise ParseError("Request line is malformed", 400, _guessed(line, headers))
     method, uri, version = words
     request = Request(method, uri, headers, body)
     if version.upper() == "SIP/2.0":

@@ -16,6 +16,8 @@ from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT_BODY, ALLOW, EXTENSIONS
 from bridge.sip.session_timer import is_too_brief
 
+_ANSWERS = frozenset({"application/sdp", "application/*", "*/*"})
+
 OUT_OF_DIALOG = {
     "REFER": 603,
     "BYE": 481,
@@ -69,9 +71,8 @@ def extensions(request: Request) -> Refusal | None:
 def scheme(request: Request, flow: Flow) -> Refusal | None:
     """Refuse a Request-URI of a scheme we do not serve, or not on this transport.
 
-    RFC 3261 8.2.2.1: a scheme that is not supported gets 416. RFC 5630 4.2.1 (UAS): a
-    ``sips:`` that we do not want to be reached by gets 480, with the warning 381; we serve
-    it on TLS only.
+    RFC 3261 8.2.2.1: a scheme that is not supported gets 416. RFC 5630: who is not to be
+    reached by ``sips:`` says 480, with the warning 381; we serve it on TLS only.
     """
     uri = request.uri[:5].lower()
     if not is_request_uri(request.uri):
@@ -79,6 +80,22 @@ def scheme(request: Request, flow: Flow) -> Refusal | None:
     if uri == "sips:" and flow.transport != "tls":
         return Refusal(480, (("Warning", f'381 {flow.local[0]} "SIPS Not Allowed"'),))
     return None
+
+
+def accepts_session(request: Request) -> Refusal | None:
+    """Refuse an INVITE whose Accept leaves out SDP: no answer to it could be written.
+
+    RFC 4475 3.3.15: "The recipient of this request could respond with a 406". An empty
+    Accept is taken for none.
+    """
+    ranges = [value.partition(";")[0].strip(LWS).lower() for value in _accepted(request)]
+    if not ranges or not _ANSWERS.isdisjoint(ranges):
+        return None
+    return Refusal(406)
+
+
+def _accepted(request: Request) -> list[str]:
+    return [value for value in request.headers.values("Accept") if value]
 
 
 def session_body(request: Request) -> Refusal | None:

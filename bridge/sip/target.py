@@ -132,8 +132,11 @@ def is_too_large(request: Request) -> bool:
 
 
 def local_host(config: EndpointConfig, flow: Flow) -> str:
-    """The host we write about ourselves."""
-    return config.advertise or flow.local[0]
+    """The host we write about ourselves: an address only to peers of its family."""
+    advertised = config.advertise
+    if is_address(advertised) and is_ipv6(advertised) != is_ipv6(flow.local[0]):
+        return flow.local[0]
+    return advertised or flow.local[0]
 
 
 def local_port(config: EndpointConfig, flow: Flow) -> int:

@@ -157,6 +157,7 @@ class CalleeCore:
             screening.scheme(request, flow)
             or screening.extensions(request)
             or screening.session_body(request)
+            or screening.accepts_session(request)
             or screening.session_interval(request, self.core.config.min_session_expires)
         )
 

@@ -82,6 +82,30 @@ class Bound:
 SOMEWHERE = ("192.0.2.1", "2001:db8::1")
 """RFC 5737, RFC 3849: addresses of nobody, only to ask for the default route."""
 
+
+class Sparing:
+    """Lets at most *most* log lines through each second, and counts the others."""
+
+    __slots__ = ("_left", "_more", "_most", "_until")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = most
+        self._until = 0.0
+        self._more = 0
+
+    def more(self, now: float) -> int | None:
+        """Return how many were left out since the last line; None: leave this one out too."""
+        if now >= self._until:
+            self._left, self._until = self._most, now + 1.0
+        if self._left == 0:
+            self._more += 1
+            return None
+        self._left -= 1
+        more, self._more = self._more, 0
+        return more
+
+
 _next_id = count(1).__next__
 
 

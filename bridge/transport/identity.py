@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -17,14 +18,12 @@ def identities(certificate: Mapping[str, Any]) -> list[str]:
     names = [(str(kind), str(value)) for kind, value in certificate.get("subjectAltName", ())]
     addresses = [_address(value) for kind, value in names if kind == "IP Address"]
     uris = [value for kind, value in names if kind == "URI" and value.lower().startswith("sip:")]
-    # 7.1: "If the URI scheme is 'sip' and there is no userinfo component ... the hostpart
-    # is the SIP domain identity."
-    domains = [uri[4:].partition(";")[0] for uri in uris if "@" not in uri]
+    # 7.1: a URI with a user part is of that user, not of the domain.
+    domains = [_host_of(uri) for uri in uris if "@" not in uri]
     if not domains:
         domains = [value for kind, value in names if kind == "DNS"]
     if not names:
-        # 7.1: "If and only if the subjectAltName does not appear in the certificate, the
-        # implementation MAY examine the CN field of the certificate."
+        # 7.1: only a certificate without any alternative name may be named by its CN.
         subject = (pair for part in certificate.get("subject", ()) for pair in part)
         domains = [str(value) for key, value in subject if key == "commonName"]
     return [name.lower().rstrip(".") for name in (*domains, *addresses)]
@@ -37,10 +36,11 @@ def proves(certificate: Mapping[str, Any], hosts: Iterable[str]) -> bool:
 
 
 def _is_of(name: str, host: str) -> bool:
-    """RFC 5922 7.2: "Implementations MUST compare the value ... case-insensitive".
+    """Whether *name* of a certificate is *host*; letter case does not count (RFC 5922 7.2).
 
-    DEVIATION: RFC 5922 7.2 forbids wildcards; a star as the whole first label of a DNS
-    name stands for one label, as on the web. Carriers present such certificates.
+    DEVIATION: RFC 5922 7.2: "Implementations MUST NOT match any form of wildcard"; a star
+    as the whole first label of a DNS name stands for one label, as on the web. Carriers
+    present such certificates.
     """
     wanted = _address(host).lower().rstrip(".")
     if name == wanted:
@@ -50,6 +50,14 @@ def _is_of(name: str, host: str) -> bool:
         return False
     label, _, rest = wanted.partition(".")
     return bool(label) and rest == domain
+
+
+def _host_of(uri: str) -> str:
+    """Return the host of a ``sip:`` URI without a user part."""
+    hostport = re.split("[;?]", uri[4:], maxsplit=1)[0]
+    if hostport.startswith("["):
+        return hostport[1:].partition("]")[0]
+    return hostport.partition(":")[0]
 
 
 def _is_address(text: str) -> bool:

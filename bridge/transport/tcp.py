@@ -26,6 +26,7 @@ from bridge.transport.flow import (
     ListenError,
     Owner,
     SendError,
+    Sparing,
     canonical,
     family_of,
     listener_for,
@@ -36,7 +37,7 @@ from bridge.transport.flow import (
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 512
-_CLOSE_GRACE = 5.0  # seconds a closing connection may take to take our last bytes
+_CLOSE_GRACE = 2.0  # seconds a closing connection may take to take our last bytes
 _SWEEP = 5.0
 _PIECE = 8 * 1024  # bytes of one connection handed up in one turn of the loop
 
@@ -69,9 +70,12 @@ class Connection(asyncio.Protocol):
         self.remote: Address = ("", 0)
         self.counted = False  # against the caps of accepted connections
         self.failure = ""  # why it never became a flow
+        self.forgotten = False
+        self.parting = False  # nothing more is written, and what comes is not read
         self.active_at = 0.0
         self._waiting: deque[bytes] = deque()  # read, and not handed up yet
         self._gone = False
+        self._finished = False  # the peer has nothing more to say
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()  # a flow, or never one
 
@@ -112,6 +116,8 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next_piece)
         elif self._gone:
             self.owner.dropped(self)
+        elif self._finished:
+            self.part()
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -125,7 +131,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether something can be written."""
-        return self.transport is not None and not self.transport.is_closing()
+        if self.parting or self.transport is None:
+            return False
+        return not self.transport.is_closing()
 
     @property
     def waiting(self) -> int:
@@ -138,9 +146,32 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close after what was written."""
+        """Close after what was written, if the peer has nothing to say meanwhile."""
         if self.transport is not None:
             self.transport.close()
+
+    def part(self) -> None:
+        """Close so that the peer gets our last words, whatever it still sends.
+
+        To close with bytes unread resets the connection (RFC 1122 4.2.2.13), and a reset
+        takes back what the peer has not read: so we end our half, and read on for a while.
+        """
+        if self.parting or self.transport is None or self.transport.is_closing():
+            return
+        self.parting = True
+        try:
+            self.transport.write_eof()
+        except (OSError, RuntimeError):  # the peer was faster
+            self.transport.close()
+        loop = asyncio.get_running_loop()
+        loop.call_later(_CLOSE_GRACE, self.abort)
+        loop.call_soon(self.owner.parted, self)  # its owner may be in the midst of it
+
+    def finish(self) -> None:
+        """Part once everything that was read is handed up."""
+        self._finished = True
+        if not self._waiting:
+            self.part()
 
     def abort(self) -> None:
         """Close at once."""
@@ -163,10 +194,11 @@ class TcpTransport:
         self._owner = owner
         self._limits = limits or TcpLimits()
         self._clock = clock
+        self._refusals = Sparing(most=10)
         self._servers: list[asyncio.Server] = []
         self._bound: list[Bound] = []
         self._connections: dict[int, Connection] = {}
-        self._beginning: set[Connection] = set()  # which have no flow yet
+        self._flowless: set[Connection] = set()  # which have no flow yet, or none any more
         self._dialled: dict[Dial, int] = {}
         self._dials: dict[Dial, list[Callable[[Flow | None], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -299,7 +331,7 @@ class TcpTransport:
             return False
         connection.remote = dial.remote
         connection.sources = self._owner.admit(dial.remote[0]) or connection.sources
-        self._beginning.add(connection)
+        self._flowless.add(connection)
         return True
 
     def _source(self, address: str) -> str | None:
@@ -321,7 +353,7 @@ class TcpTransport:
         sources = self._owner.admit(address) if address and not self._closed else None
         if sources is None:
             # Contract 3, Sources: an unknown source is closed unread.
-            log.info("tcp.refused", remote=address, why="unknown_source")
+            self._tell_refused(address, "unknown_source")
             transport.abort()
             return False
         full = (
@@ -329,20 +361,20 @@ class TcpTransport:
             or self._accepted[address] >= self._limits.accepted_per_address
         )
         if not local or (full and not self._make_room(address)):
-            log.warning("tcp.refused", remote=address, why="too_many_connections")
+            self._tell_refused(address, "too_many_connections")
             transport.abort()
             return False
         self._accepted[address] += 1
         connection.counted = True
         connection.remote = (address, peer[1])
         connection.sources = sources
-        self._beginning.add(connection)
+        self._flowless.add(connection)
         return True
 
     def ready(self, connection: Connection) -> None:
         """Make the flow of a connection that may be read now, and tell the owner."""
         assert connection.transport is not None
-        self._beginning.discard(connection)
+        self._flowless.discard(connection)
         host, port = connection.transport.get_extra_info("sockname")[:2]
         listener = connection.listener or listener_for(connection.remote[0], self._bound)
         _set_options(connection.transport.get_extra_info("socket"))
@@ -368,6 +400,15 @@ class TcpTransport:
         """The host whose certificate the peer has; TCP has none."""
         return ""
 
+    def _tell_refused(self, address: str, why: str) -> None:
+        more = self._refusals.more(self._clock())
+        if more is None:
+            return
+        if why == "unknown_source":  # of which the network is full
+            log.info("tcp.refused", remote=address, why=why, more=more)
+        else:
+            log.warning("tcp.refused", remote=address, why=why, more=more)
+
     def _make_room(self, address: str) -> bool:
         """Close the connection from *address* that was silent longest, if one was for long.
 
@@ -386,13 +427,14 @@ class TcpTransport:
         if oldest is None or oldest.flow is None:
             return False
         log.info("tcp.idle", remote=address)
-        self.close(oldest.flow)
+        self._forget_dialled(oldest)
+        oldest.close()
         return True
 
     def read(self, connection: Connection, data: bytes) -> None:
         """Hand a chunk up, unless the flow was given up in the meantime."""
         flow = connection.flow
-        if flow is None or flow.id not in self._connections:
+        if flow is None or connection.parting or flow.id not in self._connections:
             return
         connection.active_at = self._clock()
         self._owner.received(data, flow)
@@ -420,8 +462,7 @@ class TcpTransport:
         if connection is None:
             return
         self._forget_dialled(connection)
-        connection.close()
-        asyncio.get_running_loop().call_later(_CLOSE_GRACE, connection.abort)
+        connection.part()
 
     def abort(self, flow: Flow) -> None:
         """Close at once, without sending what waits. `Owner.lost` follows."""
@@ -429,18 +470,29 @@ class TcpTransport:
         if connection is not None:
             connection.abort()
 
+    def parted(self, connection: Connection) -> None:
+        """Nothing comes or goes any more: to the owner it is gone."""
+        if connection.forgotten:
+            return
+        self._flowless.add(connection)  # until it is gone indeed
+        self._forget(connection)
+
     def dropped(self, connection: Connection) -> None:
         """Forget a connection and tell the owner, once."""
-        self._beginning.discard(connection)
-        if not connection.settled.done():
-            connection.failure = connection.failure or "the connection was closed"
-            connection.settled.set_result(None)
+        connection.forgotten = True
+        self._flowless.discard(connection)
         if connection.counted:
             connection.counted = False
             address = connection.remote[0]
             self._accepted[address] -= 1
             if self._accepted[address] <= 0:
                 del self._accepted[address]
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if not connection.settled.done():
+            connection.failure = connection.failure or "the connection was closed"
+            connection.settled.set_result(None)
         flow = connection.flow
         if flow is None or self._connections.pop(flow.id, None) is None:
             return
@@ -455,7 +507,7 @@ class TcpTransport:
 
     def readmit(self) -> None:
         """Ask the owner again about every connection; ids stay, nothing is closed."""
-        for connection in (*self._connections.values(), *self._beginning):
+        for connection in (*self._connections.values(), *self._flowless):
             sources = self._owner.admit(connection.remote[0]) or (frozenset(), frozenset())
             connection.sources = sources
             if connection.flow is not None:
@@ -487,7 +539,7 @@ class TcpTransport:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._beginning):
+        for connection in list(self._flowless):
             connection.abort()
         for connection in list(self._connections.values()):
             connection.close()  # what was written still goes out

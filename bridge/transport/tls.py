@@ -44,7 +44,6 @@ class TlsConnection(Connection):
         self._stream = stream
         self._trust = trust  # of a connection of ours
         self._deadline: asyncio.TimerHandle | None = None
-        self._closing = False
 
     def begin(self) -> None:
         """Shake hands; `TlsTransport.ready` follows, or the connection is closed."""
@@ -53,13 +52,13 @@ class TlsConnection(Connection):
         self._run(self._stream.start)
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self.parting:
             return
         for chunk in self._run(lambda: self._stream.feed(data)) or ():
-            if self.flow is not None and not self._closing:
+            if self.flow is not None:
                 self.hand_up(chunk)
-        if self._stream.ended and not self._closing:
-            self.close()
+        if self._stream.ended:
+            self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
@@ -70,17 +69,20 @@ class TlsConnection(Connection):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send *data*."""
-        if self._closing:
-            return
         self._run(lambda: self._stream.write(data))
 
     def close(self) -> None:
         """Say good-bye and close after what was written."""
-        if not self._closing:
-            self._closing = True
+        self._stream.close()
+        self._flush()
+        super().close()
+
+    def part(self) -> None:
+        """Say good-bye and close, whatever the peer still sends."""
+        if not self.parting:
             self._stream.close()
             self._flush()
-        super().close()
+        super().part()
 
     def _run(self, step: Callable[[], list[bytes] | None]) -> list[bytes] | None:
         """Do one *step* of TLS, send what it has to say, and look whether we may begin."""
@@ -92,7 +94,7 @@ class TlsConnection(Connection):
             self._broken(_in_words(failure))
             return None
         self._flush()
-        if self.flow is None and not self._closing and self._stream.ready:
+        if self.flow is None and not self.parting and self._stream.ready:
             self._shaken()
         return chunks
 
@@ -108,21 +110,20 @@ class TlsConnection(Connection):
         dial, trust = self.dial, self._trust
         if dial is not None and trust is not None and trust.verify:
             certificate = self._stream.certificate
-            # RFC 5922 7.3: "The client MUST verify that the AUS is one of the identities".
+            # RFC 5922 7.3: what we wanted to reach has to be one of its identities.
             if not proves(certificate, (dial.name, *trust.hosts)):
                 named = " ".join(identities(certificate)[:_NAMES]) or "nobody"
                 self._give_up(f"the certificate is of {named}")
-                self.close()
+                self.part()
                 return
         self.owner.ready(self)
 
     def _broken(self, why: str) -> None:
         if self.flow is None:
             self._give_up(why)
-        elif not self._closing:
+        elif not self.parting:
             log.info("tls.broken", remote=self.remote[0], error=why)
-        self._closing = True
-        super().close()
+        super().part()
 
     def _too_slow(self) -> None:
         if self.flow is None:
@@ -174,7 +175,7 @@ class TlsTransport(TcpTransport):
         trust = self.certificates.trunks.get(dial.trunk)
         if trust is None:
             raise ConnectionAbortedError("the trunk does not speak TLS")
-        # RFC 5922 and RFC 6066 3: the name of the host, never an address.
+        # RFC 6066 3: the name of the host, never an address.
         names = (dial.name, *trust.hosts)
         name = next((name for name in names if name and not is_literal(name)), None)
         stream = SecureStream(trust.context, server_side=False, server_name=name)

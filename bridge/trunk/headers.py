@@ -28,15 +28,18 @@ SAID_BY_ANY: Final = ("retry-after", "warning")
 """Kept of every carrier's refusals: when to come back, and what was not understood (RFC 3261
 20.33, 20.43)."""
 
+_BEGINNINGS: Final = frozenset(("X-", "x-", "Re", "re", "Wa", "wa"))
+"""Of any header that is kept: what decides most messages without a pattern."""
+
 
 def carrier_ids(headers: Iterable[tuple[str, str]], patterns: Sequence[str]) -> dict[str, str]:
     """Return what a carrier says of its own about a call: the first value of each such header.
 
-    As `copied_headers` of headers named ``X-…``, but bounded and without what cannot be
-    shown: these go into records.
+    As `copied_headers` of headers named ``X-…`` and of `SAID_BY_ANY`, but bounded and without
+    what cannot be shown: these go into records.
     """
     # Most messages have none, and refusals by the thousand come through here.
-    extra = [(name, value) for name, value in headers if name[:2] in ("X-", "x-")]
+    extra = [(name, value) for name, value in headers if name[:2] in _BEGINNINGS]
     found: dict[str, str] = {}
     for name, value in copied_headers(extra, patterns).items() if extra and patterns else ():
         text = "".join(char for char in value if char.isprintable()).strip()[:ID_LIMIT]

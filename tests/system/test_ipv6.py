@@ -23,7 +23,10 @@ def both_families(port: int) -> dict[str, dict[str, Any]]:
     """Listen on both, and leave it to each call where its media is."""
     hosts = ("[::1]", "127.0.0.1")
     listen = [f"{transport}:{host}:{port}" for host in hosts for transport in ("tcp", "udp")]
-    return {"sip": {"listen": listen, "advertise": ""}, "media": {"listen": "0.0.0.0"}}
+    return {
+        "sip": {"listen": listen, "advertise": "127.0.0.1"},  # to peers of IPv4
+        "media": {"listen": "0.0.0.0"},
+    }
 
 
 SIX = {"host": "::1", "allow": ["::1/128"], "media_allow": ["::1/128"]}

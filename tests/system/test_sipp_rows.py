@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from tests.system.test_sipp import listening
 pytestmark = pytest.mark.system
 
 CALLER = "+919876543210"
-AT_ONCE = 6  # scenarios under way together
+TURNS = 6  # of a scenario that is told to come later
+HOSTS = cycle(f"127.0.2.{n}" for n in range(1, 255))  # each SIPp has all ports to itself
+AT_ONCE = 3  # scenarios under way together
 
 
 def scenario(folder: Path, name: str, *, port: int, **options: object) -> Sipp:
@@ -26,23 +30,33 @@ def scenario(folder: Path, name: str, *, port: int, **options: object) -> Sipp:
 
 
 async def call_the_bridge(desk: Desk, bridge: Bridge, name: str, transport: str) -> str | None:
-    """Run a scenario that calls; return what went wrong."""
-    sipp = scenario(
-        desk.folder,
-        name,
-        port=free_port(),
-        target=f"127.0.0.1:{bridge.sip_port}",
-        transport=transport,
-        keys={"number": now_number(), "caller": CALLER},
-    )
-    try:
-        await sipp.start()
-        await sipp.passed()
-    except AssertionError as failure:
-        return f"{name}: {failure}"
-    finally:
-        await sipp.stop()
-    return None
+    """Run a scenario that calls; return what went wrong.
+
+    A bridge that is behind refuses new calls with 503, which is no matter of these rows: the
+    caller comes again when it was told to, as a carrier would.
+    """
+    for _ in range(TURNS):
+        sipp = scenario(
+            desk.folder,
+            name,
+            port=free_port(),
+            host=next(HOSTS),
+            target=f"127.0.0.1:{bridge.sip_port}",
+            transport=transport,
+            keys={"number": now_number(), "caller": CALLER},
+        )
+        try:
+            await sipp.start()
+            status = await sipp.ended()
+        finally:
+            await sipp.stop()
+        if status == 0:
+            return None
+        later = re.search(r"^SIP/2.0 503 .*?^Retry-After: (\d+)", sipp.messages, re.M | re.S)
+        if later is None:
+            break
+        await asyncio.sleep(min(int(later[1]), 10))
+    return f"{name}: {sipp.story()}"
 
 
 @pytest.mark.parametrize("transport", ["t1", "u1"])

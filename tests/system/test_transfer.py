@@ -7,6 +7,7 @@ call it is referred to. The room, the journal and the record say what came of it
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote
 
 import pytest
 
@@ -50,7 +51,7 @@ async def test_an_agent_transfers_its_caller_who_is_told_off_by_nobody(desk: Des
 async def test_a_call_goes_on_after_a_refused_and_a_failed_transfer_until_one_succeeds(
     desk: Desk,
 ) -> None:
-    """Row 96. 603 to the REFER; 486 notified; then 200, and the BYE is ours."""
+    """Row 96. 603 to the REFER; 486 notified; then 200 (attended), and the BYE is ours."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, trunk=ALLOWED)
     leg, agent = await connected(desk, bridge, carrier, "outbound")
@@ -71,9 +72,18 @@ async def test_a_call_goes_on_after_a_refused_and_a_failed_transfer_until_one_su
     await leg.run("accept refer; notify 486")
     assert await asked == 202
     await leg.run(f"expect audio {AGENT_HERTZ} within 5s")
-    asked = asyncio.create_task(ask())
+    other = await bridge.dial(TO, room=desk.room())
+    second = await carrier.incoming()
+    await second.run("ring; answer; talk; expect rtp within 10s")
+    await bridge.seen(other.id, "call_answered")
+    asked = asyncio.create_task(ask(f"call:{other.id}"))
     await leg.run("accept refer; notify 180")
     assert await ask() == 409
+    assert leg.last_request is not None
+    refer_to = unquote(leg.last_request.headers.get("Refer-To") or "")
+    replaced = f"Replaces={second.dialog.call_id};to-tag={second.dialog.local_tag};from-tag="
+    assert replaced in refer_to
+    await second.run("hangup")
     await leg.run("notify 200; expect hangup within 20s cause 16")
     assert await asked == 202
     fine(leg)

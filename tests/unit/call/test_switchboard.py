@@ -17,6 +17,7 @@ from bridge.call.requests import (
     BadConfiguration,
     BadRequest,
     DialRequest,
+    NotAllowed,
     NotDone,
     Unavailable,
     WrongState,
@@ -146,6 +147,22 @@ async def test_a_call_that_is_not_answered_or_over_forbids_it(
         await desk.idle()
         with pytest.raises(WrongState, match="has ended"):
             await verb(switchboard, call_id)
+
+
+async def test_a_transfer_is_forbidden_unless_the_trunk_allows_it(path: Path) -> None:
+    to = "+918045678900"
+    async with a_desk(path) as desk:
+        switchboard = board(desk)
+        assert not await switchboard.transfer(UNKNOWN, to)
+        call_id = await dialled(desk, switchboard)
+        with pytest.raises(NotAllowed):
+            await switchboard.transfer(call_id, to)
+        with pytest.raises(BadRequest):
+            await switchboard.transfer(call_id, "bob")
+        await switchboard.hang_up(call_id)
+        await desk.idle()
+        with pytest.raises(WrongState, match="has ended"):
+            await switchboard.transfer(call_id, to)
 
 
 def fake_call(result: HoldResult = HoldResult.DONE, state: Any = None) -> tuple[Call, list[Any]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 
 import pytest
 
-from bridge.carrier.secure import PROFILES, Sdes, read_line
+from bridge.carrier import command
+from bridge.carrier.carrier import Carrier
+from bridge.carrier.exchange import Behaviour
+from bridge.carrier.secure import PROFILES, Sdes, Srtp, read_line
 
 pytestmark = pytest.mark.unit
 
@@ -61,3 +65,37 @@ def test_a_line_is_read_with_its_identifier_and_rubbish_is_not() -> None:
     assert (line.tag, line.mki) == (3, b"\0\0\0\1")
     for text in ("", f"3 {SUITE} inline:AAAA", f"3 NONE inline:{key}", f"x {SUITE} inline:{key}"):
         assert read_line(text) is None
+
+
+@pytest.mark.parametrize("policy", ["optional", "required"])
+async def test_two_carriers_call_each_other_in_srtp_with_hold_new_keys_and_a_new_port(
+    policy: Srtp,
+) -> None:
+    protected = Behaviour(srtp=policy, mki=True)
+    async with Carrier(default="answer; talk; stay", behaviour=protected) as callee:
+        async with Carrier(behaviour=protected) as caller:
+            report = await caller.call(
+                f"sip:9@127.0.0.1:{callee.port};transport=tcp",
+                "talk; expect audio within 5s; expect srtp; hold sendonly; resume; rekey;"
+                f"expect srtp {SUITE} within 5s; move; expect audio within 5s; dtmf 5; hangup",
+            )
+        await callee.settled()
+        assert report.failed is None
+        assert (report.media.srtp, report.media.unauthentic) == (SUITE, 0)
+        assert callee.reports[0].media.digits == "5"
+
+
+async def test_who_requires_srtp_notices_an_answer_without_it() -> None:
+    async with (
+        Carrier(default="answer; stay") as callee,
+        Carrier(behaviour=Behaviour(srtp="required")) as caller,
+    ):
+        to = f"sip:9@127.0.0.1:{callee.port};transport=tcp"
+        report = await caller.call(to, "wait 100ms; hangup")
+    assert report.violations == ["the answer to our INVITE has no key for SRTP"]
+
+
+async def test_an_unknown_policy_is_wrong_usage() -> None:
+    out = io.StringIO()
+    assert await command.run(listen="127.0.0.1:0", srtp="perhaps", out=out) == 2
+    assert "srtp is off, optional or required" in out.getvalue()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 from typing import TypeVar
@@ -189,6 +189,7 @@ class Agent(Node):
         if flow is None:
             self.endpoint.connect_failed(output.attempt, self.net.now)
         else:
+            flow = replace(flow, name=output.name)
             self.endpoint.connected(output.attempt, flow, self.net.now)
         self.run()
 

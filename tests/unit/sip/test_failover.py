@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.call.outcome import CARRIER_FAILURE, RATE_LIMITED, failure_outcome
 from bridge.sip.endpoint import Endpoint
@@ -376,6 +378,95 @@ def test_a_trunk_is_up_when_its_second_server_answers_the_probe() -> None:
         assert isinstance(request, Request)
         peer.reply(request, status, flow)
     assert alice.only(TrunkProbed).status == 200
+
+
+BEHAVIOURS = ("absent", "silent", "cut", "100", "503", "503 later", "486", "180 503", "180", "200")
+
+
+class Crowd:
+    """Targets that each behave in one way; they answer every INVITE that comes."""
+
+    def __init__(self, behaviours: list[str], transport: str) -> None:
+        self.net = Net()
+        self.alice = self.net.agent(A)
+        self.transport = transport
+        self.behaviours = {f"198.51.100.{n}": b for n, b in enumerate(behaviours, 1)}
+        self.net.names[NAME] = [(host, 5060) for host in self.behaviours]
+        self.peers = {host: self.net.peer(host) for host in self.behaviours}
+        for host, behaviour in self.behaviours.items():
+            self.peers[host].listens = behaviour != "absent"
+        self.seen: set[str] = set()
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.net.run(1)
+            for host, peer in self.peers.items():
+                for message, flow in list(peer.arrivals):
+                    if isinstance(message, Request) and message.method == "INVITE":
+                        self._take(peer, message, flow, self.behaviours[host])
+                    elif isinstance(message, Request) and message.method in ("BYE", "CANCEL"):
+                        self._once(peer, message, flow, 200)
+
+    def _take(self, peer: Peer, invite: Request, flow: Flow, behaviour: str) -> None:
+        match behaviour:
+            case "cut":
+                self.net.cut(flow)
+            case "100" | "486" | "503" | "180" | "200":
+                self._once(peer, invite, flow, int(behaviour))
+            case "503 later":
+                self._once(peer, invite, flow, 503, ("Retry-After", "40"))
+            case "180 503":
+                self._once(peer, invite, flow, 180)
+                self._once(peer, invite, flow, 503)
+            case _:
+                pass
+
+    def _once(
+        self, peer: Peer, request: Request, flow: Flow, status: int, *headers: tuple[str, str]
+    ) -> None:
+        mark = f"{peer.host} {request.top_via.branch} {request.method} {status}"
+        if mark not in self.seen:
+            self.seen.add(mark)
+            body = sdp(peer.host) if (status, request.method) == (200, "INVITE") else b""
+            peer.reply(request, status, flow, headers=headers, body=body)
+
+
+@given(
+    st.lists(st.sampled_from(BEHAVIOURS), min_size=1, max_size=5), st.sampled_from(("tcp", "udp"))
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_targets_do_a_call_ends_once_and_no_phone_rings_after_another(
+    behaviours: list[str], transport: str
+) -> None:
+    """Rows 16, 46. In any order of any behaviours."""
+    crowd = Crowd(behaviours, transport)
+    alice = crowd.alice
+    session = alice.dial(NAME, transport=transport)
+    crowd.run(32 * len(behaviours) + 8)
+    alice.endpoint.cancel(session, crowd.net.now)  # our ring timer
+    alice.run()
+    crowd.run(70)
+    assert len(alice.of(Failed)) + len(alice.of(Answered)) == 1
+    told = [host for host, peer in crowd.peers.items() if peer.requests("INVITE")]
+    rang = [host for host in told if crowd.behaviours[host] in ("180", "180 503", "200", "486")]
+    assert len(rang) <= 1
+    assert not rang or told[-1] == rang[0]
+    branches = [
+        peer.requests("INVITE")[0].top_via.branch
+        for peer in crowd.peers.values()
+        if peer.requests("INVITE")
+    ]
+    assert len(set(branches)) == len(branches)
+    calls = {
+        (invite.call_id, invite.cseq.number, invite.from_.tag)
+        for peer in crowd.peers.values()
+        for invite in peer.requests("INVITE")
+    }
+    assert len(calls) <= 1
+    if alice.of(Failed):
+        assert alice.endpoint.core.sessions == {}
+        assert alice.endpoint.layer.clients == {}
+    assert alice.endpoint.layer.courier.deliveries == {}
 
 
 # RFC 3261 18.1.1: too large for UDP

@@ -155,6 +155,16 @@ def test_our_own_addresses_are_written_in_brackets() -> None:
     assert "@[2001:db8::ad]:5070" in write_contact(advertised, FLOW, "bob")
 
 
+def test_an_advertised_address_is_told_to_peers_of_its_family_only() -> None:
+    config = EndpointConfig(advertise="203.0.113.9")
+    four = Flow(id=2, transport="tcp", local=("10.0.0.5", 5070), remote=("192.0.2.9", 40_000))
+    assert "@203.0.113.9:5070" in write_contact(config, four, "bob")
+    assert "@[2001:db8::5]:5070" in write_contact(config, FLOW, "bob")
+    assert "@bridge.example:5070" in write_contact(
+        EndpointConfig(advertise="bridge.example"), FLOW, "bob"
+    )
+
+
 def test_a_route_or_contact_with_an_ipv6_address_leads_there() -> None:
     there = HostHop("tcp", "2001:db8::20", 5080)
     assert uri_hop("<sip:[2001:db8::20]:5080;lr;transport=tcp>", "udp") == there
@@ -179,5 +189,6 @@ def test_maddr_in_a_via_leads_no_response_astray() -> None:
 
 def test_a_response_goes_back_to_the_ipv6_source() -> None:
     message = request("ipv6-good")
-    (hop,) = reply_hops(message, FLOW)
+    hop, *others = reply_hops(message, FLOW)
     assert hop == HostHop("tcp", "2001:db8::9", 5060, trusted=True)
+    assert others == [HostHop("tcp", "2001:db8::9:1", None)]  # of the Via, if that fails

@@ -50,7 +50,7 @@ async def resolver(
         return []
 
     monkeypatch.setattr(Resolver, "_by_system", nowhere)
-    resolver = Resolver(nameservers=[HOST], nameserver_port=server.port, timeout=1.0, clock=clock)
+    resolver = Resolver(nameservers=[HOST], nameserver_port=server.port, timeout=4.0, clock=clock)
     yield resolver
     await resolver.stop()
 

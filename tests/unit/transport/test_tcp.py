@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 
 from bridge.sip.flow import Flow
-from bridge.transport.flow import Admitted, Dial, ListenError, SendError
+from bridge.transport.flow import Admitted, Dial, ListenError, SendError, Sparing
 from bridge.transport.tcp import TcpLimits, TcpTransport
 
 pytestmark = pytest.mark.unit
@@ -336,6 +337,13 @@ async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     await tcp.stop()
 
 
+def test_a_flood_of_refused_connections_is_told_sparingly() -> None:
+    sparing = Sparing(most=2)
+    assert [sparing.more(now) for now in (0.0, 0.1, 0.2, 0.9)] == [0, 0, None, None]
+    assert [sparing.more(now) for now in (1.0, 1.1, 1.2)] == [2, 0, None]
+    assert sparing.more(9.0) == 1
+
+
 async def test_one_connection_with_much_to_say_leaves_turns_to_the_others(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
@@ -394,6 +402,24 @@ async def test_close_delivers_what_was_written_first(
     assert await asyncio.wait_for(owner.gone.get(), 5) == flow
 
 
+async def test_close_delivers_what_was_written_to_a_peer_that_still_talks(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    """Row 2. A connection closed with bytes unread would be reset, and the 400 lost with it."""
+    bound = await tcp.listen(HOST, 0)
+    reader, writer = await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    tcp.send(flow, b"400 and goodbye")
+    tcp.close(flow)
+    writer.write(b"still talking " * 1000)
+    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert tcp.find(Dial(flow.remote)) is None
+    with pytest.raises(SendError):
+        tcp.send(flow, b"late")
+    assert await asyncio.wait_for(reader.read(), 5) == b"400 and goodbye"
+    assert owner.chunks.empty()  # what comes after the good-bye is nobody's
+
+
 def test_a_connection_of_a_trunk_may_be_silent_for_longer_than_half_an_hour() -> None:
     """Row 8. A silent call needs its connection; a minute has wedged CUCM."""
     assert TcpLimits().idle >= 1800
@@ -432,8 +458,11 @@ async def test_a_taken_port_is_one_clear_error(
 async def test_ipv6_and_ipv4_wildcards_share_a_port(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:
-    four = await tcp.listen("0.0.0.0", 0)
-    six = await tcp.listen("::", four.port)
+    for _ in range(20):  # until a port is free in both families
+        four = await tcp.listen("0.0.0.0", 0)
+        with suppress(ListenError):
+            six = await tcp.listen("::", four.port)
+            break
     _, _writer = await peers.connect(six.port, "::1")
     flow = await asyncio.wait_for(owner.flows.get(), 5)
     assert flow.local == ("::1", six.port)

@@ -39,7 +39,10 @@ def trunk(**settings: Any) -> TrunkConfig:
     ],
 )
 def test_from_is_written_as_the_trunk_wants_it(settings: dict[str, Any], from_: str) -> None:
-    """Row 43. `domain`, `number_format` and `user_phone` of the trunk; no other identity."""
+    """Row 43. Failure 7.2: caller id missing from From.
+
+    `domain`, `number_format` and `user_phone` of the trunk; no other identity.
+    """
     found = caller_identity(OURS, trunk(**settings))
     assert (found.from_, found.headers) == (from_, ())
 
