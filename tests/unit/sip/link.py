@@ -29,6 +29,7 @@ from bridge.sip.flow import Flow
 from bridge.sip.framing import StreamFramer
 from bridge.sip.message import Headers, Request, Response, parse, read, response_to
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite
+from bridge.sip.uri import write_hostport
 from sdp.negotiate import LocalMedia, OfferAnswer
 from sdp.negotiated import Negotiated
 
@@ -212,9 +213,9 @@ class Agent(Node):
         invite = OutgoingInvite(
             trunk=TRUNK,
             next_hop=(transport, to, port),
-            request_uri=request_uri or f"sip:bob@{to}",
-            from_=f"<sip:alice@{self.host}>",
-            to=f"<sip:bob@{to}>",
+            request_uri=request_uri or f"sip:bob@{write_hostport(to, None)}",
+            from_=f"<sip:alice@{write_hostport(self.host, None)}>",
+            to=f"<sip:bob@{write_hostport(to, None)}>",
             offer_answer=offer_answer or media(self.host),
             contact_user="alice",
             credentials=credentials,

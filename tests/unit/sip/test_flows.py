@@ -433,8 +433,10 @@ def test_via_and_contact_follow_the_flow(
 ) -> None:
     net = Net()
     config = EndpointConfig(advertise=advertise, listen_ports=ports)
-    alice, peer = net.agent(A, config=config), net.peer(P)
-    alice.dial(P, transport=transport)
+    # An advertised address is told to peers of its family only.
+    ours, theirs = ("2001:db8::2", "2001:db8::7") if ":" in advertise else (A, P)
+    alice, peer = net.agent(ours, config=config), net.peer(theirs)
+    alice.dial(theirs, transport=transport)
     net.settle()
     invite = peer.request("INVITE")
     assert (invite.headers.get("Via") or "").startswith(via + ";branch=z9hG4bK")
