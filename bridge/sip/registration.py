@@ -113,7 +113,9 @@ class Registration:
         """Take a failure; return the seconds until the next attempt."""
         self.failures += 1
         self.phase = Phase.WAITING
-        pause = max(back_off(self.failures, share), REFUSED_TIME * share if refused else 0.0)
+        pause = back_off(self.failures, share)
+        if refused:
+            pause = max(pause, REFUSED_TIME * (0.5 + 0.5 * share))
         if retry_after is not None:
             pause = max(pause, min(retry_after, MAX_TIME))
         if refused:

@@ -423,8 +423,8 @@ def test_a_udp_peer_that_is_not_there_is_unreachable() -> None:
             "2001:db8::1",
             {"tcp": 5060},
             "tcp",
-            f"SIP/2.0/TCP {A}:5060",  # a peer of IPv4 could do nothing with it
-            f"<sip:alice@{A}:5060;transport=tcp>",
+            "SIP/2.0/TCP [2001:db8::1]:5060",
+            "<sip:alice@[2001:db8::1]:5060;transport=tcp>",
         ),
     ],
 )

@@ -203,7 +203,7 @@ def test_a_refusal_is_told_with_its_status_and_tried_again(status: int) -> None:
     event = agent.only(RegistrationChanged)
     assert (event.registered, event.what, event.status) == (False, "refused", status)
     assert event.again is not None
-    assert event.again >= 30 * (status == 500)
+    assert event.again >= (15 if status == 500 else 150)
     net.run(event.again + 1)
     assert len(peer.requests("REGISTER")) == 2
 
