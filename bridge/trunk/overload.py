@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 WINDOW: Final = 10  # measurements, of 100 ms each
+AT_MOST: Final = 2.0  # shares of a threshold that one measurement counts: one stall is no load
 RETRY_AFTER: Final = 5  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Mean lateness over the window that is too much, in seconds.
+    """Mean lateness over the window that is too much, in seconds; see `AT_MOST`.
 
     ``enter`` of our own lag, ``stolen`` of all lag, ``media`` of the media clock's turns;
     below ``leave`` (a share of each) it is over.
@@ -60,7 +61,7 @@ class Overload:
         """Return the worst lateness as a share of what is too much."""
         limits = self._thresholds
         return max(
-            sum(one.own for one in self._last) / WINDOW / limits.enter,
-            sum(one.total for one in self._last) / WINDOW / limits.stolen,
-            sum(one.media for one in self._last) / WINDOW / limits.media,
+            sum(min(one.own / limits.enter, AT_MOST) for one in self._last) / WINDOW,
+            sum(min(one.total / limits.stolen, AT_MOST) for one in self._last) / WINDOW,
+            sum(min(one.media / limits.media, AT_MOST) for one in self._last) / WINDOW,
         )

@@ -59,7 +59,9 @@ def test_requests_without_a_dialog_have_a_rate_of_their_own() -> None:
 
 def test_one_stall_is_no_overload_and_a_second_of_lateness_is() -> None:
     overload = Overload(Thresholds(enter=0.05))
-    assert not overload.measured(0.3)
+    assert not overload.measured(5.0, stolen=1.0, media=2.0)
+    for _ in range(WINDOW):
+        assert not overload.measured(0.0)
     assert [overload.measured(0.06) for _ in range(WINDOW)].count(True) == 1
     assert overload.active
 
