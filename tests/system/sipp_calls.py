@@ -107,12 +107,12 @@ def glare() -> list[Step]:
     body = sdp(f"{AUDIO}\na=recvonly", version=3)
     return [
         *answered(),
-        wait_for("INVITE"),
+        called(),
         say("INVITE", 2, sdp(version=2), again=False),
-        ringing(491, ""),
         hear(491),
-        wait_for("ACK"),
         ack_refusal(2, "INVITE2"),
+        answer(491, ""),
+        wait_for("ACK"),
         wait_for("INVITE", "a=sendonly"),
         ringing(200, "", body),
         wait_for("ACK"),
@@ -134,12 +134,12 @@ def called() -> Step:
 
 
 def answer(status: int, tag: str, body: str = "") -> Step:
-    """Answer the INVITE that was kept."""
+    """Answer the INVITE that was kept; *tag* is empty when its To has one."""
     lines = [
         f"SIP/2.0 {status} Whatever",
         "Via:[$5]",
         "From:[$4]",
-        f"To:[$7];tag=[pid]-{tag}",
+        f"To:[$7];tag=[pid]-{tag}" if tag else "To:[$7]",
         "Call-ID: [call_id]",
         "CSeq:[$6]",
         "Contact: <sip:callee@[local_ip]:[local_port];transport=[transport]>",
