@@ -453,9 +453,14 @@ CALLED: dict[str, Callable[[], list[Step]]] = {
 def write(folder: Path, name: str) -> Path:
     """Write the scenario of a row; return its file."""
     rows = ROWS if name in ROWS else CALLED
-    steps = "\n".join(step.xml for step in rows[name]())
+    return compose(folder, name, rows[name]())
+
+
+def compose(folder: Path, name: str, row: list[Step]) -> Path:
+    """Write a scenario of these steps; return its file."""
+    steps = "\n".join(step.xml for step in row)
     path = folder / ("row-" + name.replace(" ", "-") + ".xml")
-    used = ",".join(n for n in "1234" if f'assign_to="{n}"' in steps)
+    used = ",".join(n for n in "1234567" if f'assign_to="{n}"' in steps)
     reference = f'<Reference variables="{used}"/>\n' if used else ""
     head = f'<?xml version="1.0" encoding="UTF-8" ?>\n<scenario name={quoteattr(name)}>\n'
     path.write_text(f"{head}{steps}\n{reference}</scenario>\n", "utf-8")

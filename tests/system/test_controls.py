@@ -67,6 +67,7 @@ async def refused(agent: RoomAgent, method: str, payload: str = "") -> str:
 async def test_our_hold_is_a_sendonly_reinvite_and_silence_and_the_resume_brings_all_back(
     desk: Desk, direction: str
 ) -> None:
+    """Row 70. From outside."""
     carrier = await desk.carrier()
     trunk = {"media_timeout": MEDIA_TIMEOUT, "media_timeout_initial": MEDIA_TIMEOUT}
     bridge = await desk.bridge(carrier, trunk=trunk)
@@ -129,6 +130,7 @@ async def test_a_hold_of_the_carrier_on_top_of_ours_is_told_and_both_end_apart(d
 async def test_a_hold_that_the_carrier_refuses_changes_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rows 36, 70. 488 to our re-INVITE."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
     leg, agent = await connected(desk, bridge, carrier, "inbound")
@@ -173,6 +175,7 @@ async def test_a_hold_answered_too_late_has_failed_and_is_undone(
 async def test_held_calls_are_probed_every_minute_and_a_481_ends_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Row 36. 481 to a probe."""
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
     theirs, there = await connected(desk, bridge, carrier, "inbound")

@@ -42,6 +42,7 @@ AUTH_FAILED = {"outcome": "failed", "reason": "auth", "status": "failed"}
 
 @pytest.mark.parametrize("transport", ["t1", "u1"])
 async def test_sipp_challenges_the_invite_the_hold_and_the_bye(desk: Desk, transport: str) -> None:
+    """Rows 41, 42. By SIPp, from outside."""
     port = free_port()
     trunk = {**ACCOUNT, "transport": "tcp" if transport == "t1" else "udp"}
     bridge = await desk.bridge(port, trunk=trunk)

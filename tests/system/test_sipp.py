@@ -186,6 +186,7 @@ async def test_a_request_of_an_unknown_dialog_is_answered_481(desk: Desk) -> Non
 
 
 async def test_a_caller_who_gives_up_is_answered_487(desk: Desk) -> None:
+    """Row 33. By SIPp, from outside."""
     bridge = await desk.bridge()
     number = agent_number()
     agent = await desk.agent(room_of(number), hertz=None)
@@ -250,6 +251,7 @@ async def test_sipp_from_an_unknown_source_gets_nothing_over_tcp(desk: Desk) -> 
 async def test_a_call_that_is_refused_ends_with_its_outcome(
     desk: Desk, scenario: str, outcome: str, reason: str, sip_status: int
 ) -> None:
+    """Rows 22, 40. By SIPp, from outside: a 302 is not followed."""
     port = free_port()
     bridge = await desk.bridge(port)
     sipp = desk.sipp(scenario, target=f"127.0.0.1:{bridge.sip_port}", port=port)
@@ -268,6 +270,7 @@ async def test_a_call_that_is_refused_ends_with_its_outcome(
 
 
 async def test_a_call_that_nobody_takes_is_cancelled_at_the_ring_timeout(desk: Desk) -> None:
+    """Row 31. By SIPp, from outside."""
     port = free_port()
     bridge = await desk.bridge(port)
     sipp = desk.sipp("uas-no-answer", target=f"127.0.0.1:{bridge.sip_port}", port=port)
