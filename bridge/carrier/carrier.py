@@ -45,7 +45,8 @@ class Carrier:
     calls wait for :meth:`incoming`. ``credentials`` (user, password): INVITE and REGISTER are
     challenged. ``inner_contact``: our Contact is not reachable, as Exotel's (TLS, another
     port), so that requests which do not follow the Record-Route are lost. With *security*
-    it listens on ``tls_port`` too, and its TLS calls are reached there.
+    it listens on ``tls_port`` too, and its TLS calls are reached there. *datagram_loss* is the
+    share of SIP datagrams, each way, that are lost.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Carrier:
         voice_hertz: int = 440,
         voice: array[int] | None = None,
         security: Security | None = None,
+        datagram_loss: float = 0.0,
         tap: Callable[[Seen], None] | None = None,
         ended: Callable[[Leg], None] | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Carrier:
         self.port = port
         self.tls_port = 0
         self.security = security
+        self.datagram_loss = datagram_loss
         self.media_address = host
         self.behaviour = behaviour or Behaviour()
         self.record_route = record_route
@@ -122,7 +125,8 @@ class Carrier:
             bound = server.sockets[0].getsockname()[1]
             try:
                 _, datagrams = await loop.create_datagram_endpoint(
-                    lambda: Datagrams(self._receive, self._reject), local_addr=(self.host, bound)
+                    lambda: Datagrams(self._receive, self._reject, loss=self.datagram_loss),
+                    local_addr=(self.host, bound),
                 )
             except OSError:
                 server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -89,11 +90,15 @@ class Stream(asyncio.Protocol):
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """The UDP socket; one :class:`DatagramPeer` per remote address and message."""
+    """The UDP socket; one :class:`DatagramPeer` per remote address and message.
 
-    def __init__(self, receive: Receiver, reject: Rejecter) -> None:
+    *loss* is the share of datagrams, each way, that the network is made to lose.
+    """
+
+    def __init__(self, receive: Receiver, reject: Rejecter, *, loss: float = 0.0) -> None:
         self._receive = receive
         self._reject = reject
+        self._loss = loss
         self._transport: asyncio.DatagramTransport | None = None
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -105,13 +110,22 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        if data.strip(b"\r\n\0"):
+        if data.strip(b"\r\n\0") and not self.loses_one():
             _deliver(data, self.peer(addr[:2]), self._receive, self._reject)
 
     def peer(self, remote: Address) -> DatagramPeer:
         """Return the peer at *remote*."""
+        return DatagramPeer(self, remote)
+
+    def loses_one(self) -> bool:
+        """Whether the next datagram is lost, by chance."""
+        return self._loss > 0 and random.random() < self._loss
+
+    def send(self, data: bytes, remote: Address) -> None:
+        """Send one datagram, unless it is lost."""
         assert self._transport is not None
-        return DatagramPeer(self._transport, remote)
+        if not self.loses_one():
+            self._transport.sendto(data, remote)
 
     async def close(self) -> None:
         """Close the socket and wait until it is."""
@@ -125,13 +139,13 @@ class DatagramPeer:
 
     transport_name = "UDP"
 
-    def __init__(self, transport: asyncio.DatagramTransport, remote: Address) -> None:
+    def __init__(self, socket: Datagrams, remote: Address) -> None:
         self.remote = remote
         self.closed = False
-        self._transport = transport
+        self._socket = socket
 
     def send(self, data: bytes) -> None:
-        self._transport.sendto(data, self.remote)
+        self._socket.send(data, self.remote)
 
     def close(self) -> None:
         """There is no connection."""

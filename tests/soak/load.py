@@ -352,6 +352,20 @@ async def by_datagrams(stage: Stage) -> None:
         await leg.finish()
 
 
+async def on_a_lossy_link(stage: Stage) -> None:
+    """A fifth of the datagrams is lost each way, of the sound every tenth packet."""
+    async with Carrier(datagram_loss=0.2) as carrier:
+        leg = await carrier.dial(stage.bridge.sip_uri(now_number(), "udp"))
+        try:
+            await leg.run(
+                "session-expires 90 refresher uac; talk; loss 10%; jitter 30ms; "
+                "expect rtp within 20s; hold sendonly 200ms; resume; refresh; hangup"
+            )
+            fine(leg)
+        finally:
+            await leg.finish()
+
+
 async def both_ladders(stage: Stage, leg: Leg) -> str:
     """Return the SIP messages of a call as the carrier saw them, and as the bridge did."""
     seen = leg.report.ladder
@@ -384,6 +398,7 @@ STORIES: dict[Story, int] = {
     unanswered: 3,
     stranger: 1,
     by_datagrams: 1,
+    on_a_lossy_link: 1,
 }
 
 

@@ -10,7 +10,7 @@ from tests.soak.soak import Plan, run
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 
-SECONDS = 12
+SECONDS = 20
 CALLS = 3
 
 

@@ -308,3 +308,17 @@ async def test_the_same_expectations_can_hold(pair: Pair) -> None:
         *(pair.caller.call(pair.address(), f"expect audio; {script}") for script in PASSING)
     )
     assert [report.failed for report in reports] == [None] * len(PASSING)
+
+
+async def test_a_call_gets_through_though_a_fifth_of_the_datagrams_is_lost() -> None:
+    """RFC 3261 17: requests and 2xx are sent again until they are answered."""
+    async with (
+        Carrier(default="answer; expect hangup within 60s") as callee,
+        Carrier(datagram_loss=0.2) as caller,
+    ):
+        report = await caller.call(
+            f"sip:100@127.0.0.1:{callee.port};transport=udp", "talk 100ms; hangup"
+        )
+        assert report.failed is None
+        await callee.settled()
+        assert [one.failed for one in callee.reports] == [None]
