@@ -25,6 +25,7 @@ class Pjsua:
 
     ``srtp``: nothing but SDES SRTP. ``reliable``: it requires 100rel, as caller and as callee.
     ``ring``: it answers a call with 180 by itself, and with 200 when told (`do`).
+    ``tls``: the files of its certificate and of the key.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Pjsua:
     timer: int = 0
     reliable: bool = False
     ring: bool = True
+    tls: tuple[str, str] | None = None
     port: int = field(default_factory=free_port)
     events: list[dict[str, Any]] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
@@ -55,7 +57,8 @@ class Pjsua:
             "timer": self.timer,
             "reliable": self.reliable,
             "ring": self.ring,
-            "rtp": 42000 + 40 * (self.port % 400),
+            "tls": self.tls,
+            "rtp": 10000 + 40 * (self.port % 60),  # below the ports that the system gives
             "hertz": CALLER_HERTZ,
             "recording": str(self.folder / "heard.wav"),
             "log": str(self.folder / "pjsip.log"),
