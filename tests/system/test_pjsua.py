@@ -43,7 +43,7 @@ async def called(desk: Desk, peer: Pjsua, bridge: Bridge, port: int = 0) -> Room
     number = agent_number()
     agent = await desk.agent(room_of(number), kind="agent")
     at = f"127.0.0.1:{port or bridge.sip_port};transport={peer.transport}"
-    await peer.do("dial", uri=f"sip:{number}@{at}")
+    await peer.dial(f"sip:{number}@{at}")
     await heard_both_ways(peer, agent)
     return agent
 
