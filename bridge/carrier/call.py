@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bridge.carrier.carrier import Carrier
 
 _REMEMBERED = 64
-EARLY_TOLERANCE = 0.03  # seconds by which RTP may overtake the 200 or ACK on the way to us
 
 
 class Leg:
@@ -524,7 +523,7 @@ class Leg:
 
     def _no_early_rtp(self) -> None:
         """Contract 4, Gate: no RTP leaves the far end before its 200 or ACK."""
-        early = self.media.heard.before(time.time() - EARLY_TOLERANCE)
+        early = self.media.heard.before(time.time() - self.behaviour.overtaking)
         if early:
             self.violate(f"{early} RTP packets came before the call was answered")
 

@@ -28,6 +28,8 @@ class Behaviour:
     ``deaf_to_hold``: RTP goes on although the far end holds us. Both are for tests that
     prove that a wrong peer is noticed. ``srtp``: ``optional`` is RTP/AVP with keys,
     ``required`` RTP/SAVP; ``suites`` in our order; ``mki``: our packets name their key.
+    ``overtaking``: seconds by which RTP may overtake the 200 or ACK on the way to us; much
+    more behind a proxy that RTP does not pass.
     """
 
     codecs: tuple[str, ...] = ("PCMA", "PCMU")
@@ -38,6 +40,7 @@ class Behaviour:
     srtp: Srtp = "off"
     suites: tuple[str, ...] = tuple(PROFILES)
     mki: bool = False
+    overtaking: float = 0.03
     answer_timeout: float = 90.0
     step_timeout: float = LIFETIME
 

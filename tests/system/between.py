@@ -213,8 +213,8 @@ class RtpEngine(Server):
     """A media relay in user space; ``control`` is the port of its ng protocol."""
 
     control: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
-    first: int = 36000
-    last: int = 36999
+    first: int = 16000  # below the ports that the system gives
+    last: int = 16999
 
     async def start(self) -> None:
         """Start it."""

@@ -79,7 +79,7 @@ class Linphone:
                 number=self.number,
                 encryption="srtp" if self.srtp else "none",
                 mandatory=int(self.srtp),
-                rtp=44000 + 2 * (self.port % 1000),
+                rtp=13000 + 2 * (self.port % 1000),  # below the ports that the system gives
             )
             + codecs
         )

@@ -17,6 +17,8 @@ from tests.system.baresip import seconds_of
 from tests.system.harness import CALLER_HERTZ, free_port, missing, until
 
 DEADLINE = 20.0
+TURNS = 5
+AGAIN = 3.0  # seconds after a 503, as its Retry-After says
 
 
 @dataclass(kw_only=True)
@@ -25,6 +27,7 @@ class Pjsua:
 
     ``srtp``: nothing but SDES SRTP. ``reliable``: it requires 100rel, as caller and as callee.
     ``ring``: it answers a call with 180 by itself, and with 200 when told (`do`).
+    ``tls``: the files of its certificate and of the key.
     """
 
     folder: Path
@@ -34,6 +37,7 @@ class Pjsua:
     timer: int = 0
     reliable: bool = False
     ring: bool = True
+    tls: tuple[str, str] | None = None
     port: int = field(default_factory=free_port)
     events: list[dict[str, Any]] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
@@ -55,7 +59,8 @@ class Pjsua:
             "timer": self.timer,
             "reliable": self.reliable,
             "ring": self.ring,
-            "rtp": 42000 + 40 * (self.port % 400),
+            "tls": self.tls,
+            "rtp": 10000 + 40 * (self.port % 60),  # below the ports that the system gives
             "hertz": CALLER_HERTZ,
             "recording": str(self.folder / "heard.wav"),
             "log": str(self.folder / "pjsip.log"),
@@ -113,6 +118,25 @@ class Pjsua:
                 raise AssertionError(f"no {kind} {fields} in {self.events}\n{self.story()}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 0.5))
+
+    async def dial(self, uri: str) -> None:
+        """Call until it is answered: a bridge that is behind with its work says 503 and when."""
+
+        def states(name: str) -> list[dict[str, Any]]:
+            return [one for one in self.events if one.get("state") == name]
+
+        for turn in range(1, TURNS + 1):
+            await self.do("dial", uri=uri)
+            await until(
+                lambda turn=turn: states("CONFIRMED") or len(states("DISCONNECTED")) == turn,
+                "an answer or a refusal",
+                2 * DEADLINE,
+            )
+            if states("CONFIRMED"):
+                return
+            assert states("DISCONNECTED")[-1]["status"] == 503, self.story()
+            await asyncio.sleep(AGAIN)
+        raise AssertionError(f"always refused\n{self.story()}")
 
     async def talking(self) -> None:
         """Wait until the call is confirmed."""

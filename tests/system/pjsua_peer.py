@@ -128,6 +128,9 @@ class Peer:
         transport = pj.TransportConfig()
         transport.port = options["port"]
         transport.boundAddress = transport.publicAddress = "127.0.0.1"
+        if options["tls"]:
+            transport.tlsConfig.certFile, transport.tlsConfig.privKeyFile = options["tls"]
+            transport.tlsConfig.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2
         self.endpoint.transportCreate(TRANSPORTS[options["transport"]], transport)
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNullDev()

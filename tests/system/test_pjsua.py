@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+import trustme
 
+from tests.authority import Authority
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -18,6 +21,7 @@ from tests.system.harness import (
 )
 from tests.system.pjsua import Pjsua
 from tests.system.test_survival import fine
+from tests.system.test_tls_calls import settings
 
 pytestmark = pytest.mark.system
 
@@ -34,11 +38,12 @@ async def pjsua(desk: Desk, **options: object) -> Pjsua:
     return peer
 
 
-async def called(desk: Desk, peer: Pjsua, bridge: Bridge) -> RoomAgent:
-    """PJSIP calls us; both hear each other."""
+async def called(desk: Desk, peer: Pjsua, bridge: Bridge, port: int = 0) -> RoomAgent:
+    """PJSIP calls us, by default at our port; both hear each other."""
     number = agent_number()
     agent = await desk.agent(room_of(number), kind="agent")
-    await peer.do("dial", uri=bridge.sip_uri(number, peer.transport))
+    at = f"127.0.0.1:{port or bridge.sip_port};transport={peer.transport}"
+    await peer.dial(f"sip:{number}@{at}")
     await heard_both_ways(peer, agent)
     return agent
 
@@ -85,28 +90,47 @@ async def held_and_keyed(peer: Pjsua, agent: RoomAgent) -> None:
     await peer.event("key", digit="7")
 
 
-@pytest.mark.parametrize("direction", ["inbound", "outbound"])
-async def test_pjsip_with_srtp_timer_and_100rel_is_heard_held_resumed_and_keyed(
-    desk: Desk, direction: str
-) -> None:
-    """Rows 54, 55, 64, 68, 86. All that PJSIP can insist on, in one call in and one out."""
-    transport = "tcp" if direction == "inbound" else "udp"
-    peer = await pjsua(desk, transport=transport, srtp=True, timer=90, reliable=True)
-    bridge = await desk.bridge(peer.port, trunk={"srtp": "required", "transport": transport})
-    begin = called if direction == "inbound" else calling
-    agent = await begin(desk, peer, bridge)
+async def all_of_it(peer: Pjsua, agent: RoomAgent, interval: int) -> dict[str, object]:
+    """Walk a call of a PJSIP that insists on everything to its end; return that."""
     await peer.do("update")
     await held_and_keyed(peer, agent)
     assert "RTP/SAVP" in peer.log
     assert "\nRAck: " in peer.log
     # The interval is the caller's; RFC 4028 9: the callee may lower it, and neither does.
-    interval = 90 if direction == "inbound" else 1800
     assert f"\nSession-Expires: {interval};refresher=" in peer.log
     await peer.do("hangup")
     ended = await agent.event("call_ended")
-    far = "caller" if direction == "inbound" else "callee"
-    assert (ended["outcome"], ended["ended_by"]) == ("completed", far)
     assert peer.faults() == []
+    return ended
+
+
+async def test_pjsip_calls_over_tls_with_srtp_timer_and_100rel_mandatory(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Rows 18, 54, 55, 64, 68, 86. All that PJSIP can insist on, in one call in."""
+    authority, port = Authority(trustme.CA(), tmp_path), free_port()
+    peer = await pjsua(
+        desk,
+        transport="tls",
+        tls=authority.issue("pjsip.example"),
+        srtp=True,
+        timer=90,
+        reliable=True,
+    )
+    sections = settings(authority, tmp_path, port)
+    bridge = await desk.bridge(peer.port, trunk={"srtp": "required"}, sections=sections)
+    agent = await called(desk, peer, bridge, port)
+    ended = await all_of_it(peer, agent, 90)
+    assert (ended["outcome"], ended["ended_by"]) == ("completed", "caller")
+
+
+async def test_pjsip_is_called_over_udp_with_srtp_timer_and_100rel_mandatory(desk: Desk) -> None:
+    """Rows 54, 55, 64, 68, 86. All that PJSIP can insist on, in one call out."""
+    peer = await pjsua(desk, transport="udp", srtp=True, timer=90, reliable=True)
+    bridge = await desk.bridge(peer.port, trunk={"srtp": "required", "transport": "udp"})
+    agent = await calling(desk, peer, bridge)
+    ended = await all_of_it(peer, agent, 1800)
+    assert (ended["outcome"], ended["ended_by"]) == ("completed", "callee")
 
 
 async def test_pjsip_calls_whom_it_is_referred_to(desk: Desk) -> None:
