@@ -20,7 +20,7 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr, parse_retry_after, q850_cause
+from bridge.sip.headers import MAX_CSEQ, parse_name_addr, parse_retry_after, q850_cause
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
@@ -39,6 +39,8 @@ from bridge.sip.target import FlowHop, Hop, HostHop, is_address, peer_hop, uri_h
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
+
+FORK_GAP = 1000  # CSeq numbers, more than requests of ours in one early dialog
 
 
 class CallerCore:
@@ -435,8 +437,14 @@ class CallerCore:
         self.core.leave(session, now)
 
     def _end_fork(self, client: Client, response: Response, flow: Flow, now: float) -> None:
-        """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own."""
+        """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own.
+
+        Its early dialog is forgotten by now, and may have had PRACKs and UPDATEs of ours: its
+        BYE is numbered above any of them. RFC 3261 12.2.2: "It is possible for the CSeq
+        sequence number to be higher than the remote sequence number by more than one."
+        """
         dialog = as_caller(client.machine.request, response)
+        dialog.local_cseq = min(dialog.local_cseq + FORK_GAP, MAX_CSEQ)
         session = Session(
             id=SessionId(self.layer.courier.next_id()),
             role=Role.CALLER,
