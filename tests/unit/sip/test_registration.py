@@ -533,3 +533,19 @@ def test_a_snapshot_goes_on_where_it_was_taken(moment: str) -> None:
         assert last(peer)[0].headers.get("Authorization")
     net.run(700)
     assert len(peer.requests("REGISTER")) >= 2
+
+
+def test_an_address_that_changes_while_an_answer_is_awaited_is_registered_after_it() -> None:
+    """RFC 3261 10.2: one REGISTER at a time; the one under way has told our old address."""
+    net = Net()
+    agent, peer = begun(net)
+    agent.endpoint.moved(TRUNK, net.now)
+    agent.run()
+    net.settle()
+    assert len(peer.requests("REGISTER")) == 1
+    grant(peer)
+    net.settle()
+    assert len(peer.requests("REGISTER")) == 2
+    grant(peer)
+    net.run(600)
+    assert len(peer.requests("REGISTER")) == 2
