@@ -269,7 +269,10 @@ class RegistrarCore:
         wanted = minimum_expires(response)
         if wanted is None or wanted <= registration.asks or registration.phase is Phase.REMOVING:
             return False
+        raised = registration.asks > registration.settings.expires
         registration.asks = wanted
+        if raised:
+            return False  # one that wants more each time is asked again after a pause
         self._send(registration, now)
         return True
 

@@ -549,3 +549,14 @@ def test_an_address_that_changes_while_an_answer_is_awaited_is_registered_after_
     grant(peer)
     net.run(600)
     assert len(peer.requests("REGISTER")) == 2
+
+
+def test_a_registrar_that_wants_longer_every_time_is_not_asked_without_pause() -> None:
+    """RFC 3261 10.2.8: a 423 is met at once a single time; what it wants is kept for later."""
+    net = Net()
+    _, peer = begun(net)
+    for more in range(6):
+        answer(peer, 423, ("Min-Expires", str(3601 + more)))
+    assert [r.headers.get("Expires") for r in peer.requests("REGISTER")] == ["3600", "3601"]
+    net.run(301)
+    assert last(peer)[0].headers.get("Expires") == "3602"
