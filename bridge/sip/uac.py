@@ -80,6 +80,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             offer_answer=invite.offer_answer,
+            refer_in=invite.refer_in,
             timer=timer,
         )
         if invite.credentials is not None:
@@ -119,6 +120,7 @@ class CallerCore:
     def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
         body = b"" if invite.delayed else invite.offer_answer.offer()
+        supported = SUPPORTED if invite.reliable else ASKING
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
@@ -126,7 +128,7 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(SUPPORTED if invite.reliable else ASKING),
+                *capability_fields(supported, refer=invite.refer_in),
                 *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
