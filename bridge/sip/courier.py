@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, assert_never
 
 from bridge.sip.agenda import Agenda
-from bridge.sip.delivery import Delivery, Payload, Purpose, Repeat
+from bridge.sip.delivery import Delivery, Payload, Purpose
 from bridge.sip.events import CloseFlow, Connect, Output, Resolve, Send
 from bridge.sip.flow import Flow
 from bridge.sip.standing import Standings, Target, target_of
@@ -121,14 +121,6 @@ class Courier:
         for delivery in found:
             self._drop(delivery)
         return bool(found)
-
-    def is_repeating(self, session: int, purpose: Purpose) -> bool:
-        """Whether a request of a session, which somebody may have, is on its way again."""
-        return any(
-            isinstance(delivery.payload, Repeat)
-            and delivery.payload.letter.errand.purpose is purpose
-            for delivery in self.of_session.get(session, {}).values()
-        )
 
     def expire(self, delivery_id: int, now: float) -> None:
         """Give up what took too long, or only the way that it is trying."""

@@ -143,8 +143,6 @@ class CallerCore:
             return
         session.farewell = headers
         session.cancelling = Cancelling.WANTED
-        if self.layer.courier.is_repeating(session.id, Purpose.INVITE):
-            return  # the far end may have it from a connection that broke: it is told
         if self.layer.courier.abandon(session.id, Purpose.INVITE):
             self._fail(session, FailureCause.UNREACHABLE, None)
         elif session.provisional:

@@ -285,28 +285,3 @@ def test_bye_before_our_answer_rejects_an_incoming_call_and_cancels_one_of_ours(
     agent.endpoint.bye(session, net.now)
     net.settle()
     assert peer.requests("CANCEL")
-
-
-def test_a_call_given_up_while_its_invite_is_sent_again_is_cancelled_where_it_may_ring() -> None:
-    """RFC 3261 9.1: the far end may have had the INVITE before the connection broke."""
-    net = Net()
-    agent, peer = net.agent(A), net.peer(P)
-    session = agent.dial(P)
-    net.settle()
-    assert len(peer.requests("INVITE")) == 1
-    net.set_up = 1.0
-    net.cut_all()
-    agent.run()
-    net.settle()
-    agent.endpoint.cancel(session, net.now)
-    agent.run()
-    net.run(2)
-    first, copy = peer.requests("INVITE")
-    assert copy.top_via.branch == first.top_via.branch
-    flow = peer.arrivals[-1][1]
-    peer.reply(copy, 180, flow)
-    peer.reply(peer.request("CANCEL"), 200, flow)
-    peer.reply(copy, 487, flow)
-    assert agent.only(Failed).cause is FailureCause.CANCELLED
-    net.run(70)
-    assert agent.endpoint.core.sessions == {}
