@@ -276,6 +276,7 @@ class LegDesk:
             proxied=bool(trunk.outbound_proxy),
             reliable=profile_of(trunk.profile).reliable,
             session_timer=trunk.session_timer,
+            refer_in=trunk.refer_in,
         )
 
 

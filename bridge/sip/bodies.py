@@ -143,10 +143,11 @@ def _split_part(part: bytes) -> Part:
 
 
 def _unfolded(head: str) -> list[str]:
-    lines: list[str] = []
+    lines: list[list[str]] = []
     for line in head.split("\n"):
         if line[:1] in (" ", "\t") and lines:
-            lines[-1] = lines[-1].rstrip("\r") + line
+            lines[-1].append(line)
         else:
-            lines.append(line)
-    return lines
+            lines.append([line])
+    # Joined once: a line may be folded as often as there is room for.
+    return ["".join([*(p.rstrip("\r") for p in line[:-1]), line[-1]]) for line in lines]

@@ -65,6 +65,7 @@ class OutgoingInvite:
     ``reliable``: ``100rel`` is among what we support. ``delayed``: the offer is left to
     the far end, to be answered in our PRACK or ACK.
     ``session_timer`` is the Session-Expires we ask for in seconds, 0 for none.
+    ``refer_in``: REFERs of the far end are passed up, and Allow lists REFER.
     """
 
     trunk: str
@@ -80,6 +81,7 @@ class OutgoingInvite:
     reliable: bool = False
     delayed: bool = False
     session_timer: int = 0
+    refer_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ class ReferCore:
         fields = [
             ("Refer-To", refer_to),
             ("Referred-By", write_referred_by(dialog)),
-            *capability_fields(),
+            *capability_fields(refer=session.refer_in),
         ]
         number = min(dialog.local_cseq + 1, MAX_CSEQ)
         session.referral = Referral(first=number, cseq=number)

@@ -67,7 +67,7 @@ class RefreshCore:
         elif timer.updates:
             timer.refreshing = True
             # RFC 4028 7.4: "it is RECOMMENDED that the UPDATE request not contain an offer".
-            fields = [*capability_fields(ASKING), *timer.fields()]
+            fields = [*capability_fields(ASKING, refer=session.refer_in), *timer.fields()]
             self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields)
         elif session.reoffer is None:
             self.reoffers.refresh(session, now)
@@ -77,7 +77,7 @@ class RefreshCore:
         known = session.role is Role.CALLER or session.ring_again_at is not None
         if not known or not session.timer.updates:
             return
-        fields = capability_fields(ASKING)
+        fields = capability_fields(ASKING, refer=session.refer_in)
         for dialog in session.dialogs():
             self.core.send(session, "UPDATE", Purpose.UPDATE, now, headers=fields, dialog=dialog)
 

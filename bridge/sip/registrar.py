@@ -71,8 +71,12 @@ class RegistrarCore:
     def move(self, trunk: str, now: float) -> None:
         """Register anew at once: our address has changed."""
         known = self._of(trunk)
-        if known is not None and known.phase is not Phase.REGISTERING:
-            known.flow = None
+        if known is None:
+            return
+        known.flow = None
+        if known.phase is Phase.REGISTERING:
+            known.moved = True  # the REGISTER under way may tell our old address
+        else:
             self._send(known, now)
 
     def is_settled(self) -> bool:
@@ -225,6 +229,9 @@ class RegistrarCore:
             self._drop(registration, now, response.status)
             return
         registration.granted(response, client.flow, now, self._share())
+        if registration.moved:
+            registration.moved = False
+            registration.flow, registration.next_at = None, now
         if not self.layer.courier.is_alive(client.flow):
             registration.flow = None
         if registration.leaving:
@@ -262,7 +269,10 @@ class RegistrarCore:
         wanted = minimum_expires(response)
         if wanted is None or wanted <= registration.asks or registration.phase is Phase.REMOVING:
             return False
+        raised = registration.asks > registration.settings.expires
         registration.asks = wanted
+        if raised:
+            return False  # one that wants more each time is asked again after a pause
         self._send(registration, now)
         return True
 
@@ -274,6 +284,7 @@ class RegistrarCore:
         retry_after = None if response is None else parse_retry_after(response.headers)
         refused = status is not None and (status in _REFUSALS or 300 <= status < 400)
         registration.failed(now, self._share(), refused=refused, retry_after=retry_after)
+        registration.moved = False  # the next attempt tells where we are then
         self._publish_way(registration)
         self._schedule(registration)
         self._tell(registration, now, status, "no_answer" if status is None else "refused")

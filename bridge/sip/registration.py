@@ -59,7 +59,8 @@ class Registration:
 
     ``asks`` is the Expires of the next REGISTER; ``bound_until`` until when the registrar
     has us, as far as we know; ``since`` when ``flow`` carried the last 200; ``deaths`` of
-    young connections in a row. ``leaving``: to be removed as soon as may be.
+    young connections in a row. ``leaving``: to be removed as soon as may be. ``moved``: our
+    address has changed while an answer is awaited.
     """
 
     number: int
@@ -78,6 +79,7 @@ class Registration:
     deaths: int = 0
     routes: tuple[str, ...] = ()
     leaving: bool = False
+    moved: bool = False
     authentication: Authentication | None = None
 
     @property
@@ -233,6 +235,7 @@ class RegistrationSnapshot:
     routes: tuple[str, ...]
     leaving: bool
     authentication: tuple[AnswerSnapshot, ...]
+    moved: bool = False
 
 
 def write_down(one: Registration, now: float, wall: float) -> RegistrationSnapshot:
@@ -257,6 +260,7 @@ def write_down(one: Registration, now: float, wall: float) -> RegistrationSnapsh
         routes=one.routes,
         leaving=one.leaving,
         authentication=() if known is None else known.snapshot(),
+        moved=one.moved,
     )
 
 
@@ -282,5 +286,6 @@ def read_back(
         deaths=kept.deaths,
         routes=kept.routes,
         leaving=kept.leaving,
+        moved=kept.moved,
         authentication=Authentication.restore(credentials, kept.authentication),
     )

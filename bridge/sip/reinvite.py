@@ -118,7 +118,8 @@ class ReofferCore:
         direction = reoffer.direction
         body = offer_answer.repeat() if reoffer.refresh else offer_answer.offer(direction)
         self.core.schedule(session)
-        fields = [*capability_fields(ASKING), *session.timer.fields(), SDP]
+        capabilities = capability_fields(ASKING, refer=session.refer_in)
+        fields = [*capabilities, *session.timer.fields(), SDP]
         method = reoffer.method if session.timer.updates else "INVITE"
         self.core.send(session, method, Purpose.REINVITE, now, headers=fields, body=body)
 

@@ -20,7 +20,7 @@ from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.dialog import Dialog, as_caller
 from bridge.sip.events import Answered, Failed, FailureCause, Progressed, SessionId
 from bridge.sip.flow import Flow
-from bridge.sip.headers import parse_name_addr, parse_retry_after, q850_cause
+from bridge.sip.headers import MAX_CSEQ, parse_name_addr, parse_retry_after, q850_cause
 from bridge.sip.message import Headers, Request, Response
 from bridge.sip.parameters import ASKING, SUPPORTED, OutgoingInvite
 from bridge.sip.records import Client
@@ -39,6 +39,8 @@ from bridge.sip.target import FlowHop, Hop, HostHop, is_address, peer_hop, uri_h
 from bridge.sip.transaction import MAX_FORWARDS, cancel_to
 from sdp.negotiate import Rejected
 from sdp.negotiated import Negotiated
+
+FORK_GAP = 1000  # CSeq numbers, more than requests of ours in one early dialog
 
 
 class CallerCore:
@@ -78,6 +80,7 @@ class CallerCore:
             invite=None,
             invite_key=None,
             offer_answer=invite.offer_answer,
+            refer_in=invite.refer_in,
             timer=timer,
         )
         if invite.credentials is not None:
@@ -117,6 +120,7 @@ class CallerCore:
     def _invite(self, invite: OutgoingInvite, tag: str, timer: SessionTimer) -> Request:
         core = self.core
         body = b"" if invite.delayed else invite.offer_answer.offer()
+        supported = SUPPORTED if invite.reliable else ASKING
         headers = Headers(
             [
                 ("Max-Forwards", MAX_FORWARDS),
@@ -124,7 +128,7 @@ class CallerCore:
                 ("To", invite.to),
                 ("Call-ID", core.tokens()),
                 ("CSeq", "1 INVITE"),
-                *capability_fields(SUPPORTED if invite.reliable else ASKING),
+                *capability_fields(supported, refer=invite.refer_in),
                 *timer.first_fields(),
                 ("User-Agent", core.config.user_agent),
                 *invite.headers,
@@ -435,8 +439,14 @@ class CallerCore:
         self.core.leave(session, now)
 
     def _end_fork(self, client: Client, response: Response, flow: Flow, now: float) -> None:
-        """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own."""
+        """Acknowledge and end another fork's 2xx (RFC 3261 13.2.2.4), as a session of its own.
+
+        Its early dialog is forgotten by now, and may have had PRACKs and UPDATEs of ours: its
+        BYE is numbered above any of them. RFC 3261 12.2.2: "It is possible for the CSeq
+        sequence number to be higher than the remote sequence number by more than one."
+        """
         dialog = as_caller(client.machine.request, response)
+        dialog.local_cseq = min(dialog.local_cseq + FORK_GAP, MAX_CSEQ)
         session = Session(
             id=SessionId(self.layer.courier.next_id()),
             role=Role.CALLER,

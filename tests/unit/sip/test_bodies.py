@@ -127,3 +127,10 @@ def test_no_body_raises(body: bytes, content_type: str, disposition: str) -> Non
     for kind in (content_type, MIXED, "multipart/alternative;boundary=b1", None):
         find_sdp(kind, b"--b1\r\n" + body, disposition)
         is_beyond_us(kind, b"--b1\n" + body, disposition)
+
+
+def test_a_field_folded_as_often_as_there_is_room_is_read_in_one_go() -> None:
+    """RFC 2046 5.1: each fold costs what it is long, and the value is whole afterwards."""
+    folds = b"\r\n " * 20_000
+    head = b"--b1\r\nContent-Type: application/sdp;" + folds + b"x=1\r\n\r\n"
+    assert find_sdp(MIXED, head + SDP + b"\r\n--b1--") == SDP

@@ -334,7 +334,7 @@ def test_the_bye_of_another_fork_has_credentials_and_answers_a_challenge() -> No
     assert bye.to.tag == "two"
     assert proven(bye)["nc"] == "00000002"
     again = call.refuse("BYE", *www("n2", "stale=true"))
-    assert (proven(again)["nonce"], str(again.cseq)) == ("n2", "4 BYE")
+    assert (proven(again)["nonce"], again.cseq.number) == ("n2", bye.cseq.number + 1)
     call.accept("BYE")
     assert set(call.agent.endpoint.core.sessions) == {call.session}
 

@@ -14,7 +14,9 @@ from bridge.sip.events import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
+from bridge.sip.parameters import OutgoingInvite
 from bridge.sip.referred import ANSWER_WITHIN, LIFETIME
+from sdp.model import Direction
 from tests.unit.sip.link import TRUNK, Agent, Net, Peer, media, sdp
 from tests.unit.sip.test_session import in_call
 
@@ -310,3 +312,31 @@ def test_a_refer_that_waits_when_the_call_ends_leaves_nothing_behind(transport: 
     call.net.run(70)
     assert call.agent.endpoint.layer.servers == {}
     assert call.peer.statuses("REFER") == []
+
+
+def test_allow_lists_refer_in_every_request_of_a_call_that_may_be_referred() -> None:
+    """RFC 3261 20.5: what Allow leaves out the far end may not ask for, nor any longer."""
+    call = Call()
+    call.agent.endpoint.reoffer(call.session, Direction.SENDONLY, call.net.now)
+    call.agent.run()
+    call.net.settle()
+    assert "REFER" in call.peer.request("INVITE").headers.values("Allow")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_allow_of_a_call_of_ours_lists_refer_where_it_is_taken(allowed: bool) -> None:
+    """RFC 3261 20.5."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    invite = OutgoingInvite(
+        trunk=TRUNK,
+        next_hop=("tcp", P, None),
+        request_uri=f"sip:bob@{P}",
+        from_=f"<sip:alice@{A}>",
+        to=f"<sip:bob@{P}>",
+        offer_answer=media(A),
+        refer_in=allowed,
+    )
+    agent.endpoint.dial(invite, net.now)
+    net.settle()
+    assert ("REFER" in peer.request("INVITE").headers.values("Allow")) is allowed

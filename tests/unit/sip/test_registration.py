@@ -533,3 +533,30 @@ def test_a_snapshot_goes_on_where_it_was_taken(moment: str) -> None:
         assert last(peer)[0].headers.get("Authorization")
     net.run(700)
     assert len(peer.requests("REGISTER")) >= 2
+
+
+def test_an_address_that_changes_while_an_answer_is_awaited_is_registered_after_it() -> None:
+    """RFC 3261 10.2: one REGISTER at a time; the one under way has told our old address."""
+    net = Net()
+    agent, peer = begun(net)
+    agent.endpoint.moved(TRUNK, net.now)
+    agent.run()
+    net.settle()
+    assert len(peer.requests("REGISTER")) == 1
+    grant(peer)
+    net.settle()
+    assert len(peer.requests("REGISTER")) == 2
+    grant(peer)
+    net.run(600)
+    assert len(peer.requests("REGISTER")) == 2
+
+
+def test_a_registrar_that_wants_longer_every_time_is_not_asked_without_pause() -> None:
+    """RFC 3261 10.2.8: a 423 is met at once a single time; what it wants is kept for later."""
+    net = Net()
+    _, peer = begun(net)
+    for more in range(6):
+        answer(peer, 423, ("Min-Expires", str(3601 + more)))
+    assert [r.headers.get("Expires") for r in peer.requests("REGISTER")] == ["3600", "3601"]
+    net.run(301)
+    assert last(peer)[0].headers.get("Expires") == "3602"

@@ -609,3 +609,23 @@ def test_an_offerless_2xx_to_our_offerless_invite_ends_the_call() -> None:
     peer.reply(invite, 200, flow)
     assert peer.requests("BYE")
     assert agent.only(Failed).cause is FailureCause.UNUSABLE_ANSWER
+
+
+def test_the_bye_of_a_fork_that_was_pracked_has_a_cseq_above_that_prack() -> None:
+    """RFC 3261 12.2.1.1: CSeq goes up within a dialog, and a losing fork has had our PRACK."""
+    net = Net()
+    agent, peer = net.agent(A), net.peer(P)
+    agent.dial(P, transport="tcp")
+    net.settle()
+    invite, flow = peer.request("INVITE"), peer.arrivals[-1][1]
+    for tag, rseq in (("one", "7"), ("two", "9"), ("two", "10")):
+        peer.reply(invite, 183, flow, tag=tag, headers=(REQUIRE, ("RSeq", rseq)))
+    for one in peer.requests("PRACK"):
+        peer.reply(one, 200, flow)
+    peer.reply(invite, 200, flow, tag="one", body=sdp(P))
+    peer.reply(invite, 200, flow, tag="two", body=sdp(P, port=31000))
+    used = [r.cseq.number for r in peer.requests("PRACK") if r.to.tag == "two"]
+    bye = peer.request("BYE")
+    assert len(used) == 2
+    assert bye.to.tag == "two"
+    assert bye.cseq.number > max(used)
