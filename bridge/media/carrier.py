@@ -208,13 +208,13 @@ class SdkCarrier:
             # What is not authentic is nobody's: it latches nothing, and is no sign of life.
             packet = self._secured.open_rtp(data, now)
             if packet is None:
+                self._receiver.refused += 1
                 self._unauthentic()
                 return
             data = packet
         self._receiver.receive(data, source, now)
 
     def _unauthentic(self) -> None:
-        self._receiver.refused += 1
         if self._secured.failures == UNAUTHENTIC_SAID_AT:
             log.warning("media.not_authentic", call_id=self._call_id)
 
@@ -226,6 +226,7 @@ class SdkCarrier:
         if self._secure:
             packets = self._secured.open_rtcp(data, now)
             if packets is None:
+                self._unauthentic()
                 return
             data = packets
         if self._reporter.receive(data, now):

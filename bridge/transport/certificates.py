@@ -155,7 +155,7 @@ class _Reader:
         context = self.made.get(settings)
         if context is None:
             context = self.made[settings] = self._context(where, trunk)
-        elif trunk.tls_cert_file:
+        elif trunk.tls_cert_file in self.ends:  # else it could not be read, and that is said
             self.expiry[trunk.name] = self.ends[trunk.tls_cert_file]
         return TrunkTls(context=context, hosts=tuple(_hosts(trunk)), verify=trunk.tls_verify)
 

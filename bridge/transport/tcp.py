@@ -224,8 +224,9 @@ class TcpTransport:
     @property
     def counts(self) -> dict[str, int]:
         """How many connections are open, by who opened them."""
-        accepted = self._accepted.total()
-        return {"accepted": accepted, "dialled": len(self._connections) - accepted}
+        # The accepted ones include those in a handshake, or parting, which have no flow.
+        dialled = sum(c.dial is not None for c in self._connections.values())
+        return {"accepted": self._accepted.total(), "dialled": dialled}
 
     async def listen(self, host: str, port: int) -> Bound:
         """Listen on one address. Port 0 takes a free one. Raises `ListenError`."""
@@ -419,6 +420,7 @@ class TcpTransport:
             connection
             for connection in self._connections.values()
             if connection.listener is not None
+            and connection.usable  # one that is closing has made room already
             and connection.active_at <= silent_since
             and connection.flow is not None
             and connection.flow.remote[0] == address

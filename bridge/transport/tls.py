@@ -54,9 +54,9 @@ class TlsConnection(Connection):
     def data_received(self, data: bytes) -> None:
         if self.parting:
             return
-        for chunk in self._run(lambda: self._stream.feed(data)) or ():
-            if self.flow is not None:
-                self.hand_up(chunk)
+        chunks = self._run(lambda: self._stream.feed(data))
+        if chunks and self.flow is not None:
+            self.hand_up(b"".join(chunks))  # small records are no way around the pieces
         if self._stream.failed is not None:
             log.info("tls.broken", remote=self.remote[0], error=_in_words(self._stream.failed))
             self._flush()

@@ -107,7 +107,7 @@ class HepSender:
             except OSError as failure:
                 log.warning("hep.unresolved", host=self._host, error=str(failure))
             else:
-                if found[0] != known:
+                if found[0] != known or self._socket is None:
                     known = found[0]
                     self._open(found[0][0], found[0][4])
             await asyncio.sleep(RESOLVE_EVERY)

@@ -144,6 +144,23 @@ async def test_what_is_not_authentic_latches_nothing_and_is_no_sign_of_life(line
     assert len(far.heard()) == 5, "an authentic source is latched after three"
 
 
+async def test_reports_that_are_not_authentic_count_for_the_one_line_of_the_log(
+    line: Line,
+) -> None:
+    far = Far(line)
+    far.connect(agreed())
+    line.carrier.apply(TALKING)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(UNAUTHENTIC_SAID_AT - 1):
+            await line.say(b"\xd5" * 160)
+            line.run(0.02)
+        plain = rtcp.build(rtcp.Report(ssrc=7, sender=None, blocks=()), cname="x")
+        line.peer_rtcp.sendto(plain, ("127.0.0.1", line.lease.port + 1))
+        await until(lambda: line.carrier.stats().packets_unauthentic == UNAUTHENTIC_SAID_AT)
+        await line.say(b"\xd5" * 160)
+    assert [entry["event"] for entry in logs] == ["media.not_authentic"]
+
+
 async def test_a_hold_over_the_wrap_keeps_ssrc_sequence_and_rollover_counter(line: Line) -> None:
     """Hold rule 2.3: SRTP, sequence and timestamp are kept, so that resume goes on."""
     far = Far(line)

@@ -211,6 +211,43 @@ async def test_over_the_cap_the_connection_that_was_silent_longest_makes_room(
     await tcp.stop()
 
 
+async def test_a_connection_makes_room_for_one_other_and_not_for_a_burst(
+    owner: Recorder, peers: Peers
+) -> None:
+    """Threat 5.1: TCP abuse."""
+    clock = Clock()
+    tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2), clock=clock)
+    bound = await tcp.listen(HOST, 0)
+    for _ in range(2):
+        await peers.connect(bound.port)
+        await asyncio.wait_for(owner.flows.get(), 5)
+    clock.now += 100
+    # All of them are accepted in one turn of the loop.
+    burst = [socket.create_connection((HOST, bound.port)) for _ in range(8)]
+    for _ in range(2):
+        await asyncio.wait_for(owner.gone.get(), 5)
+    last, _ = await peers.connect(bound.port)  # the burst is before it
+    try:
+        assert await asyncio.wait_for(last.read(), 5) == b""
+        assert tcp.counts == {"accepted": 2, "dialled": 0}
+    finally:
+        for sock in burst:
+            sock.close()
+        await tcp.stop()
+
+
+async def test_a_connection_that_parts_is_not_counted_twice(
+    tcp: TcpTransport, owner: Recorder, peers: Peers
+) -> None:
+    bound = await tcp.listen(HOST, 0)
+    await peers.connect(bound.port)
+    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    assert tcp.counts == {"accepted": 1, "dialled": 0}
+    tcp.close(flow)
+    await asyncio.wait_for(owner.gone.get(), 5)
+    assert tcp.counts["dialled"] == 0  # the peer has not closed its half yet
+
+
 async def test_an_open_dialled_connection_is_reused(
     tcp: TcpTransport, owner: Recorder, peers: Peers
 ) -> None:

@@ -252,6 +252,49 @@ async def test_connections_in_their_handshake_count_against_the_cap(
             await ended(reader)
 
 
+async def test_a_connection_in_its_handshake_takes_none_away_from_the_dialled(
+    tls: TlsTransport,
+) -> None:
+    bound = await tls.listen(HOST, 0)
+    async with caller(bound.port, None):
+        async with asyncio.timeout(15):
+            while not tls.counts["accepted"]:  # noqa: ASYNC110 (nobody is told of it)
+                await asyncio.sleep(0)
+        assert tls.counts == {"accepted": 1, "dialled": 0}
+
+
+async def test_much_in_small_records_leaves_turns_to_the_others(
+    tls: TlsTransport, owner: Recorder, authority: Authority
+) -> None:
+    """Threat 5.1: TCP abuse."""
+    bound = await tls.listen(HOST, 0)
+    turns = heard = 0
+    complete = asyncio.Event()
+    now: dict[int, int] = {}
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    def received(data: bytes, flow: Flow) -> None:
+        nonlocal heard
+        heard += len(data)
+        now[turns] = now.get(turns, 0) + len(data)
+        if heard == 200_000:
+            complete.set()
+
+    owner.received = received  # type: ignore[method-assign]
+    loop = asyncio.get_running_loop()
+    async with caller(bound.port, authority.client()) as (_, writer):
+        await asyncio.wait_for(owner.flows.get(), 15)
+        loop.call_soon(turn)
+        for _ in range(2000):
+            writer.write(b"x" * 100)  # a record each
+        await asyncio.wait_for(complete.wait(), 15)
+    assert max(now.values()) <= 16 * 1024
+
+
 async def test_a_caller_without_the_wanted_certificate_is_refused(
     authority: Authority, owner: Recorder, stranger: Authority
 ) -> None:
@@ -591,6 +634,17 @@ def test_every_bad_file_is_named_with_its_setting(
         f"trunk[1].tls_cert_file: '{rubbish}': no certificate in it",
         f"trunk[2].tls_ca_file: '{rubbish}': no certificate in it",
         f"trunk[3].tls_key_file: '{rubbish}': no key without a password in it",
+    ]
+
+
+def test_a_bad_file_of_several_trunks_is_named_and_no_crash(authority: Authority) -> None:
+    _, key = authority.issue(OUR_NAME)
+    files = {"tls_cert_file": "missing.pem", "tls_key_file": key}
+    trunks = [trunk(authority, name=name, **files) for name in ("a", "b")]
+    with pytest.raises(CertificateError) as caught:
+        Certificates.load(Config(trunk=trunks))
+    assert caught.value.lines == [
+        "trunk[0].tls_cert_file: 'missing.pem': cannot be read: No such file or directory"
     ]
 
 

@@ -116,6 +116,29 @@ async def test_a_capture_server_that_is_away_costs_messages_and_nothing_else() -
     assert not fits(seen(INVITE + b"x" * 65_000))
 
 
+async def test_a_capture_server_without_a_way_to_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.ua.hep.RESOLVE_EVERY", 0.001)
+    tried = asyncio.Event()
+    sender = HepSender("127.0.0.1", 9, agent=1)
+    opened, attempts = sender._open, 0
+
+    def unreachable_at_first(family: int, address: tuple[object, ...]) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            opened(family, address)
+            tried.set()
+
+    sender._open = unreachable_at_first  # type: ignore[method-assign]
+    sender.start()
+    try:
+        await asyncio.wait_for(tried.wait(), 15)
+    finally:
+        await sender.stop()
+
+
 def read_pcap(path: Path) -> list[tuple[float, bytes]]:
     data = path.read_bytes()
     magic, major, minor, _, _, _, link = struct.unpack("<IHHiIII", data[:24])
