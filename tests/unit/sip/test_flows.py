@@ -420,11 +420,11 @@ def test_a_udp_peer_that_is_not_there_is_unreachable() -> None:
             "<sip:alice@sip.example.net:5060>",
         ),
         (
-            "2001:db8::1",  # an address of IPv6 is of no use to a peer of IPv4
+            "2001:db8::1",
             {"tcp": 5060},
             "tcp",
-            "SIP/2.0/TCP 192.0.2.1:5060",
-            "<sip:alice@192.0.2.1:5060;transport=tcp>",
+            "SIP/2.0/TCP [2001:db8::1]:5060",
+            "<sip:alice@[2001:db8::1]:5060;transport=tcp>",
         ),
     ],
 )
