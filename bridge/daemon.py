@@ -237,6 +237,7 @@ class Daemon:
         try:
             self._start_captures()
             self.service.set_livekit_up(await self._server_api.alive())
+            await sdk.warm_up()
             await self._engine.start()
             await self._agent.start()
             await self._end_crashed_calls()

@@ -16,9 +16,10 @@ import structlog
 from livekit import rtc
 
 from bridge.errors import MisuseError
-from bridge.room import convention
+from bridge.room import convention, sdk_dispatch
 from bridge.room.attributes import AttributeWriter
 from bridge.room.outbox import Outbox
+from bridge.room.sdk_audio import TrackFeeder
 from bridge.room.sdk_dispatch import send_data
 from bridge.room.sdk_link import Link
 from bridge.room.sdk_quiet import quiet_native_logs
@@ -54,6 +55,16 @@ the SDK's repair may reach the server at the very moment that we give it up."""
 
 _unfinished: set[asyncio.Task[None]] = set()
 """Connects and disconnects that nobody waits for any more, but that must not be cancelled."""
+
+
+async def warm_up() -> None:
+    """Load the native half and make its WebRTC factory, before a call has to wait for it.
+
+    Cold, that is half a second in which the loop stands still.
+    """
+    quiet_native_logs()
+    sdk_dispatch.dispatcher()
+    await TrackFeeder("warm-up").close()
 
 
 async def settle(timeout: float = 20.0) -> None:
