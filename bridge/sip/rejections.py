@@ -27,7 +27,9 @@ class Rejections:
         self._most = most
 
     def note(self, key: InviteKey, refusal: Refusal, now: float) -> None:
-        """Remember how the INVITE with *key* was refused."""
+        """Remember how the INVITE with *key* was refused; forget what is over."""
+        while self._known and next(iter(self._known.values()))[0] <= now:
+            self._known.popitem(last=False)
         self._known[key] = (now + LIFETIME, refusal)
         self._known.move_to_end(key)
         while len(self._known) > self._most:

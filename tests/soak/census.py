@@ -43,6 +43,9 @@ CACHES = (
     "bridge.call.idempotency",
     "bridge.sip.message",
     "bridge.sip.uri",  # the last thousand that were read
+    "bridge.sip.screening.Refusal",  # of the last half minute, forgotten by the next one
+    "bridge.transport.udp._Peer",  # UDP peers of the last while; at most so many
+    "bridge.sip.flow.Flow",  # one for each of those; those of TCP are counted
     "bridge.ua.watch",
     "bridge.events",  # they go with their `Call`, which is counted
 )
