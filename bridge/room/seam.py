@@ -20,6 +20,24 @@ class RoomError(BridgeError):
     """The room could not be joined or reached."""
 
 
+class Unsuitable(Enum):
+    """Why a room cannot be joined by the direct engine; the value stands in the call's record."""
+
+    UDP_BLOCKED = "udp_blocked"  # signalling works, no media path came about
+    RELAY_ONLY = "relay_only"  # the server offers TURN or TCP candidates only
+    CODEC_DISABLED = "codec_disabled"  # the server did not publish our G.711 track as such
+    ENCRYPTED = "e2ee"  # the others' audio is encrypted end to end
+    SIGNALLING = "signalling"  # the server speaks neither /rtc/v1 nor /rtc as we do
+
+
+class RoomUnsuitable(RoomError):
+    """The server is there, but this engine cannot carry the call; another may."""
+
+    def __init__(self, why: Unsuitable) -> None:
+        super().__init__(f"the direct engine cannot be used here: {why.value}")
+        self.why = why
+
+
 class LeaveReason(Enum):
     """Why we leave; the server passes these to the other participants."""
 

@@ -219,7 +219,7 @@ class Bridge:
     async def start(self, within: float = 30.0) -> None:
         """Start the daemon and wait until it is ready for calls."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TRUNKBRIDGE_")}
-        environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         environment["PYTHONUNBUFFERED"] = "1"
         command = [sys.executable, *self.program, "run", "--config", str(self.config)]
         with (self.folder / "stdout.log").open("ab") as sink:

@@ -1,0 +1,1 @@
+"""The direct engine's LiveKit signalling: a pure machine with a websocket shell."""

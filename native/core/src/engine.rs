@@ -1,0 +1,1 @@
+//! The threads: one that sets connections up, others that move packets.

@@ -1,0 +1,1 @@
+//! Both directions of a call's audio for a recorder, bounded.
