@@ -15,7 +15,6 @@ from bridge.media.seam import ClockReading, Engine
 from bridge.room import sdk
 from bridge.room.seam import RoomHandlers, RoomSession
 from bridge.room.signal.port import PeerFactory
-from bridge.room.signal.session import SignalRoom
 
 PRIORITY = 10
 """SCHED_FIFO priority that the media threads ask for; ``LimitRTPRIO=10`` grants it."""
@@ -51,4 +50,6 @@ def clocks_of(engine: Engine) -> list[Callable[[], ClockReading]]:
 
 
 def _room(handlers: RoomHandlers, peers: PeerFactory, codec: str) -> RoomSession:
+    from bridge.room.signal.session import SignalRoom
+
     return SignalRoom(handlers, peers, codec=codec)

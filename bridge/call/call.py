@@ -87,7 +87,14 @@ from bridge.call.ports import (
     RoomPort,
     SipPort,
 )
-from bridge.call.record import CallRecord, fold, live_record, new_record, with_carrier_ids
+from bridge.call.record import (
+    CallRecord,
+    fold,
+    live_record,
+    new_record,
+    with_carrier_ids,
+    with_engine,
+)
 from bridge.call.rpc import CallRpcs
 from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
@@ -188,7 +195,7 @@ class Call:
     @property
     def record(self) -> CallRecord:
         """The call resource now."""
-        return live_record(self._record, self._state)
+        return live_record(with_engine(self._record, self.media.choice()), self._state)
 
     def start(self) -> None:
         """Begin. Call once, on the loop."""
@@ -345,7 +352,8 @@ class Call:
         records = []
         for event in events:
             folded = fold(self._record, event)
-            self._record = with_carrier_ids(folded, self._state.carrier_ids)
+            known = with_carrier_ids(folded, self._state.carrier_ids)
+            self._record = with_engine(known, self.media.choice())
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
