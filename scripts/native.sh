@@ -4,6 +4,7 @@
 # the user's cache by the hash of what it is made of.
 #   native.sh        for setup
 #   native.sh dev    build only what changed, for PYTHONPATH=native/target/python
+#   native.sh check  format, clippy and the tests of the crates
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +34,14 @@ if [ "${1:-}" = dev ]; then
     exit 0
 fi
 
+if [ "${1:-}" = check ]; then
+    cd native
+    cargo fmt --all --check
+    nice cargo clippy --quiet --release --locked --all-targets -- -D warnings
+    nice cargo test --quiet --release --locked
+    exit 0
+fi
+
 wanted=$(fingerprint)
 [ "$(cat .venv/.native 2>/dev/null)" = "$wanted" ] && exit 0
 kept="${XDG_CACHE_HOME:-$HOME/.cache}/trunkbridge/native/$wanted"
@@ -51,4 +60,7 @@ if ! compgen -G "$kept/*.whl" >/dev/null; then
     cp .cache/native/*.whl "$kept/"
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall "$kept"/*.whl
+rm -rf .cache/native # for `make install` and the image
+mkdir -p .cache/native
+cp "$kept"/*.whl .cache/native/
 printf '%s' "$wanted" >.venv/.native
