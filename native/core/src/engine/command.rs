@@ -36,7 +36,7 @@ pub enum CallCommand {
     Close,
     Stop,
     /// Make the call's work panic: tests only.
-    #[cfg(any(test, feature = "faults"))]
+    #[cfg(test)]
     Panic,
 }
 

@@ -59,13 +59,13 @@ pub struct Report {
     pub call: u64,
     pub generation: u32,
     pub event: Event,
-    permit: Option<Permit>,
+    _permit: Option<Permit>,
 }
 
 impl Report {
     /// One that there are only a few of in a call.
     pub fn rare(call: u64, generation: u32, event: Event) -> Self {
-        Report { call, generation, event, permit: None }
+        Report { call, generation, event, _permit: None }
     }
 
     /// One that the far end makes as many of as it likes; `None`: too many wait already.
@@ -75,8 +75,8 @@ impl Report {
         event: Event,
         backlog: &Arc<Backlog>,
     ) -> Option<Self> {
-        let permit = Some(Permit::take(backlog, event.size())?);
-        Some(Report { call, generation, event, permit })
+        let _permit = Some(Permit::take(backlog, event.size())?);
+        Some(Report { call, generation, event, _permit })
     }
 }
 

@@ -283,8 +283,7 @@ impl Peer {
             self.wanted.receivers = wanted.receivers.or(self.wanted.receivers);
         }
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|_| ());
-        let answer =
-            offer.and_then(|offer| self.rtc.sdp_api().accept_offer(offer).map_err(|_| ()));
+        let answer = offer.and_then(|offer| self.rtc.sdp_api().accept_offer(offer).map_err(|_| ()));
         let Ok(answer) = answer else { return self.end("sdp", out) };
         out.push(Output::Answer(self.narrowed(&answer.to_sdp_string())));
         self.described(now);

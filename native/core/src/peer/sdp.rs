@@ -49,7 +49,8 @@ fn narrow(line: &str, kept: &str) -> Option<String> {
         words.push(kept);
         return Some(words.join(" "));
     }
-    let of_format = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|p| line.strip_prefix(p));
+    let of_format =
+        ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|p| line.strip_prefix(p));
     match of_format {
         Some(rest) if rest.split(' ').next() != Some(kept) => None,
         _ => Some(line.to_string()),
