@@ -475,7 +475,7 @@ class Link:
         """Take up the signalling on a new socket, as often as it takes."""
         began = self._loop.time()
         pause = 0.0
-        while self._loop.time() - began < RESUME_PATIENCE and not self._closed:
+        while self._loop.time() - began < RESUME_PATIENCE:
             if await self._resume_once():
                 self._resuming = None
                 self._resumed_after(self._loop.time() - began)
