@@ -94,7 +94,7 @@ fn decoding(law: Law) -> &'static [i16; 256] {
 const fn mu_value(byte: u8) -> i16 {
     let inverted = !byte;
     let segment = (inverted >> 4 & 7) as i32;
-    let magnitude = ((((inverted & 0x0F) as i32) << 3) + 0x84 << segment) - 0x84;
+    let magnitude = (((((inverted & 0x0F) as i32) << 3) + 0x84) << segment) - 0x84;
     (if inverted & 0x80 != 0 { -magnitude } else { magnitude }) as i16
 }
 
@@ -102,7 +102,7 @@ const fn a_value(byte: u8) -> i16 {
     let toggled = byte ^ 0x55; // even bits are inverted on the line
     let segment = (toggled >> 4 & 7) as i32;
     let step = ((toggled & 0x0F) as i32) << 4;
-    let magnitude = if segment == 0 { step + 8 } else { step + 0x108 << (segment - 1) };
+    let magnitude = if segment == 0 { step + 8 } else { (step + 0x108) << (segment - 1) };
     (if toggled & 0x80 != 0 { magnitude } else { -magnitude }) as i16
 }
 

@@ -12,17 +12,20 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::g711;
 use crate::rtp::dtmf::{DtmfReceiver, DtmfSender, Frame};
 use crate::rtp::forward::{Arrival, Forwarding};
-use crate::rtp::latch::{Latch, Own, same};
+use crate::rtp::latch::{Latch, Own, canonical, same};
 use crate::rtp::packet::{Header, is_rtcp, parse};
 use crate::rtp::reception::Reception;
 use crate::rtp::report::Reporter;
 use crate::rtp::stream::Stream;
+use crate::srtp::{Line, Unsupported};
 use crate::types::{CarrierNotice, CarrierSetup, Law, Levels, Negotiated, RATE};
 
 use codecs::{Codecs, Kind};
 
 /// A packet with more audio (200 ms) is refused.
 pub const MAX_PAYLOAD: usize = 200 * RATE as usize / 1000;
+/// Packets of SRTP that did not pass, after which it is told: once in a call.
+pub const UNAUTHENTIC_SAID_AT: u64 = 50;
 const PER_MS: u32 = RATE / 1000;
 const USUAL_SAMPLES: u32 = 20 * PER_MS;
 
@@ -74,6 +77,10 @@ pub struct Carrier {
     /// Of one packet that we send.
     samples: u32,
     rtcp_source: Option<SocketAddr>,
+    secured: Line,
+    /// SRTP is agreed on.
+    secure: bool,
+    unauthentic_said: bool,
     accepted: u64,
     refused: u64,
     forwarded: u64,
@@ -101,6 +108,9 @@ impl Carrier {
             timed_out: false,
             samples: USUAL_SAMPLES,
             rtcp_source: None,
+            secured: Line::new(),
+            secure: false,
+            unauthentic_said: false,
             accepted: 0,
             refused: 0,
             forwarded: 0,
@@ -111,12 +121,23 @@ impl Carrier {
 
     // What the call tells us.
 
-    /// Takes what was negotiated. The stream's identity goes on (RFC 3264 8.3).
-    pub fn connect(&mut self, negotiated: Negotiated, own: Own<'_>, now: Instant) {
+    /// Takes what was negotiated, or leaves everything as it is when its keys are none that we
+    /// can use. The stream's identity goes on (RFC 3264 8.3).
+    pub fn connect(
+        &mut self,
+        negotiated: Negotiated,
+        own: Own<'_>,
+        now: Instant,
+    ) -> Result<(), Unsupported> {
+        if let Some(crypto) = &negotiated.crypto {
+            self.secured.agree(crypto, now)?;
+        }
+        self.secure = negotiated.crypto.is_some();
         self.latch.expect(negotiated.remote, own, now);
         self.codecs = Codecs::new(&negotiated.receive, negotiated.receive_dtmf_payload_type);
         self.samples = negotiated.ptime.clamp(10, 60) * PER_MS;
         self.negotiated = Some(negotiated);
+        Ok(())
     }
 
     /// Opens or closes what may flow, at once.
@@ -166,6 +187,7 @@ impl Carrier {
             self.receive_rtcp(datagram, from, now);
             return None;
         }
+        let datagram = self.open(datagram, now)?;
         let known = parse(datagram).ok().and_then(|header| {
             let kind = self.codecs.kind(header.payload_type);
             let fits = !matches!(kind, Kind::Audio(_)) || header.payload.len() <= MAX_PAYLOAD;
@@ -182,6 +204,28 @@ impl Carrier {
         let sequence = self.reception.update(header.ssrc, header.sequence)?;
         let payload = datagram.get_mut(header.payload.clone())?;
         self.take(&header, kind, sequence, payload, now)
+    }
+
+    /// Returns the RTP packet in *datagram*. What is not authentic is nobody's: it latches
+    /// nothing, and is no sign of life.
+    #[inline]
+    fn open<'a>(&mut self, datagram: &'a mut [u8], now: Instant) -> Option<&'a mut [u8]> {
+        if !self.secure {
+            return Some(datagram);
+        }
+        let opened = self.secured.open_rtp(datagram, now);
+        if opened.is_none() {
+            self.refused += 1;
+            self.unauthentic();
+        }
+        datagram.get_mut(..opened?)
+    }
+
+    fn unauthentic(&mut self) {
+        if !self.unauthentic_said && self.secured.failures() >= UNAUTHENTIC_SAID_AT {
+            self.unauthentic_said = true;
+            self.notices.push(CarrierNotice::NotAuthentic);
+        }
     }
 
     /// Takes a packet that counts and came once.
@@ -234,11 +278,17 @@ impl Carrier {
 
     /// Takes a datagram of the RTCP socket.
     pub fn receive_rtcp(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
-        let from = crate::rtp::latch::canonical(from);
+        let from = canonical(from);
         if self.negotiated.is_none() || self.latch.target().is_none_or(|to| to.ip() != from.ip()) {
             return;
         }
-        if self.reporter.receive(datagram, self.stream.ssrc, now) {
+        let size =
+            if self.secure { self.secured.open_rtcp(datagram, now) } else { Some(datagram.len()) };
+        let Some(packets) = size.and_then(|size| datagram.get(..size)) else {
+            self.unauthentic();
+            return;
+        };
+        if self.reporter.receive(packets, self.stream.ssrc, now) {
             self.rtcp_source = Some(from);
         }
     }
@@ -273,29 +323,20 @@ impl Carrier {
             self.stream.skip(self.samples);
             return None;
         };
-        let mut pcm = pcm.filter(|_| self.levels.agent_audio);
-        if self.dtmf.busy()
-            && let Some(payload_type) = negotiated.dtmf_payload_type
-        {
-            match self.dtmf.next_frame(self.stream.timestamp, self.samples as u16) {
-                Some(Frame::Event { timestamp, payload, marker }) => {
-                    let samples = self.samples;
-                    self.stream.event(payload_type, &payload, timestamp, marker, samples, out);
-                    return Some(to);
-                }
-                Some(Frame::Pause) => pcm = None,
-                None => {}
+        let (samples, law) = (self.samples, negotiated.send);
+        let audio = pcm.filter(|_| self.levels.agent_audio);
+        match next_key(&mut self.dtmf, negotiated, self.stream.timestamp, samples) {
+            Some((payload_type, Frame::Event { timestamp, payload, marker })) => {
+                self.stream.event(payload_type, &payload, timestamp, marker, samples, out);
+            }
+            frame => {
+                let audio = audio.filter(|_| frame.is_none());
+                self.stream.packet(negotiated.payload_type, samples, out, |out| {
+                    fill(law, audio.unwrap_or_default(), samples as usize, out);
+                });
             }
         }
-        let (law, size) = (negotiated.send, self.samples as usize);
-        self.stream.packet(negotiated.payload_type, self.samples, out, |out| {
-            let end = out.len() + size;
-            if let Some(pcm) = pcm {
-                g711::encode(law, &pcm[..pcm.len().min(size)], out);
-            }
-            out.resize(end, g711::silence_byte(law));
-        });
-        Some(to)
+        (!self.secure || self.secured.protect_rtp(out)).then_some(to)
     }
 
     /// Takes note that *packets* were not sent in time: the timestamp advances over them.
@@ -322,7 +363,7 @@ impl Carrier {
             return None;
         }
         self.reporter.build(&self.stream, &mut self.reception, now, wall, out);
-        self.rtcp_target()
+        self.protect_report(out)
     }
 
     fn watch(&mut self, now: Instant) {
@@ -352,7 +393,13 @@ impl Carrier {
             return None;
         }
         self.reporter.build_last(&self.stream, &mut self.reception, now, wall, out);
-        self.rtcp_target()
+        self.protect_report(out)
+    }
+
+    /// Makes the report in *out* ready to leave; returns where it goes.
+    fn protect_report(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        let to = self.rtcp_target()?;
+        (!self.secure || self.secured.protect_rtcp(out)).then_some(to)
     }
 
     /// Returns where reports go: as signalled, or where theirs come from when latched.
@@ -362,7 +409,7 @@ impl Carrier {
         if negotiated.remote_rtcp_port == 0 {
             return None; // also a zero address, to which nothing is sent (RFC 3264 8.4)
         }
-        let signalled = negotiated.remote.map(crate::rtp::latch::canonical);
+        let signalled = negotiated.remote.map(canonical);
         if signalled.is_some_and(|signalled| same(signalled, target)) {
             let mut to = target;
             to.set_port(negotiated.remote_rtcp_port);
@@ -390,7 +437,7 @@ impl Carrier {
             packets_refused: self.refused,
             jitter_ms: self.reception.jitter * 1000.0 / f64::from(RATE),
             round_trip_ms: self.reporter.round_trip.map(|trip| trip.as_secs_f64() * 1000.0),
-            packets_unauthentic: 0,
+            packets_unauthentic: self.secured.failures(),
             packets_forwarded: self.forwarded,
         }
     }
@@ -399,4 +446,22 @@ impl Carrier {
     pub fn position(&self) -> (u16, u32, u64) {
         (self.stream.sequence, self.stream.timestamp, self.stream.packets)
     }
+}
+
+/// Returns what goes out in place of audio, with the payload type of events.
+fn next_key(
+    dtmf: &mut DtmfSender,
+    negotiated: &Negotiated,
+    timestamp: u32,
+    samples: u32,
+) -> Option<(u8, Frame)> {
+    let payload_type = negotiated.dtmf_payload_type.filter(|_| dtmf.busy())?;
+    Some((payload_type, dtmf.next_frame(timestamp, samples as u16)?))
+}
+
+/// Appends *samples* of *pcm* in *law* to *out*, silence where it ends.
+fn fill(law: Law, pcm: &[i16], samples: usize, out: &mut Vec<u8>) {
+    let end = out.len() + samples;
+    g711::encode(law, pcm.get(..samples).unwrap_or(pcm), out);
+    out.resize(end, g711::silence_byte(law));
 }

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_fields_stand_where_rfc_3550_puts_them() {
-        let header = parse(&plain(0x80, b"abc")).unwrap();
+        let header = parse(&plain(0x80, b"abc")).expect("a packet");
         let wanted = Header {
             payload_type: 8,
             marker: true,
@@ -128,7 +128,7 @@ mod tests {
         tail.extend_from_slice(b"voice");
         tail.extend_from_slice(&[0, 0, 3]);
         let data = plain(0xB2, &tail);
-        assert_eq!(&data[parse(&data).unwrap().payload], b"voice");
+        assert_eq!(&data[parse(&data).expect("a packet").payload], b"voice");
     }
 
     #[test]

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn sequence_numbers_are_extended_over_the_wrap_in_both_directions() {
         let told = received(&[65534, 0, 65535, 1], &mut reception());
-        let first = told[0].unwrap();
+        let first = told[0].expect("the first counts");
         assert_eq!(told, [0, 2, 1, 3].map(|step| Some(first + step)));
     }
 

@@ -92,7 +92,7 @@ pub fn round_trip(block: &ReportBlock, now: u64) -> Option<Duration> {
         return None;
     }
     let trip = middle(now).wrapping_sub(block.last_report).wrapping_sub(block.delay);
-    (trip < 60 << 16).then(|| Duration::from_nanos(u64::from(trip) * 1_000_000_000 >> 16))
+    (trip < 60 << 16).then(|| Duration::from_nanos((u64::from(trip) * 1_000_000_000) >> 16))
 }
 
 /// Writes *report* and its SDES CNAME as one compound packet.

@@ -86,7 +86,7 @@ mod tests {
     fn next(stream: &mut Stream) -> Header {
         let mut out = Vec::new();
         stream.packet(8, 160, &mut out, |out| out.extend_from_slice(b"abc"));
-        parse(&out).unwrap()
+        parse(&out).expect("a packet")
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         let mut out = Vec::new();
         for index in 0..3 {
             stream.event(101, b"", 1160, index == 0, 160, &mut out);
-            let event = parse(&out).unwrap();
+            let event = parse(&out).expect("a packet");
             assert_eq!((event.sequence, event.timestamp), (11 + index, 1160));
             assert_eq!(event.marker, index == 0);
         }
