@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import AgentHost, Desk
+from tests.system import engines
+from tests.system.harness import AgentHost, Bridge, Desk
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 30.0
@@ -37,6 +38,14 @@ rtc:
 room: {{auto_create: true, empty_timeout: 30, departure_timeout: 2}}
 logging: {{level: info}}
 """
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", engines.MARKER)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    engines.ask(metafunc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +199,16 @@ def agent_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHost]:
 
 
 @pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The media engine of the test's daemons (`engines`)."""
+    name = engines.need(getattr(request, "param", "auto"))
+    monkeypatch.setattr(Bridge, "engine", name)
+    return name
+
+
+@pytest.fixture
 async def desk(
-    livekit: LiveKitServer, agent_host: AgentHost, tmp_path: Path
+    livekit: LiveKitServer, agent_host: AgentHost, engine: str, tmp_path: Path
 ) -> AsyncIterator[Desk]:
     """Daemons, carriers, agents and SIPp for one test, all ended with it."""
     async with Desk(livekit, agent_host, tmp_path) as made:
@@ -200,7 +217,7 @@ async def desk(
 
 @pytest.fixture
 async def private_desk(
-    private_livekit: PrivateLiveKit, agent_host: AgentHost, tmp_path: Path
+    private_livekit: PrivateLiveKit, agent_host: AgentHost, engine: str, tmp_path: Path
 ) -> AsyncIterator[Desk]:
     """The same on a server of the test's own (`private_livekit`)."""
     folder = tmp_path / "desk"

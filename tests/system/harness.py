@@ -143,6 +143,7 @@ class Bridge:
     """
 
     program: tuple[str, ...] = ("-m", "bridge")
+    engine = "auto"  # of ``[media]``; the fixture `engine` sets it for a test
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class Bridge:
                 "listen": [f"tcp:127.0.0.1:{self.sip_port}", f"udp:127.0.0.1:{self.sip_port}"],
                 "advertise": "127.0.0.1",
             },
-            "media": {"listen": "127.0.0.1", "ports": media_ports()},
+            "media": {"listen": "127.0.0.1", "ports": media_ports(), "engine": self.engine},
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
             "store": {
                 "url": f"sqlite:///{self.folder}/trunkbridge.db",
