@@ -14,7 +14,7 @@ complain() { printf 'setup: %s\n' "$*" >&2; }
 
 fingerprint() {
     {
-        find native -path native/target -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find native/Cargo.* native/core native/python -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
         rustc --version
         uname -m
     } | sha256sum | cut -d' ' -f1
@@ -37,7 +37,7 @@ fi
 if [ "${1:-}" = check ]; then
     cd native
     cargo fmt --all --check
-    nice cargo clippy --quiet --release --locked --all-targets -- -D warnings
+    nice cargo clippy --quiet --release --locked --workspace --all-targets -- -D warnings
     nice cargo test --quiet --release --locked
     exit 0
 fi
