@@ -24,6 +24,7 @@ use codecs::{Codecs, Kind};
 
 /// A packet with more audio (200 ms) is refused.
 pub const MAX_PAYLOAD: usize = 200 * RATE as usize / 1000;
+const MAX_NOTICES: usize = 256;
 /// Packets of SRTP that did not pass, after which it is told: once in a call.
 pub const UNAUTHENTIC_SAID_AT: u64 = 50;
 const PER_MS: u32 = RATE / 1000;
@@ -171,6 +172,12 @@ impl Carrier {
         }
     }
 
+    /// Begins a stream of its own towards the room: another transport, whose receivers know no
+    /// roll-over counter yet (RFC 3711 3.3.1). The next number is below 2^15 again.
+    pub fn restart_forwarding(&mut self) {
+        self.forwarding.restart();
+    }
+
     // What the network tells us.
 
     /// Takes a datagram of the RTP socket; returns what the room gets of it.
@@ -224,7 +231,7 @@ impl Carrier {
     fn unauthentic(&mut self) {
         if !self.unauthentic_said && self.secured.failures() >= UNAUTHENTIC_SAID_AT {
             self.unauthentic_said = true;
-            self.notices.push(CarrierNotice::NotAuthentic);
+            self.tell(CarrierNotice::NotAuthentic);
         }
     }
 
@@ -354,7 +361,7 @@ impl Carrier {
         self.keys.poll(now);
         while let Some(key) = self.keys.keys.pop_front() {
             let notice = CarrierNotice::Key { digit: key.digit, duration_ms: key.duration_ms };
-            self.notices.push(notice);
+            self.tell(notice);
         }
         self.watch(now);
         // RFC 3264 5.1: RTCP is still sent and received for sendonly, recvonly, and inactive
@@ -376,7 +383,7 @@ impl Carrier {
         let since = self.last_at.map_or(self.watched_from, |at| at.max(self.watched_from));
         if now.saturating_duration_since(since) >= limit {
             self.timed_out = true;
-            self.notices.push(CarrierNotice::TimedOut { ever: self.last_at.is_some() });
+            self.tell(CarrierNotice::TimedOut { ever: self.last_at.is_some() });
         }
     }
 
@@ -416,6 +423,14 @@ impl Carrier {
             return Some(to);
         }
         self.rtcp_source.filter(|source| source.ip() == target.ip())
+    }
+
+    /// Keeps *notice* until it is taken; the oldest goes when nobody takes any.
+    fn tell(&mut self, notice: CarrierNotice) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.remove(0);
+        }
+        self.notices.push(notice);
     }
 
     /// Returns what has happened since the last time.
@@ -465,3 +480,6 @@ fn fill(law: Law, pcm: &[i16], samples: usize, out: &mut Vec<u8>) {
     g711::encode(law, pcm.get(..samples).unwrap_or(pcm), out);
     out.resize(end, g711::silence_byte(law));
 }
+
+#[cfg(test)]
+mod tests;
