@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::codecs::Kind;
 use super::*;
 use crate::types::{Crypto, MasterKey};
 

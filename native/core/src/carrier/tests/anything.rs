@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::rtp::packet::is_rtcp;
 
 /// A small deterministic generator (xorshift64*).
 struct Chance(u64);
