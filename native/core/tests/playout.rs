@@ -200,16 +200,16 @@ fn a_stall_fades_to_silence_and_what_was_late_is_shed_to_the_target() {
 
 #[test]
 fn an_hour_of_drift_is_absorbed_without_a_hole() {
-    // 10 minutes at 300 ppm, as much as an hour at 50; the sender is fast, then slow.
-    for ppm in [-300i64, 300] {
+    // 20 minutes at 100 ppm, as much as an hour at 33; the sender is fast, then slow.
+    for ppm in [-100i64, 100] {
         let drifting =
             |n: u64| Some((1_000_000 + n as i64 * PERIOD as i64 * ppm / 1_000_000) as u64);
-        let heard = play(&sent(drifting, 30_000), 5000, 160, MU);
+        let heard = play(&sent(drifting, 60_000), 5000, 160, MU);
         let stats = heard.stats;
         assert!(stats.concealed_ms <= 60, "{ppm} {stats:?}");
         assert!(stats.depth_ms <= 60.0, "{ppm} {stats:?}");
         let moved = if ppm < 0 { stats.shed_ms } else { stats.stretched_ms };
-        assert!((120..=260).contains(&moved), "{ppm} {stats:?}");
+        assert!((80..=160).contains(&moved), "{ppm} {stats:?}");
     }
 }
 
@@ -294,7 +294,7 @@ fn nothing_that_comes_panics_or_grows() {
     let start = Instant::now();
     let mut mixer = Mixer::new(start);
     let mut out = [0i16; 480];
-    for n in 0..40_000u64 {
+    for n in 0..8_000u64 {
         let r = scatter(n) as usize;
         let payload: Vec<u8> = (0..r % 300).map(|i| (scatter(n + i as u64) & 255) as u8).collect();
         let codec = if r % 3 == 0 { MU } else { RoomCodec::Opus };

@@ -30,8 +30,8 @@ const ROUNDING: i64 = 20;
 const SAMPLE: i64 = 125;
 /// Audio is given back where it would still come that much earlier than needed, and added where
 /// it comes less than that before it is needed, microseconds.
-const SURE: i64 = 1500;
-const LIKELY: i64 = 500;
+const SURE: i64 = 1750;
+const LIKELY: i64 = 750;
 /// Time from when a block is ready to the tick, microseconds: just less than a turn of the media
 /// thread, which plays before it receives.
 const MARGIN: i64 = 2000;
