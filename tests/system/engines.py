@@ -2,12 +2,14 @@
 
 Every daemon of the system tests says ``[media] engine``: ``auto`` by default; the modules of
 `CONFORMANCE` run once for each of `ENGINES`. A test says otherwise by the marker ``engines``,
-which names its engines, or by a parameter ``engine`` of its own.
+which names its engines, or by a parameter ``engine`` of its own. ``TRUNKBRIDGE_ENGINE`` in the
+environment names the only one, for all of them.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Any
 
 import pytest
@@ -33,12 +35,13 @@ def ask(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("engines")
     of_module = ENGINES if metafunc.module.__name__.rpartition(".")[2] in CONFORMANCE else ()
     names = marker.args if marker is not None else of_module
-    if names:
+    if names and "TRUNKBRIDGE_ENGINE" not in os.environ:
         metafunc.parametrize("engine", names, indirect=True)
 
 
 def need(name: Any) -> str:
     """Return the name of the engine; the test is skipped where it cannot run."""
+    name = os.environ.get("TRUNKBRIDGE_ENGINE", name)
     if name == "direct" and importlib.util.find_spec("trunkbridge_native") is None:
         missing("the native media core (cargo and cmake build it, scripts/native.sh)")
     return str(name)
