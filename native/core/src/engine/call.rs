@@ -4,8 +4,8 @@
 use super::command::{CallCommand, HeldPeer, OpenCall, PeerCommand};
 use super::event::{Backlog, Event, Report};
 use super::pace::{Pace, Slew};
-use super::standin::Carrier;
 use super::stats::{CallStats, StatsCell};
+use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
 use crate::peer::{Output, payload_type};
 use crate::playout::{Mixer, RoomCodec};
@@ -47,8 +47,8 @@ pub struct Desk {
 /// See the module.
 pub struct Call {
     pub id: u64,
-    pub rtp: Udp,
-    pub rtcp: Udp,
+    /// The carrier's sockets, until it was hung up.
+    pub line: Option<Line>,
     pub peers: [Option<Box<HeldPeer>>; 2],
     pub pace: Pace,
     carrier: Carrier,
@@ -64,6 +64,12 @@ pub struct Call {
     silence: u64,
     #[cfg(test)]
     panics: bool,
+}
+
+/// The sockets of the carrier's side.
+pub struct Line {
+    pub rtp: Udp,
+    pub rtcp: Udp,
 }
 
 /// What our track in the room did last.
@@ -83,8 +89,7 @@ impl Call {
         let period = period_of(&carrier);
         Call {
             id,
-            rtp: open.rtp,
-            rtcp: open.rtcp,
+            line: Some(Line { rtp: open.rtp, rtcp: open.rtcp }),
             peers: [None, None],
             pace: Pace::new(first, period),
             carrier,
@@ -102,7 +107,7 @@ impl Call {
         }
     }
 
-    /// Do what is asked; `Open`, `Close` and `Stop` are the thread's.
+    /// Do what is asked; `Open`, `HangUp`, `Close` and `Stop` are the thread's.
     pub fn command(&mut self, command: CallCommand, now: Instant, desk: &mut Desk) {
         match command {
             CallCommand::Connect(negotiated) => {
@@ -117,7 +122,8 @@ impl Call {
             CallCommand::Apply(levels) => self.carrier.apply(levels, now),
             CallCommand::Dtmf(digits) => self.carrier.send_dtmf(&digits),
             CallCommand::Mute(muted) => self.muted = muted,
-            CallCommand::Open(_) | CallCommand::Close | CallCommand::Stop => {}
+            CallCommand::Open(_) | CallCommand::HangUp | CallCommand::Close | CallCommand::Stop => {
+            }
             #[cfg(test)]
             CallCommand::Panic => self.panics = true,
         }
@@ -158,7 +164,8 @@ impl Call {
     pub fn carrier_datagram(&mut self, now: Instant, desk: &mut Desk) {
         #[cfg(test)]
         assert!(!self.panics, "asked to panic");
-        let Some((length, from)) = self.rtp.receive(&mut desk.buffer[..]) else { return };
+        let Some(line) = &self.line else { return };
+        let Some((length, from)) = line.rtp.receive(&mut desk.buffer[..]) else { return };
         let own = &desk.own;
         let is_own = |address: SocketAddr| own.contains(address, now);
         let datagram = &mut desk.buffer[..length];
@@ -185,7 +192,8 @@ impl Call {
 
     /// Read one datagram of the carrier's RTCP socket.
     pub fn carrier_control(&mut self, now: Instant, desk: &mut Desk) {
-        let Some((length, from)) = self.rtcp.receive(&mut desk.buffer[..]) else { return };
+        let Some(line) = &self.line else { return };
+        let Some((length, from)) = line.rtcp.receive(&mut desk.buffer[..]) else { return };
         self.carrier.receive_rtcp(&mut desk.buffer[..length], from, now);
         self.notices(desk);
     }
@@ -232,8 +240,10 @@ impl Call {
         };
         let pcm = heard.then_some(&pcm[..samples]);
         desk.packet.clear();
-        if let Some(to) = self.carrier.send(pcm, &mut desk.packet, now) {
-            self.rtp.send(&desk.packet, to);
+        if let Some(to) = self.carrier.send(pcm, &mut desk.packet, now)
+            && let Some(line) = &self.line
+        {
+            line.rtp.send(&desk.packet, to);
             self.sent = true;
         }
     }
@@ -260,8 +270,10 @@ impl Call {
     /// What is done once a packet time besides playing.
     pub fn housekeeping(&mut self, now: Instant, wall: SystemTime, desk: &mut Desk) {
         desk.packet.clear();
-        if let Some(to) = self.carrier.poll(now, wall, &mut desk.packet) {
-            self.rtcp.send(&desk.packet, to);
+        if let Some(to) = self.carrier.poll(now, wall, &mut desk.packet)
+            && let Some(line) = &self.line
+        {
+            line.rtcp.send(&desk.packet, to);
         }
         self.notices(desk);
         self.announce(now, desk);
@@ -360,11 +372,18 @@ impl Call {
     /// Say good-bye to the carrier. Returns where its stream stands.
     pub fn farewell(&mut self, now: Instant, wall: SystemTime, desk: &mut Desk) -> Event {
         desk.packet.clear();
-        if let Some(to) = self.carrier.goodbye(now, wall, &mut desk.packet) {
-            self.rtcp.send(&desk.packet, to);
+        if let Some(line) = &self.line
+            && let Some(to) = self.carrier.goodbye(now, wall, &mut desk.packet)
+        {
+            line.rtcp.send(&desk.packet, to);
         }
         self.write_stats();
         self.position()
+    }
+
+    /// When it plays next, since the engine's start; never once it was hung up.
+    pub fn due(&self) -> Duration {
+        if self.line.is_some() { self.pace.due() } else { Duration::MAX }
     }
 
     pub fn position(&self) -> Event {

@@ -33,6 +33,7 @@ pub enum CallCommand {
     Apply(Levels),
     Dtmf(String),
     Mute(bool),
+    HangUp,
     Close,
     Stop,
     /// Make the call's work panic: tests only.
@@ -129,6 +130,7 @@ impl<T> Sender<T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
