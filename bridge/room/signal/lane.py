@@ -187,7 +187,7 @@ class Lane:
         return self._open and bool(self._again or self._replies or messages)
 
     def _has_room(self, now: float) -> bool:
-        if now - self._burst_at >= PACE:
+        if now >= self._burst_at + PACE:  # the very sum that `next_deadline` tells
             self._burst_at, self._burst_packets, self._burst_bytes = now, 0, 0
         return self._burst_packets < BURST_PACKETS and self._burst_bytes < BURST_BYTES
 
