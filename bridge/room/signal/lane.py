@@ -19,18 +19,18 @@ PACKET_LIMIT: Final = 64_000
 """Bytes of one packet; what the SDKs allow, a little below SCTP's 64 KiB."""
 
 WAITING_PACKETS: Final = 256
-WAITING_BYTES: Final = 1 << 20
+WAITING_BYTES: Final = 512 * 1024
 """What may wait for the channel or for the end of a reconnect; more is refused."""
 
 KEPT_PACKETS: Final = 256
-KEPT_BYTES: Final = 512 * 1024
+KEPT_BYTES: Final = 256 * 1024
 """What was sent and is kept, in case that a resume asks for it."""
 
-BURST_PACKETS: Final = 64
-BURST_BYTES: Final = 256 * 1024
+BURST_PACKETS: Final = 32
+BURST_BYTES: Final = 64 * 1024
 PACE: Final = 0.02
-"""Of what has waited, so much leaves at once, and the next after this many seconds: the
-transport's own queue is bounded, and its overflow would end the connection."""
+"""So much leaves at once, and the next after this many seconds: the transport's own queue is
+bounded (1 MiB), its overflow would end the connection, and nothing tells how full it is."""
 
 _SEQUENCE_ROOM: Final = 8  # bytes of the field ``sequence`` at its longest, and its tag
 

@@ -84,6 +84,11 @@ def test_a_request_is_acknowledged_at_once_and_then_run() -> None:
     assert (found.caller, found.method, found.payload) == ("agent", METHOD, '{"headers":{}}')
 
 
+def test_a_call_of_the_servers_own_api_is_known_by_its_caller() -> None:
+    assert asked(ask(server(), "abc", caller="abc")).from_server
+    assert not asked(ask(server(), "abc", caller="agent")).from_server
+
+
 def test_everything_goes_to_the_caller_alone() -> None:
     serving = server()
     outputs = ask(serving, caller="agent-1")
