@@ -77,6 +77,7 @@ class Lane:
         self._kept_bytes = 0
         self._message_bytes = 0
         self._reply_bytes = 0
+        self._replied = False  # what left last: then it is a message's turn
         self._burst_at = float("-inf")
         self._burst_packets = 0
         self._burst_bytes = 0
@@ -98,7 +99,7 @@ class Lane:
         return self._tickets
 
     def reply(self, packet: models.DataPacket) -> None:
-        """Have *packet* sent before all messages; with too many of them waiting it is dropped."""
+        """Have *packet* sent soon, in turns with the messages; one too many is dropped."""
         size = packet.ByteSize() + _SEQUENCE_ROOM
         full = len(self._replies) >= WAITING_PACKETS
         if full or size > PACKET_LIMIT or self._reply_bytes + size > WAITING_BYTES:
@@ -182,9 +183,12 @@ class Lane:
         return len(self._messages)
 
     @property
+    def _messages_ready(self) -> bool:
+        return bool(self._messages) and not self._held
+
+    @property
     def _ready(self) -> bool:
-        messages = self._messages and not self._held
-        return self._open and bool(self._again or self._replies or messages)
+        return self._open and bool(self._again or self._replies or self._messages_ready)
 
     def _has_room(self, now: float) -> bool:
         if now >= self._burst_at + PACE:  # the very sum that `next_deadline` tells
@@ -194,7 +198,8 @@ class Lane:
     def _next(self) -> Leaving:
         if self._again:  # first: the server passes over numbers below the last it saw
             return Leaving(data=self._again.popleft().data)
-        if self._replies:
+        self._replied = bool(self._replies) and not (self._replied and self._messages_ready)
+        if self._replied:
             item = self._replies.popleft()
             self._reply_bytes -= item.size
         else:

@@ -91,6 +91,17 @@ def test_a_held_lane_sends_replies_but_no_messages() -> None:
     assert numbers(sent) == [2]
 
 
+def test_a_flood_of_replies_does_not_keep_messages_from_leaving() -> None:
+    lane = opened()
+    for number in range(BURST_PACKETS * 2):
+        lane.reply(packet(b"r%d" % number))
+    for number in range(3):
+        lane.put(packet(b"m%d" % number))
+    first = [models.DataPacket.FromString(one.data) for one in lane.take(0.0)]
+    assert payloads(first)[:6] == [b"r0", b"m0", b"r1", b"m1", b"r2", b"m2"]
+    assert numbers(first) == list(range(1, BURST_PACKETS + 1))
+
+
 def test_a_packet_just_small_enough_is_sent_and_a_larger_one_refused() -> None:
     lane = opened()
     with pytest.raises(RoomError, match="too large, 64000 are allowed"):
