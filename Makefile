@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types arrows unit system bench fuzz soak install uninstall image clean
+.PHONY: help setup run test check lint types arrows native unit system bench fuzz soak install uninstall image clean
 
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
@@ -16,7 +16,7 @@ run: setup  ## two phone calls through the bridge, then stay up (ONCE=1: end aft
 
 test: setup check unit system  ## everything
 
-check: lint types arrows  ## format, lint, types and import arrows
+check: lint types arrows native  ## format, lint, types and import arrows, of the media core as well
 
 lint:  ## ruff
 	@.venv/bin/ruff format --check .
@@ -27,6 +27,9 @@ types:  ## mypy --strict
 
 arrows:  ## import-linter: the arrows of the house
 	@.venv/bin/lint-imports --no-logo
+
+native:  ## the media core in Rust: format, clippy, its own tests
+	@bash scripts/native.sh check
 
 unit:  ## pure code and loopback sockets, in parallel
 	@$(PY) -m pytest -m unit -n 2 -q

@@ -229,6 +229,7 @@ class LegDesk:
             signalling_address=known or peer,
             media_allow=tuple(trunk.media_allow),
             hold_music=trunk.hold_music,
+            track=trunk.codecs[0],
         )
         return self._engine.open(spec, lease, handlers, notify)
 

@@ -32,6 +32,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bridge import native
 from bridge.errors import BridgeError
 from bridge.trunk.profiles import profile_of
 
@@ -825,8 +826,11 @@ def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
 
 def not_yet(config: Config) -> Iterator[str]:
     """Yield one line per setting that is understood but not served by this version."""
-    if config.media.engine == "direct":
-        yield "media.engine: direct is not built yet, allowed: sdk, auto"
+    if config.media.engine == "direct" and not native.is_built():
+        yield (
+            "media.engine: direct needs the native core (trunkbridge-native), which is not "
+            "installed, allowed: sdk, auto"
+        )
     for section, used in (
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),

@@ -39,12 +39,12 @@ from bridge.config import (
     load,
     not_yet,
 )
+from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
-from bridge.media.sdk import SdkEngine
 from bridge.observe.lag import LoopLag
 from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
@@ -116,7 +116,7 @@ class Daemon:
         )
         advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
         self._ports = Ports(config.media.ports, own=advertised)
-        self._engine = SdkEngine(sdk.SdkRoom, self._ports)
+        self._engine = engine_of(config.media, self._ports)
         self._admission = Admission(config.trunk)
         self._endpoint = Endpoint(
             EndpointConfig(
@@ -178,7 +178,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
-        self._clock_sign = ClockSign(lambda: self._engine.turns, self._engine.ought_to_turn)
+        self._clock_signs = [ClockSign(clock) for clock in clocks_of(self._engine)]
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,7 +196,8 @@ class Daemon:
     def _lagged(self, late: float, stolen: float) -> None:
         """Take how late the loop was, and with it how late the media clock's turns were."""
         self.metrics.lagged(late)
-        turned = self._engine.turns, self._engine.turns_late
+        clock = self._engine.clock()
+        turned = clock.turns, clock.late
         turns, lateness = turned[0] - self._turned[0], turned[1] - self._turned[1]
         self._turned = turned
         media = lateness / turns if turns else 0.0
@@ -237,7 +238,8 @@ class Daemon:
         try:
             self._start_captures()
             self.service.set_livekit_up(await self._server_api.alive())
-            await sdk.warm_up()
+            if uses_sdk(self._config.media):
+                await sdk.warm_up()
             await self._engine.start()
             await self._agent.start()
             await self._end_crashed_calls()
@@ -389,7 +391,7 @@ class Daemon:
     async def _dead_parts(self) -> list[str]:
         """Return what does not live of all that a call needs; the loop lives, it asks."""
         alive = {
-            "media clock": self._clock_sign.alive(),
+            "media clock": not [sign for sign in self._clock_signs if not sign.alive()],
             "sip listeners": self._agent.listening,
             "http listener": not self.serves_http
             or (self._api is not None and await self._api.answers()),
@@ -403,6 +405,7 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        clock = self._engine.clock()
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
@@ -412,10 +415,10 @@ class Daemon:
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,
-            media_calls=self._engine.calls,
-            media_turns=self._engine.turns,
-            media_missed=self._engine.turns_missed,
-            media_late=self._engine.turns_late,
+            media_calls=clock.calls,
+            media_turns=clock.turns,
+            media_missed=clock.missed,
+            media_late=clock.late,
             capture_dropped=self._captures.dropped(),
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,

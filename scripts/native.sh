@@ -4,6 +4,7 @@
 # the user's cache by the hash of what it is made of.
 #   native.sh        for setup
 #   native.sh dev    build only what changed, for PYTHONPATH=native/target/python
+#   native.sh check  format, clippy and the tests of the crates
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +14,7 @@ complain() { printf 'setup: %s\n' "$*" >&2; }
 
 fingerprint() {
     {
-        find native -path native/target -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find native/Cargo.* native/core native/python -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
         rustc --version
         uname -m
     } | sha256sum | cut -d' ' -f1
@@ -30,6 +31,14 @@ if [ "${1:-}" = dev ]; then
     nice cargo build --quiet --release --locked --manifest-path native/Cargo.toml
     mkdir -p native/target/python
     cp native/target/release/libtrunkbridge_native.so native/target/python/trunkbridge_native.abi3.so
+    exit 0
+fi
+
+if [ "${1:-}" = check ]; then
+    cd native
+    cargo fmt --all --check
+    nice cargo clippy --quiet --release --locked --workspace --all-targets -- -D warnings
+    nice cargo test --quiet --release --locked
     exit 0
 fi
 
@@ -51,4 +60,7 @@ if ! compgen -G "$kept/*.whl" >/dev/null; then
     cp .cache/native/*.whl "$kept/"
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall "$kept"/*.whl
+rm -rf .cache/native # for `make install` and the image
+mkdir -p .cache/native
+cp "$kept"/*.whl .cache/native/
 printf '%s' "$wanted" >.venv/.native

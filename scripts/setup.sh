@@ -125,5 +125,6 @@ setup_livekit() {
 setup_debian
 bash scripts/peers.sh || complain "the servers of the interop tests could not be unpacked (.cache/peers)"
 setup_venv
+bash scripts/native.sh
 setup_livekit
 bash scripts/wheels.sh || complain "the wheels for make install could not be kept (.cache/wheels)"

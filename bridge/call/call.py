@@ -87,7 +87,14 @@ from bridge.call.ports import (
     RoomPort,
     SipPort,
 )
-from bridge.call.record import CallRecord, fold, live_record, new_record, with_carrier_ids
+from bridge.call.record import (
+    CallRecord,
+    fold,
+    live_record,
+    new_record,
+    with_carrier_ids,
+    with_engine,
+)
 from bridge.call.rpc import CallRpcs
 from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
@@ -102,7 +109,7 @@ DISPATCH_TIMEOUT: Final = 8.0
 LEAVE_TIMEOUT: Final = 4.5
 ATTRIBUTE_LOSSES: Final = 3  # in a row; then they wait for the next change
 JOURNAL_TIMEOUT: Final = 5.0  # seconds an event waits for the journal, then it goes on
-RETURN_PATIENCE: Final = 60.0  # seconds after a rejoin in which the others come back
+COMING_BACK: Final = 60.0  # seconds after a rejoin in which the others come back
 RECENT: Final = 128  # events kept for one who was there and comes back
 ROOM_TIMEOUT: Final = 0.5  # seconds other listeners wait for the room
 
@@ -188,7 +195,7 @@ class Call:
     @property
     def record(self) -> CallRecord:
         """The call resource now."""
-        return live_record(self._record, self._state)
+        return live_record(with_engine(self._record, self.media.choice()), self._state)
 
     def start(self) -> None:
         """Begin. Call once, on the loop."""
@@ -345,7 +352,8 @@ class Call:
         records = []
         for event in events:
             folded = fold(self._record, event)
-            self._record = with_carrier_ids(folded, self._state.carrier_ids)
+            known = with_carrier_ids(folded, self._state.carrier_ids)
+            self._record = with_engine(known, self.media.choice())
             self._recent.append(event)
             records.append(JournalRecord(event=event, record=self._record, snapshot=saved))
         stored = self._append(records)
@@ -406,7 +414,7 @@ class Call:
         """
         state = self._state
         recent = state.rejoined_at is not None and (
-            self._clock() - state.rejoined_at < RETURN_PATIENCE
+            self._clock() - state.rejoined_at < COMING_BACK
         )
         if not self._behind and not (recent and state.told.keys() - state.others):
             return None
@@ -458,8 +466,7 @@ class Call:
             case SetSubscribed():
                 self._guard(lambda: room.subscribe(command.subscribed))
             case RepeatTo() | CatchUp():
-                for entry in self._repeat_entries(command):
-                    self._lane.put(entry)
+                self._lane.put(self._repeat_entry(command))
             case PublishKey():
                 digit = command.digit
                 if not self._lane.is_full:
@@ -482,7 +489,7 @@ class Call:
         self._guard(lambda: room.subscribe(command.subscribed))
         self._lane.restore(
             self._attributes_entry(command.attributes),
-            *(entry for one in command.repeats for entry in self._repeat_entries(one)),
+            *(self._repeat_entry(one) for one in command.repeats),
         )
 
     def _attributes_entry(self, values: Mapping[str, str]) -> Entry:
@@ -501,11 +508,12 @@ class Call:
             send=lambda: room.set_attributes(values), sent=sent, dropped=dropped, level=True
         )
 
-    def _repeat_entries(self, command: RepeatTo | CatchUp) -> list[Entry]:
-        """Return the sends of earlier events, unchanged, to one participant."""
-        if isinstance(command, RepeatTo):
-            return [self._repeat_entry(command.identity, command.event.encode())]
-        return [self._catch_up_entry(command)]
+    def _repeat_entry(self, command: RepeatTo | CatchUp) -> Entry:
+        """Return the send of earlier events, unchanged, to one participant."""
+        if isinstance(command, CatchUp):
+            return self._catch_up_entry(command)
+        room, payload = self.media.room, command.event.encode()
+        return Entry(send=lambda: room.publish(payload, TOPIC, [command.identity]))
 
     def _catch_up_entry(self, command: CatchUp) -> Entry:
         """Return one entry that sends what was sent without *identity* until its turn came."""
@@ -524,10 +532,6 @@ class Call:
                 del self._behind[identity]
 
         return Entry(send=send, sent=caught_up, dropped=caught_up)
-
-    def _repeat_entry(self, identity: str, payload: bytes) -> Entry:
-        room = self.media.room
-        return Entry(send=lambda: room.publish(payload, TOPIC, [identity]))
 
     def _enqueue(self, send: Callable[[], Awaitable[object]]) -> None:
         self._lane.put(Entry(send=send))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from bridge.media.seam import KeyPressed, MediaTimedOut
+from bridge.media.seam import KeyPressed, MediaFailed, MediaTimedOut
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -201,7 +201,7 @@ SipInput = (
     | ReferProgressed
     | ReferAsked
 )
-MediaInput = MediaTimedOut | KeyPressed
+MediaInput = MediaTimedOut | KeyPressed | MediaFailed
 RoomInput = (
     ParticipantJoined
     | ParticipantLeft

@@ -61,7 +61,7 @@ from bridge.call.state import (
 )
 from bridge.call.turn import Turn, hang_up, leave, left
 from bridge.events import CallEvent
-from bridge.media.seam import KeyPressed, MediaLevels, MediaTimedOut
+from bridge.media.seam import KeyPressed, MediaFailed, MediaLevels, MediaTimedOut
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -131,6 +131,10 @@ def _effect_failed_late(turn: Turn, event: EffectFailed) -> None:
         phone.session_lost(turn)
 
 
+def _media_failed(turn: Turn, _event: MediaFailed) -> None:
+    hang_up(turn, LocalEnd.INTERNAL_ERROR)
+
+
 def _hang_up_at(why: LocalEnd) -> Callable[[Turn], None]:
     def fire(turn: Turn) -> None:
         hang_up(turn, why)
@@ -189,6 +193,7 @@ _EVERYWHERE: Final[Mapping[tuple[Phase, ...], Mapping[type, Handler]]] = {
         HangUp: _hung_up,
         Shutdown: _shut_down,
         EffectFailed: _effect_failed,
+        MediaFailed: _media_failed,
         DialogFormed: phone.dialog_formed,
         Dispatched: agents.dispatched,
         DispatchFailed: agents.dispatch_failed,

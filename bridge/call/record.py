@@ -23,6 +23,7 @@ from bridge.events import (
     CallRinging,
     rfc3339,
 )
+from bridge.media.seam import EngineChoice
 from bridge.trunk.headers import carrier_ids
 
 WORKFLOW_NAMESPACE: Final = uuid.NAMESPACE_URL
@@ -62,6 +63,8 @@ class CallRecord:
     q850: int | None = None
     duration_ms: int | None = None
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
+    media_engine: str | None = None
+    media_engine_reason: str | None = None  # why not the direct engine, where it was wanted
     seq: int = 0
     created_at: float
     started_at: float | None = None
@@ -122,6 +125,13 @@ def new_record(plan: CallPlan) -> CallRecord:
 def with_carrier_ids(record: CallRecord, found: Mapping[str, str]) -> CallRecord:
     """Return *record* with what the carrier's messages have said since."""
     return replace(record, carrier_ids={**record.carrier_ids, **found}) if found else record
+
+
+def with_engine(record: CallRecord, choice: EngineChoice | None) -> CallRecord:
+    """Return *record* with who carries the call's media."""
+    if choice is None:
+        return record
+    return replace(record, media_engine=choice.engine, media_engine_reason=choice.reason)
 
 
 def fold(record: CallRecord, event: CallEvent) -> CallRecord:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import OrderedDict
+from collections.abc import Coroutine
 from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ Example: trunkbridge calls --watch
 
 GONE = 404
 _KEPT = 30  # calls that ended while somebody watches
+_PATIENCE = 0.5  # seconds for a cancellation to be obeyed
 _REFRESH = 1.0  # seconds: how long somebody has talked
 
 
@@ -57,13 +60,34 @@ def calls(
         if not watch:
             asyncio.run(_list(client, console, status, limit, as_json=as_json))
         elif as_json or not console.is_terminal:
-            asyncio.run(_follow(client, as_json=as_json))
+            asyncio.run(_until_interrupted(_follow(client, as_json=as_json)))
         else:
-            asyncio.run(Board(client, console).run())
+            asyncio.run(_until_interrupted(Board(client, console).run()))
     except ApiError as failure:
         fail(f"calls: {failure}")
     except KeyboardInterrupt:
-        return  # how a watch ends
+        return  # in the moment before the watch
+
+
+async def _until_interrupted(watch: Coroutine[Any, Any, None]) -> None:
+    """Run *watch* until Ctrl-C, which is how a watch ends."""
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    watching = asyncio.create_task(watch)
+    waiting = asyncio.create_task(interrupted.wait())
+    await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not watching.done():
+        await _cancelled(watching)
+        return
+    watching.result()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel *task* until it has ended: a stream that is just being set up may lose one."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_PATIENCE)
 
 
 async def _list(
@@ -116,7 +140,7 @@ class Board:
                         await self._next()
                 listener.result()
             finally:
-                listener.cancel()
+                await _cancelled(listener)
 
     async def _next(self) -> None:
         """Wait for something to show, or for a second of talk."""

@@ -8,7 +8,14 @@ from typing import Protocol
 
 from bridge.media.carrier import SdkCarrier
 from bridge.media.ports import Ports
-from bridge.media.seam import CallMedia, Lease, MediaNotice, MediaSpec
+from bridge.media.seam import (
+    CallMedia,
+    ClockReading,
+    EngineChoice,
+    Lease,
+    MediaNotice,
+    MediaSpec,
+)
 from bridge.media.ticker import Ticker
 from bridge.room.seam import RoomAudio, RoomHandlers, RoomSession
 
@@ -20,7 +27,8 @@ class SdkRoomSession(RoomSession, RoomAudio, Protocol):
 class SdkEngine:
     """Implements `bridge.media.seam.Engine` on one ticker of the running loop.
 
-    *room_factory* makes the room session of a call; *now* is monotonic seconds.
+    *room_factory* makes the room session of a call; *now* is monotonic seconds; *reason* says
+    why it is not the direct engine, where that was wanted.
     """
 
     def __init__(
@@ -28,37 +36,26 @@ class SdkEngine:
         room_factory: Callable[[RoomHandlers], SdkRoomSession],
         ports: Ports,
         now: Callable[[], float] = time.monotonic,
+        *,
+        reason: str | None = None,
     ) -> None:
         self._room_factory = room_factory
         self._ports = ports
         self._now = now
         self._ticker = Ticker(now)
         self._calls: set[SdkCarrier] = set()
+        self._choice = EngineChoice(engine="sdk", reason=reason)
 
-    @property
-    def turns(self) -> int:
-        """Turns of the media clock so far; it stands still while there are no calls."""
-        return self._ticker.turns
-
-    def ought_to_turn(self) -> bool:
-        """Whether `turns` must advance now."""
-        return self._ticker.ought_to_turn()
-
-    @property
-    def turns_missed(self) -> int:
-        """Turns left out after stalls."""
-        return self._ticker.missed
-
-    @property
-    def turns_late(self) -> float:
-        """Lateness of all turns, summed, in seconds."""
-        return self._ticker.late
-
-    @property
-    def calls(self) -> int:
-        """Calls whose media is open."""
+    def clock(self) -> ClockReading:
+        """Return how the ticker is now."""
         self._forget_closed()
-        return len(self._calls)
+        return ClockReading(
+            calls=len(self._calls),
+            turns=self._ticker.turns,
+            missed=self._ticker.missed,
+            late=self._ticker.late,
+            ought_to_turn=self._ticker.ought_to_turn(),
+        )
 
     def open(
         self,
@@ -83,7 +80,7 @@ class SdkEngine:
         )
         self._forget_closed()
         self._calls.add(carrier)
-        return CallMedia(carrier=carrier, room=session)
+        return CallMedia(carrier=carrier, room=session, choice=lambda: self._choice)
 
     async def start(self) -> None:
         """Start the clock on the running loop."""

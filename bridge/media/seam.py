@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from bridge.room.seam import RoomHandlers, RoomSession
 from sdp.negotiated import Negotiated
 
 if TYPE_CHECKING:
     import socket  # the pure call machine imports this seam
+
+
+Law = Literal["PCMU", "PCMA"]
+"""How G.711 is encoded, by its name in SDP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class MediaSpec:
 
     call_id: str
     signalling_address: str  # the peer of the SIP dialog: its network may send media
+    track: Law = "PCMU"  # law of a G.711 track in the room: the trunk's first codec
     media_allow: tuple[str, ...]
     hold_music: bool
 
@@ -69,7 +74,12 @@ class KeyPressed:
     duration_ms: int
 
 
-MediaNotice = MediaTimedOut | KeyPressed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaFailed:
+    """The media of this call broke by a fault of ours; nothing flows any more."""
+
+
+MediaNotice = MediaTimedOut | KeyPressed | MediaFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +120,31 @@ class CarrierMedia(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """Which engine carries a call. ``reason``: why not the direct one, where that was wanted."""
+
+    engine: str  # "direct" | "sdk"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallMedia:
-    """Both sides of one call's media."""
+    """Both sides of one call's media, and by whom they are carried now."""
 
     carrier: CarrierMedia
     room: RoomSession
+    choice: Callable[[], EngineChoice | None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """How an engine's clock is. ``turns`` stand still while there is nothing to do."""
+
+    calls: int
+    turns: int
+    missed: int  # turns left out after stalls
+    late: float  # lateness of all turns, summed, seconds
+    ought_to_turn: bool  # there is something to do: ``turns`` must advance
 
 
 class Engine(Protocol):
@@ -128,6 +158,9 @@ class Engine(Protocol):
         notify: Callable[[MediaNotice], None],
     ) -> CallMedia:
         """Return the media of one call; nothing flows until it is told to."""
+
+    def clock(self) -> ClockReading:
+        """Return how the clock is now."""
 
     async def start(self) -> None:
         """Start the engine's clock."""

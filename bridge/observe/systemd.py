@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -70,19 +70,30 @@ class Notifier:
             self._socket = None
 
 
+class Clock(Protocol):
+    """What a clock says of itself."""
+
+    @property
+    def turns(self) -> int:
+        """Turns so far."""
+
+    @property
+    def ought_to_turn(self) -> bool:
+        """Whether there is something to do: `turns` must advance."""
+
+
 class ClockSign:
     """Whether a clock that ought to turn has turned since the last look."""
 
-    def __init__(self, turns: Callable[[], int], ought_to_turn: Callable[[], bool]) -> None:
-        self._turns = turns
-        self._ought = ought_to_turn
+    def __init__(self, read: Callable[[], Clock]) -> None:
+        self._read = read
         self._last: int | None = None
 
     def alive(self) -> bool:
         """Look. A clock that had nothing to do at the last look is given until the next."""
-        turns, before = self._turns(), self._last
-        self._last = turns if self._ought() else None
-        return self._last is None or before is None or turns != before
+        clock, before = self._read(), self._last
+        self._last = clock.turns if clock.ought_to_turn else None
+        return self._last is None or before is None or clock.turns != before
 
 
 class Phase(enum.Enum):

@@ -38,12 +38,7 @@ class Rejections:
     def find(self, key: InviteKey, now: float) -> Refusal | None:
         """Return how the INVITE with *key* was refused a short while ago."""
         known = self._known.get(key)
-        if known is None:
-            return None
-        if known[0] <= now:
-            del self._known[key]
-            return None
-        return known[1]
+        return known[1] if known is not None and now < known[0] else None
 
     def __len__(self) -> int:
         return len(self._known)

@@ -15,10 +15,13 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from livekit import rtc
+
+from tests.system.meter import judge
 
 FRAME_MS = 20
 WINDOW_FRAMES = 3  # of 20 ms: what one judgement of the sound is based on
@@ -51,6 +54,16 @@ class Ear:
         self._listen = listen
         self._window: list[np.ndarray[Any, Any]] = []
         self._told: int | None = None
+        self._kept: list[np.ndarray[Any, Any]] | None = None
+
+    def keep(self) -> None:
+        """Keep what is heard from now on."""
+        self._kept = []
+
+    @property
+    def kept(self) -> np.ndarray[Any, Any]:
+        """What was heard since `keep`, 8 kHz."""
+        return np.concatenate([np.zeros(0), *(self._kept or [])]).astype(np.int16)
 
     def forget(self) -> None:
         """Start anew: what was heard before no longer counts."""
@@ -60,10 +73,10 @@ class Ear:
     def hear(self, pcm: memoryview) -> None:
         """Take the next 20 ms."""
         self.frames += 1
-        self._window = [
-            *self._window[1 - WINDOW_FRAMES :],
-            np.frombuffer(pcm, dtype=np.int16).astype(np.float64),
-        ]
+        samples = np.frombuffer(pcm, dtype=np.int16).astype(np.float64)
+        if self._kept is not None:
+            self._kept.append(samples)
+        self._window = [*self._window[1 - WINDOW_FRAMES :], samples]
         if len(self._window) < WINDOW_FRAMES:
             return
         heard = self._judge(np.concatenate(self._window))
@@ -156,6 +169,27 @@ class Agent:
             self._voice = publication, source
         self._playing = asyncio.create_task(self._play(self._voice[1], hertz))
 
+    async def say_file(self, path: str) -> None:
+        """Say a file of 16-bit samples once, at the rate of the voice, then nothing."""
+        assert self._voice is not None
+        await self._hush()
+        pcm = await asyncio.to_thread(Path(path).read_bytes)
+        self._playing = asyncio.create_task(self._say(self._voice[1], pcm))
+
+    async def _say(self, source: rtc.AudioSource, pcm: bytes) -> None:
+        count = source.sample_rate * FRAME_MS // 1000
+        for at in range(0, len(pcm), 2 * count):
+            frame = pcm[at : at + 2 * count].ljust(2 * count, b"\0")
+            await source.capture_frame(rtc.AudioFrame(frame, source.sample_rate, 1, count))
+
+    async def publish_anew(self, hertz: int, rate: int) -> None:
+        """Take the voice back and publish another."""
+        await self._hush()
+        if self._voice is not None:
+            await self.room.local_participant.unpublish_track(self._voice[0].sid)
+            self._voice = None
+        await self.talk(hertz, rate)
+
     async def _play(self, source: rtc.AudioSource, hertz: int) -> None:
         rate = source.sample_rate
         count = rate * FRAME_MS // 1000
@@ -194,6 +228,18 @@ class Agent:
             "frames": sum(ear.frames for ear in self._ears.values()),
             "holes": sum(ear.holes for ear in self._ears.values()),
         }
+
+    def keep(self) -> None:
+        """Keep what is heard from now on, of every track."""
+        for ear in self._ears.values():
+            ear.keep()
+
+    def kept(self, path: str) -> dict[str, float]:
+        """Judge what was heard longest since `keep`; write it to *path* unless that is empty."""
+        heard = max((ear.kept for ear in self._ears.values()), key=len, default=np.zeros(0))
+        if path:
+            Path(path).write_bytes(heard.tobytes())
+        return judge(heard)
 
     def _data(self, packet: rtc.DataPacket) -> None:
         at = time.monotonic()
@@ -320,6 +366,14 @@ class Host:
                 )
             case "counts":
                 return self._agents[name].counts()
+            case "keep":
+                self._agents[name].keep()
+            case "kept":
+                return self._agents[name].kept(given["path"])
+            case "say file":
+                await self._agents[name].say_file(given["path"])
+            case "publish anew":
+                await self._agents[name].publish_anew(given["hertz"], given["rate"])
             case _:
                 raise ValueError(f"no such command: {verb}")
         return None

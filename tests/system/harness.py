@@ -53,6 +53,8 @@ class Server(Protocol):
     @property
     def http_url(self) -> str: ...
     @property
+    def udp_port(self) -> int: ...
+    @property
     def api_key(self) -> str: ...
     @property
     def api_secret(self) -> str: ...
@@ -143,6 +145,7 @@ class Bridge:
     """
 
     program: tuple[str, ...] = ("-m", "bridge")
+    engine = "auto"  # of ``[media]``; the fixture `engine` sets it for a test
 
     def __init__(
         self,
@@ -190,7 +193,7 @@ class Bridge:
                 "listen": [f"tcp:127.0.0.1:{self.sip_port}", f"udp:127.0.0.1:{self.sip_port}"],
                 "advertise": "127.0.0.1",
             },
-            "media": {"listen": "127.0.0.1", "ports": media_ports()},
+            "media": {"listen": "127.0.0.1", "ports": media_ports(), "engine": self.engine},
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
             "store": {
                 "url": f"sqlite:///{self.folder}/trunkbridge.db",
@@ -424,7 +427,8 @@ class AgentHost:
     def __init__(self, log: Path) -> None:
         self._log = log.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("agent_host.py"))],
+            [sys.executable, "-m", "tests.system.agent_host"],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -578,6 +582,25 @@ class RoomAgent:
         """Return the frames heard so far and the interruptions of a tone."""
         result: dict[str, int] = await self.host.ask("counts", self.name)
         return result
+
+    async def keep(self) -> None:
+        """Have what is heard from now on kept, for `kept`."""
+        await self.host.ask("keep", self.name)
+
+    async def kept(self, path: Path | None = None) -> dict[str, float]:
+        """Return what `meter.judge` says of it; *path* gets the samples, 16 bits at 8 kHz."""
+        result: dict[str, float] = await self.host.ask(
+            "kept", self.name, path="" if path is None else str(path)
+        )
+        return result
+
+    async def say_file(self, path: Path) -> None:
+        """Say a file of 16-bit samples once, at the rate of the voice, instead of the tone."""
+        await self.host.ask("say file", self.name, path=str(path))
+
+    async def publish_anew(self, hertz: int = AGENT_HERTZ, rate: int = 48000) -> None:
+        """Unpublish the voice and publish another."""
+        await self.host.ask("publish anew", self.name, hertz=hertz, rate=rate)
 
     async def leave(self) -> None:
         """Leave the room."""

@@ -172,6 +172,7 @@ async def test_a_hold_answered_too_late_has_failed_and_is_undone(
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.engines("auto")  # a minute, and nothing of the media's
 async def test_held_calls_are_probed_every_minute_and_a_481_ends_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

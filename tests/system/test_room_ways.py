@@ -152,6 +152,7 @@ async def daemon_here(desk: Desk, carrier: Carrier, folder: Path) -> AsyncIterat
         await outside.client.aclose()
 
 
+@pytest.mark.engines("sdk")
 @pytest.mark.parametrize(
     "scenario",
     [
@@ -304,6 +305,7 @@ IN_SECONDS = (
 )
 
 
+@pytest.mark.engines("auto")
 @pytest.mark.parametrize("scenario", ["uac-held-gone", "uac-held-silent"])
 async def test_a_peer_that_is_gone_while_it_holds_ends_the_call(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, scenario: str

@@ -10,21 +10,14 @@ import pytest
 
 from bridge.media.ports import Ports, PortsExhausted
 from bridge.media.seam import Lease
+from tests.unit.media.clock import Clock
 
 pytestmark = pytest.mark.unit
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.t = 0.0
-
-    def __call__(self) -> float:
-        return self.t
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

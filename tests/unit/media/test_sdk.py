@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from rtp import g711, rtcp
 from rtp.net.socket import open_udp
 from rtp.packet import Packet, build, parse
 from sdp.negotiated import Hold, Negotiated
+from tests.unit.media.clock import Clock, until
 
 pytestmark = pytest.mark.unit
 
@@ -50,16 +50,6 @@ class FakeRoom:
 
     def discard(self) -> None:
         self.agent = b""
-
-
-class Clock:
-    """Virtual monotonic time."""
-
-    def __init__(self) -> None:
-        self.t = 1000.0
-
-    def __call__(self) -> float:
-        return self.t
 
 
 class Line:
@@ -137,13 +127,6 @@ class Line:
     def counted(self) -> int:
         stats = self.carrier.stats()
         return stats.packets_received + stats.packets_refused
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Turn the loop until *happened*, for at most two seconds."""
-    async with asyncio.timeout(2):
-        while not happened():  # noqa: ASYNC110 (a socket becomes readable; there is no event)
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -610,14 +593,14 @@ async def test_closing_gives_the_ports_back_to_rest(
 ) -> None:
     line.carrier.connect(line.negotiated)
     line.carrier.apply(TALKING)
-    assert engine.calls == 1
+    assert engine.clock().calls == 1
     await line.carrier.close()
     await line.carrier.close()
     line.run(0.1)
     assert line.heard() == []
     assert line.lease.rtp.fileno() == -1
     assert ports.is_own("127.0.0.1", line.lease.port)
-    assert engine.calls == 0
+    assert engine.clock().calls == 0
 
 
 async def test_the_clock_of_the_engine_carries_many_calls_in_real_time() -> None:
@@ -630,12 +613,12 @@ async def test_the_clock_of_the_engine_carries_many_calls_in_real_time() -> None
         line.carrier.connect(line.negotiated)
         line.carrier.apply(TALKING)
     await until(lambda: all(line.carrier.stats().packets_sent >= 15 for line in lines))
-    turns = engine.turns
+    turns = engine.clock().turns
     await engine.stop()
     sent = [line.carrier.stats().packets_sent for line in lines]
     assert max(sent) - min(sent) <= 2
     assert turns >= 40
-    assert engine.calls == 0
+    assert engine.clock().calls == 0
     for line in lines:
         assert len(line.heard()) >= 15
         line.hang_up()

@@ -7,6 +7,7 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -261,9 +262,15 @@ def test_the_state_folder_is_the_units_first(variable: str, folder: Path | None)
     assert Unit.from_environment({"STATE_DIRECTORY": variable}).state == folder
 
 
+@dataclass(frozen=True)
+class Reading:
+    turns: int
+    ought_to_turn: bool
+
+
 def test_a_clock_that_ought_to_turn_and_does_not_is_dead() -> None:
     turns, ought = 5, True
-    sign = ClockSign(lambda: turns, lambda: ought)
+    sign = ClockSign(lambda: Reading(turns, ought))
     assert sign.alive()  # the first look
     assert not sign.alive()
     turns = 6

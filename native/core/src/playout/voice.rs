@@ -1,0 +1,79 @@
+//! The decoder of one track, with its concealment.
+
+use super::RoomCodec;
+use crate::opus::{self, Decoder, MAX_SAMPLES};
+use crate::types::Law;
+
+pub enum Voice {
+    Opus(Decoder),
+    G711(Law, Vec<i16>),
+}
+
+impl Voice {
+    pub fn new(codec: RoomCodec) -> Voice {
+        match codec {
+            RoomCodec::Opus => Voice::Opus(Decoder::new()),
+            RoomCodec::G711(law) => Voice::G711(law, Vec::new()),
+        }
+    }
+
+    pub fn decode(&mut self, payload: &[u8], out: &mut [i16; MAX_SAMPLES]) -> usize {
+        match self {
+            Voice::Opus(decoder) => decoder.decode(payload, out),
+            Voice::G711(law, last) => {
+                let n = payload.len().min(MAX_SAMPLES);
+                for (to, from) in out.iter_mut().zip(payload) {
+                    *to = expand(*law, *from);
+                }
+                last.clear();
+                last.extend_from_slice(&out[..n]);
+                n
+            }
+        }
+    }
+
+    /// Conceal *samples* before *next*; return how many, and whether they came from FEC.
+    pub fn conceal(
+        &mut self,
+        samples: usize,
+        next: Option<&[u8]>,
+        out: &mut [i16; MAX_SAMPLES],
+    ) -> (usize, bool) {
+        match (self, next) {
+            (Voice::Opus(decoder), Some(next)) if opus::has_fec(next) => {
+                (decoder.recover(next, samples, out), true)
+            }
+            (Voice::Opus(decoder), _) => (decoder.conceal(samples, out), false),
+            (Voice::G711(_, last), _) => {
+                let samples = samples.min(MAX_SAMPLES);
+                out[..samples].fill(0);
+                for (to, from) in out[..samples].iter_mut().zip(last.iter()) {
+                    *to = *from / 2;
+                }
+                last.clear();
+                (samples, false)
+            }
+        }
+    }
+}
+
+/// One octet of *law* as 16-bit PCM (ITU-T G.711).
+fn expand(law: Law, octet: u8) -> i16 {
+    match law {
+        Law::Mu => {
+            let code = !octet;
+            let step = (i16::from(code & 15) << 3) + 132;
+            let size = (step << ((code >> 4) & 7)) - 132;
+            if code & 128 != 0 { -size } else { size }
+        }
+        Law::A => {
+            let code = octet ^ 0x55;
+            let step = i16::from(code & 15) << 4;
+            let size = match (code >> 4) & 7 {
+                0 => step + 8,
+                segment => (step + 0x108) << (segment - 1),
+            };
+            if code & 128 != 0 { size } else { -size }
+        }
+    }
+}
