@@ -4,8 +4,8 @@
 use super::command::{CallCommand, HeldPeer, OpenCall, PeerCommand};
 use super::event::{Backlog, Event, Report};
 use super::pace::{Pace, Slew};
-use super::standin::Carrier;
 use super::stats::{CallStats, StatsCell};
+use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
 use crate::peer::{Output, payload_type};
 use crate::playout::{Mixer, RoomCodec};

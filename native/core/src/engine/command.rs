@@ -129,6 +129,7 @@ impl<T> Sender<T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

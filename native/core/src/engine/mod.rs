@@ -14,11 +14,12 @@ mod event;
 mod media;
 mod pace;
 mod setup;
-mod standin;
 mod stats;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use event::Event;
-pub use standin::CarrierStats;
 pub use stats::{CallStats, Turns};
 
 use crate::net::{EventFd, OwnPorts, Udp};
@@ -245,8 +246,8 @@ impl Engine {
             return Ok(());
         }
         let thread = entry.thread;
-        directory.to_setup(SetupCommand::CloseCall { call })?;
-        directory.to_media(thread, call, CallCommand::Close)
+        directory.tell_setup(SetupCommand::CloseCall { call })?;
+        directory.tell_media(thread, call, CallCommand::Close)
     }
 
     /// The figures of a call, at most a tenth of a second old; `None`: there is no such call.
@@ -274,7 +275,7 @@ impl Engine {
         let (backlog, thread) = (entry.backlog.clone(), entry.thread);
         let open = Box::new(OpenPeer { options, generation, backlog, thread });
         let command = PeerCommand::Open(open);
-        directory.to_setup(SetupCommand::Peer { call, side, command })
+        directory.tell_setup(SetupCommand::Peer { call, side, command })
     }
 
     /// Take the server's answer.
@@ -316,14 +317,14 @@ impl Engine {
         let Some(entry) = directory.calls.get_mut(&call) else { return Ok(()) };
         entry.generations[usize::from(side & 1)] = 0;
         let command = PeerCommand::Close;
-        directory.to_setup(SetupCommand::Peer { call, side, command })
+        directory.tell_setup(SetupCommand::Peer { call, side, command })
     }
 
     fn peer(&self, call: u64, side: u8, command: PeerCommand) -> Result<(), Refused> {
         let mut directory = self.lock();
         match directory.calls.get(&call) {
             Some(entry) if !entry.closing => {
-                directory.to_setup(SetupCommand::Peer { call, side: side & 1, command })
+                directory.tell_setup(SetupCommand::Peer { call, side: side & 1, command })
             }
             _ => Ok(()), // it is over: who asks will hear of it
         }
@@ -334,7 +335,7 @@ impl Engine {
         match directory.calls.get(&call) {
             Some(entry) if !entry.closing => {
                 let thread = entry.thread;
-                directory.to_media(thread, call, command)
+                directory.tell_media(thread, call, command)
             }
             _ => Ok(()),
         }
@@ -375,12 +376,17 @@ impl Drop for Engine {
 }
 
 impl Directory {
-    fn to_media(&mut self, thread: usize, call: u64, command: CallCommand) -> Result<(), Refused> {
+    fn tell_media(
+        &mut self,
+        thread: usize,
+        call: u64,
+        command: CallCommand,
+    ) -> Result<(), Refused> {
         let sender = self.media.get_mut(thread).ok_or(Refused::Unavailable)?;
         sender.send((call, command)).map_err(|_| Refused::Unavailable)
     }
 
-    fn to_setup(&mut self, command: SetupCommand) -> Result<(), Refused> {
+    fn tell_setup(&mut self, command: SetupCommand) -> Result<(), Refused> {
         let sender = self.setup.as_mut().ok_or(Refused::Unavailable)?;
         sender.send(command).map_err(|_| Refused::Unavailable)
     }

@@ -70,6 +70,7 @@ pub enum Slew {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -108,7 +108,10 @@ impl Setup {
             }
             self.run_timers();
             self.hand_over();
-            flushed = self.bench.media.iter_mut().fold(true, |done, to| to.flush() && done);
+            flushed = true;
+            for media in &mut self.bench.media {
+                flushed &= media.flush();
+            }
             self.bench.outbox.publish(&mut self.reports);
         }
     }

@@ -1,6 +1,6 @@
 //! Figures of calls and threads for who asks, written by the threads as they go.
 
-use super::standin::CarrierStats;
+use crate::carrier::CarrierStats;
 use crate::peer::PeerStats;
 use crate::playout::PlayoutStats;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -101,6 +101,7 @@ fn check(result: i32) -> io::Result<i32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -58,6 +58,7 @@ fn narrow(line: &str, kept: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
