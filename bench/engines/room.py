@@ -1,4 +1,4 @@
-"""The agents of an arm at a real livekit-server: each in a room of its own, media in the native tool.
+"""The agents of an arm at a real livekit-server, each in a room of its own; media is native.
 
 Signalling is the least that gets a participant into a room with one track and the other's audio
 (``/rtc/v1``, one PeerConnection); nothing of the bridge is imported.
@@ -214,5 +214,3 @@ async def agents(media: Tool, server: LiveKitServer, calls: int) -> AsyncIterato
         yield made
     finally:
         await made.leave()
-
-

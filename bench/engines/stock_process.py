@@ -7,12 +7,12 @@ engines. G.711 by ``audioop``. Options and answers are those of ``engine_process
 from __future__ import annotations
 
 import asyncio
+import audioop
 import socket
 import struct
 import time
 from typing import Any
 
-import audioop
 from livekit import rtc
 
 from bench.engines import process
