@@ -53,6 +53,16 @@ class AttributeWriter:
             await self._request(target, dict(self._all))
         self._write()
 
+    def carried(self) -> dict[str, str]:
+        """Return all attributes, which a join takes with it; `attach` then writes what is newer."""
+        self._changed.clear()
+        return dict(self._all)
+
+    def attach(self, target: AttributeTarget) -> None:
+        """Write what has changed since `carried`, and changes from now on."""
+        self._target = target
+        self._write()
+
     def pause(self) -> None:
         """Keep changes: the connection is away."""
         self._target = None

@@ -54,7 +54,8 @@ pub struct Line {
     /// sequence of values, i.e., it MUST NOT be reset to zero.
     sent: Option<u64>,
     /// RFC 3711 3.2.1: after a re-key, the SRTCP index MUST NOT be reset to zero.
-    next_rtcp: u32,
+    /// This is the last that was used; the first is 1, as everybody has it.
+    sent_rtcp: u32,
     receiver: Option<Receiver>,
 }
 
@@ -145,11 +146,11 @@ impl Line {
 
     fn try_rtcp(&mut self, packet: &mut Vec<u8>) -> Option<()> {
         let sender = self.senders.get_mut(self.sender?)?;
-        let index = self.next_rtcp;
+        let index = self.sent_rtcp + 1;
         if index >= RTCP_INDICES {
             return None;
         }
-        self.next_rtcp += 1;
+        self.sent_rtcp = index;
         sender.keys.seal_rtcp(packet, index, &sender.key.mki)
     }
 }

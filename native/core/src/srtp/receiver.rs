@@ -22,14 +22,10 @@ pub struct Receiver {
     /// Packets that did not pass; they are nobody's, so nothing else may be learnt from them.
     pub failures: u64,
     current: Ring,
-    /// The keys of `current`, going on with the roll-over counter of the keys before.
-    ///
-    /// Peers differ on whether it goes on (RFC 3711 3.3.1) or starts again (RFC 4568 7.1.4, an
-    /// address that changed): the first packet that passes decides.
-    follows: Option<Ring>,
     /// The keys before, until then: packets were under way.
     before: Option<(Ring, Instant)>,
-    /// A packet as it came, while there is more than one try.
+    /// A packet as it came, while it may take more than one try: an AEAD leaves nothing of
+    /// what is not authentic.
     kept: Vec<u8>,
 }
 
@@ -45,8 +41,8 @@ impl Receiver {
         keys: &[MasterKey],
         window: Option<usize>,
     ) -> Result<Receiver, Unsupported> {
-        let current = Ring::new(suite, keys, window)?;
-        Ok(Receiver { failures: 0, current, follows: None, before: None, kept: Vec::new() })
+        let current = Ring::new(suite, keys, window, None)?;
+        Ok(Receiver { failures: 0, current, before: None, kept: Vec::new() })
     }
 
     /// Take other keys of theirs; the same again changes nothing.
@@ -62,27 +58,13 @@ impl Receiver {
         }
         // Keys that come back within that time know their replays.
         let returning = self.before.take_if(|(ring, until)| now < *until && ring.is(suite, keys));
-        let (next, follows) = match returning {
-            Some((ring, _)) => (ring, None),
-            None => {
-                let follows = match self.rolled() {
-                    Some((ssrc, index)) => {
-                        Some(Ring::new(suite, keys, window)?.following(ssrc, index))
-                    }
-                    None => None,
-                };
-                (Ring::new(suite, keys, window)?, follows)
-            }
+        let next = match returning {
+            Some((ring, _)) => ring,
+            None => Ring::new(suite, keys, window, self.current.position())?,
         };
         let before = std::mem::replace(&mut self.current, next);
         self.before = Some((before, now + KEPT_AFTER_REKEY));
-        self.follows = follows;
         Ok(())
-    }
-
-    /// Where their stream stands. Keys that were not heard yet know it from those before.
-    fn rolled(&self) -> Option<(u32, u64)> {
-        self.current.rolled().or_else(|| self.follows.as_ref()?.rolled())
     }
 
     pub fn rtp(&mut self, data: &mut [u8], now: Instant) -> Option<usize> {
@@ -94,41 +76,20 @@ impl Receiver {
     }
 
     fn open(&mut self, kind: Kind, data: &mut [u8], now: Instant) -> Option<usize> {
-        let length = if self.follows.is_none() && self.before.is_none() {
-            self.current.open(kind, data)
-        } else {
-            self.try_all(kind, data, now)
-        };
+        self.before.take_if(|(_, until)| now >= *until);
+        self.kept.clear();
+        if self.before.is_some() || self.current.is_undecided() {
+            self.kept.extend_from_slice(data);
+        }
+        let mut length = self.current.open(kind, data, &self.kept);
+        if let (None, Some((before, _))) = (length, &mut self.before) {
+            data.copy_from_slice(&self.kept);
+            length = before.open(kind, data, &self.kept);
+        }
         if length.is_none() {
             self.failures = self.failures.saturating_add(1);
         }
         length
-    }
-
-    /// Open `data` with what it may be under; what passes with the new key is it.
-    fn try_all(&mut self, kind: Kind, data: &mut [u8], now: Instant) -> Option<usize> {
-        self.before.take_if(|(_, until)| now >= *until);
-        // A transform that fails leaves nothing of the packet.
-        self.kept.clear();
-        self.kept.extend_from_slice(data);
-        if let Some(length) = self.current.open(kind, data) {
-            if let Kind::Rtp = kind {
-                self.follows = None;
-            }
-            return Some(length);
-        }
-        if let Some(follows) = &mut self.follows {
-            data.copy_from_slice(&self.kept);
-            if let Some(length) = follows.open(kind, data) {
-                if let (Kind::Rtp, Some(follows)) = (kind, self.follows.take()) {
-                    self.current = follows;
-                }
-                return Some(length);
-            }
-        }
-        let (before, _) = self.before.as_mut()?;
-        data.copy_from_slice(&self.kept);
-        before.open(kind, data)
     }
 }
 
@@ -151,12 +112,25 @@ struct Context {
     streams: Vec<Stream>,
     present: Option<u32>,
     heard: u64,
+    /// Where an SSRC stood under the keys before, until it is heard under this one.
+    ///
+    /// Peers differ on whether the roll-over counter goes on (RFC 3711 3.3.1) or starts again
+    /// (RFC 4568 7.1.4, an address that changed): the first packet that passes decides.
+    before: Option<Position>,
 }
 
+/// An SSRC and an extended sequence number of its.
+type Position = (u32, u64);
+
 impl Ring {
-    fn new(suite: Suite, keys: &[MasterKey], window: Option<usize>) -> Result<Ring, Unsupported> {
+    fn new(
+        suite: Suite,
+        keys: &[MasterKey],
+        window: Option<usize>,
+        before: Option<Position>,
+    ) -> Result<Ring, Unsupported> {
         let contexts: Option<Vec<Context>> =
-            keys.iter().map(|key| Context::new(suite, key)).collect();
+            keys.iter().map(|key| Context::new(suite, key, before)).collect();
         Ok(Ring {
             suite,
             window: window.unwrap_or(0).clamp(DEFAULT_WINDOW, MAX_WINDOW),
@@ -169,26 +143,21 @@ impl Ring {
         self.suite == suite && self.contexts.iter().map(|context| &context.key).eq(keys)
     }
 
-    /// Return the SSRC heard last and its index, when its roll-over counter is not 0.
-    fn rolled(&self) -> Option<(u32, u64)> {
+    /// Return where the SSRC heard last stands.
+    fn position(&self) -> Option<Position> {
         let context = self.contexts.iter().max_by_key(|context| context.used)?;
-        let stream = context.streams.iter().find(|one| Some(one.ssrc) == context.present)?;
-        let index = stream.rtp.highest()?;
-        (index >> 16 > 0).then_some((stream.ssrc, index))
-    }
-
-    /// Go on with the roll-over counter of `ssrc` (RFC 3711 3.3.1).
-    fn following(mut self, ssrc: u32, index: u64) -> Ring {
-        for context in &mut self.contexts {
-            let rtp = Window::starting_at(self.window, index);
-            let rtcp = Window::new(RTCP_WINDOW);
-            context.streams.push(Stream { ssrc, heard: 0, rtp, rtcp });
-            context.present = Some(ssrc);
+        match context.present {
+            Some(ssrc) => Some((ssrc, context.highest(ssrc)?)),
+            None => context.before, // not heard yet
         }
-        self
     }
 
-    fn open(&mut self, kind: Kind, data: &mut [u8]) -> Option<usize> {
+    fn is_undecided(&self) -> bool {
+        self.contexts.iter().any(|context| context.before.is_some())
+    }
+
+    /// Open `data`; `kept` is a copy of it when there may be another try.
+    fn open(&mut self, kind: Kind, data: &mut [u8], kept: &[u8]) -> Option<usize> {
         let (window, mki) = (self.window, self.mki);
         let context = match self.contexts.as_mut_slice() {
             [only] if mki == 0 => only,
@@ -199,14 +168,14 @@ impl Ring {
             return None;
         }
         match kind {
-            Kind::Rtp => context.rtp(data, window),
+            Kind::Rtp => context.rtp(data, kept, window),
             Kind::Rtcp => context.rtcp(data, window),
         }
     }
 }
 
 impl Context {
-    fn new(suite: Suite, key: &MasterKey) -> Option<Context> {
+    fn new(suite: Suite, key: &MasterKey, before: Option<Position>) -> Option<Context> {
         Some(Context {
             key: key.clone(),
             keys: Keys::derive(suite, &key.secret)?,
@@ -215,6 +184,7 @@ impl Context {
             streams: Vec::new(),
             present: None,
             heard: 0,
+            before,
         })
     }
 
@@ -227,20 +197,40 @@ impl Context {
         found == Some(self.key.mki.as_slice())
     }
 
-    fn rtp(&mut self, data: &mut [u8], window: usize) -> Option<usize> {
+    fn rtp(&mut self, data: &mut [u8], kept: &[u8], window: usize) -> Option<usize> {
         let sequence = u16::from_be_bytes(*data.get(2..)?.first_chunk()?);
         let ssrc = u32::from_be_bytes(*data.get(8..)?.first_chunk()?);
-        let known = self.streams.iter().find(|stream| stream.ssrc == ssrc);
-        let index = guess(known.and_then(|stream| stream.rtp.highest()), sequence);
-        if known.is_some_and(|stream| !stream.rtp.is_new(index)) {
+        let mki = self.key.mki.len();
+        let highest = self.highest(ssrc);
+        let mut index = guess(highest, sequence);
+        if !self.is_new(ssrc, index) {
             return None;
         }
-        let length = self.keys.open_rtp(data, index, self.key.mki.len())?;
+        let mut length = self.keys.open_rtp(data, index, mki);
+        if let (None, None, Some((known, last))) = (length, highest, self.before) {
+            let goes_on = guess(Some(last), sequence);
+            if known == ssrc && goes_on != index && kept.len() == data.len() {
+                data.copy_from_slice(kept);
+                index = goes_on;
+                length = self.keys.open_rtp(data, index, mki);
+            }
+        }
+        let length = length?;
         self.left -= 1;
         self.used += 1;
+        self.before.take_if(|(known, _)| *known == ssrc);
         self.stream(ssrc, window).rtp.accept(index);
         self.present = Some(ssrc);
         Some(length)
+    }
+
+    fn highest(&self, ssrc: u32) -> Option<u64> {
+        self.streams.iter().find(|stream| stream.ssrc == ssrc)?.rtp.highest()
+    }
+
+    fn is_new(&self, ssrc: u32, index: u64) -> bool {
+        let known = self.streams.iter().find(|stream| stream.ssrc == ssrc);
+        known.is_none_or(|stream| stream.rtp.is_new(index))
     }
 
     fn rtcp(&mut self, data: &mut [u8], window: usize) -> Option<usize> {

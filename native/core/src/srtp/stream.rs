@@ -22,13 +22,6 @@ impl Window {
         Window { highest: None, bits: vec![0; size.div_ceil(64).max(1)].into() }
     }
 
-    /// Go on after `index`, which counts as passed.
-    pub fn starting_at(size: usize, index: u64) -> Window {
-        let mut window = Window::new(size);
-        window.accept(index);
-        window
-    }
-
     fn size(&self) -> u64 {
         self.bits.len() as u64 * 64
     }

@@ -180,6 +180,33 @@ fn a_peer_that_starts_its_counter_again_with_a_new_key_is_heard_too() {
 }
 
 #[test]
+fn a_wrap_just_when_the_key_changes_is_followed() {
+    let mut pair = Pair::new(SUITE, &[]);
+    let data = pair.sent(65530);
+    assert!(pair.opens(&data, 65530));
+    pair.agree("AEAD_AES_256_GCM", 1, 3, &[]);
+    let data = pair.sent(65540);
+    assert!(pair.opens(&data, 65540));
+    assert_eq!(pair.ours.failures(), 0);
+}
+
+#[test]
+fn a_report_under_a_new_key_passes_once() {
+    let mut pair = Pair::new(SUITE, &[]);
+    for sequence in 65530..65540 {
+        let data = pair.sent(sequence);
+        assert!(pair.opens(&data, sequence));
+    }
+    pair.agree("AEAD_AES_128_GCM", 1, 3, &[]);
+    let mut control = report();
+    assert!(pair.theirs.protect_rtcp(&mut control));
+    assert!(pair.ours.open_rtcp(&mut control.clone(), pair.now).is_some());
+    let data = pair.sent(65540);
+    assert!(pair.opens(&data, 65540));
+    assert!(pair.ours.open_rtcp(&mut control, pair.now).is_none());
+}
+
+#[test]
 fn two_rekeys_during_a_hold_keep_the_counter() {
     let mut pair = Pair::new(SUITE, &[]);
     for sequence in 65530..65540 {

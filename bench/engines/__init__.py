@@ -1,0 +1,1 @@
+"""The media engines against one another: ``python -m bench engines``."""

@@ -1,0 +1,604 @@
+"""One participant of ours at one server: its sockets, its transports, from join to close.
+
+The machine (`room.signal.protocol`) decides what is said; this is its shell. A lost socket
+is resumed on a new one and a lost path repaired by an ICE restart, both under
+``RoomReconnecting`` and ``RoomReconnected``; what cannot be repaired is
+``RoomClosed(LOST)``, and a rejoin makes another link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, assert_never
+
+import structlog
+
+from bridge.room.seam import (
+    JoinSpec,
+    LeaveReason,
+    RoomClosed,
+    RoomError,
+    RoomGone,
+    RoomNotice,
+    RoomReconnected,
+    RoomReconnecting,
+    RoomUnsuitable,
+    Unsuitable,
+)
+from bridge.room.signal import outputs
+from bridge.room.signal.address import local_address
+from bridge.room.signal.messages import Law, OwnTrack, Way
+from bridge.room.signal.outputs import Action, Output
+from bridge.room.signal.port import (
+    AnswerMade,
+    ChannelOpened,
+    DataReceived,
+    OfferMade,
+    PeerClosed,
+    PeerConnected,
+    PeerDisconnected,
+    PeerEvent,
+    PeerPort,
+    Side,
+    TrackHeard,
+)
+from bridge.room.signal.protocol import Signalling
+from bridge.room.signal.socket import Socket, SocketFailed, SocketRefused
+from bridge.room.watch import watch_of
+
+log = structlog.get_logger(__name__)
+
+RECEIVERS: Final = 1
+"""Receiving sections of the first offer; the server asks for more when it needs them."""
+
+OFFER_TIMEOUT: Final = 3.0
+SOCKET_TIMEOUT: Final = 5.0
+FIRST_TIMEOUT: Final = 5.0
+"""Seconds for the first message on a socket."""
+
+DIAL_PAUSES: Final = (0.1, 0.4)
+"""Seconds before another try at a server that is not reached."""
+
+RELAY_PATIENCE: Final = 1.5
+"""Seconds after the join in which a server names its candidates."""
+
+PATH_PATIENCE: Final = 5.0
+"""Seconds after the join in which the media path comes about."""
+
+RESUME_PATIENCE: Final = 15.0
+RESUME_PAUSE: Final = 0.1
+SHORT: Final = 1.0
+"""Seconds without a socket after which the media path is suspected, too."""
+
+REPAIR_PATIENCE: Final = 10.0
+"""Seconds that an ICE restart has."""
+
+LEAVE_GRACE: Final = 0.5
+"""Seconds in which the reason follows when the transport closes first."""
+
+GOODBYE: Final = 0.5
+DATA_GRACE: Final = 0.1
+"""Seconds that the last message has to reach the server before our goodbye does."""
+
+
+class LinkOwner(Protocol):
+    """Whom a link reports to, always outside of the link's own methods."""
+
+    def link_joined(self, link: Link, identity: str) -> None:
+        """We are in, under *identity*."""
+
+    def link_resumed(self, link: Link, last_message: int) -> None:
+        """The same participant goes on; the server has seen its messages up to this number."""
+
+    def receive_states(self) -> list[tuple[str, int]]:
+        """Return participant SIDs and the numbers of their last messages that we have."""
+
+    def link_notice(self, link: Link, notice: RoomNotice) -> None:
+        """Something happened in the room; after ``RoomClosed`` nothing more does."""
+
+
+class Link:
+    """One participant of ours. *address* is the local one; None: by the route to the server."""
+
+    def __init__(
+        self, owner: LinkOwner, peer: PeerPort, *, law: Law, address: str | None = None
+    ) -> None:
+        self._owner = owner
+        self._peer = peer
+        self._law = law
+        self._fixed_address = address
+        self._address = ""
+        self._url = ""
+        self._token = ""
+        self._machine: Signalling | None = None
+        self._sides: tuple[Side, ...] = ()
+        self._socket: Socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._resuming: asyncio.Task[None] | None = None
+        self._parting: asyncio.TimerHandle | None = None
+        self._repairing: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._offer: asyncio.Future[str] = self._loop.create_future()
+        self._joined: asyncio.Future[None] = self._loop.create_future()
+        self._taken: asyncio.Future[None] = self._loop.create_future()
+        self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._resumed: asyncio.Future[None] | None = None
+        self._failure: asyncio.Future[RoomError] = self._loop.create_future()
+        self._confirmations: dict[int, asyncio.Future[bool]] = {}
+        self._up: set[Side] = set()
+        self._answered = False
+        self._standing = False
+        self._away_since: float | None = None
+        self._closed = False
+        self._muted = False
+        self._wanted = False
+        self.replaced = False  # another participant with our identity came
+
+    # The join.
+
+    async def connect(
+        self,
+        spec: JoinSpec,
+        attributes: Mapping[str, str],
+        *,
+        muted: bool,
+        wanted: bool,
+    ) -> bool:
+        """Join and publish; tell whether *attributes* went with it. Raises `RoomError`."""
+        self._url, self._token = spec.url, spec.token
+        self._muted, self._wanted = muted, wanted
+        self._address = self._fixed_address or await local_address(spec.url)
+        track = OwnTrack(cid=f"TR_{uuid.uuid4().hex[:12]}", name=spec.track_name, law=self._law)
+        rode = await self._enter(Way.V1, track, attributes)
+        if rode is None:
+            rode = await self._enter(Way.V0, track, attributes)
+        if rode is None:
+            raise RoomUnsuitable(Unsuitable.SIGNALLING)
+        await self._settle()
+        return rode and all(attributes.values())  # a join deletes none: an empty one is left out
+
+    async def _enter(self, way: Way, track: OwnTrack, attributes: Mapping[str, str]) -> bool | None:
+        """Open the socket with our offer; None: the server does not know this way."""
+        self._machine = Signalling(way=way, track=track, muted=self._muted, wanted=self._wanted)
+        self._offer = self._loop.create_future()
+        self._close_sides()
+        if way is Way.V0:
+            self._open_side(Side.SUBSCRIBER, None, 0)
+        self._open_side(Side.PUBLISHER, track.cid, RECEIVERS if way is Way.V1 else 0)
+        if not await self._until(self._offer, OFFER_TIMEOUT):
+            msg = "the room could not be joined: no offer was made"
+            raise RoomError(msg)
+        path, rode = self._machine.join_path(self._offer.result(), attributes)
+        try:
+            socket = await self._dial(path)
+        except SocketRefused as refusal:
+            if refusal.speaks_otherwise:
+                return None
+            raise
+        self._attach(socket)
+        return rode
+
+    def _open_side(self, side: Side, track: str | None, receivers: int) -> None:
+        self._sides += (side,)
+        self._peer.open(side, address=self._address, track=track, receivers=receivers)
+
+    async def _dial(self, path: str) -> Socket:
+        for pause in (*DIAL_PAUSES, None):
+            try:
+                return await Socket.open(self._url, path, self._token, timeout=SOCKET_TIMEOUT)
+            except SocketRefused as refusal:
+                if refusal.is_final or pause is None:
+                    raise
+            except SocketFailed:
+                if pause is None:
+                    raise
+            if await self._until(self._loop.create_future(), pause):
+                break
+        raise SocketFailed
+
+    async def _settle(self) -> None:
+        """Wait until we are in, our track is taken and media can flow."""
+        machine = self._machine
+        assert machine is not None
+        if not await self._until(self._joined, FIRST_TIMEOUT):
+            msg = "the room could not be joined: the server says nothing"
+            raise RoomError(msg)
+        if not await self._until(self._connected, RELAY_PATIENCE):
+            if machine.paths.relayed_only:
+                raise RoomUnsuitable(Unsuitable.RELAY_ONLY)
+            if not await self._until(self._connected, PATH_PATIENCE - RELAY_PATIENCE):
+                raise self._no_path()
+        if not await self._until(self._taken, FIRST_TIMEOUT):
+            msg = "the track could not be published"
+            raise RoomError(msg)
+        self._standing = True
+
+    def _no_path(self) -> RoomError:
+        if self._answered:
+            return RoomUnsuitable(Unsuitable.UDP_BLOCKED)
+        return RoomError("the room could not be joined: our offer was not answered")
+
+    async def _until(self, milestone: asyncio.Future[Any], timeout: float) -> bool:
+        """Wait for *milestone*; False: not in time. Raises what made it impossible."""
+        either: set[asyncio.Future[Any]] = {milestone, self._failure}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if milestone.done():
+            return True
+        if self._failure.done():
+            raise self._failure.result()
+        return False
+
+    def fail(self, error: RoomError) -> None:
+        """Have a join under way end with *error*."""
+        if not self._failure.done():
+            self._failure.set_result(error)
+
+    # What the session asks.
+
+    def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
+        """Show our track as muted, or not."""
+        self._muted = muted
+        if self._machine is not None:
+            self._machine.mute(muted)
+            self._run()
+
+    def subscribe(self, wanted: bool) -> None:  # noqa: FBT001 (a level)
+        """Have the audio of the others sent to us, or not."""
+        self._wanted = wanted
+        if self._machine is not None:
+            self._machine.subscribe(wanted)
+            self._run()
+
+    def others(self) -> list[str]:
+        """Return the identities of the others."""
+        return self._machine.others() if self._machine is not None else []
+
+    def kind_of(self, identity: str) -> str | None:
+        """Return the kind of another participant, None while it has not been told of."""
+        return self._machine.kind_of(identity) if self._machine is not None else None
+
+    async def set_attributes(self, attributes: dict[str, str]) -> None:
+        """Merge *attributes* into ours; done when the server has confirmed it."""
+        if self._machine is None or self._socket is None:
+            msg = "the room is away"
+            raise RoomError(msg)
+        number = self._machine.set_attributes(attributes)
+        confirmed: asyncio.Future[bool] = self._loop.create_future()
+        self._confirmations[number] = confirmed
+        self._run()
+        try:
+            if not await confirmed:
+                msg = "the attributes were refused"
+                raise RoomError(msg)
+        finally:
+            self._confirmations.pop(number, None)
+
+    # The end.
+
+    async def close(self, reason: LeaveReason | None, *, after: float = float("-inf")) -> None:
+        """Leave and free everything. None: we come back at once.
+
+        *after* is when our last message was sent (of the loop's clock): the goodbye takes
+        another way, and must not overtake it.
+        """
+        self._closed = True
+        self._stop_timers()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        machine, socket = self._machine, self._socket
+        if machine is not None and socket is not None:
+            await asyncio.wait({self._joined}, timeout=GOODBYE)
+            await asyncio.sleep(min(after + DATA_GRACE - self._loop.time(), DATA_GRACE))
+            machine.leave(reason)
+            self._run()
+            await socket.ended(GOODBYE)
+        await self.free()
+
+    async def free(self) -> None:
+        """Free sockets, transports and timers; the far end is gone already, or we are to it."""
+        self._closed = True
+        self._stop_timers()
+        self._close_sides()
+        for confirmed in self._confirmations.values():
+            confirmed.cancel()
+        tasks = {task for task in (self._resuming, self._reader) if task is not None}
+        tasks -= {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    def _close_sides(self) -> None:
+        for side in self._sides:
+            self._peer.close(side)
+        self._sides = ()
+        self._up.clear()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._parting, self._repairing):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._parting = self._repairing = None
+
+    # The socket.
+
+    def _attach(self, socket: Socket) -> None:
+        assert self._machine is not None
+        self._socket = socket
+        self._machine.opened(self._loop.time())
+        self._reader = self._loop.create_task(self._read(socket))
+        self._schedule()
+
+    async def _read(self, socket: Socket) -> None:
+        assert self._machine is not None
+        async for data in socket.messages():
+            self._machine.receive(data, self._loop.time())
+            self._run()
+        if self._socket is socket:
+            self._socket_lost()
+
+    def _socket_lost(self) -> None:
+        if self._machine is not None:
+            self._machine.closed()
+        self._socket = None
+        if self._closed:
+            return
+        if not self._standing:
+            self.fail(RoomError("the connection was lost while joining"))
+            return
+        self._go_away()
+        if self._resuming is None:
+            self._resuming = self._loop.create_task(self._resume())
+
+    def _drop_socket(self) -> None:
+        """Give up the socket, dead or dismissed; what follows is as if it were lost."""
+        if self._socket is not None:
+            self._socket.abort()
+
+    def _run(self) -> None:
+        """Do what the machine wants done."""
+        machine = self._machine
+        if machine is None:
+            return
+        for output in machine.take():
+            self._perform(output)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._machine.next_deadline() if self._machine is not None else None
+        if due is not None and not self._closed:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._machine is not None and not self._closed:
+            self._machine.tick(self._loop.time())
+            self._run()
+
+    def _perform(self, output: Output) -> None:
+        match output:
+            case outputs.Transmit():
+                if self._socket is not None:
+                    self._socket.send(output.data)
+            case outputs.AcceptAnswer():
+                self._answered = True
+                self._peer.accept_answer(Side.PUBLISHER, output.sdp)
+            case outputs.AcceptOffer():
+                self._peer.accept_offer(output.side, output.sdp)
+            case outputs.AddCandidate():
+                self._peer.add_candidate(output.side, output.candidate)
+            case outputs.AddReceivers():
+                self._peer.add_receivers(Side.PUBLISHER, output.count)
+            case outputs.RestartIce():
+                self._peer.restart_ice(Side.PUBLISHER)
+            case outputs.JoinedRoom():
+                if not self._closed:
+                    self._owner.link_joined(self, output.identity)
+                _reached(self._joined)
+            case outputs.TrackTaken():
+                _reached(self._taken)
+            case outputs.FoundUnsuitable():
+                if self._standing:
+                    log.warning("room.unsuitable", why=output.why.value)
+                self.fail(RoomUnsuitable(output.why))
+            case outputs.Told():
+                self._notify(output.notice)
+            case outputs.Confirmed():
+                confirmed = self._confirmations.get(output.request)
+                if confirmed is not None and not confirmed.done():
+                    confirmed.set_result(output.accepted)
+            case outputs.TokenRefreshed():
+                self._token = output.token
+            case outputs.Resumed():
+                self._owner.link_resumed(self, output.last_message)
+                if self._resumed is not None:
+                    _reached(self._resumed)
+            case outputs.ResumeRefused():
+                self._lose()
+            case outputs.Dismissed():
+                self._dismissed(output)
+            case outputs.SocketSilent():
+                self._drop_socket()
+            case outputs.Ignored():
+                log.debug("room.signal_ignored", what=output.what, detail=output.detail)
+            case _:
+                assert_never(output)
+
+    def _notify(self, notice: RoomNotice) -> None:
+        if not self._closed:
+            self._owner.link_notice(self, notice)
+
+    def _dismissed(self, dismissal: outputs.Dismissed) -> None:
+        if not self._standing:
+            self.fail(RoomError("the room could not be joined: the server sent us away"))
+            return
+        self.replaced = dismissal.replaced
+        if dismissal.action is Action.RESUME:
+            self._drop_socket()
+        else:
+            self._end(dismissal.gone)
+
+    def _lose(self) -> None:
+        self._end(RoomGone.LOST)
+
+    def _end(self, gone: RoomGone) -> None:
+        """The room is gone for us."""
+        if self._closed:
+            return
+        self._notify(RoomClosed(why=gone))
+        self._closed = True
+        self._stop_timers()
+
+    # Away and back.
+
+    def _go_away(self) -> None:
+        if self._away_since is None and not self._closed:
+            self._away_since = self._loop.time()
+            self._notify(RoomReconnecting())
+
+    def _come_back(self) -> None:
+        """Tell that the connection is back, if all of it is."""
+        whole = self._socket is not None and self._resuming is None
+        if self._away_since is None or not whole or not self._up.issuperset(self._sides):
+            return
+        if self._repairing is not None:
+            self._repairing.cancel()
+            self._repairing = None
+        self._away_since = None
+        self._notify(RoomReconnected())
+
+    async def _resume(self) -> None:
+        """Take up the signalling on a new socket, as often as it takes."""
+        began = self._loop.time()
+        pause = 0.0
+        while self._loop.time() - began < RESUME_PATIENCE:
+            if await self._resume_once():
+                self._resuming = None
+                self._resumed_after(self._loop.time() - began)
+                return
+            if self._closed:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause + RESUME_PAUSE, 1.0)
+            await watch_of(self._url).answering(RESUME_PATIENCE)
+        self._resuming = None
+        self._lose()
+
+    async def _resume_once(self) -> bool:
+        machine = self._machine
+        assert machine is not None
+        try:
+            if not self._fixed_address and await local_address(self._url) != self._address:
+                self._lose()  # our transports are bound to an address that leads there no more
+                return False
+            path = machine.resume_path(
+                media_lost=not self._up.issuperset(self._sides),
+                received=self._owner.receive_states(),
+            )
+            socket = await Socket.open(self._url, path, self._token, timeout=SOCKET_TIMEOUT)
+        except SocketRefused as refusal:
+            if refusal.is_final:
+                self._lose()
+            return False
+        except RoomError:
+            return False
+        self._resumed = self._loop.create_future()
+        self._attach(socket)
+        assert self._reader is not None
+        await asyncio.wait(
+            {self._resumed, self._reader},
+            timeout=FIRST_TIMEOUT,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._resumed.done() and self._socket is socket:
+            return True
+        if self._socket is socket:
+            self._socket = None
+            socket.abort()
+        return False
+
+    def _resumed_after(self, seconds: float) -> None:
+        log.info("room.resumed", ms=round(seconds * 1000))
+        if seconds > SHORT or not self._up.issuperset(self._sides):
+            self._restart_ice()
+        self._come_back()
+
+    def _restart_ice(self) -> None:
+        if self._machine is not None:
+            self._machine.restart_ice()
+            self._run()
+
+    # The transports.
+
+    def peer_event(self, event: PeerEvent) -> None:
+        """Take what came of the transports."""
+        machine = self._machine
+        if machine is None or self._closed:
+            return
+        match event:
+            case OfferMade():
+                if self._offer.done():
+                    machine.offer_made(event.sdp, self._loop.time())
+                else:
+                    self._offer.set_result(event.sdp)
+            case AnswerMade():
+                machine.answer_made(event.side, event.sdp)
+            case PeerConnected():
+                self._path_up(event.side)
+            case PeerDisconnected():
+                self._path_down(event.side)
+            case PeerClosed():
+                self._path_closed(event)
+            case ChannelOpened():
+                machine.channel_opened(event.side, event.label, event.stream)
+            case DataReceived():
+                pass
+            case TrackHeard():
+                log.debug("room.track_heard", track=machine.track_of(event.mid))
+            case _:
+                assert_never(event)
+        self._run()
+
+    def _path_up(self, side: Side) -> None:
+        self._up.add(side)
+        if self._up.issuperset(self._sides):
+            _reached(self._connected)
+            self._come_back()
+
+    def _path_down(self, side: Side) -> None:
+        """Restart ICE. The subscriber's is the server's to restart: it does at a resume."""
+        self._up.discard(side)
+        if not self._standing:
+            return
+        self._go_away()
+        if self._repairing is None:
+            self._repairing = self._loop.call_later(REPAIR_PATIENCE, self._lose)
+        if side is Side.SUBSCRIBER:
+            self._drop_socket()
+        elif self._socket is not None and self._machine is not None:
+            self._machine.probe(self._loop.time())
+            self._machine.restart_ice()
+
+    def _path_closed(self, event: PeerClosed) -> None:
+        self._up.discard(event.side)
+        log.info("room.transport_closed", why=event.why)
+        if not self._standing:
+            timed_out = event.why == "timeout"
+            msg = "the room could not be joined: the transport was closed"
+            self.fail(self._no_path() if timed_out else RoomError(msg))
+        elif self._parting is None:
+            self._parting = self._loop.call_later(LEAVE_GRACE, self._lose)
+
+
+def _reached(milestone: asyncio.Future[None]) -> None:
+    if not milestone.done():
+        milestone.set_result(None)

@@ -1,1 +1,0 @@
-//! RTP packets (RFC 3550 5.1).
