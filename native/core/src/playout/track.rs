@@ -277,6 +277,11 @@ impl Track {
         self.next = self.newest + 1;
     }
 
+    /// Audio of it is being handed out, without a pause since the last tick.
+    pub fn playing(&self) -> bool {
+        self.playing
+    }
+
     /// When the next block of *period* has waited for its last packet; both microseconds.
     pub fn ready(&self, period: i64) -> Option<i64> {
         if !self.arrivals.known() {
