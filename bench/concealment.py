@@ -65,7 +65,9 @@ class Stream:
 def main() -> None:
     """Measure and print."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    print(f"{'stream':10} {'loss':7} {'n':>4} {'zero':>6} {'ours':>6} {'gain':>6} {'worst':>6}  fec ms")
+    print(
+        f"{'stream':10} {'loss':7} {'n':>4} {'zero':>6} {'ours':>6} {'gain':>6} {'worst':>6}  fec ms"
+    )
     for name, streams in sorted(all_streams().items()):
         for pattern in ("random", "bursts"):
             rows = [score(one, pattern, seed) for one in streams for seed in range(seeds)]
@@ -153,7 +155,7 @@ def speak(voice: str, text: str) -> Pcm:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spoken.wav"
         command = ["espeak-ng", "-v", voice, "-s", "140", "-w", str(file), "--", text]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True)
         with av.open(str(file)) as container:
             pcm = np.concatenate(list(resampled(container.decode(audio=0), ROOM_RATE)))
     return (pcm * (16000 / max(1, int(np.abs(pcm).max())))).astype(np.int16)
