@@ -274,7 +274,7 @@ mod tests {
         let caller = [first.caller, rest.caller].concat();
         let sent = [first.sent, rest.sent].concat();
         assert_eq!(caller.len(), sent.len());
-        assert!(caller.len() >= 7840 && loud(&caller) == caller.len());
+        assert!(caller.len() >= 8000 && loud(&caller) == 8000);
         assert_eq!(loud(&sent[..4000]), 0);
         assert_eq!(loud(&sent[4008..7840]), 7840 - 4008);
         assert_eq!(rest.dropped, 0);
