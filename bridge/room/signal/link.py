@@ -562,10 +562,8 @@ class Link:
                 self._path_closed(event)
             case ChannelOpened():
                 machine.channel_opened(event.side, event.label, event.stream)
-            case DataReceived():
+            case DataReceived() | TrackHeard():
                 pass
-            case TrackHeard():
-                log.debug("room.track_heard", track=machine.track_of(event.mid))
             case _:
                 assert_never(event)
         self._run()
