@@ -8,6 +8,9 @@ mod channels;
 mod heard;
 mod numbering;
 mod sdp;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use channels::MAX_MESSAGE;
 
