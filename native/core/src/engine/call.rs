@@ -3,7 +3,8 @@
 
 use super::command::{CallCommand, HeldPeer, OpenCall, PeerCommand};
 use super::event::{Backlog, Event, Report};
-use super::pace::{Pace, Slew};
+use super::pace::Pace;
+use super::phase::Phase;
 use super::stats::{CallStats, StatsCell};
 use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
@@ -51,6 +52,7 @@ pub struct Call {
     pub line: Option<Line>,
     pub peers: [Option<Box<HeldPeer>>; 2],
     pub pace: Pace,
+    phase: Phase,
     carrier: Carrier,
     mixer: Mixer,
     track: Law,
@@ -92,6 +94,7 @@ impl Call {
             line: Some(Line { rtp: open.rtp, rtcp: open.rtcp }),
             peers: [None, None],
             pace: Pace::new(first, period),
+            phase: Phase::default(),
             carrier,
             mixer: Mixer::new(now),
             track,
@@ -260,14 +263,10 @@ impl Call {
             }
             return;
         }
-        let Some(ready) = self.mixer.ready_in(now, period) else { return };
-        let off = ready - i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
-        let size = Duration::from_micros(off.unsigned_abs());
-        if off > 0 && size > tick / 4 {
-            self.pace.slew(Slew::Later(size), tick, at);
-        } else if size > tick + tick / 4 {
-            // Less than a tick too early is too late.
-            self.pace.slew(Slew::Earlier(size - tick / 4), tick, at);
+        let planned = i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
+        let off = self.mixer.ready_in(now, period).map(|ready| ready - planned);
+        if let Some(by) = self.phase.judge(off, tick) {
+            self.pace.slew(by, tick, at);
         }
     }
 

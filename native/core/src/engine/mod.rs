@@ -5,7 +5,7 @@
 //!
 //! - `setup`: makes WebRTC connections, drives them until they stand, buries them;
 //! - `media`: has the calls, dealt round robin; a turn each tick;
-//! - `call`: one call on its media thread; `pace`: its steady clock;
+//! - `call`: one call on its media thread; `pace` and `phase`: its steady clock;
 //! - `command`, `event`, `stats`: what travels between the threads and who uses them.
 
 mod call;
@@ -13,6 +13,7 @@ mod command;
 mod event;
 mod media;
 mod pace;
+mod phase;
 mod setup;
 mod stats;
 #[cfg(test)]
