@@ -343,8 +343,8 @@ class Signal:
     async def cut_signalling(self, session: SignalRoom) -> None:
         link = session._link
         assert link is not None
-        assert link._socket is not None
-        link._socket.abort()
+        assert link._talk is not None
+        link._talk.drop()
 
     async def settle(self) -> None:
         await signal.settle()
