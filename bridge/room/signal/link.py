@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 RECEIVERS: Final = 1
 """Receiving sections of the first offer; the server asks for more when it needs them."""
 
+JOIN_TIMEOUT: Final = 20.0
+"""Seconds for all of a join, names that are slow to be resolved included."""
+
 OFFER_TIMEOUT: Final = 3.0
 SOCKET_TIMEOUT: Final = 5.0
 FIRST_TIMEOUT: Final = 5.0
@@ -148,6 +151,14 @@ class Link:
         """Join and publish; tell whether *attributes* went with it. Raises `RoomError`."""
         self._url, self._token = spec.url, spec.token
         self._muted, self._wanted = muted, wanted
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                return await self._connect(spec, attributes)
+        except TimeoutError:
+            msg = "the room could not be joined in time"
+            raise RoomError(msg) from None
+
+    async def _connect(self, spec: JoinSpec, attributes: Mapping[str, str]) -> bool:
         self._address = self._fixed_address or await local_address(spec.url)
         track = OwnTrack(cid=f"TR_{uuid.uuid4().hex[:12]}", name=spec.track_name, law=self._law)
         rode = await self._enter(Way.V1, track, attributes)
