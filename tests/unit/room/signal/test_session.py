@@ -738,9 +738,9 @@ async def test_a_path_repaired_before_its_socket_is_not_lost_with_it(
     await caller.join()
     server = await caller.server.connection()
     caller.server.script.statuses = [503] * 3
-    caller.peer.tell(PeerDisconnected(side=Side.PUBLISHER))
     server.transport.abort()
     await caller.notices.of(RoomReconnecting)
+    caller.peer.tell(PeerDisconnected(side=Side.PUBLISHER))
     caller.peer.tell(PeerConnected(side=Side.PUBLISHER))
     await caller.notices.of(RoomReconnected)
     await asyncio.sleep(0.25)
