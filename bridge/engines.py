@@ -11,10 +11,11 @@ from bridge.media.choose import ChoosingEngine
 from bridge.media.direct import DirectEngine
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
-from bridge.media.seam import ClockReading, Engine
+from bridge.media.seam import ClockReading, Engine, Law
 from bridge.room import sdk
 from bridge.room.seam import RoomHandlers, RoomSession
 from bridge.room.signal.port import PeerFactory
+from bridge.room.signal.session import SignalRoom
 
 PRIORITY = 10
 """SCHED_FIFO priority that the media threads ask for; ``LimitRTPRIO=10`` grants it."""
@@ -49,7 +50,5 @@ def clocks_of(engine: Engine) -> list[Callable[[], ClockReading]]:
     return [part.clock for part in parts]
 
 
-def _room(handlers: RoomHandlers, peers: PeerFactory, codec: str) -> RoomSession:
-    from bridge.room.signal.session import SignalRoom
-
+def _room(handlers: RoomHandlers, peers: PeerFactory, codec: Law) -> RoomSession:
     return SignalRoom(handlers, peers, codec=codec)

@@ -20,6 +20,7 @@ from bridge.media.seam import (
     ClockReading,
     EngineChoice,
     KeyPressed,
+    Law,
     Lease,
     MediaFailed,
     MediaLevels,
@@ -56,7 +57,7 @@ CHOICE = EngineChoice(engine="direct")
 FAREWELL = 2.0
 """Seconds the core has to confirm that a call's media is closed."""
 
-RoomFactory = Callable[[RoomHandlers, PeerFactory, str], RoomSession]
+RoomFactory = Callable[[RoomHandlers, PeerFactory, Law], RoomSession]
 """Makes a call's room session on the transports of its second argument; the third: its law."""
 
 

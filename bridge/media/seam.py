@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from bridge.room.seam import RoomHandlers, RoomSession
 from sdp.negotiated import Negotiated
 
 if TYPE_CHECKING:
     import socket  # the pure call machine imports this seam
+
+
+Law = Literal["PCMU", "PCMA"]
+"""How G.711 is encoded, by its name in SDP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class MediaSpec:
 
     call_id: str
     signalling_address: str  # the peer of the SIP dialog: its network may send media
-    track: str = "PCMU"  # law of a G.711 track in the room: the trunk's first codec
+    track: Law = "PCMU"  # law of a G.711 track in the room: the trunk's first codec
     media_allow: tuple[str, ...]
     hold_music: bool
 

@@ -1,16 +1,32 @@
-"""The way to a livekit-server's signalling, to be cut: a TCP relay of loopback."""
+"""The way to a livekit-server's signalling, to be cut: a TCP relay of loopback.
+
+It may change what the server says of its media port (`relay` is there then), and say
+something in the client's place.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import struct
 
 
 class Cable:
-    """Relays connections to *port* until it is cut; media takes another way."""
+    """Relays connections to *port* until it is cut; media takes another way.
 
-    def __init__(self, port: int) -> None:
+    *media*: the server's UDP port, and the one that its candidates shall name instead. Both
+    have as many digits, so that no length of a message changes.
+    """
+
+    def __init__(self, port: int, media: tuple[int, int] | None = None) -> None:
         self._target = port
+        self._media = (b"", b"")
+        if media is not None:
+            real, told = (f" {one} typ".encode() for one in media)
+            assert len(real) == len(told)
+            self._media = real, told
+        self._far_writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._stalled = asyncio.Event()
@@ -34,6 +50,18 @@ class Cable:
         for writer in self._writers:
             writer.transport.abort()
 
+    def say(self, message: bytes) -> None:
+        """Send a binary message to the server in the client's place, by every websocket.
+
+        The client must be silent meanwhile: a frame of its own is not to be cut in two.
+        RFC 6455 5.2: masked, as all that a client sends.
+        """
+        assert len(message) < 126
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(message))
+        for writer in self._far_writers:
+            writer.write(struct.pack("!BB", 0x82, 0x80 | len(message)) + mask + masked)
+
     def stall(self) -> None:
         """Cut, and pass nothing on of the connections to come."""
         self._stalled.clear()
@@ -51,16 +79,34 @@ class Cable:
             with contextlib.suppress(OSError):
                 far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
                 self._writers.add(far_writer)
-                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+                self._far_writers.add(far_writer)
+                try:
+                    back = _pump(far_reader, writer, *self._media)
+                    await asyncio.gather(_pump(reader, far_writer), back)
+                finally:
+                    self._far_writers.discard(far_writer)
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, real: bytes = b"", told: bytes = b""
+) -> None:
+    kept = b""
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             await asyncio.sleep(0)
+            data, kept = _rewritten(kept + data, real, told) if real else (data, b"")
             writer.write(data)
             await writer.drain()
     writer.transport.abort()
+
+
+def _rewritten(data: bytes, real: bytes, told: bytes) -> tuple[bytes, bytes]:
+    """Return *data* with *told* for *real*, and its end if that may be the half of one."""
+    data = data.replace(real, told)
+    for size in range(len(real) - 1, 0, -1):
+        if data.endswith(real[:size]):
+            return data[:-size], data[-size:]
+    return data, b""

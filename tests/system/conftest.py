@@ -35,6 +35,7 @@ rtc:
   node_ip: 127.0.0.1
   enable_loopback_candidate: true
   stun_servers: ["127.0.0.1:{stun}"]
+  use_ice_lite: {lite}
 room: {{auto_create: true, empty_timeout: 30, departure_timeout: 2}}
 logging: {{level: info}}
 """
@@ -54,6 +55,7 @@ class LiveKitServer:
 
     url: str
     http_url: str
+    udp_port: int
     api_key: str
     api_secret: str = field(repr=False)
     log: Path
@@ -142,7 +144,20 @@ def private_livekit(tmp_path: Path) -> Iterator[PrivateLiveKit]:
         private.stop()
 
 
-def started_server(folder: Path) -> PrivateLiveKit:
+@pytest.fixture
+def lite_livekit(tmp_path: Path) -> Iterator[PrivateLiveKit]:
+    """A server of the test's own that answers connectivity checks and makes none.
+
+    It reaches a participant only by the way that the participant chose. RFC 8445 2.5.
+    """
+    private = started_server(tmp_path, lite=True)
+    try:
+        yield private
+    finally:
+        private.stop()
+
+
+def started_server(folder: Path, *, lite: bool = False) -> PrivateLiveKit:
     binary = livekit_server_binary()
     if binary is None:
         reason = "no livekit-server (make sets it up in .cache/bin)"
@@ -150,24 +165,27 @@ def started_server(folder: Path) -> PrivateLiveKit:
             pytest.fail(reason)
         pytest.skip(reason)
     for attempt in range(3):
-        private = _on_free_ports(binary, folder / f"server-{attempt}.log")
+        private = _on_free_ports(binary, folder / f"server-{attempt}.log", lite=lite)
         if private.start():
             return private
     pytest.fail(f"livekit-server did not start: see {folder}")
 
 
-def _on_free_ports(binary: str, log: Path) -> PrivateLiveKit:
+def _on_free_ports(binary: str, log: Path, *, lite: bool) -> PrivateLiveKit:
     http, tcp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_STREAM)
     udp, stun = _free_port(socket.SOCK_DGRAM), _free_port(socket.SOCK_DGRAM)
     key, secret = "testkey", uuid.uuid4().hex + uuid.uuid4().hex
     server = LiveKitServer(
         url=f"ws://127.0.0.1:{http}",
         http_url=f"http://127.0.0.1:{http}",
+        udp_port=udp,
         api_key=key,
         api_secret=secret,
         log=log,
     )
-    config = CONFIG.format(http=http, tcp=tcp, udp=udp, stun=stun, key=key, secret=secret)
+    config = CONFIG.format(
+        http=http, tcp=tcp, udp=udp, stun=stun, lite=str(lite).lower(), key=key, secret=secret
+    )
     return PrivateLiveKit(binary=binary, server=server, config=config)
 
 
@@ -212,6 +230,17 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """Daemons, carriers, agents and SIPp for one test, all ended with it."""
     async with Desk(livekit, agent_host, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def lite_desk(
+    lite_livekit: PrivateLiveKit, agent_host: AgentHost, engine: str, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    """The same on `lite_livekit`."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    async with Desk(lite_livekit.server, agent_host, folder) as made:
         yield made
 
 

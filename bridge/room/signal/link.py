@@ -50,7 +50,6 @@ from bridge.room.watch import watch_of
 
 log = structlog.get_logger(__name__)
 
-RELIABLE: Final = "_reliable"
 RECEIVERS: Final = 1
 """Receiving sections of the first offer; the server asks for more when it needs them."""
 
@@ -87,6 +86,15 @@ DATA_GRACE: Final = 0.1
 class LinkOwner(Protocol):
     """Whom a link reports to, always outside of the link's own methods."""
 
+    def link_joined(self, link: Link, identity: str) -> None:
+        """We are in, under *identity*."""
+
+    def link_resumed(self, link: Link, last_message: int) -> None:
+        """The same participant goes on; the server has seen its messages up to this number."""
+
+    def receive_states(self) -> list[tuple[str, int]]:
+        """Return participant SIDs and the numbers of their last messages that we have."""
+
     def link_notice(self, link: Link, notice: RoomNotice) -> None:
         """Something happened in the room; after ``RoomClosed`` nothing more does."""
 
@@ -117,7 +125,6 @@ class Link:
         self._joined: asyncio.Future[None] = self._loop.create_future()
         self._taken: asyncio.Future[None] = self._loop.create_future()
         self._connected: asyncio.Future[None] = self._loop.create_future()
-        self._reliable: asyncio.Future[None] = self._loop.create_future()
         self._resumed: asyncio.Future[None] | None = None
         self._failure: asyncio.Future[RoomError] = self._loop.create_future()
         self._confirmations: dict[int, asyncio.Future[bool]] = {}
@@ -126,10 +133,8 @@ class Link:
         self._standing = False
         self._away_since: float | None = None
         self._closed = False
-        self._sent_at = 0.0
         self._muted = False
         self._wanted = False
-        self.identity = ""
         self.replaced = False  # another participant with our identity came
 
     # The join.
@@ -271,16 +276,14 @@ class Link:
         finally:
             self._confirmations.pop(number, None)
 
-    async def send(self, data: bytes) -> None:
-        """Send one reliable packet."""
-        await asyncio.wait({self._reliable})
-        self._sent_at = self._loop.time()
-        self._peer.send(RELIABLE, data)
-
     # The end.
 
-    async def close(self, reason: LeaveReason | None) -> None:
-        """Leave and free everything. None: we come back at once."""
+    async def close(self, reason: LeaveReason | None, *, after: float = float("-inf")) -> None:
+        """Leave and free everything. None: we come back at once.
+
+        *after* is when our last message was sent (of the loop's clock): the goodbye takes
+        another way, and must not overtake it.
+        """
         self._closed = True
         self._stop_timers()
         if self._resuming is not None:
@@ -288,7 +291,7 @@ class Link:
         machine, socket = self._machine, self._socket
         if machine is not None and socket is not None:
             await asyncio.wait({self._joined}, timeout=GOODBYE)
-            await asyncio.sleep(self._sent_at + DATA_GRACE - self._loop.time())
+            await asyncio.sleep(min(after + DATA_GRACE - self._loop.time(), DATA_GRACE))
             machine.leave(reason)
             self._run()
             await socket.ended(GOODBYE)
@@ -398,7 +401,8 @@ class Link:
             case outputs.RestartIce():
                 self._peer.restart_ice(Side.PUBLISHER)
             case outputs.JoinedRoom():
-                self.identity = output.identity
+                if not self._closed:
+                    self._owner.link_joined(self, output.identity)
                 _reached(self._joined)
             case outputs.TrackTaken():
                 _reached(self._taken)
@@ -415,6 +419,7 @@ class Link:
             case outputs.TokenRefreshed():
                 self._token = output.token
             case outputs.Resumed():
+                self._owner.link_resumed(self, output.last_message)
                 if self._resumed is not None:
                     _reached(self._resumed)
             case outputs.ResumeRefused():
@@ -495,7 +500,10 @@ class Link:
             if not self._fixed_address and await local_address(self._url) != self._address:
                 self._lose()  # our transports are bound to an address that leads there no more
                 return False
-            path = machine.resume_path(media_lost=not self._up.issuperset(self._sides))
+            path = machine.resume_path(
+                media_lost=not self._up.issuperset(self._sides),
+                received=self._owner.receive_states(),
+            )
             socket = await Socket.open(self._url, path, self._token, timeout=SOCKET_TIMEOUT)
         except SocketRefused as refusal:
             if refusal.is_final:
@@ -552,8 +560,6 @@ class Link:
                 self._path_closed(event)
             case ChannelOpened():
                 machine.channel_opened(event.side, event.label, event.stream)
-                if event.label == RELIABLE and event.side is Side.PUBLISHER:
-                    _reached(self._reliable)
             case DataReceived():
                 pass
             case TrackHeard():

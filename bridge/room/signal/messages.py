@@ -193,6 +193,7 @@ def sync_state(
     subscribed: Iterable[str],
     published: rtc.TrackPublishedResponse | None,
     channels: Mapping[tuple[Side, str], int],
+    received: Iterable[tuple[str, int]],
 ) -> rtc.SignalRequest:
     """Return what the server needs to take a participant back."""
     state = rtc.SyncState(
@@ -202,6 +203,10 @@ def sync_state(
         data_channels=[
             rtc.DataChannelInfo(label=label, id=stream, target=target(side))
             for (side, label), stream in channels.items()
+        ],
+        datachannel_receive_states=[
+            rtc.DataChannelReceiveState(publisher_sid=sid, last_seq=number)
+            for sid, number in received
         ],
     )
     if published is not None:

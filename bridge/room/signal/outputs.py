@@ -112,7 +112,12 @@ class TokenRefreshed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """The server took us back on this socket; what we are and want was told it again."""
+    """The server took us back on this socket; what we are and want was told it again.
+
+    ``last_message``: the number of the last reliable message of ours that it has.
+    """
+
+    last_message: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

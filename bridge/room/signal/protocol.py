@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -103,6 +103,7 @@ class Signalling:
         self._described: set[Side] = set()
         self._early: dict[Side, list[str]] = {side: [] for side in Side}
         self._channels: dict[tuple[Side, str], int] = {}
+        self._received: tuple[tuple[str, int], ...] = ()
         self._request = 0
         self._socket_open = False
         self._ping_interval = PING_INTERVAL
@@ -151,8 +152,12 @@ class Signalling:
         assert number == 1
         return messages.join_path(self._way, self._track, offer, attributes, muted=self._muted)
 
-    def resume_path(self, *, media_lost: bool) -> str:
-        """Return the path of a socket on which this participant goes on."""
+    def resume_path(self, *, media_lost: bool, received: Sequence[tuple[str, int]] = ()) -> str:
+        """Return the path of a socket on which this participant goes on.
+
+        *received*: participant SIDs and the number of the last reliable message of each.
+        """
+        self._received = tuple(received)
         self._phase = _Phase.RESUMING
         return messages.resume_path(self._way, self._sid, media_lost=media_lost)
 
@@ -315,14 +320,14 @@ class Signalling:
             return Unsuitable.ENCRYPTED
         return None
 
-    def _on_reconnect(self, _reconnect: rtc.ReconnectResponse) -> None:
+    def _on_reconnect(self, reconnect: rtc.ReconnectResponse) -> None:
         if self._phase is not _Phase.RESUMING:
             return
         self._phase = _Phase.IN
         self._sid_is_doubted = True
         for waiting in self._to_answer.values():  # v0 is sent another offer
             waiting.clear()
-        self._out.append(Resumed())
+        self._out.append(Resumed(last_message=reconnect.last_message_seq))
         offer = None
         if self._offers.sdp:
             offer = messages.description("offer", self._offers.sdp, self._offers.number)
@@ -332,6 +337,7 @@ class Signalling:
             subscribed=self._subscribed,
             published=self._published,
             channels=self._channels,
+            received=self._received,
         )
         self._out.append(Transmit(data=state.SerializeToString()))
         if self._published is not None:

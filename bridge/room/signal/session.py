@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal
+from contextlib import suppress
+from typing import Any, Final
 
 import structlog
-from livekit.protocol import models
 
 from bridge.errors import MisuseError
-from bridge.room import convention
 from bridge.room.attributes import AttributeWriter
-from bridge.room.outbox import Outbox
 from bridge.room.seam import (
     JoinSpec,
     LeaveReason,
+    ParticipantJoined,
     RoomClosed,
     RoomError,
     RoomGone,
@@ -30,6 +29,7 @@ from bridge.room.seam import (
     RoomReconnecting,
     RoomSession,
 )
+from bridge.room.signal.exchange import Exchange
 from bridge.room.signal.link import Link
 from bridge.room.signal.messages import Law
 from bridge.room.signal.port import PeerEvent, PeerFactory
@@ -41,7 +41,13 @@ GOODBYE: Final = 0.3
 """Seconds a leave waits for the last attributes to go out."""
 
 INTRODUCTION: Final = 0.1
-"""Seconds between our join and our first message."""
+"""Seconds between our join and our first message, for those who are there to learn of us.
+
+They hear of us by signalling and drop data from a stranger, which travels faster.
+"""
+
+INTRODUCTION_TIMEOUT: Final = 4.0
+"""Seconds an RPC waits to learn who calls: of those who publish nothing we hear up to 3 s late."""
 
 _unfinished: set[asyncio.Task[None]] = set()
 """Joins and leaves that nobody waits for any more."""
@@ -56,8 +62,8 @@ async def settle(timeout: float = 20.0) -> None:
 class SignalRoom(RoomSession):
     """One call's room session; join, leave and rejoin on the same object.
 
-    *codec* is what our track is published as. *address* is the local one that the media
-    leaves from; None: that of the route to the server.
+    *codec*, ``PCMU`` or ``PCMA``, is what our track is published as. *address* is the local
+    one that the media leaves from; None: that of the route to the server.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class SignalRoom(RoomSession):
         handlers: RoomHandlers,
         peers: PeerFactory,
         *,
-        codec: Literal["PCMU", "PCMA"],
+        codec: str,
         address: str | None = None,
     ) -> None:
         self._handlers = handlers
@@ -74,11 +80,16 @@ class SignalRoom(RoomSession):
         self._peer = peers(self._peer_event)
         self._link: Link | None = None
         self._joining: _Joining | None = None
+        self._leaving: Link | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._away: Away | None = None
         self._url = ""
-        self._outbox: Outbox[Link] = Outbox()
+        self._exchange = Exchange(
+            handlers, transmit=self._peer.send, kind_of=self._kind_of, told=self._told
+        )
         self._attributes = AttributeWriter()
+        self._opening: asyncio.Task[None] | None = None
+        self._arrival = asyncio.Event()  # of the next one to join
         self._muted = False
         self._wanted = False
 
@@ -90,11 +101,10 @@ class SignalRoom(RoomSession):
             msg = "joined already, or joining"
             raise MisuseError(msg)
         self._url = spec.url
-        self._outbox.renew()
+        self._exchange.renew()
         joining = _Joining(Link(self, self._peer, law=self._law, address=self._address))
         self._joining = joining
-        before, task = self._finishing, _keep(self._connect(joining, spec, self._finishing))
-        del before
+        task = _keep(self._connect(joining, spec, self._finishing))
         self._finishing = task
         try:
             await asyncio.wait({task, joining.given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,24 +128,11 @@ class SignalRoom(RoomSession):
         Begins at once when nothing else waits; waits, in order, while the connection is
         resumed or a join is awaited. Raises `RoomError`, also when the room is lost meanwhile.
         """
-        packet = models.DataPacket(
-            kind=models.DataPacket.RELIABLE,
-            destination_identities=list(to),
-            user=models.UserPacket(payload=payload, topic=topic, destination_identities=list(to)),
-        )
-        return self._outbox.send(lambda link: link.send(packet.SerializeToString()))
+        return self._exchange.publish(payload, topic, to)
 
     async def publish_dtmf(self, digit: str) -> None:
         """Send one LiveKit SipDTMF; a key that is none is a `RoomError`."""
-        code = convention.dtmf_code(digit)
-        if code is None:
-            msg = "no such key"
-            raise RoomError(msg)
-        packet = models.DataPacket(
-            kind=models.DataPacket.RELIABLE,
-            sip_dtmf=models.SipDTMF(code=code, digit=digit.upper()),
-        )
-        await self._outbox.send(lambda link: link.send(packet.SerializeToString()))
+        await self._exchange.publish_dtmf(digit)
 
     async def set_attributes(self, attributes: Mapping[str, str]) -> None:
         """Merge *attributes* into our participant's; kept over reconnects and rejoins.
@@ -169,15 +166,37 @@ class SignalRoom(RoomSession):
         if self._joining is not None:
             self._joining.give_up(reason)
         self._is_back()
-        self._outbox.close(RoomError("the room was left"))
+        self._hold()
+        self._exchange.close(RoomError("the room was left"))
         link, self._link = self._link, None
         if link is not None:
-            await self._attributes.settled(GOODBYE)
-            self._attributes.pause()
-            self._finishing = _keep(link.close(reason))
+            self._leaving = link
+            self._finishing = _keep(self._take_leave(link, reason))
             await asyncio.wait({self._finishing})
 
+    async def _take_leave(self, link: Link, reason: LeaveReason) -> None:
+        await self._attributes.settled(GOODBYE)
+        self._attributes.pause()
+        await self._exchange.finish()
+        await link.close(reason, after=self._exchange.sent_at)
+        if self._leaving is link:
+            self._leaving = None
+
     # LinkOwner.
+
+    def link_joined(self, link: Link, identity: str) -> None:
+        """Our messages go out under this identity."""
+        if self._is_current(link):
+            self._exchange.joined(identity)
+
+    def link_resumed(self, link: Link, last_message: int) -> None:
+        """The server has seen our messages up to this number."""
+        if self._is_current(link):
+            self._exchange.resumed(last_message)
+
+    def receive_states(self) -> list[tuple[str, int]]:
+        """Return what we have seen of the others' messages."""
+        return self._exchange.receive_states()
 
     def link_notice(self, link: Link, notice: RoomNotice) -> None:
         """Pass on what our present link tells; keep it back while joining."""
@@ -187,37 +206,72 @@ class SignalRoom(RoomSession):
             self._apply(link, notice)
             self._handlers.notify(notice)
 
+    def _told(self, notice: RoomNotice) -> None:
+        """Pass on what came by the data channels."""
+        link = self._joining.link if self._joining is not None else self._link
+        if link is not None:
+            self.link_notice(link, notice)
+
+    def _is_current(self, link: Link) -> bool:
+        return link is self._link or (self._joining is not None and link is self._joining.link)
+
     def _apply(self, link: Link, notice: RoomNotice) -> None:
         """Let our own state follow before the call hears of it."""
         match notice:
+            case ParticipantJoined():
+                self._arrival.set()
+                self._arrival = asyncio.Event()
             case RoomReconnecting():
-                self._outbox.pause()
+                self._hold()
                 self._attributes.pause()
                 if self._away is None:
                     self._away = watch_of(self._url).away(self._returned)
             case RoomReconnected():
                 self._is_back()
-                self._outbox.open(link, self._attributes.restore)
+                self._opening = _keep(self._open(link, carried=False, introduced=True))
             case RoomClosed(why=RoomGone.LOST):
                 self._is_back()
                 self._lose()
                 self._forget(link)
             case RoomClosed():
                 self._is_back()
-                self._outbox.close(RoomError("the room is gone"))
+                self._hold()
+                self._exchange.close(RoomError("the room is gone"))
                 self._attributes.pause()
                 self._forget(link)
             case _:
                 pass
 
+    async def _kind_of(self, identity: str) -> str:
+        """Return a caller's kind; wait a little for one we have not been told of yet."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTRODUCTION_TIMEOUT):
+                while (kind := self._known_kind(identity)) is None:
+                    await self._arrival.wait()
+                return kind
+        return "unknown"
+
+    def _known_kind(self, identity: str) -> str | None:
+        return self._link.kind_of(identity) if self._link is not None else None
+
     def _peer_event(self, event: PeerEvent) -> None:
-        if self._link is not None:
-            self._link.peer_event(event)
-        elif self._joining is not None:
-            self._joining.link.peer_event(event)
+        link = self._link or self._leaving
+        if self._joining is not None:
+            link = self._joining.link
+        if link is not None:
+            self._exchange.peer_event(event)
+            link.peer_event(event)
+
+    def _hold(self) -> None:
+        """Let messages wait."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        self._exchange.hold()
 
     def _lose(self) -> None:
-        self._outbox.lose()
+        self._hold()
+        self._exchange.lose()
         self._attributes.pause()
 
     def _is_back(self) -> None:
@@ -264,28 +318,26 @@ class SignalRoom(RoomSession):
         self._link = link
         link.mute(self._muted)
         link.subscribe(self._wanted)
-        if joining.carried:
+        introduced = not link.others()
+        if joining.carried and introduced:
             self._attributes.attach(link)
-            self._outbox.open(link, _introduce if link.others() else None)
+            self._exchange.release()
         else:
-            self._outbox.open(link, self._introduce_and_restore)
+            opening = self._open(link, carried=joining.carried, introduced=introduced)
+            self._opening = _keep(opening)
         loop = asyncio.get_running_loop()
         for notice in joining.notices:
             loop.call_soon(self.link_notice, link, notice)
 
-    async def _introduce_and_restore(self, link: Link) -> None:
-        """Contract 4: after a rejoin the attributes come before anything else."""
-        await self._attributes.restore(link)
-        if link.others():
-            await _introduce(link)
-
-
-async def _introduce(_link: Link) -> None:
-    """Let those who are there learn of us before the first message.
-
-    They hear of us by signalling and drop data from a stranger, which travels faster.
-    """
-    await asyncio.sleep(INTRODUCTION)
+    async def _open(self, link: Link, *, carried: bool, introduced: bool) -> None:
+        """Let messages go; contract 4: after a rejoin the attributes come before anything else."""
+        if carried:
+            self._attributes.attach(link)
+        else:
+            await self._attributes.restore(link)
+        if not introduced:
+            await asyncio.sleep(INTRODUCTION)
+        self._exchange.release()
 
 
 class _Joining:

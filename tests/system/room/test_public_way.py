@@ -10,7 +10,7 @@ import pytest
 
 from bridge.room import convention, sdk, sdk_dispatch
 from bridge.room.seam import AudioPublished, LeaveReason
-from tests.system.room.test_sdk_room import Bench, hear, playing
+from tests.system.room.kit import Bench, Sdk
 
 pytestmark = pytest.mark.system
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 async def bench(livekit: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(sdk_dispatch, "dispatcher", lambda: None)
     async with AsyncExitStack() as stack:
-        yield Bench(livekit, stack)
+        yield Bench(livekit, stack, Sdk())
     await sdk.settle()
 
 
@@ -29,8 +29,8 @@ async def test_tones_and_messages_go_as_they_do_by_handle(bench: Bench) -> None:
     session, notices = await bench.joined()
     assert await notices.of(AudioPublished) == AudioPublished(identity="agent")
     session.subscribe(True)
-    await hear(session, 440)
-    async with playing(session, 500):
+    await bench.hear(session, 440)
+    async with bench.playing(session, 500):
         await peer.hears(500)
     await session.publish(b'{"seq":1}', convention.TOPIC)
     assert (await peer.data.get()).data == b'{"seq":1}'

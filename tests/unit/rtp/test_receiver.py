@@ -31,6 +31,7 @@ class Replay:
             own=lambda address, port: (address, port) in own,
         )
         self.receiver = Receiver(latch)
+        self.gate_open = True
         self.loudness = 1 << 15
 
     def line(self, line: dict[str, Any]) -> None:
@@ -48,9 +49,19 @@ class Replay:
     def window(self, line: dict[str, Any]) -> None:
         self.receiver.latch.open(line["t"])
 
+    def gate(self, line: dict[str, Any]) -> None:
+        if line["open"] and not self.gate_open:
+            self.receiver.buffer.reset()  # as `SdkCarrier.apply` does
+        self.gate_open = line["open"]
+
+    def forwarded(self, line: dict[str, Any]) -> None:
+        """What the direct engine passes on as it came; here it is decoded."""
+
     def frame(self, line: dict[str, Any]) -> None:
         samples, wanted = line["samples"], line["pcm"]
-        pcm = self.receiver.frame(samples, line["t"]) or bytes(samples * 2)
+        pcm = self.receiver.frame(samples, line["t"])
+        if pcm is None or not self.gate_open:
+            pcm = bytes(samples * 2)
         assert len(pcm) == samples * 2
         loudness = max(abs(x) for x in memoryview(pcm).cast("h"))
         if wanted == "silence":

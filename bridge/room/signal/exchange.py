@@ -1,0 +1,216 @@
+"""The messages of a call's room: what we publish, the keys and RPCs of others.
+
+A shell around `RoomData`: it knows whose turn it is, and this has the clock, the futures of
+those who wait, and the RPC handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, assert_never
+
+import structlog
+
+from bridge.room.seam import DtmfRequested, RoomError, RoomHandlers, RoomNotice, RpcRefused
+from bridge.room.signal.data import (
+    RELIABLE,
+    DataFailed,
+    DataSent,
+    DtmfReceived,
+    Output,
+    RoomData,
+    SendData,
+    UserReceived,
+)
+from bridge.room.signal.port import ChannelOpened, DataReceived, PeerClosed, PeerEvent, Side
+from bridge.room.signal.rpc import RpcAsked, RpcCode, RpcExpired, RpcKey
+from bridge.room.signal.streams import TextReceived
+
+log = structlog.get_logger(__name__)
+
+ANSWER_PATIENCE: Final = 0.15
+"""Seconds that a leave waits for RPC handlers under way."""
+
+
+class Exchange:
+    """The messages of one call, over reconnects and rejoins.
+
+    *transmit* gives the transport one message for a data channel, *kind_of* finds out what a
+    caller is, *told* hears the notices.
+    """
+
+    def __init__(
+        self,
+        handlers: RoomHandlers,
+        *,
+        transmit: Callable[[str, bytes], None],
+        kind_of: Callable[[str], Awaitable[str]],
+        told: Callable[[RoomNotice], None],
+    ) -> None:
+        self._rpc = handlers.rpc
+        self._transmit = transmit
+        self._kind_of = kind_of
+        self._told = told
+        self._data = RoomData(methods=handlers.rpc)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._answering: dict[RpcKey, asyncio.Task[None]] = {}
+        self._refusal: RoomError | None = None
+        self._failure = RoomError("the room is away")
+        self._timer: asyncio.TimerHandle | None = None
+        self.sent_at = float("-inf")  # of the loop's clock
+
+    # What we send.
+
+    def publish(self, payload: bytes, topic: str, to: Sequence[str]) -> Awaitable[None]:
+        """Send a message in its turn, which may be now; the result is done when it is sent."""
+        return self._sent(lambda: self._data.publish(payload, topic, to))
+
+    def publish_dtmf(self, digit: str) -> Awaitable[None]:
+        """Send one key in its turn."""
+        return self._sent(lambda: self._data.publish_dtmf(digit))
+
+    def _sent(self, put: Callable[[], int]) -> Awaitable[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_retrieve)
+        if self._refusal is not None:
+            done.set_exception(self._refusal)
+            return done
+        try:
+            ticket = put()
+        except RoomError as error:
+            done.set_exception(error)
+            return done
+        self._waiting[ticket] = done
+        self._run()
+        return asyncio.shield(done)
+
+    # The connection.
+
+    def renew(self) -> None:
+        """Let messages wait: a connection is being made."""
+        self._refusal = None
+        self._data.hold()
+
+    def joined(self, identity: str) -> None:
+        """We are in, as a new participant."""
+        self._data.joined(identity)
+        self._run()
+
+    def hold(self) -> None:
+        """Let messages wait: the connection is being repaired."""
+        self._data.hold()
+
+    def release(self) -> None:
+        """Let them go, in order."""
+        self._data.release()
+        self._run()
+
+    def resumed(self, last_message: int) -> None:
+        """The server took us back, and has seen our packets up to this number."""
+        self._data.resumed(last_message)
+
+    def receive_states(self) -> list[tuple[str, int]]:
+        """Return what we have seen of the others' packets, for the server."""
+        return self._data.receive_states()
+
+    def lose(self) -> None:
+        """Fail what waits: on another connection it may have to go to others."""
+        self._data.channel_closed()
+        self._fail(RoomError("the room is away"))
+
+    def close(self, error: RoomError) -> None:
+        """Fail all that waits and all that comes, until `renew`."""
+        self._refusal = error
+        self._fail(error)
+
+    def _fail(self, error: RoomError) -> None:
+        self._data.hold()
+        self._failure = error
+        self._data.fail_waiting()
+        self._run()
+
+    async def finish(self) -> None:
+        """Have RPCs under way answered, or refused: we leave."""
+        if self._answering:
+            await asyncio.wait(set(self._answering.values()), timeout=ANSWER_PATIENCE)
+        self._data.leave()
+        self._run()
+        self._data.channel_closed()
+
+    # What comes.
+
+    def peer_event(self, event: PeerEvent) -> None:
+        """Take what concerns the data channels."""
+        match event:
+            case DataReceived():
+                now = asyncio.get_running_loop().time()
+                self._data.receive(event.label, event.data, now)
+            case ChannelOpened(side=Side.PUBLISHER, label=label) if label == RELIABLE:
+                self._data.channel_opened()
+            case PeerClosed(side=Side.PUBLISHER):
+                self._data.channel_closed()
+            case _:
+                return
+        self._run()
+
+    def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for output in self._data.poll(loop.time()):
+            self._perform(output, loop.time())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._data.next_deadline()
+        if due is not None:
+            self._timer = loop.call_at(due, self._run)
+
+    def _perform(self, output: Output, now: float) -> None:
+        match output:
+            case SendData():
+                self.sent_at = now
+                self._transmit(output.label, output.data)
+            case DataSent():
+                _settle(self._waiting.pop(output.ticket, None), None)
+            case DataFailed():
+                _settle(self._waiting.pop(output.ticket, None), self._failure)
+            case DtmfReceived():
+                self._told(DtmfRequested(digit=output.digit))
+            case RpcAsked():
+                work = asyncio.get_running_loop().create_task(self._serve(output))
+                self._answering[output.key] = work
+                work.add_done_callback(lambda _task: self._answering.pop(output.key, None))
+            case RpcExpired():
+                pass  # its handler may have begun what must not end in the middle
+            case UserReceived() | TextReceived():
+                pass
+            case _:
+                assert_never(output)
+
+    async def _serve(self, asked: RpcAsked) -> None:
+        try:
+            kind = await self._kind_of(asked.caller)
+            reply = await self._rpc[asked.method](asked.caller, kind, asked.payload)
+        except RpcRefused as refusal:
+            self._data.refuse(asked.key, refusal.code, str(refusal))
+        except Exception:
+            log.exception("room.rpc_failed", method=asked.method)
+            self._data.refuse(asked.key, RpcCode.APPLICATION_ERROR, "internal error")
+        else:
+            self._data.answer(asked.key, reply)
+        self._run()
+
+
+def _settle(done: asyncio.Future[None] | None, error: RoomError | None) -> None:
+    if done is None or done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """Mark the failure as seen: a cancelled caller no longer looks at it."""
+    if not done.cancelled():
+        done.exception()

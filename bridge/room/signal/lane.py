@@ -1,0 +1,221 @@
+"""Reliable packets in their order, over cuts and resumes. PURE.
+
+LiveKit numbers the reliable packets of a participant (``sequence``, from 1). The server
+forwards a number only once and never one below the last: so the number is given when a packet
+leaves, and what is sent again keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from livekit.protocol import models
+
+from bridge.room.seam import RoomError
+
+PACKET_LIMIT: Final = 64_000
+"""Bytes of one packet; what the SDKs allow, a little below SCTP's 64 KiB."""
+
+WAITING_PACKETS: Final = 256
+WAITING_BYTES: Final = 1 << 20
+"""What may wait for the channel or for the end of a reconnect; more is refused."""
+
+KEPT_PACKETS: Final = 256
+KEPT_BYTES: Final = 512 * 1024
+"""What was sent and is kept, in case that a resume asks for it."""
+
+BURST_PACKETS: Final = 64
+BURST_BYTES: Final = 256 * 1024
+PACE: Final = 0.02
+"""Of what has waited, so much leaves at once, and the next after this many seconds: the
+transport's own queue is bounded, and its overflow would end the connection."""
+
+_SEQUENCE_ROOM: Final = 8  # bytes of the field ``sequence`` at its longest, and its tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """One packet for the reliable channel; *ticket* names a message that is sent with it."""
+
+    data: bytes
+    ticket: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    packet: models.DataPacket
+    size: int
+    ticket: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    sequence: int
+    data: bytes
+    epoch: int
+
+
+class Lane:
+    """What we send reliably. Nothing leaves by itself: `take` what may leave now.
+
+    Messages wait while the channel is shut or the lane is held (the room reconnects).
+    Replies of RPCs wait only for the channel: their callers count seconds.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._held = False
+        self._epoch = 0  # of the transport: within one SCTP loses nothing
+        self._sequence = 0
+        self._tickets = 0
+        self._messages: deque[_Waiting] = deque()
+        self._replies: deque[_Waiting] = deque()
+        self._again: deque[_Kept] = deque()
+        self._kept: deque[_Kept] = deque()
+        self._kept_bytes = 0
+        self._message_bytes = 0
+        self._reply_bytes = 0
+        self._burst_at = float("-inf")
+        self._burst_packets = 0
+        self._burst_bytes = 0
+        self.lost = 0  # packets that a resume asked for and that were kept no more
+        self.dropped_replies = 0
+
+    # What is to be sent.
+
+    def put(self, packet: models.DataPacket) -> int:
+        """Have *packet* sent in its turn; return its ticket. Raises `RoomError`."""
+        size = _size(packet)
+        full = len(self._messages) >= WAITING_PACKETS
+        if full or self._message_bytes + size > WAITING_BYTES:
+            msg = "too much waits for the room"
+            raise RoomError(msg)
+        self._tickets += 1
+        self._messages.append(_Waiting(packet, size, self._tickets))
+        self._message_bytes += size
+        return self._tickets
+
+    def reply(self, packet: models.DataPacket) -> None:
+        """Have *packet* sent before all messages; with too many of them waiting it is dropped."""
+        size = packet.ByteSize() + _SEQUENCE_ROOM
+        full = len(self._replies) >= WAITING_PACKETS
+        if full or size > PACKET_LIMIT or self._reply_bytes + size > WAITING_BYTES:
+            self.dropped_replies += 1
+            return
+        self._replies.append(_Waiting(packet, size, None))
+        self._reply_bytes += size
+
+    # What the connection does.
+
+    def open(self) -> None:
+        """The channel stands."""
+        self._open = True
+
+    def shut(self) -> None:
+        """The channel is gone, and with it what its transport had not delivered."""
+        if self._open:
+            self._open = False
+            self._epoch += 1
+
+    def hold(self) -> None:
+        """Let messages wait: the room reconnects."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let messages leave again."""
+        self._held = False
+
+    def resumed(self, last: int) -> None:
+        """The server took us back and has seen our packets up to number *last*.
+
+        What came after goes again, under its old numbers: the server passes over those that
+        still reach it on the old way. A server too old to count says 0 and would not pass
+        over anything: then only what an earlier transport lost goes again.
+        """
+        counted = last > 0
+        missed = [one for one in self._kept if one.sequence > last]
+        self._again = deque(one for one in missed if counted or one.epoch != self._epoch)
+        if counted and last < self._sequence:
+            first = missed[0].sequence if missed else self._sequence + 1
+            self.lost += first - last - 1
+
+    def renew(self) -> None:
+        """Begin as a new participant: numbers start anew, replies of before have no one to go to.
+
+        What was sent stays sent; what waits still waits.
+        """
+        self.shut()
+        self._sequence = 0
+        self._again.clear()
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._replies.clear()
+        self._reply_bytes = 0
+
+    def fail_waiting(self) -> list[int]:
+        """Give up all messages that wait; return their tickets."""
+        tickets = [one.ticket for one in self._messages if one.ticket is not None]
+        self._messages.clear()
+        self._message_bytes = 0
+        return tickets
+
+    # What may leave.
+
+    def take(self, now: float) -> list[Leaving]:
+        """Return what leaves now, in order."""
+        leaving: list[Leaving] = []
+        while self._ready and self._has_room(now):
+            leaving.append(self._next())
+            self._burst_packets += 1
+            self._burst_bytes += len(leaving[-1].data)
+        return leaving
+
+    def next_deadline(self) -> float | None:
+        """Return when to `take` again what the pace held back."""
+        return self._burst_at + PACE if self._ready else None
+
+    @property
+    def waiting(self) -> int:
+        """The number of messages that wait."""
+        return len(self._messages)
+
+    @property
+    def _ready(self) -> bool:
+        messages = self._messages and not self._held
+        return self._open and bool(self._again or self._replies or messages)
+
+    def _has_room(self, now: float) -> bool:
+        if now - self._burst_at >= PACE:
+            self._burst_at, self._burst_packets, self._burst_bytes = now, 0, 0
+        return self._burst_packets < BURST_PACKETS and self._burst_bytes < BURST_BYTES
+
+    def _next(self) -> Leaving:
+        if self._again:  # first: the server passes over numbers below the last it saw
+            return Leaving(data=self._again.popleft().data)
+        if self._replies:
+            item = self._replies.popleft()
+            self._reply_bytes -= item.size
+        else:
+            item = self._messages.popleft()
+            self._message_bytes -= item.size
+        self._sequence += 1
+        item.packet.sequence = self._sequence
+        data = item.packet.SerializeToString()
+        self._keep(_Kept(self._sequence, data, self._epoch))
+        return Leaving(data=data, ticket=item.ticket)
+
+    def _keep(self, kept: _Kept) -> None:
+        self._kept.append(kept)
+        self._kept_bytes += len(kept.data)
+        while len(self._kept) > KEPT_PACKETS or self._kept_bytes > KEPT_BYTES:
+            self._kept_bytes -= len(self._kept.popleft().data)
+
+
+def _size(packet: models.DataPacket) -> int:
+    size = packet.ByteSize() + _SEQUENCE_ROOM
+    if size > PACKET_LIMIT:
+        msg = f"a message of {size} bytes is too large, {PACKET_LIMIT} are allowed"
+        raise RoomError(msg)
+    return size

@@ -1,1 +1,0 @@
-//! The threads: one that sets connections up, others that move packets.

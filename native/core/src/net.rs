@@ -1,1 +1,0 @@
-//! The few system calls that the threads need.
