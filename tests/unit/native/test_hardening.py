@@ -1,6 +1,6 @@
 """The core from outside: whatever comes or is asked, its threads go on, and nothing grows.
 
-``CHURN=2000`` makes the test of churn as long as issue 6 wants it.
+``CHURN=2000`` and ``FUZZED=100000`` make two of them as long as issue 6 wants them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ pytestmark = pytest.mark.unit
 native: Any = pytest.importorskip("trunkbridge_native", reason="native/ is not built")
 
 CHURN: Final = int(os.environ.get("CHURN", "40"))
+"""Calls."""
+FUZZED: Final = int(os.environ.get("FUZZED", "3000"))
+"""Datagrams that are nobody's."""
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_a_fuzzed_stream_on_all_sockets_never_ends_the_thread(desk: Desk) -> Non
     wires = [desk.join(*pair) for pair in zip(callers, agents, strict=True)]
     alone = desk.open(ssrc=5)
     stranger = Stranger(6)
-    for _ in range(400):
+    for _ in range(FUZZED // 8):
         for call, wire in zip((*callers, alone), (*wires, None), strict=True):
             stranger.disturb(call, wire)
             call.say()
@@ -178,7 +181,9 @@ def test_commands_for_calls_that_are_none_are_no_error(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "sdp", ["", "v=0", "v=0\r\no=- 1 1 IN IP4 0\r\ns=-\r\nt=0 0\r\n", "\0" * 99]
+    "sdp",
+    ["", "v=0", "v=0\r\no=- 1 1 IN IP4 0\r\ns=-\r\nt=0 0\r\n", "\0" * 99],
+    ids=["empty", "cut", "no sections", "zeros"],
 )
 def test_a_description_that_is_none_ends_the_transport_alone(desk: Desk, sdp: str) -> None:
     call = desk.open()
