@@ -29,7 +29,12 @@ _SDP = (
 
 def program() -> Path:
     """Return the server, installed or unpacked. Raises `NoTools`."""
-    places = [os.environ.get("PATH", ""), "/usr/sbin", f"{UNPACKED}/usr/bin", f"{UNPACKED}/usr/sbin"]
+    places = [
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        f"{UNPACKED}/usr/bin",
+        f"{UNPACKED}/usr/sbin",
+    ]
     found = shutil.which("rtpengine", path=os.pathsep.join(places))
     if found is None:
         raise NoTools("no rtpengine: scripts/peers.sh unpacks it")
@@ -57,7 +62,7 @@ async def begin(setting: Setting, calls: int, stack: contextlib.AsyncExitStack) 
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, {MEASURED}),
     )
-    stack.push_async_callback(_end, process)
+    stack.push_async_callback(end, process)
     near = await phones(setting, calls, stack, stamp=False)
     far = await far_phones(setting, calls, stack, gcm=False)
     near_ports, far_ports = (await near.answer())["ports"], (await far.answer())["ports"]
@@ -197,7 +202,8 @@ def _environment(server: Path) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(folders)}
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a server that we started."""
     if process.returncode is None:
         process.terminate()
         try:

@@ -413,9 +413,7 @@ class Call:
         moment is in the room before we hear of it, and would be told twice.
         """
         state = self._state
-        recent = state.rejoined_at is not None and (
-            self._clock() - state.rejoined_at < COMING_BACK
-        )
+        recent = state.rejoined_at is not None and (self._clock() - state.rejoined_at < COMING_BACK)
         if not self._behind and not (recent and state.told.keys() - state.others):
             return None
         return sorted(state.others - self._behind.keys())

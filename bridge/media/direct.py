@@ -148,7 +148,7 @@ class DirectCarrier:
         self._secure = False
         self._last: MediaStats | None = None  # once it is closed
         self._gone: asyncio.Future[Lease] | None = None
-        self._tell_room: Callable[[PeerEvent], None] = _nobody
+        self._transports: DirectTransports | None = None
         self.handle = core.open(
             lease.rtp.fileno(),
             lease.rtcp.fileno(),
@@ -225,7 +225,10 @@ class DirectCarrier:
         )
 
     async def close(self) -> None:
-        """Stop and give the ports back to rest; a second time does nothing."""
+        """Stop and give the ports back to rest; a second time does nothing.
+
+        The room's transports go on: `call_ended` is yet to be sent.
+        """
         self._ports.release(await self.surrender())
 
     async def surrender(self) -> Lease:
@@ -233,15 +236,14 @@ class DirectCarrier:
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
             self._last = self._read_stats()
-            self._core.close(self.handle)
+            self._core.hang_up(self.handle)
         try:
             async with asyncio.timeout(FAREWELL):
                 return await asyncio.shield(self._gone)
         except TimeoutError:
             log.error("media.not_closed", call_id=self.call_id)
+            self._closed(self._lease.sequence, self._lease.timestamp, 0)
             return self._lease
-        finally:
-            self._forget(self.handle)
 
     # What the core tells us.
 
@@ -254,35 +256,60 @@ class DirectCarrier:
                 self._notify(MediaTimedOut(ever=ever))
             case "not_authentic", []:
                 log.warning("media.not_authentic", call_id=self.call_id)
-            case "closed", [sequence, timestamp, packets]:
+            case "hung_up", [sequence, timestamp, packets]:
+                self._last = self._read_stats()
                 self._closed(sequence, timestamp, packets)
             case "fault", [what]:
                 log.error("media.fault", call_id=self.call_id, fault=what)
                 self._notify(MediaFailed())
             case _:
-                self._tell_room(_peer_event(kind, details))
+                if self._transports is not None:
+                    self._transports.told(_peer_event(kind, details))
 
     def _closed(self, sequence: int, timestamp: int, packets: int) -> None:
         if self._last is not None:
             self._last = replace(self._last, packets_sent=packets)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(replace(self._lease, sequence=sequence, timestamp=timestamp))
+        self._retire()
+
+    def _retire(self) -> None:
+        """Let the core forget the call when neither carrier nor room uses it."""
+        over = self._gone is not None and self._gone.done()
+        if over and (self._transports is None or not self._transports.in_use):
+            self._core.close(self.handle)
+            self._forget(self.handle)
 
     def transports(self, told: Callable[[PeerEvent], None]) -> DirectTransports:
         """Return the room's transports of this call; *told* hears of them."""
-        self._tell_room = told
-        return DirectTransports(self._core, self.handle)
+        self._transports = DirectTransports(self._core, self.handle, told, self._retire)
+        return self._transports
 
 
 class DirectTransports:
     """Implements `bridge.room.signal.port.PeerPort` for one call of the core."""
 
-    def __init__(self, core: Core, handle: int) -> None:
+    def __init__(
+        self,
+        core: Core,
+        handle: int,
+        told: Callable[[PeerEvent], None],
+        unused: Callable[[], None],
+    ) -> None:
+        self.told = told
         self._core = core
         self._handle = handle
+        self._unused = unused
+        self._open: set[Side] = set()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a transport is open."""
+        return bool(self._open)
 
     def open(self, side: Side, *, address: str, track: str | None, receivers: int) -> None:
         """Make a transport that uses the local *address*."""
+        self._open.add(side)
         self._core.peer_open(
             self._handle, int(side), address=address, track=track, receivers=receivers
         )
@@ -318,6 +345,9 @@ class DirectTransports:
     def close(self, side: Side) -> None:
         """Close a transport."""
         self._core.peer_close(self._handle, int(side))
+        self._open.discard(side)
+        if not self._open:
+            self._unused()
 
 
 def _peer_event(kind: str, details: list[Any]) -> PeerEvent:
@@ -350,7 +380,3 @@ def _keys(crypto: Crypto | None) -> tuple[Any, ...] | None:
         return None
     send, *receive = ((key.secret, key.mki, key.lifetime) for key in (crypto.send, *crypto.receive))
     return (crypto.suite, send, receive, crypto.window)
-
-
-def _nobody(_event: PeerEvent) -> None:
-    return

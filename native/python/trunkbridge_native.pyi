@@ -83,6 +83,7 @@ class Core:
         ``timed_out``           ever: the carrier's RTP stayed away, whether some had come
         ``key``                 digit, milliseconds
         ``not_authentic``       SRTP that does not pass; once in a call
+        ``hung_up``             sequence, timestamp, packets sent, of the carrier's side
         ``closed``              sequence, timestamp, packets sent; the last of a call
         ``fault``               text; a bug ended the call's media, `close` it
         ======================  ==========================================================
@@ -151,6 +152,9 @@ class Core:
 
     def stats(self, call: int) -> CallStats:
         """Return the counters so far. Raises ``KeyError`` when the call is over."""
+
+    def hang_up(self, call: int) -> None:
+        """End the carrier's side and close its sockets; the transports go on; makes ``hung_up``."""
 
     def close(self, call: int) -> None:
         """End a call and its transports; makes ``closed``. After that no packet leaves."""

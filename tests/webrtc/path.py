@@ -51,6 +51,7 @@ class Path:
         self._received: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._early: list[RTCIceCandidate] = []  # the server's, before our first socket
         self._remote = ""
         self.cut = False
 
@@ -60,6 +61,9 @@ class Path:
             await self._next.close()
         self._next = _Connection(self._address)
         await self._next.gather_candidates()
+        for candidate in self._early:
+            await self._next.add_remote_candidate(candidate_to_aioice(candidate))
+        self._early.clear()
 
     @property
     def credentials(self) -> tuple[str, str]:
@@ -77,12 +81,16 @@ class Path:
 
     async def add_candidate(self, text: str) -> None:
         """Take a server's candidate (``candidate:…``); what is not UDP is passed over."""
-        newest = self._next or self._connection
         try:
             candidate = candidate_from_sdp(text.removeprefix("a=").removeprefix("candidate:"))
         except (AssertionError, ValueError, IndexError):
             return
-        if newest is not None and candidate.protocol.lower() == "udp" and not self._closed:
+        if candidate.protocol.lower() != "udp" or self._closed:
+            return
+        newest = self._next or self._connection
+        if newest is None:
+            self._early.append(candidate)
+        else:
             await newest.add_remote_candidate(candidate_to_aioice(candidate))
 
     def is_new(self, username: str) -> bool:

@@ -312,7 +312,8 @@ class Link:
             await asyncio.wait(tasks)
         socket, self._socket = self._socket, None
         if socket is not None:
-            await socket.close()
+            socket.abort()
+            await socket.ended(GOODBYE)
 
     def _close_sides(self) -> None:
         for side in self._sides:
@@ -367,7 +368,8 @@ class Link:
         if machine is None:
             return
         for output in machine.take():
-            self._perform(output)
+            if not self._closed or isinstance(output, _PARTING):
+                self._perform(output)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -597,6 +599,10 @@ class Link:
             self.fail(self._no_path() if timed_out else RoomError(msg))
         elif self._parting is None:
             self._parting = self._loop.call_later(LEAVE_GRACE, self._lose)
+
+
+_PARTING: Final = (outputs.Transmit, outputs.JoinedRoom)
+"""What still counts while we leave."""
 
 
 def _reached(milestone: asyncio.Future[None]) -> None:

@@ -24,6 +24,8 @@ pub struct Decoder {
 
 // SAFETY: the state is plain memory that only this value points to, without thread affinity.
 unsafe impl Send for Decoder {}
+// SAFETY: nothing reads or writes the state through a shared reference.
+unsafe impl Sync for Decoder {}
 
 impl Default for Decoder {
     fn default() -> Self {

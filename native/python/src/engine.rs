@@ -142,6 +142,10 @@ impl Core {
         Ok(CoreStats::of(&stats))
     }
 
+    fn hang_up(&self, call: u64) -> PyResult<()> {
+        self.engine.hang_up(call).map_err(refused)
+    }
+
     fn close(&self, call: u64) -> PyResult<()> {
         self.engine.close(call).map_err(refused)
     }
@@ -304,6 +308,9 @@ fn note<'py>(py: Python<'py>, call: u64, event: Event) -> PyResult<Bound<'py, Py
         Event::TimedOut { ever } => (call, "timed_out", ever).into_pyobject(py),
         Event::Key { digit, duration_ms } => (call, "key", digit, duration_ms).into_pyobject(py),
         Event::NotAuthentic => (call, "not_authentic").into_pyobject(py),
+        Event::HungUp { sequence, timestamp, packets } => {
+            (call, "hung_up", sequence, timestamp, packets).into_pyobject(py)
+        }
         Event::Closed { sequence, timestamp, packets } => {
             (call, "closed", sequence, timestamp, packets).into_pyobject(py)
         }

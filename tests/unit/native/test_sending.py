@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -15,7 +16,14 @@ from typing import Any, Protocol
 import pytest
 
 from bridge.media import carrier as sdk
-from bridge.media.seam import KeyPressed, Lease, MediaLevels, MediaNotice, MediaSpec
+from bridge.media.seam import (
+    KeyPressed,
+    Lease,
+    MediaLevels,
+    MediaNotice,
+    MediaSpec,
+    MediaTimedOut,
+)
 from rtp import g711, rtcp
 from rtp.clock import PacketClock
 from rtp.net.srtp import Key, Receiver
@@ -193,12 +201,7 @@ class Sdk:
 
     def told(self) -> tuple[Any, ...]:
         stats, stream = self.carrier.stats(), self.carrier._stream
-        notices = [
-            ("key", notice.digit, notice.duration_ms)
-            if isinstance(notice, KeyPressed)
-            else ("timed_out", notice.ever)
-            for notice in self._notices
-        ]
+        notices = [tell(notice) for notice in self._notices]
         return (
             notices,
             (stream.sequence, stream.timestamp, stream.packets),
@@ -300,6 +303,17 @@ class Direct:
             stats["jitter_ms"],
             stats["round_trip_ms"] and round(stats["round_trip_ms"], 5),
         )
+
+
+def tell(notice: MediaNotice) -> tuple[Any, ...]:
+    """Return *notice* as the direct engine has it."""
+    match notice:
+        case KeyPressed():
+            return ("key", notice.digit, notice.duration_ms)
+        case MediaTimedOut():
+            return ("timed_out", notice.ever)
+        case other:
+            return (type(other).__name__,)
 
 
 def keys_of(crypto: Crypto) -> tuple[Any, ...]:
@@ -525,7 +539,7 @@ CALLS: dict[str, list[Step]] = {
 
 @pytest.fixture(autouse=True)
 def _cname(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdk.secrets, "token_hex", lambda _size: CNAME)
+    monkeypatch.setattr(secrets, "token_hex", lambda _size: CNAME)
 
 
 @pytest.fixture

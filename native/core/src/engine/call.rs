@@ -7,8 +7,8 @@ use super::pace::{Pace, Slew};
 use super::stats::{CallStats, StatsCell};
 use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
-use crate::peer::{Output, payload_type};
-use crate::playout::{Mixer, RoomCodec};
+use crate::peer::Output;
+use crate::playout::Mixer;
 use crate::types::{CarrierNotice, Law};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -47,8 +47,8 @@ pub struct Desk {
 /// See the module.
 pub struct Call {
     pub id: u64,
-    pub rtp: Udp,
-    pub rtcp: Udp,
+    /// The carrier's sockets, until it was hung up.
+    pub line: Option<Line>,
     pub peers: [Option<Box<HeldPeer>>; 2],
     pub pace: Pace,
     carrier: Carrier,
@@ -64,6 +64,12 @@ pub struct Call {
     silence: u64,
     #[cfg(test)]
     panics: bool,
+}
+
+/// The sockets of the carrier's side.
+pub struct Line {
+    pub rtp: Udp,
+    pub rtcp: Udp,
 }
 
 /// What our track in the room did last.
@@ -83,8 +89,7 @@ impl Call {
         let period = period_of(&carrier);
         Call {
             id,
-            rtp: open.rtp,
-            rtcp: open.rtcp,
+            line: Some(Line { rtp: open.rtp, rtcp: open.rtcp }),
             peers: [None, None],
             pace: Pace::new(first, period),
             carrier,
@@ -102,7 +107,7 @@ impl Call {
         }
     }
 
-    /// Do what is asked; `Open`, `Close` and `Stop` are the thread's.
+    /// Do what is asked; `Open`, `HangUp`, `Close` and `Stop` are the thread's.
     pub fn command(&mut self, command: CallCommand, now: Instant, desk: &mut Desk) {
         match command {
             CallCommand::Connect(negotiated) => {
@@ -117,7 +122,8 @@ impl Call {
             CallCommand::Apply(levels) => self.carrier.apply(levels, now),
             CallCommand::Dtmf(digits) => self.carrier.send_dtmf(&digits),
             CallCommand::Mute(muted) => self.muted = muted,
-            CallCommand::Open(_) | CallCommand::Close | CallCommand::Stop => {}
+            CallCommand::Open(_) | CallCommand::HangUp | CallCommand::Close | CallCommand::Stop => {
+            }
             #[cfg(test)]
             CallCommand::Panic => self.panics = true,
         }
@@ -158,7 +164,8 @@ impl Call {
     pub fn carrier_datagram(&mut self, now: Instant, desk: &mut Desk) {
         #[cfg(test)]
         assert!(!self.panics, "asked to panic");
-        let Some((length, from)) = self.rtp.receive(&mut desk.buffer[..]) else { return };
+        let Some(line) = &self.line else { return };
+        let Some((length, from)) = line.rtp.receive(&mut desk.buffer[..]) else { return };
         let own = &desk.own;
         let is_own = |address: SocketAddr| own.contains(address, now);
         let datagram = &mut desk.buffer[..length];
@@ -185,7 +192,8 @@ impl Call {
 
     /// Read one datagram of the carrier's RTCP socket.
     pub fn carrier_control(&mut self, now: Instant, desk: &mut Desk) {
-        let Some((length, from)) = self.rtcp.receive(&mut desk.buffer[..]) else { return };
+        let Some(line) = &self.line else { return };
+        let Some((length, from)) = line.rtcp.receive(&mut desk.buffer[..]) else { return };
         self.carrier.receive_rtcp(&mut desk.buffer[..length], from, now);
         self.notices(desk);
     }
@@ -232,36 +240,44 @@ impl Call {
         };
         let pcm = heard.then_some(&pcm[..samples]);
         desk.packet.clear();
-        if let Some(to) = self.carrier.send(pcm, &mut desk.packet, now) {
-            self.rtp.send(&desk.packet, to);
+        if let Some(to) = self.carrier.send(pcm, &mut desk.packet, now)
+            && let Some(line) = &self.line
+        {
+            line.rtp.send(&desk.packet, to);
             self.sent = true;
         }
     }
 
-    /// Move the clock towards where a packet of the room waits for its buffer only.
+    /// Move the clock towards where a packet of the room waits for its buffer only. The packet
+    /// that left at *at* is past; what moves is the next one.
     fn slew(&mut self, at: Duration, now: Instant, tick: Duration) {
         let period = self.pace.period();
-        let Some(until) = self.mixer.slot(now, period) else { return };
-        let (best, due) = ((at + until).as_nanos(), self.pace.due().as_nanos());
-        let period_ns = period.as_nanos().max(1);
-        // How much later than now planned, in [0, period).
-        let later = (best + period_ns - due % period_ns) % period_ns;
-        let by = if later <= period_ns / 2 {
-            Slew::Later(nanoseconds(later))
-        } else {
-            Slew::Earlier(nanoseconds(period_ns - later))
-        };
-        let (Slew::Later(size) | Slew::Earlier(size)) = by;
-        if size > tick / 2 {
-            self.pace.slew(by, if self.sent { tick } else { period }, at);
+        let planned = self.pace.due().saturating_sub(at);
+        if !self.sent {
+            // Nobody heard the clock yet: it starts where it stands best.
+            if let Some(until) = self.mixer.slot(now, period) {
+                self.pace.restart(at + until);
+            }
+            return;
+        }
+        let Some(ready) = self.mixer.ready_in(now, period) else { return };
+        let off = ready - i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
+        let size = Duration::from_micros(off.unsigned_abs());
+        if off > 0 && size > tick / 4 {
+            self.pace.slew(Slew::Later(size), tick, at);
+        } else if size > tick + tick / 4 {
+            // Less than a tick too early is too late.
+            self.pace.slew(Slew::Earlier(size - tick / 4), tick, at);
         }
     }
 
     /// What is done once a packet time besides playing.
     pub fn housekeeping(&mut self, now: Instant, wall: SystemTime, desk: &mut Desk) {
         desk.packet.clear();
-        if let Some(to) = self.carrier.poll(now, wall, &mut desk.packet) {
-            self.rtcp.send(&desk.packet, to);
+        if let Some(to) = self.carrier.poll(now, wall, &mut desk.packet)
+            && let Some(line) = &self.line
+        {
+            line.rtcp.send(&desk.packet, to);
         }
         self.notices(desk);
         self.announce(now, desk);
@@ -307,10 +323,8 @@ impl Call {
         let mut outputs = std::mem::take(&mut desk.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Rtp { ssrc, sequence, timestamp, payload_type: format, payload } => {
-                    if let Some(codec) = codec_of(format) {
-                        self.mixer.push(ssrc, sequence, timestamp, codec, &payload, now);
-                    }
+                Output::Rtp { ssrc, sequence, timestamp, codec, payload } => {
+                    self.mixer.push(ssrc, sequence, timestamp, codec, &payload, now);
                 }
                 Output::Forget { ssrc } => self.mixer.remove(ssrc),
                 told => self.tell_of(side, told, desk),
@@ -360,11 +374,18 @@ impl Call {
     /// Say good-bye to the carrier. Returns where its stream stands.
     pub fn farewell(&mut self, now: Instant, wall: SystemTime, desk: &mut Desk) -> Event {
         desk.packet.clear();
-        if let Some(to) = self.carrier.goodbye(now, wall, &mut desk.packet) {
-            self.rtcp.send(&desk.packet, to);
+        if let Some(line) = &self.line
+            && let Some(to) = self.carrier.goodbye(now, wall, &mut desk.packet)
+        {
+            line.rtcp.send(&desk.packet, to);
         }
         self.write_stats();
         self.position()
+    }
+
+    /// When it plays next, since the engine's start; never once it was hung up.
+    pub fn due(&self) -> Duration {
+        if self.line.is_some() { self.pace.due() } else { Duration::MAX }
     }
 
     pub fn position(&self) -> Event {
@@ -408,15 +429,6 @@ pub fn report(call: u64, side: u8, held: &HeldPeer, output: Output) -> Told {
     Told::Event(rare(event))
 }
 
-fn codec_of(format: u8) -> Option<RoomCodec> {
-    match format {
-        111 => Some(RoomCodec::Opus),
-        _ if format == payload_type(Law::Mu) => Some(RoomCodec::G711(Law::Mu)),
-        _ if format == payload_type(Law::A) => Some(RoomCodec::G711(Law::A)),
-        _ => None,
-    }
-}
-
 /// 20 ms of silence (ITU-T G.711: the code of the value 0).
 fn silence_of(law: Law) -> &'static [u8; 160] {
     match law {
@@ -428,8 +440,4 @@ fn silence_of(law: Law) -> &'static [u8; 160] {
 fn period_of(carrier: &Carrier) -> Duration {
     let samples = carrier.samples().clamp(80, MAX_SAMPLES) as u64;
     Duration::from_micros(samples * 125)
-}
-
-fn nanoseconds(count: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
 }

@@ -33,6 +33,7 @@ pub enum CallCommand {
     Apply(Levels),
     Dtmf(String),
     Mute(bool),
+    HangUp,
     Close,
     Stop,
     /// Make the call's work panic: tests only.

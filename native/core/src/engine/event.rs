@@ -14,18 +14,57 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Something that happened to a call.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    Offer { side: u8, sdp: String },
-    Answer { side: u8, sdp: String },
-    Connected { side: u8 },
-    Disconnected { side: u8 },
-    PeerClosed { side: u8, why: &'static str },
-    Channel { side: u8, label: String, stream: u16 },
-    Data { side: u8, label: String, data: Vec<u8> },
-    Track { side: u8, mid: String },
-    TimedOut { ever: bool },
-    Key { digit: char, duration_ms: u32 },
+    Offer {
+        side: u8,
+        sdp: String,
+    },
+    Answer {
+        side: u8,
+        sdp: String,
+    },
+    Connected {
+        side: u8,
+    },
+    Disconnected {
+        side: u8,
+    },
+    PeerClosed {
+        side: u8,
+        why: &'static str,
+    },
+    Channel {
+        side: u8,
+        label: String,
+        stream: u16,
+    },
+    Data {
+        side: u8,
+        label: String,
+        data: Vec<u8>,
+    },
+    Track {
+        side: u8,
+        mid: String,
+    },
+    TimedOut {
+        ever: bool,
+    },
+    Key {
+        digit: char,
+        duration_ms: u32,
+    },
     NotAuthentic,
-    Closed { sequence: u16, timestamp: u32, packets: u64 },
+    /// The carrier's side is over, its sockets are closed.
+    HungUp {
+        sequence: u16,
+        timestamp: u32,
+        packets: u64,
+    },
+    Closed {
+        sequence: u16,
+        timestamp: u32,
+        packets: u64,
+    },
     Fault(String),
 }
 

@@ -193,7 +193,7 @@ impl Media {
         let desk = &mut self.desk;
         match catch_unwind(AssertUnwindSafe(|| work(call, desk))) {
             Ok(()) => {
-                self.plays[index] = call.pace.due();
+                self.plays[index] = call.due();
                 for side in 0..2 {
                     let peer = call.peers[side].as_ref();
                     self.timers[index][side] = peer.map_or(self.far, |held| held.peer.wake_at());
@@ -225,16 +225,22 @@ impl Media {
         self.index.remove(&call.id);
         self.plays[index] = Duration::MAX;
         self.timers[index] = [self.far; 2];
-        for socket in [&call.rtp, &call.rtcp] {
-            self.epoll.remove(socket.fd());
-            self.seat.own.close(socket.local().port(), now);
-        }
+        self.drop_line(&mut call, now);
         let peers = std::mem::take(&mut call.peers);
         self.desk.retired.extend(peers.into_iter().flatten().map(|held| *held));
         // Broken inside, it may panic once more.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         self.seat.counters.calls.store(self.index.len(), Relaxed);
         self.bury();
+    }
+
+    /// Close the carrier's sockets.
+    fn drop_line(&self, call: &mut Call, now: Instant) {
+        let Some(line) = call.line.take() else { return };
+        for socket in [&line.rtp, &line.rtcp] {
+            self.epoll.remove(socket.fd());
+            self.seat.own.close(socket.local().port(), now);
+        }
     }
 
     fn bury(&mut self) {
@@ -273,6 +279,7 @@ impl Media {
         let now = Instant::now();
         match command {
             CallCommand::Open(open) => self.open(id, *open, now),
+            CallCommand::HangUp => self.hang_up(id, now),
             CallCommand::Close => self.close(id, now),
             CallCommand::Stop => {
                 let ids: Vec<u64> = self.index.keys().copied().collect();
@@ -298,13 +305,15 @@ impl Media {
         }
         let call = Call::open(id, open, self.first_slot(now), &self.seat.own, now);
         let token = index as u64 * TOKENS;
-        let watched = self.epoll.add(call.rtp.fd(), token + RTP);
-        let watched = watched.and_then(|()| self.epoll.add(call.rtcp.fd(), token + RTP + 1));
+        let watched = call.line.as_ref().map_or(Ok(()), |line| {
+            self.epoll.add(line.rtp.fd(), token + RTP)?;
+            self.epoll.add(line.rtcp.fd(), token + RTP + 1)
+        });
         if let Err(error) = watched {
             let text = format!("the carrier's socket cannot be watched: {error}");
             self.desk.reports.push_back(Report::rare(id, 0, Event::Fault(text)));
         }
-        self.plays[index] = call.pace.due();
+        self.plays[index] = call.due();
         self.calls[index] = Some(Box::new(call));
         self.index.insert(id, index);
         self.seat.counters.calls.store(self.index.len(), Relaxed);
@@ -322,6 +331,30 @@ impl Media {
         }
         let best = (tick..tick + slots as u64).min_by_key(|t| taken[*t as usize % slots]);
         self.since_origin(best.unwrap_or(tick))
+    }
+
+    fn hang_up(&mut self, id: u64, now: Instant) {
+        let told = match self.index.get(&id).copied() {
+            Some(index) => {
+                let mut told = None;
+                self.with(index, |call, desk| {
+                    told = Some(call.farewell(now, SystemTime::now(), desk));
+                });
+                if let Some(mut call) = self.calls[index].take() {
+                    self.drop_line(&mut call, now);
+                    self.plays[index] = Duration::MAX;
+                    self.calls[index] = Some(call);
+                }
+                told
+            }
+            None => self.tombs.remove(&id),
+        };
+        let (sequence, timestamp, packets) = match told {
+            Some(Event::Closed { sequence, timestamp, packets }) => (sequence, timestamp, packets),
+            _ => (0, 0, 0),
+        };
+        let told = Event::HungUp { sequence, timestamp, packets };
+        self.desk.reports.push_back(Report::rare(id, 0, told));
     }
 
     fn close(&mut self, id: u64, now: Instant) {

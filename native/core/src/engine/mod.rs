@@ -238,6 +238,12 @@ impl Engine {
         self.command(call, CallCommand::Mute(muted))
     }
 
+    /// End the carrier's side and close its sockets; the room's transports go on. Makes
+    /// `Event::HungUp`, after which no packet leaves for the carrier.
+    pub fn hang_up(&self, call: u64) -> Result<(), Refused> {
+        self.command(call, CallCommand::HangUp)
+    }
+
     /// End a call and its transports; `Event::Closed` is the last that is told of it.
     pub fn close(&self, call: u64) -> Result<(), Refused> {
         let mut directory = self.lock();

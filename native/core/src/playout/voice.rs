@@ -1,35 +1,48 @@
 //! The decoder of one track, with its concealment.
 
 use super::RoomCodec;
+use super::plc::Plc;
 use crate::opus::{self, Decoder, MAX_SAMPLES};
 use crate::types::Law;
 
 pub enum Voice {
     Opus(Decoder),
-    G711(Law, Vec<i16>),
+    G711(Law, Box<Plc>),
 }
 
 impl Voice {
     pub fn new(codec: RoomCodec) -> Voice {
         match codec {
             RoomCodec::Opus => Voice::Opus(Decoder::new()),
-            RoomCodec::G711(law) => Voice::G711(law, Vec::new()),
+            RoomCodec::G711(law) => Voice::G711(law, Box::new(Plc::new())),
         }
     }
 
     pub fn decode(&mut self, payload: &[u8], out: &mut [i16; MAX_SAMPLES]) -> usize {
         match self {
             Voice::Opus(decoder) => decoder.decode(payload, out),
-            Voice::G711(law, last) => {
+            Voice::G711(law, plc) => {
                 let n = payload.len().min(MAX_SAMPLES);
                 for (to, from) in out.iter_mut().zip(payload) {
                     *to = expand(*law, *from);
                 }
-                last.clear();
-                last.extend_from_slice(&out[..n]);
+                plc.heard(&mut out[..n]);
                 n
             }
         }
+    }
+
+    /// Forget what was decoded: what comes next does not follow it.
+    pub fn reset(&mut self) {
+        match self {
+            Voice::Opus(decoder) => decoder.reset(),
+            Voice::G711(_, plc) => **plc = Plc::new(),
+        }
+    }
+
+    /// Whether *payload* carries a copy of the packet before it.
+    pub fn has_fec(&self, payload: &[u8]) -> bool {
+        matches!(self, Voice::Opus(_)) && opus::has_fec(payload)
     }
 
     /// Conceal *samples* before *next*; return how many, and whether they came from FEC.
@@ -44,13 +57,9 @@ impl Voice {
                 (decoder.recover(next, samples, out), true)
             }
             (Voice::Opus(decoder), _) => (decoder.conceal(samples, out), false),
-            (Voice::G711(_, last), _) => {
+            (Voice::G711(_, plc), _) => {
                 let samples = samples.min(MAX_SAMPLES);
-                out[..samples].fill(0);
-                for (to, from) in out[..samples].iter_mut().zip(last.iter()) {
-                    *to = *from / 2;
-                }
-                last.clear();
+                plc.fill(&mut out[..samples]);
                 (samples, false)
             }
         }
