@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,42 @@ def resident() -> int:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
 
 
+def record(kind: int, epoch: int, body: bytes) -> bytes:
+    """Return a record of DTLS 1.2 (RFC 6347 4.1), its sequence number far ahead."""
+    return struct.pack("!B2sHHIH", kind, b"\xfe\xfd", epoch, 0, 9000, len(body)) + body
+
+
+def stun(kind: int, *attributes: tuple[int, bytes]) -> bytes:
+    """Return a STUN message (RFC 8489 5) without integrity."""
+    body = b"".join(
+        struct.pack("!HH", name, len(value)) + value + bytes(-len(value) % 4)
+        for name, value in attributes
+    )
+    return struct.pack("!HHI12s", kind, len(body), 0x2112A442, b"transaction!") + body
+
+
+HELLO: Final = b"\xfe\xfd" + bytes(32) + b"\0\0\0\x02\xc0\x2b\x01\0"
+BLIND: Final = (
+    record(21, 0, b"\x02\x28"),  # alerts: handshake failure, close notify
+    record(21, 0, b"\x01\x00"),
+    record(21, 1, b"\x01\x00"),
+    record(20, 0, b"\x01"),  # change cipher spec
+    record(22, 0, struct.pack("!B3sH3s3s", 1, b"\0\0\x2a", 0, b"\0\0\0", b"\0\0\x2a") + HELLO),
+    record(22, 0, struct.pack("!B3sH3s3s", 0, bytes(3), 7, bytes(3), bytes(3))),  # hello request
+    record(22, 0, struct.pack("!B3sH3s3s", 11, b"\xff\xff\xff", 2, bytes(3), bytes(3))),
+    record(23, 1, bytes(64)),
+    stun(0x0001),
+    stun(0x0001, (0x0006, b"some:body"), (0x0025, b""), (0x802A, bytes(8)), (0x0024, bytes(4))),
+    stun(0x0111, (0x0009, b"\0\0\x04\x57role")),  # 487, to nothing that was asked
+    stun(0x0101, (0x0020, b"\0\x01\x11\x22\x5e\x12\xa4\x43")),
+    stun(0x0011),
+    b"\x80\xcb\x00\x01" + bytes(4),  # BYE
+    b"\x80\x6f\xff\xff" + bytes(8),
+    b"",
+)
+"""What a stranger can send who knows the port and nothing else, well formed."""
+
+
 class Stranger:
     """Sends what nobody should, from an address that nobody knows."""
 
@@ -52,6 +89,8 @@ class Stranger:
 
     def datagram(self, genuine: list[bytes]) -> bytes:
         draw = self.random
+        if draw.random() < 0.2:
+            return draw.choice(BLIND)
         if genuine and draw.random() < 0.7:
             data = bytearray(draw.choice(genuine))
             for _ in range(draw.randrange(1, 6)):
@@ -59,6 +98,10 @@ class Stranger:
             return bytes(data[: draw.randrange(len(data) + 1)] if draw.random() < 0.3 else data)
         first = draw.choice((0, 1, 20, 21, 22, 23, 0x80, 0x90, 0xB1, 0xFF))
         return bytes([first]) + draw.randbytes(draw.choice((0, 3, 11, 19, 60, 200, 1400)))
+
+    def noise(self, port: int) -> None:
+        """Send what needs no look at the wire."""
+        self.socket.sendto(self.datagram([]), (HOST, port))
 
     def disturb(self, call: Call, wire: Wire | None) -> None:
         """Send to all sockets of *call*, from its phone, its wire, and from elsewhere."""
@@ -107,6 +150,28 @@ def test_a_fuzzed_stream_on_all_sockets_never_ends_the_thread(desk: Desk) -> Non
                 desk.core.stats(agent.number).room_packets_received > count
             )
         )
+
+
+def test_a_stranger_cannot_keep_a_transport_from_standing(desk: Desk) -> None:
+    """Noise and records of no connection, from the first moment on; it is nobody's handshake."""
+    one, other = desk.open(ssrc=1), desk.open(ssrc=2)
+    stranger = Stranger(8)
+
+    def disturbed() -> bool:
+        for port in wire.ports:
+            for _ in range(4 if port else 0):
+                stranger.noise(port)
+        return "channel" in one.kinds() and "connected" in other.kinds()
+
+    wire = Wire()
+    desk.wires.append(wire)
+    desk.begin(one, other)
+    desk.core.peer_offer(other.number, 1, wire.through(0, desk.sdp(one, "offer")))
+    answer = desk.sdp(other, "answer")
+    desk.core.peer_answer(one.number, 0, wire.through(1, answer))
+    desk.until(disturbed)
+    stranger.socket.close()
+    assert {"fault", "peer_closed"}.isdisjoint(one.kinds() + other.kinds())
 
 
 def test_churn_leaves_no_socket_and_no_memory_behind(desk: Desk) -> None:
