@@ -8,6 +8,9 @@ mod channels;
 mod heard;
 mod numbering;
 mod sdp;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use channels::MAX_MESSAGE;
 
@@ -643,6 +646,8 @@ impl Peer {
 fn word_of(error: &RtcError) -> &'static str {
     match error {
         RtcError::RemoteSdp(_) => "sdp",
+        // The far end hung up before the association stood.
+        RtcError::Sctp(_) => "remote",
         _ => "fault",
     }
 }
