@@ -235,7 +235,7 @@ def test_commands_for_calls_that_are_none_are_no_error(desk: Desk) -> None:
         desk.core.peer_candidate(number, 0, "candidate:")
         desk.core.peer_receivers(number, 0, 3)
         desk.core.peer_restart_ice(number, 0)
-        desk.core.peer_send(number, "_lossy", b"")
+        desk.core.peer_send(number, "_lossy", b"x")
         desk.core.peer_mute(number, True)
         desk.core.peer_close(number, 1)
         desk.core.close(number)
