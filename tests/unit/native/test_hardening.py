@@ -201,7 +201,7 @@ def test_churn_leaves_no_socket_and_no_memory_behind(desk: Desk) -> None:
         assert time.monotonic() < end, (descriptors(), sockets)
         desk.serve()
     assert desk.core.turns().calls == 0
-    assert resident() - memory < 4096 + 4 * rounds, "KiB"
+    assert resident() - memory < 4096 + rounds, "KiB"
 
 
 def test_who_never_drains_ends_a_leg_and_not_the_memory(desk: Desk) -> None:
