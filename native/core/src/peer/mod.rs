@@ -643,6 +643,8 @@ impl Peer {
 fn word_of(error: &RtcError) -> &'static str {
     match error {
         RtcError::RemoteSdp(_) => "sdp",
+        // The far end hung up before the association stood.
+        RtcError::Sctp(_) => "remote",
         _ => "fault",
     }
 }
