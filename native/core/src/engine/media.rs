@@ -40,7 +40,7 @@ pub struct Seat {
     pub commands: Consumer<(u64, CallCommand)>,
     pub handovers: Consumer<Handover>,
     /// To the set-up thread, which buries them.
-    pub retired: Producer<HeldPeer>,
+    pub retired: Producer<Box<HeldPeer>>,
     pub setup_wake: Arc<EventFd>,
     pub outbox: Arc<Outbox>,
     pub own: Arc<OwnPorts>,
@@ -233,7 +233,7 @@ impl Media {
         self.timers[index] = [self.far; 2];
         self.drop_line(&mut call, now);
         let peers = std::mem::take(&mut call.peers);
-        self.desk.retired.extend(peers.into_iter().flatten().map(|held| *held));
+        self.desk.retired.extend(peers.into_iter().flatten());
         // Broken inside, it may panic once more.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         self.seat.counters.calls.store(self.index.len(), Relaxed);
@@ -387,14 +387,14 @@ impl Media {
 
     fn adopt(&mut self, id: u64, side: u8, held: Box<HeldPeer>) {
         let Some(&index) = self.index.get(&id) else {
-            self.desk.retired.push(*held);
+            self.desk.retired.push(held);
             return self.bury();
         };
         let token = index as u64 * TOKENS + u64::from(side & 1);
         if self.epoll.add(held.peer.fd(), token).is_err() {
             let event = Event::PeerClosed { side, why: "fault" };
             self.desk.reports.push_back(Report::rare(id, held.generation, event));
-            self.desk.retired.push(*held);
+            self.desk.retired.push(held);
             return self.bury();
         }
         let now = Instant::now();

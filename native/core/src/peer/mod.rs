@@ -6,6 +6,7 @@
 
 mod channels;
 mod heard;
+mod known;
 mod numbering;
 mod sdp;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::playout::RoomCodec;
 use crate::types::Law;
 use channels::Channels;
 use heard::Heard;
+use known::Known;
 use numbering::Numbering;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -162,7 +164,7 @@ pub struct Peer {
     heard: Heard,
     stats: PeerStats,
     timeout: Instant,
-    transmitted: bool,
+    known: Known,
 }
 
 impl Peer {
@@ -207,7 +209,7 @@ impl Peer {
             heard: Heard::default(),
             stats: PeerStats::default(),
             timeout: now,
-            transmitted: false,
+            known: Known::default(),
         };
         if options.offers {
             peer.first_offer(options, out);
@@ -464,7 +466,7 @@ impl Peer {
     pub fn receive(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
         let mut buffer = [0u8; MAX_DATAGRAM];
         let Some((length, from)) = self.socket.receive(&mut buffer) else { return false };
-        if self.state == State::Ended {
+        if self.state == State::Ended || !self.known.may_send(from, &buffer[..length]) {
             return true;
         }
         let Ok(received) = Receive::new(Protocol::Udp, from, self.local, &buffer[..length]) else {
@@ -507,7 +509,7 @@ impl Peer {
         loop {
             match self.rtc.poll_output() {
                 Ok(str0m::Output::Transmit(packet)) => {
-                    self.transmitted = true;
+                    self.known.sent_to(packet.destination);
                     self.socket.send(&packet.contents, packet.destination);
                 }
                 Ok(str0m::Output::Event(event)) => {
