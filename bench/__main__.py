@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import accepted, blaster, hold_latency, pacing, refused, room_return
+from bench.engines import report as engines_report
+from bench.engines import run as engines
 from bench.hold_latency import Scale
 from bench.table import Row, print_table
 from tests.system.conftest import PrivateLiveKit, started_server
@@ -67,13 +71,24 @@ async def run(names: list[str], scale: Scale, folder: Path) -> list[Row]:
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, *LOCAL, []], metavar="BENCH")
+    parser.add_argument(
+        "names", nargs="*", choices=["engines", *BENCHES, *LOCAL, []], metavar="BENCH"
+    )
+    parser.add_argument("--quick", action="store_true", help="engines: a minute or two, no search")
+    parser.add_argument("--only", action="append", default=[], help="engines: this arm or part")
+    parser.add_argument("--out", type=Path, default=engines_report.FOLDER, help="of engines")
     parser.add_argument("--calls", type=int, default=10, help="of hold_latency (default 10)")
     parser.add_argument("--holds", type=int, default=250, help="of hold_latency (default 250)")
     parser.add_argument(
         "--agents-per-process", type=int, default=5, help="of hold_latency (default 5)"
     )
     given = parser.parse_args()
+    if not given.names or "engines" in given.names:
+        plan = engines.QUICK if given.quick else engines.Plan()
+        plan = replace(plan, only=tuple(given.only))
+        failed = engines.main(plan, given.out)
+        if given.names == ["engines"]:
+            sys.exit(failed)
     scale = Scale(calls=given.calls, holds=given.holds, agents_per_process=given.agents_per_process)
     with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
         place = Path(folder)

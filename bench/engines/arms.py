@@ -37,23 +37,17 @@ class Arm:
             yield await self.begin(setting, calls, stack)
 
 
-async def phones(
-    setting: Setting, calls: int, stack: AsyncExitStack, *, stamp: bool, marker: bool = True
-) -> Tool:
+async def phones(setting: Setting, calls: int, stack: AsyncExitStack, *, stamp: bool) -> Tool:
     """Start the phones; their first answer has the ports."""
-    options: dict[str, object] = {"calls": calls, "payload": setting.sound.ulaw}
-    if stamp:
-        options["stamp"] = 1
-    if marker:
-        options["marker"] = setting.sound.marker_ulaw
-    tool = await Tool.native("phones", cores=LOAD, **options)
+    sound = setting.sound
+    tool = await Tool.native(
+        "phones", calls=calls, payload=sound.ulaw, marker=sound.marker_ulaw, stamp=int(stamp)
+    )
     stack.push_async_callback(tool.stop)
     return tool
 
 
-async def far_phones(
-    setting: Setting, calls: int, stack: AsyncExitStack, *, gcm: bool
-) -> Tool:
+async def far_phones(setting: Setting, calls: int, stack: AsyncExitStack, *, gcm: bool) -> Tool:
     """Start the room's side of an arm without WebRTC: Opus, protected or not."""
     tool = await Tool.native(
         "phones",
@@ -88,3 +82,28 @@ async def floor(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
 
 
 FLOOR = Arm(name="floor", title="the floor: echo + Opus decode + SRTP", begin=floor, first=200)
+
+
+async def bare(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
+    """Connect phones and room directly: what the loads and the codec take by themselves."""
+    sound = setting.sound
+    near = await Tool.native(
+        "phones",
+        calls=calls,
+        payload=sound.ulaw,
+        marker=sound.marker_ulaw,
+        hears="opus",
+        stamp=1,
+    )
+    stack.push_async_callback(near.stop)
+    far = await Tool.native(
+        "phones", calls=calls, payload=sound.opus, marker=sound.marker_opus, pt=111, step=960
+    )
+    stack.push_async_callback(far.stop)
+    near_ports, far_ports = (await near.answer())["ports"], (await far.answer())["ports"]
+    near.order("to " + " ".join(map(str, far_ports)))
+    far.order("to " + " ".join(map(str, near_ports)))
+    return Running(calls=calls, phones=near, far=far, measured=[], passes=True)
+
+
+BARE = Arm(name="bare", title="nothing between", begin=bare, first=2)

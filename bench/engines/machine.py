@@ -36,7 +36,7 @@ def cpu(pids: Iterable[int]) -> float:
 
 
 def _seconds(pid: int) -> float:
-    """``utime + stime`` are cut to 10 ms; the scheduler's sums are exact but forget dead threads."""
+    """``utime + stime`` are cut to 10 ms; the scheduler's exact sums forget dead threads."""
     told = cpu_seconds(pid)
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -58,6 +58,12 @@ def memory(pids: Iterable[int]) -> float:
 def threads(pids: Iterable[int]) -> int:
     """Return how many threads the trees of *pids* have."""
     return sum(len(os.listdir(f"/proc/{pid}/task")) for root in pids for pid in tree(root))
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    """Have all threads of *pid* run on *cores* only."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,12 @@ _SDP = (
 
 def program() -> Path:
     """Return the server, installed or unpacked. Raises `NoTools`."""
-    places = [os.environ.get("PATH", ""), "/usr/sbin", f"{UNPACKED}/usr/bin", f"{UNPACKED}/usr/sbin"]
+    places = [
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        f"{UNPACKED}/usr/bin",
+        f"{UNPACKED}/usr/sbin",
+    ]
     found = shutil.which("rtpengine", path=os.pathsep.join(places))
     if found is None:
         raise NoTools("no rtpengine: scripts/peers.sh unpacks it")
@@ -57,7 +62,7 @@ async def begin(setting: Setting, calls: int, stack: contextlib.AsyncExitStack) 
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, {MEASURED}),
     )
-    stack.push_async_callback(_end, process)
+    stack.push_async_callback(end, process)
     near = await phones(setting, calls, stack, stamp=False)
     far = await far_phones(setting, calls, stack, gcm=False)
     near_ports, far_ports = (await near.answer())["ports"], (await far.answer())["ports"]
@@ -68,15 +73,17 @@ async def begin(setting: Setting, calls: int, stack: contextlib.AsyncExitStack) 
     for n, (phone, room) in enumerate(zip(near_ports, far_ports, strict=True)):
         ids = {"call-id": f"bench-{n}", "from-tag": "phone"}
         offered = await ng.ask(
-            command="offer",
-            sdp=_SDP.format(port=phone, pt=0, codec="PCMU/8000"),
-            codec={"mask": ["PCMU"], "transcode": ["opus"]},
-            **ids,
+            {
+                "command": "offer",
+                "sdp": _SDP.format(port=phone, pt=0, codec="PCMU/8000"),
+                "codec": {"mask": ["PCMU"], "transcode": ["opus"]},
+                **ids,
+            }
         )
         payload_type = _found(_OPUS, offered["sdp"])
         to_far.append(_found(_PORT, offered["sdp"]))
         answer = _SDP.format(port=room, pt=payload_type, codec="opus/48000/2")
-        answered = await ng.ask(command="answer", sdp=answer, **{"to-tag": "room"}, **ids)
+        answered = await ng.ask({"command": "answer", "sdp": answer, "to-tag": "room", **ids})
         to_near.append(_found(_PORT, answered["sdp"]))
         if payload_type != 96:
             raise RuntimeError(f"rtpengine gave Opus the payload type {payload_type}")
@@ -122,12 +129,12 @@ class Ng(asyncio.DatagramProtocol):
         async with asyncio.timeout(20):
             while True:
                 try:
-                    await self.ask(within=0.2, command="ping")
+                    await self.ask({"command": "ping"}, within=0.2)
                 except TimeoutError:
                     continue
                 return
 
-    async def ask(self, *, within: float = 5.0, **fields: Any) -> dict[str, Any]:
+    async def ask(self, fields: dict[str, Any], *, within: float = 5.0) -> dict[str, Any]:
         """Return the answer to one command."""
         self._count += 1
         cookie = b"%d" % self._count
@@ -197,7 +204,8 @@ def _environment(server: Path) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(folders)}
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a server that we started."""
     if process.returncode is None:
         process.terminate()
         try:

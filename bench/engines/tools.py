@@ -46,7 +46,7 @@ def build() -> None:
 
 
 class Tool:
-    """One process. Answers come by `ask`; what it tells unasked goes to *told*, by its first key."""
+    """One process. Answers come by `ask`; what it tells unasked goes to `told`, by first key."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process

@@ -11,16 +11,22 @@ import contextlib
 import os
 import struct
 
+OF_OLD = (b"GET /rtc/v1", b"GET /rtc/v0")  # there is no such path: 404
+
 
 class Cable:
     """Relays connections to *port* until it is cut; media takes another way.
 
     *media*: the server's UDP port, and the one that its candidates shall name instead. Both
-    have as many digits, so that no length of a message changes.
+    have as many digits, so that no length of a message changes. *old*: a server that does not
+    know ``/rtc/v1`` yet.
     """
 
-    def __init__(self, port: int, media: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, port: int, media: tuple[int, int] | None = None, *, old: bool = False
+    ) -> None:
         self._target = port
+        self._paths = OF_OLD if old else (b"", b"")
         self._media = (b"", b"")
         if media is not None:
             real, told = (f" {one} typ".encode() for one in media)
@@ -82,7 +88,7 @@ class Cable:
                 self._far_writers.add(far_writer)
                 try:
                     back = _pump(far_reader, writer, *self._media)
-                    await asyncio.gather(_pump(reader, far_writer), back)
+                    await asyncio.gather(_pump(reader, far_writer, *self._paths), back)
                 finally:
                     self._far_writers.discard(far_writer)
         finally:

@@ -106,28 +106,29 @@ const fn a_value(byte: u8) -> i16 {
     (if toggled & 0x80 != 0 { magnitude } else { -magnitude }) as i16
 }
 
-/// mu-law of a sample's upper 14 bits: sign, the place of the leading one, four bits after it.
+/// The exponent and the upper four bits of the mantissa of *magnitude*, as one number.
+///
+/// Both laws are floating point of that shape; so written, the compiler does four at once.
+const fn exponent_and_step(magnitude: i32) -> i32 {
+    ((magnitude as f32).to_bits() >> 19) as i32
+}
+
+/// mu-law of a sample's upper 14 bits, biased by 33: segment 0 begins at 2^5.
+#[inline]
 const fn mu_byte(sample: i16) -> u8 {
     let value = (sample >> 2) as i32;
     let (magnitude, mask) = if value < 0 { (-value, 0x7F) } else { (value, 0xFF) };
-    let biased = if magnitude > 8159 { 8192 } else { magnitude + 33 };
-    if biased > 0x1FFF {
-        return 0x7F ^ mask;
-    }
-    let segment = 26 - biased.leading_zeros(); // 33 has its leading one at bit 5
-    let code = segment << 4 | (biased as u32 >> (segment + 1)) & 0x0F;
-    code as u8 ^ mask
+    let clipped = if magnitude > 8158 { 8158 } else { magnitude };
+    (exponent_and_step(clipped + 33) - ((127 + 5) << 4)) as u8 ^ mask
 }
 
-/// A-law of a sample's upper 13 bits.
+/// A-law of a sample's upper 13 bits: segment 1 begins at 2^5, below it all steps are equal.
+#[inline]
 const fn a_byte(sample: i16) -> u8 {
     let value = (sample >> 3) as i32;
     let (magnitude, mask) = if value < 0 { (!value, 0x55) } else { (value, 0xD5) };
-    let high = (magnitude as u32) >> 5;
-    let segment = u32::BITS - high.leading_zeros();
-    let shift = if segment < 2 { 1 } else { segment };
-    let code = segment << 4 | (magnitude as u32 >> shift) & 0x0F;
-    code as u8 ^ mask
+    let code = exponent_and_step(magnitude) - ((127 + 4) << 4);
+    (if magnitude < 32 { magnitude >> 1 } else { code }) as u8 ^ mask
 }
 
 const fn decode_table(law: Law) -> [i16; 256] {

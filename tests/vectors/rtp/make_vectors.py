@@ -103,7 +103,9 @@ class Script:
     ) -> None:
         """The steady clock, half a frame after the packets."""
         self.t += 0.010
-        heard = {"pcm": what} if direct is None else {"pcm": what, "direct": direct}
+        heard: dict[str, int | str] = (
+            {"pcm": what} if direct is None else {"pcm": what, "direct": direct}
+        )
         self.add(
             do="frame",
             samples=samples,
@@ -202,7 +204,8 @@ def ten_lost() -> Script:
     s.steady()
     for index in range(10):
         s.lose()
-        s.frame([0x12, "concealed", "concealed", "concealed"][index] if index < 4 else "silence")
+        heard: tuple[int | str, ...] = (0x12, "concealed", "concealed", "concealed")
+        s.frame(heard[index] if index < 4 else "silence")
     s.audio(0x20)
     s.frame("silence")
     s.audio(0x21)
@@ -1036,6 +1039,41 @@ def forwarded_key_that_came_late() -> Script:
     return s
 
 
+def forwarded_late_behind_a_key() -> Script:
+    s = Script()
+    s.expect()
+    s.every(20, audio=(0x10,))
+    s.sequence += 1
+    s.event(5, 160, s.timestamp, end=True)
+    s.sequence -= 2
+    s.every(20, audio=(0x11,))
+    s.ssrc, s.sequence, s.timestamp = 0x2222, 9, 4_000_000
+    s.every(20, audio=(0x20, 0x21))  # does not get the number of the one before again
+    s.forwarded(
+        passed(0, 0, 0x10, marker=True),
+        passed(1, 160, 0x11),
+        passed(2, 320, 0x20, marker=True),
+        passed(3, 480, 0x21),
+    )
+    return s
+
+
+def forwarded_keep_alive_in_a_stall() -> Script:
+    s = Script()
+    s.expect()
+    s.every(20, audio=(0x10,))
+    s.raw(s.header(8), accepted=True)
+    s.t += 0.5
+    for byte in (0x11, 0x12):  # they waited on the way: nothing stood still
+        s.audio(byte)
+    s.forwarded(
+        passed(0, 0, 0x10, marker=True),
+        passed(1, 160, 0x11, marker=True),
+        passed(2, 320, 0x12),
+    )
+    return s
+
+
 def forwarded_comfort_noise() -> Script:
     s = Script()
     s.expect()
@@ -1207,6 +1245,8 @@ CASES = (
     forwarded_keys_in_audio,
     forwarded_key_whose_clock_stood_still,
     forwarded_key_that_came_late,
+    forwarded_late_behind_a_key,
+    forwarded_keep_alive_in_a_stall,
     forwarded_comfort_noise,
     forwarded_keep_alives,
     forwarded_other_law,

@@ -1,11 +1,12 @@
 //! The room's side: a stand-in SFU, or a participant's media at a real one, for many rooms at once.
 //!
 //! Each leg sends the same pre-encoded Opus, 50 packets a second, and takes what comes. One thread,
-//! one socket, a tick of 1 ms. `sfu pack=FILE [marker=FILE]`; with `marker` leg 0 plays that
-//! second, whose burst begins with packet 45. Orders (`SDP` has `|` for CRLF):
+//! a tick of 1 ms; as an SFU one socket for all, as participants one for each (a real server tells its
+//! clients by their address). `sfu pack=FILE [marker=FILE]`; with `marker` leg 0 plays that
+//! second, whose burst begins with packet 45. Orders (`SDP` has the octet 0x1f for CRLF):
 //! - `offer N SDP`: as an SFU, answered by `{"answer":N,"sdp":SDP}`;
 //! - `join N`: as a participant of a room, answered by `{"offer":N,"sdp":SDP}` (two data channels, a
-//!   section to receive, one to send Opus); `answer N SDP` takes the answer;
+//!   section to receive, one to send Opus); `answer N SDP` takes the answer, `candidate N TEXT` one candidate;
 //! - `more N COUNT`: offer COUNT sections more to receive (0: as it is);
 //! - `close N`; `zero`: forget what was counted; `stats`: tell.
 //!
@@ -16,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
@@ -31,7 +33,7 @@ use trunkbridge_bench::lines::{Options, orders, say};
 use trunkbridge_bench::onset::Onset;
 use trunkbridge_bench::opus::{Decoder, LONGEST};
 use trunkbridge_bench::rtp::Seen;
-use trunkbridge_bench::udp::Udp;
+use trunkbridge_bench::udp::{Epoll, Udp};
 use trunkbridge_bench::{g711, pack};
 
 const TICK: u64 = 1_000_000;
@@ -46,6 +48,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 struct Leg {
     number: usize,
     rtc: Rtc,
+    udp: Rc<Udp>,
     pending: Option<SdpPendingOffer>,
     mid: Option<Mid>,
     up: bool,
@@ -58,7 +61,9 @@ struct Leg {
 }
 
 struct Sfu {
-    udp: Udp,
+    udp: Rc<Udp>,
+    /// The sockets of participants, by their numbers.
+    own: Epoll,
     provider: Arc<CryptoProvider>,
     certificate: DtlsCert,
     packets: Vec<Arc<[u8]>>,
@@ -85,7 +90,7 @@ fn main() {
     let orders = orders();
     let mut sfu = Sfu::new(&options).expect("a socket and a certificate");
     say(&Object::default().raw("port", sfu.udp.local.port()).end());
-    let mut buffer = [0u8; 2048];
+    let (mut buffer, mut ready) = ([0u8; 2048], Vec::new());
     loop {
         clock::sleep_until((clock::monotonic() / TICK + 1) * TICK);
         while let Ok(line) = orders.try_recv() {
@@ -97,6 +102,13 @@ fn main() {
         }
         while let Some((length, from, at)) = sfu.udp.receive(&mut buffer) {
             sfu.take(&buffer[..length], from, at);
+        }
+        sfu.own.ready(&mut ready);
+        for number in &ready {
+            let Some(leg) = sfu.legs.get_mut(&(*number as usize)) else { continue };
+            while let Some((length, from, at)) = leg.udp.receive(&mut buffer) {
+                leg.take(&buffer[..length], from, at, &mut sfu.counts);
+            }
         }
         sfu.play();
     }
@@ -112,7 +124,8 @@ impl Sfu {
         let certificate =
             provider.dtls_provider.generate_certificate().ok_or("no certificate was made")?;
         Ok(Sfu {
-            udp: Udp::bind(16 << 20)?,
+            udp: Rc::new(Udp::bind(16 << 20)?),
+            own: Epoll::new()?,
             provider,
             certificate,
             packets: read("pack").expect("pack=FILE"),
@@ -126,18 +139,23 @@ impl Sfu {
     fn obey(&mut self, line: &str) -> Outcome<()> {
         let mut words = line.splitn(3, ' ');
         let (order, number) = (words.next().unwrap_or_default(), words.next().map(str::parse));
-        let rest = words.next().unwrap_or_default().replace('|', "\r\n");
+        let rest = words.next().unwrap_or_default().replace('\u{1f}', "\r\n");
         match (order, number) {
             ("zero", None) => self.zero(),
             ("stats", None) => say(&self.stats()),
             ("offer", Some(Ok(n))) => self.answer(n, &rest)?,
             ("join", Some(Ok(n))) => self.join(n)?,
             ("answer", Some(Ok(n))) => self.accept(n, &rest)?,
+            ("candidate", Some(Ok(n))) => {
+                let leg = self.legs.get_mut(&n).ok_or("no such leg")?;
+                leg.rtc.add_remote_candidate(Candidate::from_sdp_string(&rest)?);
+                leg.drain(&mut self.counts);
+            }
             ("more", Some(Ok(n))) => self.more(n, rest.parse()?)?,
             ("close", Some(Ok(n))) => {
                 if let Some(mut leg) = self.legs.remove(&n) {
                     let _ = leg.rtc.close();
-                    leg.drain(&self.udp, &mut self.counts);
+                    leg.drain(&mut self.counts);
                     self.by_address.retain(|_, number| *number != n);
                 }
             }
@@ -146,7 +164,7 @@ impl Sfu {
         Ok(())
     }
 
-    fn leg(&self, number: usize) -> Outcome<Leg> {
+    fn leg(&self, number: usize, udp: Rc<Udp>) -> Outcome<Leg> {
         let now = Instant::now();
         let mut rtc = Rtc::builder()
             .set_crypto_provider(self.provider.clone())
@@ -161,11 +179,12 @@ impl Sfu {
             .set_extension(1, Extension::AudioLevel)
             .set_extension(4, Extension::RtpMid)
             .build(now);
-        rtc.add_local_candidate(Candidate::host(self.udp.local, "udp")?);
+        rtc.add_local_candidate(Candidate::host(udp.local, "udp")?);
         let start = clock::monotonic() + 2 * PTIME;
         Ok(Leg {
             number,
             rtc,
+            udp,
             pending: None,
             mid: None,
             up: false,
@@ -182,17 +201,19 @@ impl Sfu {
         let offer = SdpOffer::from_sdp_string(sdp)?;
         let mut leg = match self.legs.remove(&number) {
             Some(leg) => leg,
-            None => self.leg(number)?,
+            None => self.leg(number, self.udp.clone())?,
         };
         let answer = leg.rtc.sdp_api().accept_offer(offer)?;
         tell_sdp("answer", number, &answer.to_sdp_string());
-        leg.drain(&self.udp, &mut self.counts);
+        leg.drain(&mut self.counts);
         self.legs.insert(number, leg);
         Ok(())
     }
 
     fn join(&mut self, number: usize) -> Outcome<()> {
-        let mut leg = self.leg(number)?;
+        let udp = Rc::new(Udp::bind(1 << 18)?);
+        self.own.add(&udp, number as u64)?;
+        let mut leg = self.leg(number, udp)?;
         let mut api = leg.rtc.sdp_api();
         // Receive sections come first: the server puts its tracks on the first idle one.
         api.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None);
@@ -208,7 +229,7 @@ impl Sfu {
         let (offer, pending) = api.apply().ok_or("nothing to offer")?;
         leg.pending = Some(pending);
         tell_sdp("offer", number, &offer.to_sdp_string());
-        leg.drain(&self.udp, &mut self.counts);
+        leg.drain(&mut self.counts);
         self.legs.insert(number, leg);
         Ok(())
     }
@@ -217,7 +238,7 @@ impl Sfu {
         let leg = self.legs.get_mut(&number).ok_or("no such leg")?;
         let pending = leg.pending.take().ok_or("no offer is pending")?;
         leg.rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(sdp)?)?;
-        leg.drain(&self.udp, &mut self.counts);
+        leg.drain(&mut self.counts);
         Ok(())
     }
 
@@ -235,19 +256,16 @@ impl Sfu {
     }
 
     fn take(&mut self, data: &[u8], from: SocketAddr, at: u64) {
-        let now = Instant::now();
-        let Ok(received) = Receive::new(Protocol::Udp, from, self.udp.local, data) else { return };
-        let input = Input::Receive(now, received);
         let known = self.by_address.get(&from).copied();
         let number = known.or_else(|| {
+            let received = Receive::new(Protocol::Udp, from, self.udp.local, data).ok()?;
+            let input = Input::Receive(Instant::now(), received);
             let found = self.legs.values().find(|leg| leg.rtc.accepts(&input))?.number;
             self.by_address.insert(from, found);
             Some(found)
         });
         let Some(leg) = number.and_then(|number| self.legs.get_mut(&number)) else { return };
-        if leg.rtc.handle_input(input).is_ok() {
-            leg.drain_at(&self.udp, &mut self.counts, at);
-        }
+        leg.take(data, from, at, &mut self.counts);
     }
 
     /// Send what is due, and give str0m its time.
@@ -256,7 +274,7 @@ impl Sfu {
         for leg in self.legs.values_mut() {
             if leg.wakes <= now {
                 let _ = leg.rtc.handle_input(Input::Timeout(now));
-                leg.drain(&self.udp, &mut self.counts);
+                leg.drain(&mut self.counts);
             }
             while leg.due <= at {
                 let due = leg.due;
@@ -277,7 +295,7 @@ impl Sfu {
                 stream.write_rtp(RtpWrite::new(OPUS.into(), sequence.into(), time, now, payload));
                 leg.turn += 1;
                 let _ = leg.rtc.handle_input(Input::Timeout(now));
-                leg.drain(&self.udp, &mut self.counts);
+                leg.drain(&mut self.counts);
                 self.counts.sent += 1;
                 self.counts.own.push(clock::monotonic() - due);
             }
@@ -324,16 +342,23 @@ impl Sfu {
 }
 
 impl Leg {
-    fn drain(&mut self, udp: &Udp, counts: &mut Counts) {
-        self.drain_at(udp, counts, clock::realtime());
+    fn take(&mut self, data: &[u8], from: SocketAddr, at: u64, counts: &mut Counts) {
+        let Ok(received) = Receive::new(Protocol::Udp, from, self.udp.local, data) else { return };
+        if self.rtc.handle_input(Input::Receive(Instant::now(), received)).is_ok() {
+            self.drain_at(counts, at);
+        }
+    }
+
+    fn drain(&mut self, counts: &mut Counts) {
+        self.drain_at(counts, clock::realtime());
     }
 
     /// Send and note what str0m has; `at` is when the packet came that made it so.
-    fn drain_at(&mut self, udp: &Udp, counts: &mut Counts, at: u64) {
+    fn drain_at(&mut self, counts: &mut Counts, at: u64) {
         loop {
             match self.rtc.poll_output() {
                 Ok(Output::Transmit(sent)) => {
-                    udp.send(&sent.contents, sent.destination);
+                    self.udp.send(&sent.contents, sent.destination);
                 }
                 Ok(Output::Timeout(wakes)) => {
                     self.wakes = wakes;
@@ -386,6 +411,6 @@ impl Leg {
 }
 
 fn tell_sdp(kind: &str, number: usize, sdp: &str) {
-    let text = sdp.replace("\r\n", "|").replace(['"', '\\'], "");
+    let text = sdp.replace(['"', '\\'], "").replace("\r\n", "\\r\\n");
     say(&Object::default().raw(kind, number).raw("sdp", format!("\"{text}\"")).end());
 }

@@ -7,8 +7,8 @@ use super::pace::{Pace, Slew};
 use super::stats::{CallStats, StatsCell};
 use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
-use crate::peer::{Output, payload_type};
-use crate::playout::{Mixer, RoomCodec};
+use crate::peer::Output;
+use crate::playout::Mixer;
 use crate::types::{CarrierNotice, Law};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -248,22 +248,26 @@ impl Call {
         }
     }
 
-    /// Move the clock towards where a packet of the room waits for its buffer only.
+    /// Move the clock towards where a packet of the room waits for its buffer only. The packet
+    /// that left at *at* is past; what moves is the next one.
     fn slew(&mut self, at: Duration, now: Instant, tick: Duration) {
         let period = self.pace.period();
-        let Some(until) = self.mixer.slot(now, period) else { return };
-        let (best, due) = ((at + until).as_nanos(), self.pace.due().as_nanos());
-        let period_ns = period.as_nanos().max(1);
-        // How much later than now planned, in [0, period).
-        let later = (best + period_ns - due % period_ns) % period_ns;
-        let by = if later <= period_ns / 2 {
-            Slew::Later(nanoseconds(later))
-        } else {
-            Slew::Earlier(nanoseconds(period_ns - later))
-        };
-        let (Slew::Later(size) | Slew::Earlier(size)) = by;
-        if size > tick / 2 {
-            self.pace.slew(by, if self.sent { tick } else { period }, at);
+        let planned = self.pace.due().saturating_sub(at);
+        if !self.sent {
+            // Nobody heard the clock yet: it starts where it stands best.
+            if let Some(until) = self.mixer.slot(now, period) {
+                self.pace.restart(at + until);
+            }
+            return;
+        }
+        let Some(ready) = self.mixer.ready_in(now, period) else { return };
+        let off = ready - i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
+        let size = Duration::from_micros(off.unsigned_abs());
+        if off > 0 && size > tick / 4 {
+            self.pace.slew(Slew::Later(size), tick, at);
+        } else if size > tick + tick / 4 {
+            // Less than a tick too early is too late.
+            self.pace.slew(Slew::Earlier(size - tick / 4), tick, at);
         }
     }
 
@@ -319,10 +323,8 @@ impl Call {
         let mut outputs = std::mem::take(&mut desk.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Rtp { ssrc, sequence, timestamp, payload_type: format, payload } => {
-                    if let Some(codec) = codec_of(format) {
-                        self.mixer.push(ssrc, sequence, timestamp, codec, &payload, now);
-                    }
+                Output::Rtp { ssrc, sequence, timestamp, codec, payload } => {
+                    self.mixer.push(ssrc, sequence, timestamp, codec, &payload, now);
                 }
                 Output::Forget { ssrc } => self.mixer.remove(ssrc),
                 told => self.tell_of(side, told, desk),
@@ -427,15 +429,6 @@ pub fn report(call: u64, side: u8, held: &HeldPeer, output: Output) -> Told {
     Told::Event(rare(event))
 }
 
-fn codec_of(format: u8) -> Option<RoomCodec> {
-    match format {
-        111 => Some(RoomCodec::Opus),
-        _ if format == payload_type(Law::Mu) => Some(RoomCodec::G711(Law::Mu)),
-        _ if format == payload_type(Law::A) => Some(RoomCodec::G711(Law::A)),
-        _ => None,
-    }
-}
-
 /// 20 ms of silence (ITU-T G.711: the code of the value 0).
 fn silence_of(law: Law) -> &'static [u8; 160] {
     match law {
@@ -447,8 +440,4 @@ fn silence_of(law: Law) -> &'static [u8; 160] {
 fn period_of(carrier: &Carrier) -> Duration {
     let samples = carrier.samples().clamp(80, MAX_SAMPLES) as u64;
     Duration::from_micros(samples * 125)
-}
-
-fn nanoseconds(count: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
 }

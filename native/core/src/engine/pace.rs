@@ -53,6 +53,11 @@ impl Pace {
         Turn { skip: count - send, send }
     }
 
+    /// Forget what was: the next packet is due at *first*.
+    pub fn restart(&mut self, first: Duration) {
+        self.due = first;
+    }
+
     /// Move the next packet by *by*, at most *most* either way, and never into the past.
     pub fn slew(&mut self, by: Slew, most: Duration, now: Duration) {
         self.due = match by {

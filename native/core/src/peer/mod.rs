@@ -10,9 +10,9 @@ mod numbering;
 mod sdp;
 
 pub use channels::MAX_MESSAGE;
-pub use sdp::payload_type;
 
 use crate::net::Udp;
+use crate::playout::RoomCodec;
 use crate::types::Law;
 use channels::Channels;
 use heard::Heard;
@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::config::DtlsCert;
-use str0m::media::{Direction, MediaKind, Mid};
+use str0m::format::Codec;
+use str0m::media::{Direction, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Rtc, RtcError};
@@ -91,7 +92,7 @@ pub enum Output {
         ssrc: u32,
         sequence: u64,
         timestamp: u32,
-        payload_type: u8,
+        codec: RoomCodec,
         payload: Arc<[u8]>,
     },
     /// A remote track is no more.
@@ -286,6 +287,9 @@ impl Peer {
         let answer = offer.and_then(|offer| self.rtc.sdp_api().accept_offer(offer).map_err(|_| ()));
         let Ok(answer) = answer else { return self.end("sdp", out) };
         out.push(Output::Answer(self.narrowed(&answer.to_sdp_string())));
+        // Sections of the offer that was rolled back never came to be.
+        let rtc = &self.rtc;
+        self.receivers.retain(|mid| rtc.media(*mid).is_some());
         self.described(now);
         self.offer(out);
         self.tick(now, out);
@@ -435,9 +439,9 @@ impl Peer {
             voice_activity: Some(level > VOICE),
             ..ExtensionValues::default()
         };
-        let (sequence, payload_type) = (numbered.sequence.into(), payload_type(law).into());
+        let (sequence, format) = (numbered.sequence.into(), sdp::payload_type(law).into());
         stream.write_rtp(
-            RtpWrite::new(payload_type, sequence, numbered.timestamp, now, payload)
+            RtpWrite::new(format, sequence, numbered.timestamp, now, payload)
                 .marker(marker)
                 .ext_vals(extensions),
         );
@@ -518,6 +522,7 @@ impl Peer {
             Event::RtpPacket(packet) => {
                 self.stats.received += 1;
                 let ssrc = packet.header.ssrc;
+                let Some(codec) = self.codec_of(packet.header.payload_type) else { return };
                 if !self.heard.knows(ssrc) {
                     self.new_source(*ssrc, packet.header.ext_vals.mid, out);
                 }
@@ -525,7 +530,7 @@ impl Peer {
                     ssrc: *ssrc,
                     sequence: *packet.seq_no,
                     timestamp: packet.header.timestamp,
-                    payload_type: *packet.header.payload_type,
+                    codec,
                     payload: packet.payload,
                 });
             }
@@ -573,6 +578,17 @@ impl Peer {
             }
             Event::Closed => self.end("remote", out),
             _ => {}
+        }
+    }
+
+    /// What the descriptions say that a payload type is.
+    fn codec_of(&self, payload_type: Pt) -> Option<RoomCodec> {
+        let mut formats = self.rtc.codec_config().iter();
+        match formats.find(|format| format.pt() == payload_type)?.spec().codec {
+            Codec::Opus => Some(RoomCodec::Opus),
+            Codec::PCMU => Some(RoomCodec::G711(Law::Mu)),
+            Codec::PCMA => Some(RoomCodec::G711(Law::A)),
+            _ => None,
         }
     }
 
@@ -627,6 +643,8 @@ impl Peer {
 fn word_of(error: &RtcError) -> &'static str {
     match error {
         RtcError::RemoteSdp(_) => "sdp",
+        // The far end hung up before the association stood.
+        RtcError::Sctp(_) => "remote",
         _ => "fault",
     }
 }

@@ -179,6 +179,14 @@ impl Mixer {
         Some(Duration::from_micros((ready - now).rem_euclid(period) as u64))
     }
 
+    /// Time from *now* until the next packet of the dominant track has waited for its buffer,
+    /// microseconds; less than 0: it has waited longer already. `None`: nothing is playing.
+    pub fn ready_in(&self, now: Instant, period: Duration) -> Option<i64> {
+        let now = self.since(now);
+        let period = i64::try_from(period.as_micros()).ok().filter(|p| *p > 0)?;
+        Some(self.dominant().filter(|track| track.playing())?.ready(period) - now)
+    }
+
     pub fn stats(&self) -> PlayoutStats {
         let count = &self.counters;
         let mut stats = PlayoutStats {

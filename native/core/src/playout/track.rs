@@ -558,10 +558,15 @@ impl Track {
         }
     }
 
+    /// Audio of it is being handed out, without a pause since the last tick.
+    pub fn playing(&self) -> bool {
+        self.playing
+    }
+
     // The clock's phase.
 
     /// When the next block of *period* has waited for its last packet, and the margin.
-    fn ready(&self, period: i64) -> i64 {
+    pub fn ready(&self, period: i64) -> i64 {
         let newest = self.timeline.newest_at();
         let begin = match self.playing {
             true => self.expected + self.dry - self.queue.len() as i64,

@@ -14,8 +14,10 @@ use crate::types::RATE;
 /// A step of the timestamp that is further from the time that passed (one second) is a clock
 /// that was set or stood still, not jitter.
 const TOLERANCE: i64 = RATE as i64;
-/// The same where nothing was passed on in between (100 ms), so that nobody hears a shift.
-const TOLERANCE_AFTER_GAP: i64 = RATE as i64 / 10;
+/// The same (100 ms) over a stretch in which nothing was passed on: nobody hears a shift.
+const TOLERANCE_AFTER_STRETCH: i64 = RATE as i64 / 10;
+/// So many packets withheld in a row make a stretch: a key, but no keep-alive between voices.
+const STRETCH: u32 = 4;
 /// How far back withheld packets are known; nothing that comes later is passed on.
 const HISTORY: u64 = 64;
 /// The first number that we give is below it: RFC 3711 3.3.1, a receiver that loses the first
@@ -71,8 +73,8 @@ pub struct Forwarding {
     last: Option<Last>,
     /// The gate closed: the next packet begins a segment.
     interrupted: bool,
-    /// Something was withheld: the next packet gets the marker.
-    gap: bool,
+    /// Packets withheld since the last that passed: the next one gets the marker.
+    gap: u32,
 }
 
 impl Forwarding {
@@ -80,6 +82,11 @@ impl Forwarding {
     #[inline]
     pub fn interrupt(&mut self) {
         self.interrupted = true;
+    }
+
+    /// Forgets what was: the next packet begins a stream of its own, its number low again.
+    pub fn restart(&mut self) {
+        *self = Forwarding::default();
     }
 
     /// Withholds one packet of the stream: its number is closed up.
@@ -95,14 +102,13 @@ impl Forwarding {
             segment.advance(sequence);
             segment.withheld |= 1;
             segment.shift = segment.shift.wrapping_add(1);
-            self.gap = true;
+            self.gap = self.gap.saturating_add(1);
         }
     }
 
     /// Places a packet of audio; nothing for one from before the present stretch.
     #[inline]
     pub fn place(&mut self, arrival: Arrival) -> Option<Place> {
-        let gap = self.interrupted || self.gap;
         let (Some(segment), Some(last)) = (&mut self.segment, &self.last) else {
             return Some(self.begin(arrival));
         };
@@ -110,18 +116,23 @@ impl Forwarding {
             return Some(self.begin(arrival));
         }
         if arrival.sequence <= segment.highest {
-            return segment.place_behind(&arrival);
+            let place = segment.place_behind(&arrival)?;
+            // Only what was withheld may be ahead of it: then it is the furthest that was passed.
+            if place.sequence > last.place.sequence {
+                self.last = Some(Last { place, arrival });
+            }
+            return Some(place);
         }
-        if !follows(&last.arrival, &arrival, gap) {
+        if !follows(&last.arrival, &arrival, self.gap >= STRETCH) {
             return Some(self.begin(arrival));
         }
         segment.advance(arrival.sequence);
         let place = Place {
             sequence: arrival.sequence.wrapping_sub(segment.shift),
             timestamp: arrival.timestamp.wrapping_add(segment.offset),
-            marker: arrival.marker || gap,
+            marker: arrival.marker || self.gap > 0,
         };
-        self.gap = false;
+        self.gap = 0;
         self.last = Some(Last { place, arrival });
         Some(place)
     }
@@ -150,7 +161,7 @@ impl Forwarding {
             withheld: 0,
         });
         self.last = Some(Last { place, arrival });
-        (self.interrupted, self.gap) = (false, false);
+        (self.interrupted, self.gap) = (false, 0);
         place
     }
 
@@ -159,6 +170,7 @@ impl Forwarding {
     fn timestamp_after(&self, last: &Last, arrival: &Arrival) -> u32 {
         let segment = self.segment.as_ref().filter(|segment| segment.epoch == arrival.epoch);
         if let Some(segment) = segment
+            && self.interrupted
             && follows(&last.arrival, arrival, true)
         {
             return arrival.timestamp.wrapping_add(segment.offset);
@@ -197,9 +209,9 @@ impl Segment {
 
 /// Tells whether the timestamps went on with the time from *before* to *after*.
 #[inline]
-fn follows(before: &Arrival, after: &Arrival, gap: bool) -> bool {
+fn follows(before: &Arrival, after: &Arrival, stretch: bool) -> bool {
     let step = i64::from(timestamp_distance(after.timestamp, before.timestamp));
     let passed = samples_between(before.at, after.at) as i64;
-    let tolerance = if gap { TOLERANCE_AFTER_GAP } else { TOLERANCE };
+    let tolerance = if stretch { TOLERANCE_AFTER_STRETCH } else { TOLERANCE };
     step > 0 && (step - passed).abs() <= tolerance
 }

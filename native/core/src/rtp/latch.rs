@@ -241,3 +241,6 @@ impl Latch {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,95 @@ impl Reporter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    struct End {
+        stream: Stream,
+        reception: Reception,
+        reporter: Reporter,
+    }
+
+    fn end(ssrc: u32, now: Instant) -> End {
+        End {
+            stream: Stream::new(ssrc, 0, 0),
+            reception: Reception::new(now),
+            reporter: Reporter::new(ssrc, "x".to_owned()),
+        }
+    }
+
+    impl End {
+        fn build(&mut self, now: Instant, wall: SystemTime) -> Vec<u8> {
+            let mut out = Vec::new();
+            self.reporter.build(&self.stream, &mut self.reception, now, wall, &mut out);
+            out
+        }
+
+        fn receive(&mut self, data: &[u8], now: Instant) {
+            assert!(self.reporter.receive(data, self.stream.ssrc, now));
+        }
+    }
+
+    #[test]
+    fn two_ends_learn_loss_and_round_trip_from_each_other() {
+        let now = Instant::now();
+        let (mut near, mut far) = (end(1, now), end(2, now));
+        let mut out = Vec::new();
+        for sequence in 0..10 {
+            near.stream.packet(8, 160, &mut out, |_| ());
+            if !(3..5).contains(&sequence) {
+                far.reception.update(1, sequence);
+            }
+        }
+        // Their clocks have nothing to do with each other.
+        let (wall, other) = (SystemTime::now(), SystemTime::UNIX_EPOCH);
+        far.receive(&near.build(now, wall), now + 30 * MS);
+        near.receive(&far.build(now + 2030 * MS, other), now + 2060 * MS);
+        assert_eq!(near.reporter.their_loss, Some(51)); // 2 of 10, in 1/256
+        let trip = near.reporter.round_trip.expect("a round trip");
+        assert!(trip.abs_diff(60 * MS) < MS, "{trip:?}");
+        assert_eq!(far.reporter.round_trip, None);
+    }
+
+    #[test]
+    fn reports_are_about_five_seconds_apart_and_vary_by_ssrc() {
+        let mut firsts = Vec::new();
+        for ssrc in [0x00, 0x55, 0xFF] {
+            let start = Instant::now();
+            let mut reporter = end(ssrc, start).reporter;
+            let due: Vec<u32> =
+                (0..600).filter(|step| reporter.due(start + 100 * MS * *step)).collect();
+            assert!((15..40).contains(&due[0]), "{due:?}");
+            let fits = |pair: &[u32]| (37..65).contains(&(pair[1] - pair[0]));
+            assert!(due.windows(2).all(fits), "{due:?}");
+            firsts.push(due[0]);
+        }
+        firsts.dedup();
+        assert_eq!(firsts.len(), 3);
+    }
+
+    #[test]
+    fn goodbye_and_rubbish_are_told_apart() {
+        let now = Instant::now();
+        let mut subject = end(1, now);
+        assert!(!subject.reporter.receive(&[0x80, 200], 1, now));
+        assert!(!subject.reporter.goodbye);
+        subject.receive(&[0x80, 203, 0, 0], now);
+        assert!(subject.reporter.goodbye);
+    }
+
+    #[test]
+    fn a_round_trip_that_no_report_of_ours_began_is_not_believed() {
+        let now = Instant::now();
+        let mut subject = end(1, now);
+        let mut report = vec![0x81, 201, 0, 7, 0, 0, 0, 9, 0, 0, 0, 1];
+        report.extend_from_slice(&[0; 12]);
+        report.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        subject.receive(&report, now);
+        assert_eq!(subject.reporter.round_trip, None);
+    }
+}

@@ -237,3 +237,6 @@ fn parse_block(body: &[u8]) -> ReportBlock {
         delay: word(body, 5),
     }
 }
+
+#[cfg(test)]
+mod tests;
