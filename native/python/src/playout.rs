@@ -1,5 +1,6 @@
 //! The jitter buffers and decoders alone, for tests and measurements.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
@@ -119,14 +120,19 @@ impl Playout {
 /// Both directions of one call for a recorder. Reads never wait.
 #[pyclass]
 pub struct TapReader {
-    reader: Reader,
+    // One thread reads at a time.
+    reader: Mutex<Reader>,
 }
 
 impl TapReader {
     // Core.tap() will give it out.
     #[allow(dead_code)]
     pub fn new(reader: Reader) -> TapReader {
-        TapReader { reader }
+        TapReader { reader: Mutex::new(reader) }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,13 +143,13 @@ type TapPiece<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, u64);
 impl TapReader {
     /// What is complete of both tracks, as many samples of each: what the caller said and what
     /// went out to the caller, PCM16 of 8 kHz; and how many samples were dropped so far.
-    fn read<'py>(&mut self, py: Python<'py>) -> TapPiece<'py> {
-        tap_piece(py, self.reader.read())
+    fn read<'py>(&self, py: Python<'py>) -> TapPiece<'py> {
+        tap_piece(py, self.locked().read())
     }
 
     /// The rest, after the call: call it until the tracks are empty.
-    fn finish<'py>(&mut self, py: Python<'py>) -> TapPiece<'py> {
-        tap_piece(py, self.reader.finish())
+    fn finish<'py>(&self, py: Python<'py>) -> TapPiece<'py> {
+        tap_piece(py, self.locked().finish())
     }
 }
 
