@@ -197,3 +197,33 @@ class Core:
 
     def peer_close(self, call: int, side: int) -> None:
         """Close a transport; nothing more is told of it."""
+
+@final
+class Playout:
+    """The room's tracks of one call on the test's own clock; times are since any moment."""
+
+    def __init__(self) -> None: ...
+    def push(
+        self,
+        at: float,
+        ssrc: int,
+        sequence: int,
+        timestamp: int,
+        codec: str,
+        payload: bytes,
+    ) -> None: ...
+    def pull(self, at: float, samples: int) -> bytes | None: ...
+    def discard(self, at: float) -> None: ...
+    def remove(self, ssrc: int) -> None: ...
+    def slot(self, at: float, period: float) -> float | None: ...
+    def stats(self) -> dict[str, float]: ...
+
+@final
+class TapReader:
+    """Both directions of one call for a recorder. Reads never wait."""
+
+    def read(self) -> tuple[bytes, bytes, int]:
+        """Return what the caller said and what went out (PCM16, 8 kHz, as long), and samples
+        dropped so far."""
+    def finish(self) -> tuple[bytes, bytes, int]:
+        """Return the rest, after the call; call it until the tracks are empty."""
