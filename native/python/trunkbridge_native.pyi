@@ -156,6 +156,9 @@ class Core:
     def hang_up(self, call: int) -> None:
         """End the carrier's side and close its sockets; the transports go on; makes ``hung_up``."""
 
+    def tap(self, call: int) -> TapReader:
+        """Listen to both directions of the call from now on. Raises ``KeyError``."""
+
     def close(self, call: int) -> None:
         """End a call and its transports; makes ``closed``. After that no packet leaves."""
 

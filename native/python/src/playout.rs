@@ -125,8 +125,6 @@ pub struct TapReader {
 }
 
 impl TapReader {
-    // Core.tap() will give it out.
-    #[allow(dead_code)]
     pub fn new(reader: Reader) -> TapReader {
         TapReader { reader: Mutex::new(reader) }
     }

@@ -10,6 +10,7 @@ use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
 use crate::peer::Output;
 use crate::playout::Mixer;
+use crate::tap::Tap;
 use crate::types::{CarrierNotice, Law};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -55,6 +56,8 @@ pub struct Call {
     phase: Phase,
     carrier: Carrier,
     mixer: Mixer,
+    /// A recorder listens.
+    tap: Option<Box<Tap>>,
     track: Law,
     muted: bool,
     /// Something was sent to the carrier: the clock's phase is settled.
@@ -97,6 +100,7 @@ impl Call {
             phase: Phase::default(),
             carrier,
             mixer: Mixer::new(now),
+            tap: None,
             track,
             muted: false,
             sent: false,
@@ -125,6 +129,7 @@ impl Call {
             CallCommand::Apply(levels) => self.carrier.apply(levels, now),
             CallCommand::Dtmf(digits) => self.carrier.send_dtmf(&digits),
             CallCommand::Mute(muted) => self.muted = muted,
+            CallCommand::Tap(tap) => self.tap = Some(tap),
             CallCommand::Open(_) | CallCommand::HangUp | CallCommand::Close | CallCommand::Stop => {
             }
             #[cfg(test)]
@@ -172,23 +177,27 @@ impl Call {
         let own = &desk.own;
         let is_own = |address: SocketAddr| own.contains(address, now);
         let datagram = &mut desk.buffer[..length];
-        if let Some(forward) = self.carrier.receive(datagram, from, &is_own, now)
-            && !self.muted
-            && let Some(held) = &mut self.peers[0]
-        {
-            self.room.last = now;
-            held.peer.forward(
-                forward.sequence,
-                forward.timestamp,
-                forward.marker,
-                forward.level,
-                forward.payload,
-                now,
-                &mut desk.outputs,
-            );
-            if !desk.outputs.is_empty() {
-                self.heed(0, now, desk);
+        if let Some(forward) = self.carrier.receive(datagram, from, &is_own, now) {
+            if let Some(tap) = &mut self.tap {
+                tap.caller(forward.timestamp, self.track, forward.payload, now);
             }
+            if !self.muted
+                && let Some(held) = &mut self.peers[0]
+            {
+                self.room.last = now;
+                held.peer.forward(
+                    forward.sequence,
+                    forward.timestamp,
+                    forward.marker,
+                    forward.level,
+                    forward.payload,
+                    now,
+                    &mut desk.outputs,
+                );
+            }
+        }
+        if !desk.outputs.is_empty() {
+            self.heed(0, now, desk);
         }
         self.notices(desk);
     }
@@ -248,6 +257,9 @@ impl Call {
         {
             line.rtp.send(&desk.packet, to);
             self.sent = true;
+            if let (Some(tap), Some(pcm)) = (&mut self.tap, pcm) {
+                tap.sent(pcm, now);
+            }
         }
     }
 
@@ -279,6 +291,7 @@ impl Call {
             line.rtcp.send(&desk.packet, to);
         }
         self.notices(desk);
+        self.tap.take_if(|tap| tap.is_abandoned());
         self.announce(now, desk);
         if now >= self.stats_due {
             self.stats_due = now + STATS_INTERVAL;
