@@ -27,7 +27,7 @@ from bridge.room.signal.messages import OwnTrack, Way
 from bridge.room.signal.port import PeerClosed, PeerDisconnected, Side
 from bridge.room.signal.session import SignalRoom
 from bridge.room.tokens import caller_token
-from tests.system.room.kit import DEADLINE, Bench, Kind, Notices, Peer, Signal
+from tests.system.room.kit import DEADLINE, Bench, Kind, Notices, Peer, Signal, ticks
 from tests.system.room.native import Native
 
 pytestmark = pytest.mark.system
@@ -176,20 +176,43 @@ async def test_several_agents_at_once_are_all_heard(bench: Bench, kind: Signal) 
         await bench.hear(session, 400 + 100 * number)
 
 
-async def test_a_lost_path_is_repaired_by_an_ice_restart(either: Bench) -> None:
+async def test_a_lost_path_is_repaired_by_an_ice_restart(bench: Bench) -> None:
+    peer = await bench.peer()
+    await peer.talk(440)
+    session, notices = await joined(bench)
+    session.subscribe(True)
+    await bench.hear(session, 440)
+    session._peer_event(PeerDisconnected(side=Side.PUBLISHER))
+    await notices.of(RoomReconnecting)
+    await notices.of(RoomReconnected)
+    await bench.hear(session, 440)
+    async with bench.playing(session, 500):
+        await peer.hears(500)
+    await session.publish(b"here", convention.TOPIC)
+    assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
+
+
+async def test_an_ice_restart_leaves_sound_and_messages_as_they_were(either: Bench) -> None:
     peer = await either.peer()
     await peer.talk(440)
     session, notices = await joined(either)
     session.subscribe(True)
     await either.hear(session, 440)
-    session._peer_event(PeerDisconnected(side=Side.PUBLISHER))
-    await notices.of(RoomReconnecting)
-    await notices.of(RoomReconnected)
-    await either.hear(session, 440)
+    for number in range(3):
+        assert session._link is not None
+        assert session._link._talk is not None
+        session._link._restart_ice()
+        offers = session._link._talk.machine._offers
+        async with asyncio.timeout(DEADLINE):
+            async for _ in ticks():
+                if offers.idle:
+                    break
+        await session.publish(b"%d" % number, convention.TOPIC)
+        assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"%d" % number
+        await either.hear(session, 440)
     async with either.playing(session, 500):
         await peer.hears(500)
-    await session.publish(b"here", convention.TOPIC)
-    assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
+    assert not [one for one in notices.seen if isinstance(one, RoomClosed)]
 
 
 async def test_a_transport_that_ends_without_a_reason_is_a_lost_room(either: Bench) -> None:
