@@ -804,6 +804,24 @@ def forwarded_ssrc_change() -> Script:
     return s
 
 
+def forwarded_ssrc_changes_with_jitter() -> Script:
+    s = Script()
+    s.expect()
+    s.audio(0x10)
+    for ssrc, passed_ms in ((2, 29), (3, 11), (4, 36), (5, 0)):
+        s.t += passed_ms / 1000
+        s.ssrc, s.sequence, s.timestamp = ssrc, 9, 4_000_000
+        s.audio(0x10 + ssrc)
+    s.forwarded(  # whole packets: what jitter adds or takes would be heard
+        passed(0, 0, 0x10, marker=True),
+        passed(1, 160, 0x12, marker=True),
+        passed(2, 320, 0x13, marker=True),
+        passed(3, 640, 0x14, marker=True),
+        passed(4, 800, 0x15, marker=True),
+    )
+    return s
+
+
 def forwarded_restart() -> Script:
     s = Script()
     s.expect()
@@ -1235,6 +1253,7 @@ CASES = (
     forwarded_loss,
     forwarded_reordered_and_twice,
     forwarded_ssrc_change,
+    forwarded_ssrc_changes_with_jitter,
     forwarded_restart,
     forwarded_stray_sequence,
     forwarded_timestamp_restart,
