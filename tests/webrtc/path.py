@@ -20,10 +20,10 @@ RECEIVE_LIMIT = 4096
 
 
 class _Connection(aioice.Connection):
-    """An ICE agent, always controlling, that uses one given local address."""
+    """An ICE agent that uses one given local address."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(ice_controlling=True)
+    def __init__(self, address: str, *, controlling: bool) -> None:
+        super().__init__(ice_controlling=controlling)
         self._address = address
 
     async def get_component_candidates(
@@ -40,7 +40,7 @@ class Path:
     ``cut`` loses every datagram both ways, STUN excepted, which goes past it.
     """
 
-    role = "controlling"
+    role = "controlling"  # aiortc asks only when the DTLS role is open; ours never is
     state = "completed"
 
     def __init__(self, address: str, changed: Callable[[bool], None]) -> None:
@@ -55,11 +55,14 @@ class Path:
         self._remote = ""
         self.cut = False
 
-    async def gather(self) -> None:
-        """Make new credentials and a socket."""
+    async def gather(self, *, controlling: bool) -> None:
+        """Make new credentials and a socket.
+
+        RFC 8445 6.1.1: who offers is controlling, and so is who meets a lite agent.
+        """
         if self._next is not None:
             await self._next.close()
-        self._next = _Connection(self._address)
+        self._next = _Connection(self._address, controlling=controlling)
         await self._next.gather_candidates()
         for candidate in self._early:
             await self._next.add_remote_candidate(candidate_to_aioice(candidate))

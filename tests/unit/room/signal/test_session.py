@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from livekit.protocol import models, rtc
 
 from bridge.errors import MisuseError
@@ -41,6 +43,7 @@ from bridge.room.signal.port import (
     Side,
 )
 from bridge.room.signal.session import SignalRoom, settle
+from tests.authority import Authority
 from tests.unit.room.signal.server import (
     DEADLINE,
     AirPeer,
@@ -313,6 +316,20 @@ async def test_the_token_stays_out_of_every_log(
     text = "".join(one.getMessage() for one in ours) + output.out + output.err
     assert TOKEN not in text
     assert "+4911" not in text
+
+
+async def test_a_certificate_is_checked(
+    stack: AsyncExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(ca=trustme.CA(), folder=tmp_path)
+    server = await stack.enter_async_context(scripted(tls=authority.server("127.0.0.1")))
+    caller = Phone(server)
+    stack.push_async_callback(caller.room.leave, LeaveReason.CLIENT_INITIATED)
+    assert server.url.startswith("wss://")
+    with pytest.raises(RoomError, match="not reached"):
+        await caller.join()
+    monkeypatch.setattr(socket, "_tls", lambda: authority.client())
+    await caller.join()
 
 
 # Leaving.
@@ -711,6 +728,23 @@ async def test_a_path_that_is_not_repaired_is_a_lost_room(
     await caller.join()
     caller.peer.tell(PeerDisconnected(side=Side.PUBLISHER))
     assert await caller.notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
+
+
+async def test_a_path_repaired_before_its_socket_is_not_lost_with_it(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "REPAIR_PATIENCE", 0.2)
+    caller = await phone(stack)
+    await caller.join()
+    server = await caller.server.connection()
+    caller.server.script.statuses = [503] * 3
+    server.transport.abort()
+    await caller.notices.of(RoomReconnecting)
+    caller.peer.tell(PeerDisconnected(side=Side.PUBLISHER))
+    caller.peer.tell(PeerConnected(side=Side.PUBLISHER))
+    await caller.notices.of(RoomReconnected)
+    await asyncio.sleep(0.25)
+    assert [type(one) for one in caller.notices.seen] == [RoomReconnecting, RoomReconnected]
 
 
 async def test_one_who_leaves_is_told(stack: AsyncExitStack) -> None:
