@@ -40,6 +40,11 @@ const SETUP_TIME: Duration = Duration::from_secs(20);
 /// Time that a lost transport may take to come back, by itself or by an ICE restart.
 const LOST_TIME: Duration = Duration::from_secs(30);
 
+/// Between two checks of the far end's consent (RFC 7675), and how often one is sent again
+/// before it counts as lost.
+const CONSENT_INTERVAL: Duration = Duration::from_millis(2500);
+const STUN_TRIES: usize = 5;
+
 /// Between our RTCP reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -172,7 +177,10 @@ impl Peer {
     ) -> io::Result<Self> {
         let socket = Udp::wildcard(options.address)?;
         let local = SocketAddr::new(options.address, socket.local().port());
-        let mut rtc = Rtc::builder()
+        let mut configuration = Rtc::builder();
+        configuration.set_max_stun_rto(CONSENT_INTERVAL);
+        configuration.set_max_stun_retransmits(STUN_TRIES);
+        let mut rtc = configuration
             .set_rtp_mode(true)
             .set_dtls_cert(certificate.clone())
             .set_stats_interval(Some(STATS_INTERVAL))
