@@ -11,6 +11,8 @@ import contextlib
 import os
 import struct
 
+PATIENCE = 0.02  # seconds for the other half of what may be a port
+NOTHING_MORE = b"nothing more"
 OF_OLD = (b"GET /rtc/v1", b"GET /rtc/v0")  # there is no such path: 404
 
 
@@ -101,12 +103,23 @@ async def _pump(
 ) -> None:
     kept = b""
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while data := await _more(reader, PATIENCE if kept else None):
+            if data is NOTHING_MORE:
+                data, kept = kept, b""
+            elif real:
+                data, kept = _rewritten(kept + data, real, told)
             await asyncio.sleep(0)
-            data, kept = _rewritten(kept + data, real, told) if real else (data, b"")
             writer.write(data)
             await writer.drain()
     writer.transport.abort()
+
+
+async def _more(reader: asyncio.StreamReader, within: float | None) -> bytes:
+    """Return what came next, `NOTHING_MORE` if nothing does for a while, b"" at the end."""
+    try:
+        return await asyncio.wait_for(reader.read(65536), within)
+    except TimeoutError:
+        return NOTHING_MORE
 
 
 def _rewritten(data: bytes, real: bytes, told: bytes) -> tuple[bytes, bytes]:

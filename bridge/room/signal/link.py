@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 RECEIVERS: Final = 1
 """Receiving sections of the first offer; the server asks for more when it needs them."""
 
+JOIN_TIMEOUT: Final = 20.0
+"""Seconds for all of a join, names that are slow to be resolved included."""
+
 OFFER_TIMEOUT: Final = 3.0
 SOCKET_TIMEOUT: Final = 5.0
 FIRST_TIMEOUT: Final = 5.0
@@ -69,6 +72,9 @@ PATH_PATIENCE: Final = 5.0
 """Seconds after the join in which the media path comes about."""
 
 RESUME_PATIENCE: Final = 15.0
+RESUME_TIMEOUT: Final = 3.0
+"""Seconds of one try; on a way that was broken a new connection is faster than the old one."""
+
 RESUME_PAUSE: Final = 0.1
 SHORT: Final = 1.0
 """Seconds without a socket after which the media path is suspected, too."""
@@ -148,6 +154,14 @@ class Link:
         """Join and publish; tell whether *attributes* went with it. Raises `RoomError`."""
         self._url, self._token = spec.url, spec.token
         self._muted, self._wanted = muted, wanted
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                return await self._connect(spec, attributes)
+        except TimeoutError:
+            msg = "the room could not be joined in time"
+            raise RoomError(msg) from None
+
+    async def _connect(self, spec: JoinSpec, attributes: Mapping[str, str]) -> bool:
         self._address = self._fixed_address or await local_address(spec.url)
         track = OwnTrack(cid=f"TR_{uuid.uuid4().hex[:12]}", name=spec.track_name, law=self._law)
         rode = await self._enter(Way.V1, track, attributes)
@@ -420,9 +434,6 @@ class Link:
         whole = self._talk is not None and self._talk.has_socket and self._resuming is None
         if self._away_since is None or not whole or not self._up.issuperset(self._sides):
             return
-        if self._repairing is not None:
-            self._repairing.cancel()
-            self._repairing = None
         self._away_since = None
         self._notify(RoomReconnected())
 
@@ -454,7 +465,7 @@ class Link:
                 media_lost=not self._up.issuperset(self._sides),
                 received=self._owner.receive_states(),
             )
-            socket = await Socket.open(self._url, path, self._token, timeout=SOCKET_TIMEOUT)
+            socket = await Socket.open(self._url, path, self._token, timeout=RESUME_TIMEOUT)
         except SocketRefused as refusal:
             if refusal.is_final:
                 self._lose()
@@ -509,6 +520,9 @@ class Link:
     def _path_up(self, side: Side) -> None:
         self._up.add(side)
         if self._up.issuperset(self._sides):
+            if self._repairing is not None:
+                self._repairing.cancel()
+                self._repairing = None
             _reached(self._connected)
             self._come_back()
 

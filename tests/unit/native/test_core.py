@@ -130,11 +130,11 @@ async def desk() -> AsyncIterator[Desk]:
     made.stop()
 
 
-async def joined(ours: Phone, theirs: Phone) -> None:
+async def joined(ours: Phone, theirs: Phone, address: str = "127.0.0.1") -> None:
     """Let the second phone's call be the room of the first one's."""
     desk = ours.desk
-    desk.core.peer_open(ours.call, 0, address="127.0.0.1", track="mic", receivers=1)
-    desk.core.peer_open(theirs.call, 1, address="127.0.0.1", track=None, receivers=0)
+    desk.core.peer_open(ours.call, 0, address=address, track="mic", receivers=1)
+    desk.core.peer_open(theirs.call, 1, address=address, track=None, receivers=0)
     offer = await desk.told(ours.call, "offer", 0)
     desk.core.peer_offer(theirs.call, 1, offer[2])
     answer = await desk.told(theirs.call, "answer", 1)
@@ -159,9 +159,12 @@ async def test_a_call_speaks_at_its_steady_clock_and_tells_where_its_stream_ende
         desk.core.stats(phone.call)
 
 
-async def test_the_carriers_packets_cross_the_room_to_the_other_phone(desk: Desk) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_the_carriers_packets_cross_the_room_to_the_other_phone(
+    desk: Desk, address: str
+) -> None:
     ours, theirs = Phone(desk), Phone(desk)
-    await joined(ours, theirs)
+    await joined(ours, theirs, address)
     theirs.answer()
     ours.answer()
     tone = bytes((0x10, 0x90)) * 80
@@ -222,7 +225,7 @@ async def test_a_room_that_closes_is_told_and_the_carrier_goes_on(desk: Desk) ->
     await joined(ours, another)
 
 
-async def test_ice_is_restarted_and_sections_are_added_one_offer_after_the_other(desk: Desk) -> None:
+async def test_sections_are_added_after_ice_was_restarted(desk: Desk) -> None:
     ours, theirs = Phone(desk), Phone(desk)
     await joined(ours, theirs)
     desk.core.peer_restart_ice(ours.call, 0)
@@ -241,6 +244,21 @@ async def test_ice_is_restarted_and_sections_are_added_one_offer_after_the_other
 
 def _credentials(sdp: str) -> str:
     return next(line for line in sdp.splitlines() if line.startswith("a=ice-ufrag"))
+
+
+async def test_a_muted_track_sends_nothing_and_one_that_is_not_speaks_before_the_carrier_does(
+    desk: Desk,
+) -> None:
+    silent, open_ = Phone(desk), Phone(desk)
+    desk.core.peer_mute(silent.call, True)
+    for phone in (silent, open_):
+        await joined(phone, Phone(desk))
+        phone.answer()
+    async with asyncio.timeout(PATIENCE):
+        while desk.core.stats(open_.call).room_packets_silence < 10:
+            silent.say(bytes(160))
+            await open_.hear()
+    assert desk.core.stats(silent.call).room_packets_sent == 0
 
 
 async def test_nothing_is_told_of_a_transport_that_was_replaced(desk: Desk) -> None:

@@ -31,7 +31,7 @@ from rtp.packet import Packet, build
 from sdp.crypto import SUITES, Crypto, MasterKey
 from sdp.negotiated import Negotiated
 
-native = pytest.importorskip("trunkbridge_native")
+native: Any = pytest.importorskip("trunkbridge_native", reason="native/ is not built")
 
 pytestmark = pytest.mark.unit
 
