@@ -25,6 +25,7 @@ from bridge.room.seam import (
 )
 from bridge.room.signal import socket as socket_module
 from tests.system.room.kit import DEADLINE, Bench, Peer, Signal
+from tests.system.room.native_kind import Native
 from tests.webrtc.relay import Relay
 
 pytestmark = pytest.mark.system
@@ -33,12 +34,20 @@ PHONE = "sip-+911"
 PAYLOAD_LIMIT = 15 * 1024
 
 
-@pytest.fixture
-async def bench(livekit: Any) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["aiortc", "native"])
+async def bench(livekit: Any, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """Sessions on the tests' transports, and on our own."""
     kind = Signal()
+    if request.param == "native":
+        kind = Native()
+        await kind.start()
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, kind)
     await kind.settle()
+
+
+aiortc_only = pytest.mark.parametrize("bench", ["aiortc"], indirect=True)
+"""What says tones, or loses datagrams: only the tests' transports can."""
 
 
 @asynccontextmanager
@@ -247,6 +256,7 @@ async def test_a_thousand_messages_arrive_once_in_order_while_the_signalling_is_
         assert await received(peer, 1) == [b"end"]
 
 
+@aiortc_only
 async def test_messages_under_way_when_the_media_path_fails_arrive_once_in_order(
     bench: Bench,
 ) -> None:
@@ -357,6 +367,7 @@ async def works(bench: Bench) -> None:
     await bench.hear(session, 440)
 
 
+@aiortc_only
 async def test_a_server_without_the_newer_path_is_joined_by_the_older_one(bench: Bench) -> None:
     async with relayed(bench, refused={"/rtc/v1"}) as relay:
         await works(bench)
