@@ -3,8 +3,8 @@
 ``python -m bench.concealment [SEEDS]``: four to six voices of about eight seconds, Opus at
 24 kb/s with and without in-band FEC and G.711, 5 % of the packets lost at random and in bursts
 (Gilbert-Elliott, 2.5 packets on average), some seeds each. The reference is the same stream
-without a loss; zero fill is that output with zeros where a packet was lost, which flatters it
-(a decoder that is not told of a loss goes on worse). Needs espeak-ng and the packages ``av``,
+without a loss; zero fill has zeros where a packet was lost and a decoder that is not told of it,
+as bridges without concealment do. Needs espeak-ng and the packages ``av``,
 ``numpy`` and ``pesq``.
 """
 
@@ -37,17 +37,18 @@ PHASE = 0.005
 """Seconds between the arrival of a packet on time and the carrier's tick."""
 
 VOICES = {
-    "en-us": "Good morning, thank you for calling the support line. I can see that your order left our"
-    " warehouse yesterday, and it should arrive before six in the evening.",
-    "en-gb+f3": "Your appointment is booked for Tuesday the fourteenth at half past nine. Please bring"
-    " your identity card, and call us back if you need to change the time.",
-    "en-in": "Sir, the payment of four thousand two hundred rupees has been received on your account."
-    " Kindly check it and confirm the last three digits with me please.",
-    "en-us+f4": "Could you please tell me the name of the street, and the number of the house? I will"
-    " send a technician to look at the line this afternoon.",
-    "de+m3": "Guten Tag, Sie sprechen mit dem Kundendienst. Ihre Bestellung ist heute Morgen angekommen"
-    " und liegt für Sie an der Theke bereit.",
-    "hi+f2": "नमस्ते, आपका स्वागत है। आपकी शिकायत दर्ज कर ली गई है और हमारा कर्मचारी कल सुबह दस बजे आपके घर आएगा।",
+    "en-us": "Good morning, thank you for calling the support line. I can see that your order left"
+    " our warehouse yesterday, and it should arrive before six in the evening.",
+    "en-gb+f3": "Your appointment is booked for Tuesday the fourteenth at half past nine. Please"
+    " bring your identity card, and call us back if you need to change the time.",
+    "en-in": "Sir, the payment of four thousand two hundred rupees has been received on your"
+    " account. Kindly check it and confirm the last three digits with me please.",
+    "en-us+f4": "Could you please tell me the name of the street, and the number of the house? I"
+    " will send a technician to look at the line this afternoon.",
+    "de+m3": "Guten Tag, Sie sprechen mit dem Kundendienst. Ihre Bestellung ist heute Morgen"
+    " angekommen und liegt für Sie an der Theke bereit.",
+    "hi+f2": "नमस्ते, आपका स्वागत है। आपकी शिकायत दर्ज कर ली गई है"
+    " और हमारा कर्मचारी कल सुबह दस बजे आपके घर आएगा।",
 }
 
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
@@ -65,9 +66,7 @@ class Stream:
 def main() -> None:
     """Measure and print."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    print(
-        f"{'stream':10} {'loss':7} {'n':>4} {'zero':>6} {'ours':>6} {'gain':>6} {'worst':>6}  fec ms"
-    )
+    print(f"{'stream':10} {'loss':7} {'n':>4}   zero   ours   gain  worst  fec ms")
     for name, streams in sorted(all_streams().items()):
         for pattern in ("random", "bursts"):
             rows = [score(one, pattern, seed) for one in streams for seed in range(seeds)]

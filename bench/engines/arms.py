@@ -37,16 +37,12 @@ class Arm:
             yield await self.begin(setting, calls, stack)
 
 
-async def phones(
-    setting: Setting, calls: int, stack: AsyncExitStack, *, stamp: bool, marker: bool = True
-) -> Tool:
+async def phones(setting: Setting, calls: int, stack: AsyncExitStack, *, stamp: bool) -> Tool:
     """Start the phones; their first answer has the ports."""
-    options: dict[str, object] = {"calls": calls, "payload": setting.sound.ulaw}
-    if stamp:
-        options["stamp"] = 1
-    if marker:
-        options["marker"] = setting.sound.marker_ulaw
-    tool = await Tool.native("phones", cores=LOAD, **options)
+    sound = setting.sound
+    tool = await Tool.native(
+        "phones", calls=calls, payload=sound.ulaw, marker=sound.marker_ulaw, stamp=int(stamp)
+    )
     stack.push_async_callback(tool.stop)
     return tool
 
@@ -90,9 +86,15 @@ FLOOR = Arm(name="floor", title="the floor: echo + Opus decode + SRTP", begin=fl
 
 async def bare(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
     """Connect phones and room directly: what the loads and the codec take by themselves."""
-    options: dict[str, object] = {"calls": calls, "hears": "opus", "stamp": 1}
     sound = setting.sound
-    near = await Tool.native("phones", **options, payload=sound.ulaw, marker=sound.marker_ulaw)
+    near = await Tool.native(
+        "phones",
+        calls=calls,
+        payload=sound.ulaw,
+        marker=sound.marker_ulaw,
+        hears="opus",
+        stamp=1,
+    )
     stack.push_async_callback(near.stop)
     far = await Tool.native(
         "phones", calls=calls, payload=sound.opus, marker=sound.marker_opus, pt=111, step=960

@@ -77,7 +77,7 @@ STOCK = Arm(
     first=10,
     most=60,
 )
-DIRECT_AT_SERVER = Arm(
+DIRECT = Arm(
     name="direct-server",
     title="this engine at the real server",
     begin=_of("bench.engines.engine_process", "direct", passes=True),

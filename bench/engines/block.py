@@ -137,7 +137,7 @@ def _lost(told: Answer, seconds: float, calls: int) -> int:
 
     A packet or two of each stream are on their way at both ends of the time.
     """
-    missing = int(seconds * PACKETS * calls) - told["received"] - 3 * calls
+    missing = int(seconds * PACKETS * calls) - int(told["received"]) - 3 * calls
     return max(int(told["lost"]), missing, 0)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import uvloop
 
 from bench.engines import process
+from bridge.config import MediaConfig
+from bridge.engines import engine_of
 from bridge.media.ports import Ports
-from bridge.media.sdk import SdkEngine
-from bridge.media.seam import Engine, MediaLevels, MediaSpec
-from bridge.room import sdk
+from bridge.media.seam import MediaLevels, MediaSpec
 from bridge.room.seam import JoinSpec, RoomHandlers
 from rtp import g711
 from sdp.negotiated import Negotiated
@@ -44,20 +44,10 @@ def negotiated(port: int) -> Negotiated:
     )
 
 
-def engine_of(name: str, ports: Ports) -> Engine:
-    """Return the engine *name*."""
-    if name == "sdk":
-        return SdkEngine(sdk.SdkRoom, ports)
-    from bridge.media.direct import DirectEngine  # type: ignore[import-not-found,unused-ignore]
-
-    made: Engine = DirectEngine(ports)
-    return made
-
-
 async def run(given: dict[str, Any]) -> None:
     """Bring all calls up, then take orders."""
     ports = Ports("20000-31999", own=(HERE,))
-    engine = engine_of(given["engine"], ports)
+    engine = engine_of(MediaConfig(engine=given["engine"]), ports)
     await engine.start()
     process.settled()
     gate = asyncio.Semaphore(4)

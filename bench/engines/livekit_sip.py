@@ -160,7 +160,12 @@ async def _server(setting: Setting, stack: AsyncExitStack, redis: int) -> tuple[
         while not await answers(url):  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.05)
     server = LiveKitServer(
-        url=f"ws://127.0.0.1:{http}", http_url=url, api_key="benchkey", api_secret=secret, log=log
+        url=f"ws://127.0.0.1:{http}",
+        http_url=url,
+        udp_port=udp,
+        api_key="benchkey",
+        api_secret=secret,
+        log=log,
     )
     return server, process.pid
 

@@ -93,7 +93,7 @@ class Findings:
 
         def slope(column: int) -> float:
             mean = fmean(point[column] for point in points)
-            return sum((p[0] - middle) * (p[column] - mean) for p in points) / under
+            return float(sum((p[0] - middle) * (p[column] - mean) for p in points) / under)
 
         return slope(1), slope(2)
 

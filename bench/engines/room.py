@@ -14,9 +14,10 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import aiohttp
@@ -46,7 +47,10 @@ def server() -> Iterator[tuple[LiveKitServer, int]]:
             private.stop()
 
 
-def token(server: LiveKitServer, room: str, identity: str, *, kind: str = "") -> str:
+Kind = Literal["standard", "sip"]
+
+
+def token(server: LiveKitServer, room: str, identity: str, *, kind: Kind = "standard") -> str:
     """Return the right to join *room*."""
     made = (
         api.AccessToken(server.api_key, server.api_secret)
@@ -62,7 +66,7 @@ def token(server: LiveKitServer, room: str, identity: str, *, kind: str = "") ->
             )
         )
     )
-    return (made.with_kind(kind) if kind else made).to_jwt()
+    return made.with_kind(kind).to_jwt()
 
 
 def line_of(sdp: str) -> str:
@@ -199,9 +203,8 @@ class _Member:
     def _send(self, request: rtc.SignalRequest) -> None:
         self._start(self._socket.send_bytes(request.SerializeToString()))
 
-    def _start(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.get_running_loop().create_task(work))
 
 
 @asynccontextmanager

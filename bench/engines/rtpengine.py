@@ -73,15 +73,17 @@ async def begin(setting: Setting, calls: int, stack: contextlib.AsyncExitStack) 
     for n, (phone, room) in enumerate(zip(near_ports, far_ports, strict=True)):
         ids = {"call-id": f"bench-{n}", "from-tag": "phone"}
         offered = await ng.ask(
-            command="offer",
-            sdp=_SDP.format(port=phone, pt=0, codec="PCMU/8000"),
-            codec={"mask": ["PCMU"], "transcode": ["opus"]},
-            **ids,
+            {
+                "command": "offer",
+                "sdp": _SDP.format(port=phone, pt=0, codec="PCMU/8000"),
+                "codec": {"mask": ["PCMU"], "transcode": ["opus"]},
+                **ids,
+            }
         )
         payload_type = _found(_OPUS, offered["sdp"])
         to_far.append(_found(_PORT, offered["sdp"]))
         answer = _SDP.format(port=room, pt=payload_type, codec="opus/48000/2")
-        answered = await ng.ask(command="answer", sdp=answer, **{"to-tag": "room"}, **ids)
+        answered = await ng.ask({"command": "answer", "sdp": answer, "to-tag": "room", **ids})
         to_near.append(_found(_PORT, answered["sdp"]))
         if payload_type != 96:
             raise RuntimeError(f"rtpengine gave Opus the payload type {payload_type}")
@@ -127,12 +129,12 @@ class Ng(asyncio.DatagramProtocol):
         async with asyncio.timeout(20):
             while True:
                 try:
-                    await self.ask(within=0.2, command="ping")
+                    await self.ask({"command": "ping"}, within=0.2)
                 except TimeoutError:
                     continue
                 return
 
-    async def ask(self, *, within: float = 5.0, **fields: Any) -> dict[str, Any]:
+    async def ask(self, fields: dict[str, Any], *, within: float = 5.0) -> dict[str, Any]:
         """Return the answer to one command."""
         self._count += 1
         cookie = b"%d" % self._count

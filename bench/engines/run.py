@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -186,7 +187,7 @@ class Run:
                     control.order(off)
             count = int(JOINS * (seconds - 1.5))
 
-            async def joining() -> None:
+            async def joining(control: tools.Tool = control) -> None:
                 control.order(f"join {count} {JOINS} 1")
 
             sample = await measure("joins", running, warm=1.0, seconds=seconds, during=joining)
@@ -226,8 +227,7 @@ class Run:
         if not self.wants("concealment"):
             return
         try:
-            from bench import concealment
-
+            concealment = importlib.import_module("bench.concealment")
             streams = concealment.all_streams()["opus"]
             found = {}
             for pattern in ("random", "bursts"):

@@ -45,7 +45,9 @@ const URGENT: i64 = 480;
 /// Shares of lost packets at which FEC is waited for, and no longer.
 const FEC_ON: f32 = 0.01;
 const FEC_OFF: f32 = 0.002;
-/// Frames of exact silence, equal packets, after which their like is not decoded.
+/// Packets without FEC, after one with it, for which it counts as usual: pauses have none.
+const FEC_USUAL: u32 = 100;
+/// Frames of silence, equal packets, after which their like is not decoded.
 const SILENT_FRAMES: u32 = 5;
 /// An amplitude that G.711 does not carry.
 const INAUDIBLE: u16 = 4;
@@ -84,7 +86,8 @@ pub struct Track {
     pausing: bool,
     /// Share of packets that were lost, of the last some hundred.
     loss: f32,
-    fec_seen: bool,
+    /// Packets for which FEC still counts as usual.
+    fec_seen: u32,
     fec_wanted: bool,
     /// Frames of silence in a row, and the packet of the last.
     silent: u32,
@@ -117,7 +120,7 @@ impl Track {
             loud: 0,
             pausing: false,
             loss: 0.0,
-            fec_seen: false,
+            fec_seen: 0,
             fec_wanted: false,
             silent: 0,
             silent_packet: Vec::new(),
@@ -166,7 +169,8 @@ impl Track {
         if samples > 0 {
             self.arrivals.arrive(now, at * SAMPLE);
             self.frame = samples;
-            self.fec_seen = self.voice.has_fec(payload);
+            let seen = self.voice.has_fec(payload);
+            self.fec_seen = if seen { FEC_USUAL } else { self.fec_seen.saturating_sub(1) };
         }
         if sequence < self.next {
             count.late += 1;
@@ -282,7 +286,7 @@ impl Track {
                 self.fill_hole(sequence, span, count);
                 return true;
             }
-            if missing == 1 && self.is_worth_waiting(now) {
+            if missing == 1 && self.is_worth_waiting(block, now) {
                 self.recover(sequence, timestamp, count);
             }
         }
@@ -378,7 +382,7 @@ impl Track {
     }
 
     fn count_silence(&mut self, pcm: &[i16], payload: &[u8]) {
-        if pcm.iter().any(|s| *s != 0) {
+        if pcm.iter().any(|s| s.unsigned_abs() >= INAUDIBLE) {
             self.silent = 0;
         } else if self.silent_packet == payload {
             self.silent += 1;
@@ -406,8 +410,14 @@ impl Track {
 
     /// Whether a packet that was concealed already should be played from FEC all the same: the
     /// delay it takes is missing anyway.
-    fn is_worth_waiting(&self, now: i64) -> bool {
-        self.fec_wanted && self.fec_seen && self.spare(now, self.target()) <= -self.frame / 2
+    fn is_worth_waiting(&self, block: usize, now: i64) -> bool {
+        let left = self.spare(now, self.target()) - block as i64;
+        self.waits_for_fec() && left <= -self.frame / 2
+    }
+
+    /// Whether losses are so frequent, and FEC so usual, that a packet more of delay pays.
+    fn waits_for_fec(&self) -> bool {
+        self.fec_wanted && self.fec_seen > 0
     }
 
     fn recover(&mut self, sequence: u64, timestamp: i64, count: &mut Counters) {
@@ -468,7 +478,7 @@ impl Track {
 
     /// Microseconds that a packet of the fastest is to wait.
     fn target(&self) -> i64 {
-        let fec = if self.fec_wanted && self.fec_seen { self.frame * SAMPLE } else { 0 };
+        let fec = if self.waits_for_fec() { self.frame * SAMPLE } else { 0 };
         (self.arrivals.target() + fec).min(MAX_TARGET)
     }
 

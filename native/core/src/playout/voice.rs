@@ -2,6 +2,7 @@
 
 use super::RoomCodec;
 use super::plc::Plc;
+use crate::g711;
 use crate::opus::{self, Decoder, MAX_SAMPLES};
 use crate::types::Law;
 
@@ -22,10 +23,7 @@ impl Voice {
         match self {
             Voice::Opus(decoder) => decoder.decode(payload, out),
             Voice::G711(law, plc) => {
-                let n = payload.len().min(MAX_SAMPLES);
-                for (to, from) in out.iter_mut().zip(payload) {
-                    *to = expand(*law, *from);
-                }
+                let n = g711::decode(*law, payload, out);
                 plc.heard(&mut out[..n]);
                 n
             }
@@ -62,27 +60,6 @@ impl Voice {
                 plc.fill(&mut out[..samples]);
                 (samples, false)
             }
-        }
-    }
-}
-
-/// One octet of *law* as 16-bit PCM (ITU-T G.711).
-fn expand(law: Law, octet: u8) -> i16 {
-    match law {
-        Law::Mu => {
-            let code = !octet;
-            let step = (i16::from(code & 15) << 3) + 132;
-            let size = (step << ((code >> 4) & 7)) - 132;
-            if code & 128 != 0 { -size } else { size }
-        }
-        Law::A => {
-            let code = octet ^ 0x55;
-            let step = i16::from(code & 15) << 4;
-            let size = match (code >> 4) & 7 {
-                0 => step + 8,
-                segment => (step + 0x108) << (segment - 1),
-            };
-            if code & 128 != 0 { size } else { -size }
         }
     }
 }

@@ -730,6 +730,23 @@ async def test_a_path_that_is_not_repaired_is_a_lost_room(
     assert await caller.notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
 
 
+async def test_a_path_repaired_before_its_socket_is_not_lost_with_it(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "REPAIR_PATIENCE", 0.2)
+    caller = await phone(stack)
+    await caller.join()
+    server = await caller.server.connection()
+    caller.server.script.statuses = [503] * 3
+    server.transport.abort()
+    await caller.notices.of(RoomReconnecting)
+    caller.peer.tell(PeerDisconnected(side=Side.PUBLISHER))
+    caller.peer.tell(PeerConnected(side=Side.PUBLISHER))
+    await caller.notices.of(RoomReconnected)
+    await asyncio.sleep(0.25)
+    assert [type(one) for one in caller.notices.seen] == [RoomReconnecting, RoomReconnected]
+
+
 async def test_one_who_leaves_is_told(stack: AsyncExitStack) -> None:
     caller = await phone(stack)
     await caller.join()
