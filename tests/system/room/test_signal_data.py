@@ -25,7 +25,7 @@ from bridge.room.seam import (
 )
 from bridge.room.signal import socket as socket_module
 from tests.system.room.kit import DEADLINE, Bench, Peer, Signal
-from tests.system.room.native_kind import Native
+from tests.system.room.native import Native
 from tests.webrtc.relay import Relay
 
 pytestmark = pytest.mark.system
@@ -34,20 +34,17 @@ PHONE = "sip-+911"
 PAYLOAD_LIMIT = 15 * 1024
 
 
-@pytest.fixture(params=["aiortc", "native"])
+@pytest.fixture(params=["signal", "native"])
 async def bench(livekit: Any, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     """Sessions on the tests' transports, and on our own."""
-    kind = Signal()
-    if request.param == "native":
-        kind = Native()
-        await kind.start()
+    kind = Signal() if request.param == "signal" else Native()
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, kind)
-    await kind.settle()
+    await kind.finish()
 
 
-aiortc_only = pytest.mark.parametrize("bench", ["aiortc"], indirect=True)
-"""What says tones, or loses datagrams: only the tests' transports can."""
+aiortc_only = pytest.mark.parametrize("bench", ["signal"], indirect=True)
+"""What loses datagrams: only the tests' transports can."""
 
 
 @asynccontextmanager
@@ -367,7 +364,6 @@ async def works(bench: Bench) -> None:
     await bench.hear(session, 440)
 
 
-@aiortc_only
 async def test_a_server_without_the_newer_path_is_joined_by_the_older_one(bench: Bench) -> None:
     async with relayed(bench, refused={"/rtc/v1"}) as relay:
         await works(bench)
