@@ -198,7 +198,7 @@ class Findings:
     def _joins(self) -> Line:
         what, target = "joins per second and core", ">= 80"
         server = [one["notes"]["join_cpu_ms"] for one in self.of("direct-server", "few")]
-        native = [one["joined"] / one["cpu"] for one in self.special.get("joins", [])]
+        native = [one["joined"] / one["cpu"] for one in self.special.get("join_cost", [])]
         if not server and not native:
             return self._lacking(what, target, "direct")
         told = []
@@ -234,13 +234,19 @@ def publish(results: dict[str, Any], place: Path | None) -> None:
     found = Findings(results)
     text = markdown(found)
     print(f"\n{text}")
+    save(results, place)
     if place is None:
         return
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "engines.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
     (place / "engines.md").write_text(text)
     plot.draw(found, place / "engines.png")
     print(f"written: {place}/engines.json, engines.md, engines.png")
+
+
+def save(results: dict[str, Any], place: Path | None) -> None:
+    """Write what was measured so far."""
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "engines.json").write_text(json.dumps(_rounded(results)) + "\n")
 
 
 def markdown(found: Findings) -> str:
