@@ -188,8 +188,8 @@ class Core:
         """Send a message on our data channel *label*, in order.
 
         It waits until the channel is open and has room; more than 256 messages or 1 MiB
-        waiting end the transport (``peer_closed`` ``overflow``). Raises ``ValueError`` for more
-        than 64 KiB.
+        waiting end the transport (``peer_closed`` ``overflow``). Raises ``ValueError`` for an
+        empty one and for more than 64 KiB.
         """
 
     def peer_mute(self, call: int, muted: bool) -> None:

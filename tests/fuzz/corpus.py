@@ -22,7 +22,10 @@ from tests.fuzz.target import MOST_CPU, MOST_MEMORY, Meter, Target
 
 ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).parent / "corpus"
-CORES = tuple(str(ROOT / part) + "/" for part in ("bridge/sip", "bridge/trunk", "sdp", "rtp"))
+CORES = tuple(
+    str(ROOT / part) + "/"
+    for part in ("bridge/sip", "bridge/trunk", "bridge/room/signal", "sdp", "rtp")
+)
 LOOKS = 15  # at an input that seems dear
 WARM_UP, ROUNDS = 2, 4  # of the look at what stays
 MOST_GROWTH = 16 << 10  # bytes of a round that may stay: noise of caches and the allocator

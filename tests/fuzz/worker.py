@@ -13,7 +13,14 @@ from pathlib import Path
 
 import atheris
 
-CORES = ["bridge.sip", "bridge.room.mix", "bridge.trunk.numbers", "sdp", "rtp"]
+CORES = [
+    "bridge.sip",
+    "bridge.room.mix",
+    "bridge.room.signal",
+    "bridge.trunk.numbers",
+    "sdp",
+    "rtp",
+]
 RSS_LIMIT_MB = 700
 HANG_S = 60  # of wall time, on a machine that may be busy
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,25 @@ def energy_share(samples: np.ndarray[Any, Any], hertz: int) -> float:
     energy = float(np.dot(samples, samples))
     turns = np.exp(-2j * math.pi * hertz / RATE * np.arange(len(samples)))
     return 2 * abs(complex(np.dot(samples, turns))) ** 2 / (len(samples) * energy)
+
+
+def tone(hertz: int, rate: int) -> Iterator[bytes]:
+    """Yield an endless tone in frames."""
+    samples = 9000 * np.sin(2 * math.pi * hertz / rate * np.arange(rate))
+    return itertools.cycle(frames(samples.astype(np.int16).tobytes(), rate))
+
+
+def once(pcm: bytes, rate: int) -> Iterator[bytes]:
+    """Yield *pcm* in frames, then silence for ever."""
+    silence = bytes(2 * rate * FRAME_MS // 1000)
+    return itertools.chain(frames(pcm, rate), itertools.repeat(silence))
+
+
+def frames(pcm: bytes, rate: int) -> Iterator[bytes]:
+    """Yield 16-bit *pcm* in frames, the last one filled up."""
+    size = 2 * rate * FRAME_MS // 1000
+    for at in range(0, len(pcm), size):
+        yield pcm[at : at + size].ljust(size, b"\0")
 
 
 class Ear:
@@ -106,6 +126,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._voice: tuple[rtc.LocalTrackPublication, rtc.AudioSource] | None = None
         self._playing: asyncio.Task[None] | None = None
+        self._frames: Iterator[bytes] = iter(())
         self._watch()
 
     def _saw(self, what: str, **fields: Any) -> None:
@@ -158,29 +179,23 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def talk(self, hertz: int, rate: int) -> None:
+    async def talk(self, hertz: int, rate: int, queue_ms: int = 100) -> None:
         """Publish a tone as an agent publishes its voice, or change the tone."""
-        await self._hush()
         if self._voice is None:
-            source = rtc.AudioSource(rate, 1, queue_size_ms=100)
+            source = rtc.AudioSource(rate, 1, queue_size_ms=queue_ms)
             track = rtc.LocalAudioTrack.create_audio_track("agent-voice", source)
             options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
             publication = await self.room.local_participant.publish_track(track, options)
             self._voice = publication, source
-        self._playing = asyncio.create_task(self._play(self._voice[1], hertz))
+        self._frames = tone(hertz, rate)
+        if self._playing is None:
+            self._playing = asyncio.create_task(self._play(self._voice[1]))
 
     async def say_file(self, path: str) -> None:
         """Say a file of 16-bit samples once, at the rate of the voice, then nothing."""
         assert self._voice is not None
-        await self._hush()
         pcm = await asyncio.to_thread(Path(path).read_bytes)
-        self._playing = asyncio.create_task(self._say(self._voice[1], pcm))
-
-    async def _say(self, source: rtc.AudioSource, pcm: bytes) -> None:
-        count = source.sample_rate * FRAME_MS // 1000
-        for at in range(0, len(pcm), 2 * count):
-            frame = pcm[at : at + 2 * count].ljust(2 * count, b"\0")
-            await source.capture_frame(rtc.AudioFrame(frame, source.sample_rate, 1, count))
+        self._frames = once(pcm, self._voice[1].sample_rate)
 
     async def publish_anew(self, hertz: int, rate: int) -> None:
         """Take the voice back and publish another."""
@@ -190,17 +205,13 @@ class Agent:
             self._voice = None
         await self.talk(hertz, rate)
 
-    async def _play(self, source: rtc.AudioSource, hertz: int) -> None:
-        rate = source.sample_rate
-        count = rate * FRAME_MS // 1000
-        second = (
-            (9000 * np.sin(2 * math.pi * hertz / rate * np.arange(rate))).astype(np.int16).tobytes()
-        )
-        at = 0
+    async def _play(self, source: rtc.AudioSource) -> None:
+        # What is said changes between two frames: a capture that is cancelled may leave the
+        # source deaf.
+        count = source.sample_rate * FRAME_MS // 1000
         while True:
-            frame = second[2 * at : 2 * (at + count)]
-            await source.capture_frame(rtc.AudioFrame(frame, rate, 1, count))
-            at = (at + count) % rate
+            frame = next(self._frames)
+            await source.capture_frame(rtc.AudioFrame(frame, source.sample_rate, 1, count))
 
     async def _hush(self) -> None:
         if self._playing is not None:
@@ -349,7 +360,7 @@ class Host:
                 agent = self._agents[name] = Agent(name, given["listen"])
                 await agent.join(given["url"], given["token"], given["when_up"])
                 if given.get("hertz"):
-                    await agent.talk(given["hertz"], given["rate"])
+                    await agent.talk(given["hertz"], given["rate"], given["queue_ms"])
             case "talk":
                 await self._agents[name].talk(given["hertz"], given["rate"])
             case "leave":

@@ -11,16 +11,24 @@ import contextlib
 import os
 import struct
 
+PATIENCE = 0.02  # seconds for the other half of what may be a port
+NOTHING_MORE = b"nothing more"
+OF_OLD = (b"GET /rtc/v1", b"GET /rtc/v0")  # there is no such path: 404
+
 
 class Cable:
     """Relays connections to *port* until it is cut; media takes another way.
 
     *media*: the server's UDP port, and the one that its candidates shall name instead. Both
-    have as many digits, so that no length of a message changes.
+    have as many digits, so that no length of a message changes. *old*: a server that does not
+    know ``/rtc/v1`` yet.
     """
 
-    def __init__(self, port: int, media: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, port: int, media: tuple[int, int] | None = None, *, old: bool = False
+    ) -> None:
         self._target = port
+        self._paths = OF_OLD if old else (b"", b"")
         self._media = (b"", b"")
         if media is not None:
             real, told = (f" {one} typ".encode() for one in media)
@@ -82,7 +90,7 @@ class Cable:
                 self._far_writers.add(far_writer)
                 try:
                     back = _pump(far_reader, writer, *self._media)
-                    await asyncio.gather(_pump(reader, far_writer), back)
+                    await asyncio.gather(_pump(reader, far_writer, *self._paths), back)
                 finally:
                     self._far_writers.discard(far_writer)
         finally:
@@ -95,12 +103,23 @@ async def _pump(
 ) -> None:
     kept = b""
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while data := await _more(reader, PATIENCE if kept else None):
+            if data is NOTHING_MORE:
+                data, kept = kept, b""
+            elif real:
+                data, kept = _rewritten(kept + data, real, told)
             await asyncio.sleep(0)
-            data, kept = _rewritten(kept + data, real, told) if real else (data, b"")
             writer.write(data)
             await writer.drain()
     writer.transport.abort()
+
+
+async def _more(reader: asyncio.StreamReader, within: float | None) -> bytes:
+    """Return what came next, `NOTHING_MORE` if nothing does for a while, b"" at the end."""
+    try:
+        return await asyncio.wait_for(reader.read(65536), within)
+    except TimeoutError:
+        return NOTHING_MORE
 
 
 def _rewritten(data: bytes, real: bytes, told: bytes) -> tuple[bytes, bytes]:

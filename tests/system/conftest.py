@@ -36,7 +36,7 @@ rtc:
   enable_loopback_candidate: true
   stun_servers: ["127.0.0.1:{stun}"]
   use_ice_lite: {lite}
-room: {{auto_create: true, empty_timeout: 30, departure_timeout: 2}}
+room: {{auto_create: true, empty_timeout: 30, departure_timeout: 2{room}}}
 logging: {{level: info}}
 """
 
@@ -157,7 +157,8 @@ def lite_livekit(tmp_path: Path) -> Iterator[PrivateLiveKit]:
         private.stop()
 
 
-def started_server(folder: Path, *, lite: bool = False) -> PrivateLiveKit:
+def started_server(folder: Path, *, lite: bool = False, room: str = "") -> PrivateLiveKit:
+    """Start one on free ports; *room* is added to the settings of rooms."""
     binary = livekit_server_binary()
     if binary is None:
         reason = "no livekit-server (make sets it up in .cache/bin)"
@@ -165,13 +166,13 @@ def started_server(folder: Path, *, lite: bool = False) -> PrivateLiveKit:
             pytest.fail(reason)
         pytest.skip(reason)
     for attempt in range(3):
-        private = _on_free_ports(binary, folder / f"server-{attempt}.log", lite=lite)
+        private = _on_free_ports(binary, folder / f"server-{attempt}.log", lite=lite, room=room)
         if private.start():
             return private
     pytest.fail(f"livekit-server did not start: see {folder}")
 
 
-def _on_free_ports(binary: str, log: Path, *, lite: bool) -> PrivateLiveKit:
+def _on_free_ports(binary: str, log: Path, *, lite: bool, room: str) -> PrivateLiveKit:
     http, tcp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_STREAM)
     udp, stun = _free_port(socket.SOCK_DGRAM), _free_port(socket.SOCK_DGRAM)
     key, secret = "testkey", uuid.uuid4().hex + uuid.uuid4().hex
@@ -184,7 +185,14 @@ def _on_free_ports(binary: str, log: Path, *, lite: bool) -> PrivateLiveKit:
         log=log,
     )
     config = CONFIG.format(
-        http=http, tcp=tcp, udp=udp, stun=stun, lite=str(lite).lower(), key=key, secret=secret
+        http=http,
+        tcp=tcp,
+        udp=udp,
+        stun=stun,
+        lite=str(lite).lower(),
+        room=room,
+        key=key,
+        secret=secret,
     )
     return PrivateLiveKit(binary=binary, server=server, config=config)
 

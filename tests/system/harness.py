@@ -531,10 +531,12 @@ class RoomAgent:
         kind: str = "standard",
         listen: Iterable[int] = (CALLER_HERTZ, AGENT_HERTZ),
         when_up: bool = False,
+        queue_ms: int = 100,
     ) -> None:
         """Join the room; publish a tone of *hertz* unless that is None.
 
-        *when_up*: the server is away, and is watched until it answers.
+        *when_up*: the server is away, and is watched until it answers. *queue_ms*: how far
+        the voice may be ahead, for a machine that is busy.
         """
         token = (
             api.AccessToken(self._server.api_key, self._server.api_secret)
@@ -555,6 +557,7 @@ class RoomAgent:
             listen=list(listen),
             hertz=hertz,
             rate=rate,
+            queue_ms=queue_ms,
         )
 
     async def talk(self, hertz: int = AGENT_HERTZ, rate: int = 48000) -> None:

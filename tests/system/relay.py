@@ -6,7 +6,7 @@ address has a socket of its own towards the target, as livekit-server's port is 
 all and tells them apart by their address.
 
 One line in is one command: ``open`` (a target's port; answered by ours), ``weather`` (for
-clients that come from now on), ``begin`` (the weather begins), ``block`` and ``unblock``
+clients that come from now on), ``begin`` (the weather begins, by a seed), ``block`` and ``unblock``
 (nothing passes), ``hop`` (every client comes from another port from now on, as behind a NAT
 that forgot), ``counts``.
 """
@@ -37,19 +37,18 @@ def is_rtp(data: bytes) -> bool:
 class Client:
     """One address and its way to the target."""
 
-    def __init__(self, door: Door, address: Address, weather: dict[str, Weather], seed: int):
+    def __init__(self, door: Door, address: Address, weather: dict[str, Weather]) -> None:
         self._door = door
         self._address = address
         self._weather = weather
-        self._seed = seed
         self._paths: dict[str, Path] = {}
         self._socket: socket.socket | None = None
         self.hop()
 
-    def begin(self) -> None:
-        """Let the weather begin."""
+    def begin(self, seed: int) -> None:
+        """Let the weather begin, or begin anew."""
         self._paths = {
-            name: Path(self._weather[name], 2 * self._seed + index)
+            name: Path(self._weather[name], 2 * seed + index)
             for index, name in enumerate(DIRECTIONS)
         }
 
@@ -80,7 +79,7 @@ class Client:
         loop = asyncio.get_running_loop()
         now = loop.time()
         arrivals = [now] if path is None else path.passes(now)
-        if path is not None:
+        if is_rtp(data):
             self._door.count(direction, len(arrivals))
         for at in arrivals:
             if at <= now:
@@ -96,8 +95,7 @@ class Door:
         self.target = ("127.0.0.1", target)
         self.blocked = False
         self.weather = {name: Weather() for name in DIRECTIONS}
-        self.seed = 0
-        self.begun = False
+        self.seed: int | None = None
         self.clients: dict[Address, Client] = {}
         self.counts = {f"{name} {what}": 0 for name in DIRECTIONS for what in ("in", "out")}
         # Five digits, as in the addresses that `Cable` writes anew.
@@ -106,7 +104,7 @@ class Door:
         asyncio.get_running_loop().add_reader(self._socket, self._readable)
 
     def count(self, direction: str, copies: int) -> None:
-        """Count a packet that had weather."""
+        """Count a packet of RTP."""
         self.counts[f"{direction} in"] += 1
         self.counts[f"{direction} out"] += copies
 
@@ -118,16 +116,16 @@ class Door:
         for data, address in _received(self._socket):
             client = self.clients.get(address)
             if client is None:
-                client = Client(self, address, self.weather, self.seed)
+                client = Client(self, address, self.weather)
                 self.clients[address] = client
-                if self.begun:
-                    client.begin()
+                if self.seed is not None:
+                    client.begin(self.seed)
             client.up(data)
 
 
 def _bound(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("", port))
+    sock.bind(("127.0.0.1", port))  # answers come from there, whichever interface asked
     sock.setblocking(False)
     return sock
 
@@ -169,12 +167,11 @@ class House:
             case "weather":
                 for door in doors:
                     door.weather = {name: Weather(**given[name]) for name in DIRECTIONS}
-                    door.seed = given["seed"]
             case "begin":
                 for door in doors:
-                    door.begun = True
+                    door.seed = given["seed"]
                     for client in door.clients.values():
-                        client.begin()
+                        client.begin(given["seed"])
             case "block" | "unblock":
                 for door in doors:
                     door.blocked = verb == "block"
@@ -218,12 +215,10 @@ class Relay:
         """Relay to *target* of loopback; return the port to send to."""
         return int(await self.ask("open", target=target))
 
-    async def weather(
-        self, up: Weather, down: Weather | None = None, *, seed: int, port: int = 0
-    ) -> None:
+    async def weather(self, up: Weather, down: Weather | None = None, *, port: int = 0) -> None:
         """Set the weather of clients that are to come; *down* is as *up* by default."""
         paths = {"up": asdict(up), "down": asdict(down or up)}
-        await self.ask("weather", seed=seed, port=port, **paths)
+        await self.ask("weather", port=port, **paths)
 
 
 @asynccontextmanager

@@ -91,7 +91,7 @@ ROWS = [
         ("inbound", "outbound"), ("same", "new"), DIALECTS
     )
 ]
-AT_A_TIME = {"direct": 24, "sdk": 8}
+AT_A_TIME = {"direct": 12, "sdk": 8}
 BATCHES = [
     pytest.param(engine, ROWS[at : at + count], id=f"{engine} rows {at + 1}-{at + count}")
     for engine, count in AT_A_TIME.items()

@@ -278,11 +278,11 @@ class _Transport:
         await self._offer_on_new_path()
 
     async def _offer_on_new_path(self) -> None:
-        await self._gather()
+        await self._gather(controlling=True)
         self._offer()
 
-    async def _gather(self) -> None:
-        await self.path.gather()
+    async def _gather(self, *, controlling: bool) -> None:
+        await self.path.gather(controlling=controlling)
         self._ours.username, self._ours.password = self.path.credentials
         self._ours.candidates = self.path.candidates
 
@@ -302,8 +302,9 @@ class _Transport:
         """Answer, and connect as the server's DTLS client."""
         theirs = SessionDescription.parse(sdp)
         self._learn(theirs)
-        if self.path.is_new(identity(theirs)[0].usernameFragment or ""):
-            await self._gather()
+        ice, _ = identity(theirs)
+        if self.path.is_new(ice.usernameFragment or ""):
+            await self._gather(controlling=ice.iceLite)
         self._ours.sections.clear()
         for offered in theirs.media:
             self._answer_section(offered)

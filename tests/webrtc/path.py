@@ -20,10 +20,10 @@ RECEIVE_LIMIT = 4096
 
 
 class _Connection(aioice.Connection):
-    """An ICE agent, always controlling, that uses one given local address."""
+    """An ICE agent that uses one given local address."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(ice_controlling=True)
+    def __init__(self, address: str, *, controlling: bool) -> None:
+        super().__init__(ice_controlling=controlling)
         self._address = address
 
     async def get_component_candidates(
@@ -40,7 +40,7 @@ class Path:
     ``cut`` loses every datagram both ways, STUN excepted, which goes past it.
     """
 
-    role = "controlling"
+    role = "controlling"  # aiortc asks only when the DTLS role is open; ours never is
     state = "completed"
 
     def __init__(self, address: str, changed: Callable[[bool], None]) -> None:
@@ -51,15 +51,22 @@ class Path:
         self._received: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._early: list[RTCIceCandidate] = []  # the server's, before our first socket
         self._remote = ""
         self.cut = False
 
-    async def gather(self) -> None:
-        """Make new credentials and a socket."""
+    async def gather(self, *, controlling: bool) -> None:
+        """Make new credentials and a socket.
+
+        RFC 8445 6.1.1: who offers is controlling, and so is who meets a lite agent.
+        """
         if self._next is not None:
             await self._next.close()
-        self._next = _Connection(self._address)
+        self._next = _Connection(self._address, controlling=controlling)
         await self._next.gather_candidates()
+        for candidate in self._early:
+            await self._next.add_remote_candidate(candidate_to_aioice(candidate))
+        self._early.clear()
 
     @property
     def credentials(self) -> tuple[str, str]:
@@ -77,12 +84,16 @@ class Path:
 
     async def add_candidate(self, text: str) -> None:
         """Take a server's candidate (``candidate:…``); what is not UDP is passed over."""
-        newest = self._next or self._connection
         try:
             candidate = candidate_from_sdp(text.removeprefix("a=").removeprefix("candidate:"))
         except (AssertionError, ValueError, IndexError):
             return
-        if newest is not None and candidate.protocol.lower() == "udp" and not self._closed:
+        if candidate.protocol.lower() != "udp" or self._closed:
+            return
+        newest = self._next or self._connection
+        if newest is None:
+            self._early.append(candidate)
+        else:
             await newest.add_remote_candidate(candidate_to_aioice(candidate))
 
     def is_new(self, username: str) -> bool:

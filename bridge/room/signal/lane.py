@@ -19,18 +19,18 @@ PACKET_LIMIT: Final = 64_000
 """Bytes of one packet; what the SDKs allow, a little below SCTP's 64 KiB."""
 
 WAITING_PACKETS: Final = 256
-WAITING_BYTES: Final = 1 << 20
+WAITING_BYTES: Final = 512 * 1024
 """What may wait for the channel or for the end of a reconnect; more is refused."""
 
 KEPT_PACKETS: Final = 256
-KEPT_BYTES: Final = 512 * 1024
+KEPT_BYTES: Final = 256 * 1024
 """What was sent and is kept, in case that a resume asks for it."""
 
-BURST_PACKETS: Final = 64
-BURST_BYTES: Final = 256 * 1024
+BURST_PACKETS: Final = 32
+BURST_BYTES: Final = 64 * 1024
 PACE: Final = 0.02
-"""Of what has waited, so much leaves at once, and the next after this many seconds: the
-transport's own queue is bounded, and its overflow would end the connection."""
+"""So much leaves at once, and the next after this many seconds: the transport's own queue is
+bounded (1 MiB), its overflow would end the connection, and nothing tells how full it is."""
 
 _SEQUENCE_ROOM: Final = 8  # bytes of the field ``sequence`` at its longest, and its tag
 
@@ -77,6 +77,7 @@ class Lane:
         self._kept_bytes = 0
         self._message_bytes = 0
         self._reply_bytes = 0
+        self._replied = False  # what left last: then it is a message's turn
         self._burst_at = float("-inf")
         self._burst_packets = 0
         self._burst_bytes = 0
@@ -98,7 +99,7 @@ class Lane:
         return self._tickets
 
     def reply(self, packet: models.DataPacket) -> None:
-        """Have *packet* sent before all messages; with too many of them waiting it is dropped."""
+        """Have *packet* sent soon, in turns with the messages; one too many is dropped."""
         size = packet.ByteSize() + _SEQUENCE_ROOM
         full = len(self._replies) >= WAITING_PACKETS
         if full or size > PACKET_LIMIT or self._reply_bytes + size > WAITING_BYTES:
@@ -182,19 +183,23 @@ class Lane:
         return len(self._messages)
 
     @property
+    def _messages_ready(self) -> bool:
+        return bool(self._messages) and not self._held
+
+    @property
     def _ready(self) -> bool:
-        messages = self._messages and not self._held
-        return self._open and bool(self._again or self._replies or messages)
+        return self._open and bool(self._again or self._replies or self._messages_ready)
 
     def _has_room(self, now: float) -> bool:
-        if now - self._burst_at >= PACE:
+        if now >= self._burst_at + PACE:  # the very sum that `next_deadline` tells
             self._burst_at, self._burst_packets, self._burst_bytes = now, 0, 0
         return self._burst_packets < BURST_PACKETS and self._burst_bytes < BURST_BYTES
 
     def _next(self) -> Leaving:
         if self._again:  # first: the server passes over numbers below the last it saw
             return Leaving(data=self._again.popleft().data)
-        if self._replies:
+        self._replied = bool(self._replies) and not (self._replied and self._messages_ready)
+        if self._replied:
             item = self._replies.popleft()
             self._reply_bytes -= item.size
         else:

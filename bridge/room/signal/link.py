@@ -29,6 +29,7 @@ from bridge.room.seam import (
 )
 from bridge.room.signal import outputs
 from bridge.room.signal.address import local_address
+from bridge.room.signal.conversation import Conversation
 from bridge.room.signal.messages import Law, OwnTrack, Way
 from bridge.room.signal.outputs import Action, Output
 from bridge.room.signal.port import (
@@ -53,6 +54,9 @@ log = structlog.get_logger(__name__)
 RECEIVERS: Final = 1
 """Receiving sections of the first offer; the server asks for more when it needs them."""
 
+JOIN_TIMEOUT: Final = 20.0
+"""Seconds for all of a join, names that are slow to be resolved included."""
+
 OFFER_TIMEOUT: Final = 3.0
 SOCKET_TIMEOUT: Final = 5.0
 FIRST_TIMEOUT: Final = 5.0
@@ -68,6 +72,9 @@ PATH_PATIENCE: Final = 5.0
 """Seconds after the join in which the media path comes about."""
 
 RESUME_PATIENCE: Final = 15.0
+RESUME_TIMEOUT: Final = 3.0
+"""Seconds of one try; on a way that was broken a new connection is faster than the old one."""
+
 RESUME_PAUSE: Final = 0.1
 SHORT: Final = 1.0
 """Seconds without a socket after which the media path is suspected, too."""
@@ -112,11 +119,8 @@ class Link:
         self._address = ""
         self._url = ""
         self._token = ""
-        self._machine: Signalling | None = None
+        self._talk: Conversation | None = None
         self._sides: tuple[Side, ...] = ()
-        self._socket: Socket | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._resuming: asyncio.Task[None] | None = None
         self._parting: asyncio.TimerHandle | None = None
         self._repairing: asyncio.TimerHandle | None = None
@@ -150,6 +154,14 @@ class Link:
         """Join and publish; tell whether *attributes* went with it. Raises `RoomError`."""
         self._url, self._token = spec.url, spec.token
         self._muted, self._wanted = muted, wanted
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                return await self._connect(spec, attributes)
+        except TimeoutError:
+            msg = "the room could not be joined in time"
+            raise RoomError(msg) from None
+
+    async def _connect(self, spec: JoinSpec, attributes: Mapping[str, str]) -> bool:
         self._address = self._fixed_address or await local_address(spec.url)
         track = OwnTrack(cid=f"TR_{uuid.uuid4().hex[:12]}", name=spec.track_name, law=self._law)
         rode = await self._enter(Way.V1, track, attributes)
@@ -162,7 +174,8 @@ class Link:
 
     async def _enter(self, way: Way, track: OwnTrack, attributes: Mapping[str, str]) -> bool | None:
         """Open the socket with our offer; None: the server does not know this way."""
-        self._machine = Signalling(way=way, track=track, muted=self._muted, wanted=self._wanted)
+        machine = Signalling(way=way, track=track, muted=self._muted, wanted=self._wanted)
+        talk = self._talk = Conversation(machine, self._perform, self._socket_lost)
         self._offer = self._loop.create_future()
         self._close_sides()
         if way is Way.V0:
@@ -171,14 +184,14 @@ class Link:
         if not await self._until(self._offer, OFFER_TIMEOUT):
             msg = "the room could not be joined: no offer was made"
             raise RoomError(msg)
-        path, rode = self._machine.join_path(self._offer.result(), attributes)
+        path, rode = machine.join_path(self._offer.result(), attributes)
         try:
             socket = await self._dial(path)
         except SocketRefused as refusal:
             if refusal.speaks_otherwise:
                 return None
             raise
-        self._attach(socket)
+        talk.attach(socket)
         return rode
 
     def _open_side(self, side: Side, track: str | None, receivers: int) -> None:
@@ -201,13 +214,13 @@ class Link:
 
     async def _settle(self) -> None:
         """Wait until we are in, our track is taken and media can flow."""
-        machine = self._machine
-        assert machine is not None
+        assert self._talk is not None
+        paths = self._talk.machine.paths
         if not await self._until(self._joined, FIRST_TIMEOUT):
             msg = "the room could not be joined: the server says nothing"
             raise RoomError(msg)
         if not await self._until(self._connected, RELAY_PATIENCE):
-            if machine.paths.relayed_only:
+            if paths.relayed_only:
                 raise RoomUnsuitable(Unsuitable.RELAY_ONLY)
             if not await self._until(self._connected, PATH_PATIENCE - RELAY_PATIENCE):
                 raise self._no_path()
@@ -241,34 +254,34 @@ class Link:
     def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
         """Show our track as muted, or not."""
         self._muted = muted
-        if self._machine is not None:
-            self._machine.mute(muted)
-            self._run()
+        if self._talk is not None:
+            self._talk.machine.mute(muted)
+            self._talk.run()
 
     def subscribe(self, wanted: bool) -> None:  # noqa: FBT001 (a level)
         """Have the audio of the others sent to us, or not."""
         self._wanted = wanted
-        if self._machine is not None:
-            self._machine.subscribe(wanted)
-            self._run()
+        if self._talk is not None:
+            self._talk.machine.subscribe(wanted)
+            self._talk.run()
 
     def others(self) -> list[str]:
         """Return the identities of the others."""
-        return self._machine.others() if self._machine is not None else []
+        return self._talk.machine.others() if self._talk is not None else []
 
     def kind_of(self, identity: str) -> str | None:
         """Return the kind of another participant, None while it has not been told of."""
-        return self._machine.kind_of(identity) if self._machine is not None else None
+        return self._talk.machine.kind_of(identity) if self._talk is not None else None
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
         """Merge *attributes* into ours; done when the server has confirmed it."""
-        if self._machine is None or self._socket is None:
+        if self._talk is None or not self._talk.has_socket:
             msg = "the room is away"
             raise RoomError(msg)
-        number = self._machine.set_attributes(attributes)
+        number = self._talk.machine.set_attributes(attributes)
         confirmed: asyncio.Future[bool] = self._loop.create_future()
         self._confirmations[number] = confirmed
-        self._run()
+        self._talk.run()
         try:
             if not await confirmed:
                 msg = "the attributes were refused"
@@ -284,35 +297,28 @@ class Link:
         *after* is when our last message was sent (of the loop's clock): the goodbye takes
         another way, and must not overtake it.
         """
-        self._closed = True
-        self._stop_timers()
+        self._stop()
         if self._resuming is not None:
             self._resuming.cancel()
-        machine, socket = self._machine, self._socket
-        if machine is not None and socket is not None:
+        if self._talk is not None and self._talk.has_socket:
             await asyncio.wait({self._joined}, timeout=GOODBYE)
             await asyncio.sleep(min(after + DATA_GRACE - self._loop.time(), DATA_GRACE))
-            machine.leave(reason)
-            self._run()
-            await socket.ended(GOODBYE)
+            self._talk.machine.leave(reason)
+            self._talk.run()
+            await self._talk.ended(GOODBYE)
         await self.free()
 
     async def free(self) -> None:
         """Free sockets, transports and timers; the far end is gone already, or we are to it."""
-        self._closed = True
-        self._stop_timers()
+        self._stop()
         self._close_sides()
         for confirmed in self._confirmations.values():
             confirmed.cancel()
-        tasks = {task for task in (self._resuming, self._reader) if task is not None}
-        tasks -= {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            await socket.close()
+        if self._resuming is not None and self._resuming is not asyncio.current_task():
+            self._resuming.cancel()
+            await asyncio.wait({self._resuming})
+        if self._talk is not None:
+            await self._talk.free(GOODBYE)
 
     def _close_sides(self) -> None:
         for side in self._sides:
@@ -320,75 +326,22 @@ class Link:
         self._sides = ()
         self._up.clear()
 
-    def _stop_timers(self) -> None:
-        for timer in (self._timer, self._parting, self._repairing):
+    def _stop(self) -> None:
+        """Nothing is told any more, nothing repaired."""
+        self._closed = True
+        if self._talk is not None:
+            self._talk.stop()
+        for timer in (self._parting, self._repairing):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._parting = self._repairing = None
+        self._parting = self._repairing = None
 
-    # The socket.
-
-    def _attach(self, socket: Socket) -> None:
-        assert self._machine is not None
-        self._socket = socket
-        self._machine.opened(self._loop.time())
-        self._reader = self._loop.create_task(self._read(socket))
-        self._schedule()
-
-    async def _read(self, socket: Socket) -> None:
-        assert self._machine is not None
-        async for data in socket.messages():
-            self._machine.receive(data, self._loop.time())
-            self._run()
-        if self._socket is socket:
-            self._socket_lost()
-
-    def _socket_lost(self) -> None:
-        if self._machine is not None:
-            self._machine.closed()
-        self._socket = None
-        if self._closed:
-            return
-        if not self._standing:
-            self.fail(RoomError("the connection was lost while joining"))
-            return
-        self._go_away()
-        if self._resuming is None:
-            self._resuming = self._loop.create_task(self._resume())
-
-    def _drop_socket(self) -> None:
-        """Give up the socket, dead or dismissed; what follows is as if it were lost."""
-        if self._socket is not None:
-            self._socket.abort()
-
-    def _run(self) -> None:
-        """Do what the machine wants done."""
-        machine = self._machine
-        if machine is None:
-            return
-        for output in machine.take():
-            self._perform(output)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._machine.next_deadline() if self._machine is not None else None
-        if due is not None and not self._closed:
-            self._timer = self._loop.call_at(due, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        if self._machine is not None and not self._closed:
-            self._machine.tick(self._loop.time())
-            self._run()
+    # What the machine wants done.
 
     def _perform(self, output: Output) -> None:
         match output:
             case outputs.Transmit():
-                if self._socket is not None:
-                    self._socket.send(output.data)
+                pass  # sent already
             case outputs.AcceptAnswer():
                 self._answered = True
                 self._peer.accept_answer(Side.PUBLISHER, output.sdp)
@@ -455,10 +408,21 @@ class Link:
         if self._closed:
             return
         self._notify(RoomClosed(why=gone))
-        self._closed = True
-        self._stop_timers()
+        self._stop()
 
     # Away and back.
+
+    def _socket_lost(self) -> None:
+        if not self._standing:
+            self.fail(RoomError("the connection was lost while joining"))
+            return
+        self._go_away()
+        if self._resuming is None:
+            self._resuming = self._loop.create_task(self._resume())
+
+    def _drop_socket(self) -> None:
+        if self._talk is not None:
+            self._talk.drop()
 
     def _go_away(self) -> None:
         if self._away_since is None and not self._closed:
@@ -467,12 +431,9 @@ class Link:
 
     def _come_back(self) -> None:
         """Tell that the connection is back, if all of it is."""
-        whole = self._socket is not None and self._resuming is None
+        whole = self._talk is not None and self._talk.has_socket and self._resuming is None
         if self._away_since is None or not whole or not self._up.issuperset(self._sides):
             return
-        if self._repairing is not None:
-            self._repairing.cancel()
-            self._repairing = None
         self._away_since = None
         self._notify(RoomReconnected())
 
@@ -494,17 +455,17 @@ class Link:
         self._lose()
 
     async def _resume_once(self) -> bool:
-        machine = self._machine
-        assert machine is not None
+        talk = self._talk
+        assert talk is not None
         try:
             if not self._fixed_address and await local_address(self._url) != self._address:
                 self._lose()  # our transports are bound to an address that leads there no more
                 return False
-            path = machine.resume_path(
+            path = talk.machine.resume_path(
                 media_lost=not self._up.issuperset(self._sides),
                 received=self._owner.receive_states(),
             )
-            socket = await Socket.open(self._url, path, self._token, timeout=SOCKET_TIMEOUT)
+            socket = await Socket.open(self._url, path, self._token, timeout=RESUME_TIMEOUT)
         except SocketRefused as refusal:
             if refusal.is_final:
                 self._lose()
@@ -512,19 +473,8 @@ class Link:
         except RoomError:
             return False
         self._resumed = self._loop.create_future()
-        self._attach(socket)
-        assert self._reader is not None
-        await asyncio.wait(
-            {self._resumed, self._reader},
-            timeout=FIRST_TIMEOUT,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if self._resumed.done() and self._socket is socket:
-            return True
-        if self._socket is socket:
-            self._socket = None
-            socket.abort()
-        return False
+        talk.attach(socket)
+        return await talk.answered(self._resumed, FIRST_TIMEOUT)
 
     def _resumed_after(self, seconds: float) -> None:
         log.info("room.resumed", ms=round(seconds * 1000))
@@ -533,17 +483,18 @@ class Link:
         self._come_back()
 
     def _restart_ice(self) -> None:
-        if self._machine is not None:
-            self._machine.restart_ice()
-            self._run()
+        if self._talk is not None:
+            self._talk.machine.restart_ice()
+            self._talk.run()
 
     # The transports.
 
     def peer_event(self, event: PeerEvent) -> None:
         """Take what came of the transports."""
-        machine = self._machine
-        if machine is None or self._closed:
+        talk = self._talk
+        if talk is None or self._closed:
             return
+        machine = talk.machine
         match event:
             case OfferMade():
                 if self._offer.done():
@@ -560,17 +511,18 @@ class Link:
                 self._path_closed(event)
             case ChannelOpened():
                 machine.channel_opened(event.side, event.label, event.stream)
-            case DataReceived():
+            case DataReceived() | TrackHeard():
                 pass
-            case TrackHeard():
-                log.debug("room.track_heard", track=machine.track_of(event.mid))
             case _:
                 assert_never(event)
-        self._run()
+        talk.run()
 
     def _path_up(self, side: Side) -> None:
         self._up.add(side)
         if self._up.issuperset(self._sides):
+            if self._repairing is not None:
+                self._repairing.cancel()
+                self._repairing = None
             _reached(self._connected)
             self._come_back()
 
@@ -584,9 +536,9 @@ class Link:
             self._repairing = self._loop.call_later(REPAIR_PATIENCE, self._lose)
         if side is Side.SUBSCRIBER:
             self._drop_socket()
-        elif self._socket is not None and self._machine is not None:
-            self._machine.probe(self._loop.time())
-            self._machine.restart_ice()
+        elif self._talk is not None and self._talk.has_socket:
+            self._talk.machine.probe(self._loop.time())
+            self._talk.machine.restart_ice()
 
     def _path_closed(self, event: PeerClosed) -> None:
         self._up.discard(event.side)

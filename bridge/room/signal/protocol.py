@@ -256,6 +256,8 @@ class Signalling:
     def tick(self, now: float) -> None:
         """Do what is due at *now*."""
         self._now = now
+        if self._phase is _Phase.OUT:
+            return
         self._roster.tick(now)
         self._subscribe_new()
         if not self._socket_open:
@@ -272,6 +274,8 @@ class Signalling:
 
     def next_deadline(self) -> float | None:
         """Return when `tick` is due next."""
+        if self._phase is _Phase.OUT:
+            return None
         due = [self._roster.next_deadline()]
         if self._socket_open:
             due += [self._silent_at, self._ping_at, self._offers.overdue_at]

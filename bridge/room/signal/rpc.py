@@ -59,12 +59,16 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcAsked:
-    """Run *method* and give `RoomData.answer` or `RoomData.refuse` what came of it."""
+    """Run *method* and give `RoomData.answer` or `RoomData.refuse` what came of it.
+
+    ``from_server``: by the server's own API; ``caller`` is then no participant but the request.
+    """
 
     key: RpcKey
     caller: str
     method: str
     payload: str
+    from_server: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,13 @@ class RpcServer:
         self._keys += 1
         key = RpcKey(self._keys)
         self._running[key] = _Running(caller, request.id, now + _timeout(request))
-        asked = RpcAsked(key=key, caller=caller, method=request.method, payload=request.payload)
+        asked = RpcAsked(
+            key=key,
+            caller=caller,
+            method=request.method,
+            payload=request.payload,
+            from_server=caller == request.id,
+        )
         return [acknowledgement, asked]
 
     def refuse_stream(self, caller: str, request: str) -> list[RpcOutput]:

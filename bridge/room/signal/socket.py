@@ -115,21 +115,11 @@ class Socket:
         except (ConnectionClosed, OSError):
             return
 
-    async def flushed(self) -> None:
-        """Wait until all that was sent is written."""
-        if self._writer is not None:
-            await asyncio.wait({self._writer})
-
     async def ended(self, timeout: float) -> None:
         """Wait until the server has closed the socket, at most *timeout* seconds."""
         ending = asyncio.ensure_future(self._connection.wait_closed())
         await asyncio.wait({ending}, timeout=timeout)
         ending.cancel()
-
-    async def close(self) -> None:
-        """Close it, politely if the far end is there."""
-        await self._connection.close()
-        await self.flushed()
 
     def abort(self) -> None:
         """End it at once: it is dead, or nobody is to hear of it."""

@@ -2,32 +2,92 @@
 
 use std::time::{Duration, Instant};
 
-use trunkbridge_core::playout::{Mixer, RoomCodec};
+use trunkbridge_core::playout::{MAX_TRACKS, Mixer, PlayoutStats, RoomCodec};
 use trunkbridge_core::types::Law;
 
 const MU: RoomCodec = RoomCodec::G711(Law::Mu);
+const LOUD: [u8; 160] = [0x80; 160];
+/// Microseconds.
+const PERIOD: u64 = 20_000;
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
+fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+/// A packet on its way: when it arrives (us), its sequence number, timestamp and payload.
+type Sent = (u64, u64, u32, Vec<u8>);
+
+/// A talker: 400 ms of a 200 Hz tone, 200 ms of quiet, again and again.
+fn talk(packets: u64) -> Vec<Vec<u8>> {
+    (0..packets)
+        .map(|n| match n % 30 < 20 {
+            true => (0..160).map(|i| if (i / 20) % 2 == 0 { 0x90 } else { 0x10 }).collect(),
+            false => vec![0xff; 160],
+        })
+        .collect()
+}
+
+fn sent(delay: impl Fn(u64) -> Option<u64>, packets: u64) -> Vec<Sent> {
+    let mut all: Vec<Sent> = talk(packets)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(n, payload)| {
+            let n = n as u64;
+            delay(n).map(|d| (n * PERIOD + d, 1000 + n, 160 * n as u32, payload))
+        })
+        .collect();
+    all.sort_by_key(|s| s.0);
+    all
+}
+
+/// A call: what came out, whether there was something to say, and what was counted.
+struct Heard {
+    blocks: Vec<(bool, Vec<i16>)>,
+    stats: PlayoutStats,
+    mixer: Mixer,
+    end: Instant,
+}
+
+impl Heard {
+    fn silent_blocks(&self) -> usize {
+        self.blocks.iter().filter(|b| !b.0).count()
+    }
+}
+
+/// Play *packets* on a clock of *samples* each tick that starts at *phase* us.
+fn play(packets: &[Sent], phase: u64, samples: usize, codec: RoomCodec) -> Heard {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    let mut coming = packets.iter().peekable();
+    let end = packets.last().map_or(0, |p| p.0);
+    let mut blocks = Vec::new();
+    for tick in (0..).map(|n| phase + n * samples as u64 * 125).take_while(|t| *t <= end) {
+        while let Some((at, sequence, timestamp, payload)) = coming.next_if(|p| p.0 <= tick) {
+            mixer.push(7, *sequence, *timestamp, codec, payload, start + us(*at));
+        }
+        let mut out = vec![0; samples];
+        let said = mixer.pull(&mut out, start + us(tick));
+        assert!(said || out.iter().all(|s| *s == 0));
+        blocks.push((said, out));
+    }
+    Heard { blocks, stats: mixer.stats(), mixer, end: start + us(end) }
+}
+
+fn scatter(n: u64) -> u64 {
+    n.wrapping_mul(6_364_136_223_846_793_005)
+        .rotate_left(29)
+        .wrapping_mul(1_442_695_040_888_963_407)
+        >> 40
 }
 
 #[test]
 fn what_a_track_says_comes_out_and_nothing_else() {
-    let start = Instant::now();
-    let mut mixer = Mixer::new(start);
-    let mut out = [0i16; 160];
-    assert!(!mixer.pull(&mut out, start));
-    let mut said = 0;
-    for n in 0..50u64 {
-        let at = start + ms(20 * n);
-        mixer.push(7, n, 160 * n as u32, MU, &[0x80; 160], at);
-        if mixer.pull(&mut out, at + ms(6)) {
-            said += 1;
-            assert!(out.iter().all(|s| *s > 32000));
-        }
-    }
-    assert!(said >= 49);
-    assert_eq!(mixer.stats().lost, 0);
+    let packets: Vec<Sent> =
+        (0..50).map(|n| (n * PERIOD, n, 160 * n as u32, LOUD.to_vec())).collect();
+    let heard = play(&packets, 6000, 160, MU);
+    assert!(heard.silent_blocks() <= 1);
+    assert!(heard.blocks.iter().filter(|b| b.0).all(|b| b.1.iter().all(|s| *s > 32000)));
+    assert_eq!((heard.stats.lost, heard.stats.concealed_ms), (0, 0));
 }
 
 #[test]
@@ -36,10 +96,10 @@ fn two_tracks_are_added_and_cannot_overflow() {
     let mut mixer = Mixer::new(start);
     let mut out = [0i16; 160];
     for n in 0..5u64 {
-        let at = start + ms(20 * n);
-        mixer.push(1, n, 160 * n as u32, MU, &[0x80; 160], at);
-        mixer.push(2, n, 160 * n as u32, MU, &[0x80; 160], at);
-        mixer.pull(&mut out, at + ms(10));
+        let at = start + us(PERIOD * n);
+        mixer.push(1, n, 160 * n as u32, MU, &LOUD, at);
+        mixer.push(2, n, 160 * n as u32, MU, &LOUD, at);
+        mixer.pull(&mut out, at + us(10_000));
     }
     assert_eq!(out[80], i16::MAX);
 }
@@ -50,10 +110,205 @@ fn nothing_is_kept_while_the_gate_is_closed() {
     let mut mixer = Mixer::new(start);
     let mut out = [0i16; 160];
     for n in 0..20u64 {
-        let at = start + ms(20 * n);
-        mixer.push(1, n, 160 * n as u32, MU, &[0x80; 160], at);
-        mixer.discard(at + ms(10));
+        let at = start + us(PERIOD * n);
+        mixer.push(1, n, 160 * n as u32, MU, &LOUD, at);
+        mixer.discard(at + us(10_000));
     }
-    assert!(!mixer.pull(&mut out, start + ms(450)));
-    assert_eq!(mixer.stats().packets, 20);
+    assert!(!mixer.pull(&mut out, start + us(450_000)));
+    let stats = mixer.stats();
+    assert_eq!((stats.packets, stats.lost, stats.depth_ms), (20, 0, 0.0));
+    mixer.push(1, 23, 160 * 23, MU, &LOUD, start + us(23 * PERIOD));
+    assert!(mixer.pull(&mut out, start + us(23 * PERIOD + 10_000)));
+    assert_eq!(mixer.stats().concealed_ms, 0);
+}
+
+#[test]
+fn a_clean_network_costs_no_delay() {
+    let heard = play(&sent(|n| Some(scatter(n) % 1500), 500), 4000, 160, MU);
+    assert_eq!((heard.stats.lost, heard.stats.late, heard.stats.concealed_ms), (0, 0, 0));
+    assert!(heard.stats.target_ms <= 2.5, "{:?}", heard.stats);
+    assert!(heard.stats.wait_mean_ms < 5.0, "{:?}", heard.stats);
+}
+
+#[test]
+fn every_packet_time_of_either_side_plays_without_a_loss() {
+    for ptime in [10, 20, 30, 40, 60] {
+        for samples in [80, 160, 240, 320, 480] {
+            let packets: Vec<Sent> = (0..6000 / ptime)
+                .map(|n| {
+                    (n * ptime * 1000, n, (n * ptime * 8) as u32, vec![0x80; ptime as usize * 8])
+                })
+                .collect();
+            let heard = play(&packets, 7000, samples, MU);
+            let stats = heard.stats;
+            assert_eq!(
+                (stats.lost, stats.late, stats.stretched_ms),
+                (0, 0, 0),
+                "{ptime} {samples}"
+            );
+            assert!(stats.concealed_ms <= 60, "{ptime} {samples} {stats:?}");
+            assert!(stats.wait_max_ms < 110.0, "{ptime} {samples} {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn jitter_is_waited_for_and_no_more_than_that() {
+    let heard = play(&sent(|n| Some(scatter(n) % 40_000), 1500), 3000, 160, MU);
+    let stats = heard.stats;
+    assert!((25.0..=45.0).contains(&stats.target_ms), "{stats:?}");
+    assert!(stats.late + stats.lost < 30, "{stats:?}");
+    assert!(stats.wait_mean_ms < 60.0, "{stats:?}");
+}
+
+#[test]
+fn packets_out_of_order_are_put_in_order() {
+    let swapped = |n: u64| Some(if n % 10 == 3 { 25_000 } else { 0 });
+    let heard = play(&sent(swapped, 1000), 5000, 160, MU);
+    assert!(heard.stats.late + heard.stats.lost <= 2, "{:?}", heard.stats);
+    assert!(heard.stats.concealed_ms <= 100, "{:?}", heard.stats);
+}
+
+#[test]
+fn a_lost_packet_is_concealed_and_counted_once() {
+    let heard = play(&sent(|n| (n % 40 != 15).then_some(0), 400), 5000, 160, MU);
+    assert_eq!((heard.stats.lost, heard.stats.late), (10, 0));
+    // Three of them in the quiet, where there is nothing to conceal.
+    assert_eq!(heard.stats.concealed_ms, 140);
+    assert!(heard.stats.wait_mean_ms < 8.0, "{:?}", heard.stats);
+}
+
+#[test]
+fn delay_that_is_no_longer_needed_is_given_back_in_the_quiet() {
+    let heard =
+        play(&sent(|n| Some(if n < 100 { scatter(n) % 50_000 } else { 0 }), 2000), 5000, 160, MU);
+    assert!(heard.stats.shed_ms >= 20, "{:?}", heard.stats);
+    assert!(heard.stats.target_ms < 10.0, "{:?}", heard.stats);
+    assert!(heard.stats.depth_ms <= 30.0, "{:?}", heard.stats);
+}
+
+#[test]
+fn a_stall_fades_to_silence_and_what_was_late_is_shed_to_the_target() {
+    let stalled = |n: u64| Some(if (200..230).contains(&n) { (230 - n) * PERIOD } else { 0 });
+    let heard = play(&sent(stalled, 600), 5000, 160, MU);
+    let silent = heard.blocks[205..228].iter().filter(|b| !b.0).count();
+    assert!(silent >= 15, "{silent}");
+    assert!(heard.stats.shed_ms >= 300, "{:?}", heard.stats);
+    assert!(heard.stats.depth_ms <= 200.0, "{:?}", heard.stats);
+    assert!(heard.blocks[240..590].windows(12).all(|w| w.iter().any(|b| b.0)));
+}
+
+#[test]
+fn an_hour_of_drift_is_absorbed_without_a_hole() {
+    // 20 minutes at 100 ppm, as much as an hour at 33; the sender is fast, then slow.
+    for ppm in [-100i64, 100] {
+        let drifting =
+            |n: u64| Some((1_000_000 + n as i64 * PERIOD as i64 * ppm / 1_000_000) as u64);
+        let heard = play(&sent(drifting, 60_000), 5000, 160, MU);
+        let stats = heard.stats;
+        assert!(stats.concealed_ms <= 60, "{ppm} {stats:?}");
+        assert!(stats.depth_ms <= 60.0, "{ppm} {stats:?}");
+        let moved = if ppm < 0 { stats.shed_ms } else { stats.stretched_ms };
+        assert!((80..=160).contains(&moved), "{ppm} {stats:?}");
+    }
+}
+
+#[test]
+fn a_pause_of_the_sender_is_no_loss() {
+    // Sequence numbers go on, timestamps leave 400 ms out.
+    let packets: Vec<Sent> = (0..100u64)
+        .map(|n| {
+            let at = n * PERIOD + n / 20 * 400_000;
+            (at, n, (at / 125) as u32, if n % 20 == 19 { vec![0xff; 160] } else { LOUD.to_vec() })
+        })
+        .collect();
+    let heard = play(&packets, 5000, 160, MU);
+    assert_eq!((heard.stats.lost, heard.stats.late), (0, 0));
+    assert!(heard.stats.wait_mean_ms < 8.0, "{:?}", heard.stats);
+}
+
+#[test]
+fn a_sender_that_begins_anew_is_heard_at_once() {
+    let mut packets = sent(|_| Some(0), 100);
+    for (n, packet) in packets.iter_mut().enumerate().skip(50) {
+        packet.1 = 60_000 + n as u64;
+        packet.2 = packet.2.wrapping_add(3_000_000_000);
+        packet.3 = LOUD.to_vec();
+    }
+    let heard = play(&packets, 5000, 160, MU);
+    assert_eq!(heard.stats.lost, 0);
+    assert!(heard.blocks[51..].iter().all(|b| b.0));
+    let mut packets = sent(|_| Some(0), 100);
+    for packet in packets.iter_mut().skip(50) {
+        packet.2 = packet.2.wrapping_sub(2_000_000_000);
+        packet.3 = LOUD.to_vec();
+    }
+    let heard = play(&packets, 5000, 160, MU);
+    assert_eq!((heard.stats.lost, heard.stats.late), (0, 0));
+    assert!(heard.blocks[51..].iter().all(|b| b.0));
+}
+
+#[test]
+fn the_slot_is_where_packets_come() {
+    for arrives in [0, 3000, 11_000, 19_000] {
+        let heard = play(&sent(|n| Some(arrives + scatter(n) % 500), 200), 6500, 160, MU);
+        let now = heard.end;
+        let slot = heard.mixer.slot(now, us(PERIOD)).expect("known").as_micros() as u64;
+        // The end is the arrival of a packet; the best tick is a little later.
+        assert!((1000..5000).contains(&slot), "{arrives}: {slot}");
+    }
+    assert_eq!(Mixer::new(Instant::now()).slot(Instant::now(), us(PERIOD)), None);
+}
+
+#[test]
+fn the_slot_does_not_flutter() {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    let mut slots = Vec::new();
+    for n in 0..1000u64 {
+        let at = n * PERIOD + scatter(n) % 6000;
+        mixer.push(1, n, 160 * n as u32, MU, &LOUD, start + us(at));
+        mixer.pull(&mut [0; 160], start + us(n * PERIOD + 9000));
+        if n > 200 {
+            slots.push(mixer.slot(start + us(n * PERIOD), us(PERIOD)));
+        }
+    }
+    slots.dedup();
+    assert!(slots.len() <= 3, "{slots:?}");
+}
+
+#[test]
+fn tracks_are_bounded_and_the_least_recent_goes() {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    for n in 0..200u32 {
+        mixer.push(n, 1, 1, MU, &LOUD, start + us(u64::from(n) * 1000));
+    }
+    assert_eq!(mixer.tracks(), MAX_TRACKS);
+    mixer.remove(199);
+    assert_eq!(mixer.tracks(), MAX_TRACKS - 1);
+}
+
+#[test]
+fn nothing_that_comes_panics_or_grows() {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    let mut out = [0i16; 480];
+    for n in 0..8_000u64 {
+        let r = scatter(n) as usize;
+        let payload: Vec<u8> = (0..r % 300).map(|i| (scatter(n + i as u64) & 255) as u8).collect();
+        let codec = if r % 3 == 0 { MU } else { RoomCodec::Opus };
+        let sequence = if r % 50 == 0 { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
+        let timestamp = if r % 40 == 0 { scatter(n + 3) as u32 } else { (n * 960) as u32 };
+        let now = start + us(n * 5000);
+        mixer.push((r % 5) as u32 / 4, sequence, timestamp, codec, &payload, now);
+        let size = [20, 80, 160, 240, 480][r % 5];
+        match r % 97 {
+            0 => mixer.discard(now),
+            1 => mixer.remove(0),
+            _ => _ = mixer.pull(&mut out[..size], now),
+        }
+        _ = mixer.slot(now, us(1 + (r % 60_000) as u64));
+    }
+    assert!(mixer.stats().depth_ms < 1000.0);
 }

@@ -12,14 +12,15 @@ fuzz_target!(|bytes: &[u8]| {
     let mut script = Script::new(bytes);
     let mut clock = Clock::default();
     let mut mixer = Mixer::new(clock.now);
-    let (mut sequence, mut timestamp, mut ssrc) = (u64::from(script.short()), script.word(), 1);
+    // Extended sequence numbers, as str0m counts them: far from both ends of 64 bits.
+    let (mut sequence, mut timestamp, mut ssrc) = (1 << 40, script.word(), 1);
     let mut codec = RoomCodec::Opus;
     let mut out = [0i16; 480];
     while !script.is_over() {
         match script.byte() % 10 {
             0..=3 => {
                 let step = script.byte();
-                sequence = sequence.wrapping_add_signed(i64::from(step as i8));
+                sequence = u64::wrapping_add_signed(sequence, i64::from(step as i8));
                 timestamp = timestamp.wrapping_add_signed(i32::from(step as i8) * 160);
                 let payload = script.datagram();
                 mixer.push(ssrc, sequence, timestamp, codec, &payload, clock.now);
@@ -49,7 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             },
             _ => {
-                sequence = u64::from(script.word());
+                sequence = 1 << 40 | u64::from(script.word());
                 timestamp = script.word();
             }
         }

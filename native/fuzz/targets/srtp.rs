@@ -15,9 +15,10 @@ const SUITES: [(&str, usize); 4] = [
     ("AEAD_AES_256_GCM", 44),
 ];
 
-/// A key that stays the same for its seed, and the suite that it belongs to.
+/// A key that stays the same for its seed, its name, and the suite that it belongs to.
 fn key(suite: usize, seed: u8, mki: usize) -> MasterKey {
-    let secret = (0..SUITES[suite].1).map(|at| (at as u8).wrapping_mul(7) ^ seed).collect();
+    let salt = seed ^ (mki as u8) << 5;
+    let secret = (0..SUITES[suite].1).map(|at| (at as u8).wrapping_mul(7) ^ salt).collect();
     MasterKey { secret, mki: vec![seed; mki], lifetime: (seed == 9).then_some(3) }
 }
 

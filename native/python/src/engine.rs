@@ -349,7 +349,7 @@ fn checked(side: u8) -> PyResult<u8> {
 fn refused(why: Refused) -> PyErr {
     match why {
         Refused::Unavailable => PyRuntimeError::new_err("the media threads take no commands"),
-        Refused::TooLong => PyValueError::new_err("a message of more than 64 KiB"),
+        Refused::Unsendable => PyValueError::new_err("a message of 0 or more than 64 KiB"),
     }
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import challenges, description, endpoint, media, secure, text
+from tests.fuzz.targets import challenges, description, endpoint, media, room, secure, text
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -14,5 +14,6 @@ TARGETS: dict[str, Target] = {
         *media.TARGETS,
         *secure.TARGETS,
         *endpoint.TARGETS,
+        *room.TARGETS,
     )
 }

@@ -255,6 +255,9 @@ class Kind(Protocol):
     async def settle(self) -> None:
         """Wait for what sessions left behind."""
 
+    async def finish(self) -> None:
+        """Free everything; the sessions are over."""
+
 
 class Sdk:
     """Sessions through the livekit SDK."""
@@ -291,6 +294,9 @@ class Sdk:
 
     async def settle(self) -> None:
         await sdk.settle()
+
+    async def finish(self) -> None:
+        await self.settle()
 
 
 async def simulate(session: SdkRoom, scenario: Any) -> None:
@@ -341,15 +347,23 @@ class Signal:
             peer.play(0)
 
     async def cut_signalling(self, session: SignalRoom) -> None:
-        link = session._link
-        assert link is not None
-        assert link._socket is not None
-        link._socket.abort()
+        await cut_signalling(session)
 
     async def settle(self) -> None:
         await signal.settle()
         for peer in self.peers:
             await peer.finish()
+
+    async def finish(self) -> None:
+        await self.settle()
+
+
+async def cut_signalling(session: SignalRoom) -> None:
+    """End the socket of *session* as a broken network does."""
+    link = session._link
+    assert link is not None
+    assert link._talk is not None
+    link._talk.drop()
 
 
 LAWS = {"PCMU": PCMU, "PCMA": PCMA}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -27,20 +27,23 @@ from bridge.room.seam import (
     RpcRefused,
 )
 from tests.system.room.kit import DEADLINE, Bench, Kind, Peer, Sdk, Signal
+from tests.system.room.native import Native
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(params=["sdk", "signal"])
+@pytest.fixture(params=["sdk", "signal", "native"])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return Sdk() if request.param == "sdk" else Signal()
+    """The SDK's sessions; ours on the tests' WebRTC peer; ours on the native core."""
+    kinds: dict[str, Callable[[], Kind]] = {"sdk": Sdk, "signal": Signal, "native": Native}
+    return kinds[request.param]()
 
 
 @pytest.fixture
 async def bench(livekit: Any, kind: Kind) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, kind)
-    await kind.settle()
+    await kind.finish()
 
 
 async def test_a_joined_session_is_a_silent_sip_participant_with_its_track(bench: Bench) -> None:
@@ -363,7 +366,7 @@ async def test_a_lost_room_is_rejoined_on_the_same_session(
         await peer.sees({"bridge.seq": "9"})
         await peer.until(lambda: peer.phone_muted() is True)
         await bench.hear(session, 440)
-    await bench.kind.settle()
+    await kind.finish()
 
 
 async def test_a_link_given_up_leaves_for_a_reason_at_which_no_agent_closes(bench: Bench) -> None:

@@ -31,7 +31,7 @@ from rtp.packet import Packet, build
 from sdp.crypto import SUITES, Crypto, MasterKey
 from sdp.negotiated import Negotiated
 
-native = pytest.importorskip("trunkbridge_native")
+native: Any = pytest.importorskip("trunkbridge_native", reason="native/ is not built")
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +39,8 @@ CNAME = "0123456789ab"
 SSRC, SEQUENCE, TIMESTAMP = 0x1234_5678, 65_500, 0xFFFF_F000
 THEM = ("192.0.2.10", 4000)
 THEIR_RTCP = ("192.0.2.10", 4001)
+OURS = ("192.0.2.10", 20_002)
+ALLOWED = "10.1.0.0/16"
 
 TALKING = MediaLevels(transmit=True, agent_audio=True, caller_audio=True, watchdog=2.0)
 GATED = MediaLevels(transmit=True, agent_audio=False, caller_audio=False, watchdog=None)
@@ -130,8 +132,8 @@ class Still:
         lease.rtp.close()
         lease.rtcp.close()
 
-    def is_own(self, _address: str, _port: int) -> bool:
-        return False
+    def is_own(self, address: str, port: int) -> bool:
+        return (address, port) == OURS
 
 
 class Sdk:
@@ -152,7 +154,7 @@ class Sdk:
             timestamp=TIMESTAMP,
         )
         spec = MediaSpec(
-            call_id="c", signalling_address="198.51.100.1", media_allow=(), hold_music=False
+            call_id="c", signalling_address="198.51.100.1", media_allow=(ALLOWED,), hold_music=False
         )
         still: Any = Still()
         self.carrier = sdk.SdkCarrier(
@@ -204,6 +206,7 @@ class Sdk:
         notices = [tell(notice) for notice in self._notices]
         return (
             notices,
+            self.carrier._latch.target,
             (stream.sequence, stream.timestamp, stream.packets),
             stats.packets_received,
             stats.packets_refused,
@@ -222,8 +225,8 @@ class Direct:
         self.room = Room()
         self.carrier = native.CarrierReplay(
             signalling="198.51.100.1",
-            allow=[],
-            own=[],
+            allow=[ALLOWED],
+            own=[OURS],
             track="PCMA",
             ssrc=SSRC,
             sequence=SEQUENCE,
@@ -294,6 +297,7 @@ class Direct:
         stats = self.carrier.stats()
         return (
             self._notices,
+            self.carrier.target(),
             self.carrier.position(),
             stats["received"],
             stats["refused"],
@@ -383,9 +387,9 @@ def secured(suite: str, *, seed: int = 2, mki: bytes = b"") -> Crypto:
     return Crypto(suite=suite, send=key(1), receive=(key(seed),))
 
 
-def elsewhere(number: int) -> Step:
+def elsewhere(number: int, source: tuple[str, int] = ("192.0.2.99", 6000)) -> Step:
     packet = Packet(8, number, number * 160, 9, b"\x10" * 160)
-    return ("rtp", build(packet), ("192.0.2.99", 6000))
+    return ("rtp", build(packet), source)
 
 
 CALLS: dict[str, list[Step]] = {
@@ -604,6 +608,9 @@ async def test_both_engines_send_the_same_srtp(
     assert reports == 2 * 3
 
 
+HOSTS = [*[THEM[0]] * 4, "192.0.2.99", "198.51.100.7", "10.1.2.3", "10.9.9.9", "203.0.113.1"]
+PORTS = [*[THEM[1]] * 4, 6000, OURS[1]]
+
 CHANCES: list[Callable[[random.Random, int], Step]] = [
     lambda chance, _n: ("beat", chance.randint(1, 12)),
     lambda _chance, n: say(n),
@@ -615,6 +622,10 @@ CHANCES: list[Callable[[random.Random, int], Step]] = [
         n, payload_type=96, payload=bytes([n % 18, chance.choice([10, 138]), 3, n % 256])
     ),
     lambda chance, n: elsewhere(n % 5 + chance.randint(0, 1)),
+    lambda chance, n: elsewhere(n, (chance.choice(HOSTS), chance.choice(PORTS))),
+    lambda chance, n: elsewhere(n, (chance.choice(HOSTS), chance.choice(PORTS))),
+    lambda _chance, _n: ("apply", SILENT),
+    lambda _chance, _n: ("beat", 101),  # longer than a latched source may be silent
     lambda chance, _n: ("rtp", chance.randbytes(chance.randint(0, 40)), THEM),
     lambda chance, _n: ("rtcp", b"\x81\xc9\x00" + chance.randbytes(30), THEIR_RTCP),
     lambda chance, _n: ("rtcp", sender_report(chance.getrandbits(64), about_us(0)), THEIR_RTCP),
@@ -626,7 +637,8 @@ CHANCES: list[Callable[[random.Random, int], Step]] = [
         "connect",
         negotiated(
             ptime=chance.choice([10, 20, 30, 40, 60]),
-            remote_port=chance.choice([4000, 4000, 4002, 0]),
+            remote_address=chance.choice([*HOSTS, "0.0.0.0", "", "host.example", "127.0.0.1"]),
+            remote_port=chance.choice([*PORTS, 4002, 0]),
             remote_rtcp_port=chance.choice([4001, 0]),
             codec=chance.choice(["PCMA", "PCMU"]),
             dtmf_payload_type=chance.choice([101, None]),
@@ -639,5 +651,8 @@ CHANCES: list[Callable[[random.Random, int], Step]] = [
 async def test_whatever_happens_both_do_the_same(ends: tuple[Sdk, Direct], seed: int) -> None:
     chance = random.Random(seed)
     steps: list[Step] = [("connect", negotiated()), ("apply", TALKING), ("talk", True)]
-    steps += [chance.choice(CHANCES)(chance, n) for n in range(150)]
+    for n in range(100):
+        chosen = chance.choice(CHANCES)
+        steps += [chosen(chance, n + again) for again in range(chance.choice([1, 1, 1, 4, 60]))]
+        steps.append(("beat", 1))
     assert compare(ends, [*steps, ("beat", 5), ("goodbye",)]) > 0

@@ -15,7 +15,7 @@ import pytest
 from rtp import g711
 from rtp.jitter import JitterBuffer
 
-native = pytest.importorskip("trunkbridge_native")
+native: Any = pytest.importorskip("trunkbridge_native", reason="native/ is not built")
 
 pytestmark = pytest.mark.unit
 

@@ -169,12 +169,6 @@ impl Carrier {
         }
     }
 
-    /// Begins a stream of its own towards the room: another transport, whose receivers know no
-    /// roll-over counter yet (RFC 3711 3.3.1). The next number is below 2^15 again.
-    pub fn restart_forwarding(&mut self) {
-        self.forwarding.restart();
-    }
-
     /// Keeps *notice* until it is taken; the oldest goes when nobody takes any.
     fn tell(&mut self, notice: CarrierNotice) {
         if self.notices.len() >= MAX_NOTICES {

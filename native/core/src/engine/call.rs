@@ -39,7 +39,7 @@ pub struct Desk {
     pub packet: Vec<u8>,
     pub buffer: Box<[u8; MAX_DATAGRAM]>,
     /// Transports that are over: someone else may bury them.
-    pub retired: Vec<HeldPeer>,
+    pub retired: Vec<Box<HeldPeer>>,
     pub tick: Duration,
     pub missed: u64,
 }
@@ -132,7 +132,7 @@ impl Call {
     /// Take a transport that stands.
     pub fn adopt(&mut self, side: u8, held: Box<HeldPeer>, now: Instant, desk: &mut Desk) {
         if let Some(old) = self.peers[usize::from(side & 1)].replace(held) {
-            self.lose(*old, desk);
+            self.lose(old, desk);
         }
         if side == 0 {
             self.room = Room { since: Some(now), last: now - KEEP_ALIVE };
@@ -152,7 +152,7 @@ impl Call {
             PeerCommand::Open(_) => {}
             PeerCommand::Close => {
                 if let Some(held) = self.peers[usize::from(side & 1)].take() {
-                    self.lose(*held, desk);
+                    self.lose(held, desk);
                 }
                 return;
             }
@@ -342,14 +342,14 @@ impl Call {
             Told::Over(report) => {
                 desk.reports.push_back(report);
                 if let Some(held) = self.peers[at].take() {
-                    self.lose(*held, desk);
+                    self.lose(held, desk);
                 }
             }
         }
     }
 
     /// A transport is over: so are the tracks that were heard on it.
-    fn lose(&mut self, held: HeldPeer, desk: &mut Desk) {
+    fn lose(&mut self, held: Box<HeldPeer>, desk: &mut Desk) {
         for ssrc in held.peer.sources() {
             self.mixer.remove(ssrc);
         }

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// no more than its share.
 const ROUNDS: usize = 8;
 
+/// Time for commands between two turns also where the turns take all there is.
+const MIN_COMMANDS_TIME: Duration = Duration::from_micros(200);
+
 /// Tokens of one call: its two transports, its RTP and its RTCP socket.
 const TOKENS: u64 = 4;
 const RTP: u64 = 2;
@@ -37,7 +40,7 @@ pub struct Seat {
     pub commands: Consumer<(u64, CallCommand)>,
     pub handovers: Consumer<Handover>,
     /// To the set-up thread, which buries them.
-    pub retired: Producer<HeldPeer>,
+    pub retired: Producer<Box<HeldPeer>>,
     pub setup_wake: Arc<EventFd>,
     pub outbox: Arc<Outbox>,
     pub own: Arc<OwnPorts>,
@@ -57,6 +60,8 @@ pub struct Media {
     tombs: HashMap<u64, Event>,
     desk: Desk,
     far: Instant,
+    /// Commands were left for after a turn.
+    behind: bool,
     stopping: bool,
 }
 
@@ -88,6 +93,7 @@ impl Media {
             tombs: HashMap::new(),
             desk,
             far,
+            behind: false,
             stopping: false,
         };
         media.serve();
@@ -106,9 +112,9 @@ impl Media {
             // What could not be published waits for the next tick, not for the next command.
             let deadline = self.time_of(next);
             let wait = (!idle || !self.desk.reports.is_empty()).then_some(deadline);
-            if wait_until(&self.seat.wake, wait) {
+            if self.behind || wait_until(&self.seat.wake, wait) {
                 self.seat.wake.clear();
-                self.take_commands();
+                self.take_commands(deadline.max(Instant::now() + MIN_COMMANDS_TIME));
                 self.publish();
             }
             let now = Instant::now();
@@ -227,7 +233,7 @@ impl Media {
         self.timers[index] = [self.far; 2];
         self.drop_line(&mut call, now);
         let peers = std::mem::take(&mut call.peers);
-        self.desk.retired.extend(peers.into_iter().flatten().map(|held| *held));
+        self.desk.retired.extend(peers.into_iter().flatten());
         // Broken inside, it may panic once more.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
         self.seat.counters.calls.store(self.index.len(), Relaxed);
@@ -254,14 +260,20 @@ impl Media {
         self.seat.setup_wake.signal();
     }
 
-    fn take_commands(&mut self) {
+    /// Do what is asked, descriptions only until *end*: each takes some hundred microseconds.
+    fn take_commands(&mut self, end: Instant) {
         // A call is opened before the set-up thread hears of its transports: what is there of
         // the second ring now comes after what is in the first one then.
         let handovers = self.seat.handovers.slots();
         while let Ok((id, command)) = self.seat.commands.pop() {
             self.command(id, command);
         }
+        self.behind = false;
         for _ in 0..handovers {
+            if Instant::now() >= end {
+                self.behind = true; // the rest after the next turn
+                return;
+            }
             match self.seat.handovers.pop() {
                 Ok(Handover::Peer { call, side, peer }) => self.adopt(call, side, peer),
                 Ok(Handover::Command { call, side, command }) => {
@@ -375,14 +387,14 @@ impl Media {
 
     fn adopt(&mut self, id: u64, side: u8, held: Box<HeldPeer>) {
         let Some(&index) = self.index.get(&id) else {
-            self.desk.retired.push(*held);
+            self.desk.retired.push(held);
             return self.bury();
         };
         let token = index as u64 * TOKENS + u64::from(side & 1);
         if self.epoll.add(held.peer.fd(), token).is_err() {
             let event = Event::PeerClosed { side, why: "fault" };
             self.desk.reports.push_back(Report::rare(id, held.generation, event));
-            self.desk.retired.push(*held);
+            self.desk.retired.push(held);
             return self.bury();
         }
         let now = Instant::now();

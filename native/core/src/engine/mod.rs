@@ -69,8 +69,8 @@ impl Default for Config {
 pub enum Refused {
     /// The engine was stopped, or a thread does not keep up by tens of thousands of commands.
     Unavailable,
-    /// A message that no data channel takes.
-    TooLong,
+    /// A message that no data channel takes: too long, or empty.
+    Unsendable,
 }
 
 /// A call as its users know it.
@@ -311,8 +311,9 @@ impl Engine {
 
     /// Send a message on our data channel *label*, in order.
     pub fn peer_send(&self, call: u64, label: String, data: Vec<u8>) -> Result<(), Refused> {
-        if data.len() > MAX_MESSAGE {
-            return Err(Refused::TooLong);
+        // SCTP knows no empty messages (RFC 8831 6.6); what stands for one blocks the channel.
+        if data.is_empty() || data.len() > MAX_MESSAGE {
+            return Err(Refused::Unsendable);
         }
         self.peer(call, 0, PeerCommand::Send { label, data })
     }

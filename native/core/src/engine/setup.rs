@@ -32,7 +32,7 @@ pub struct Bench {
     pub commands: Consumer<SetupCommand>,
     /// To each media thread, and from it what is over.
     pub media: Vec<Sender<Handover>>,
-    pub retired: Vec<Consumer<HeldPeer>>,
+    pub retired: Vec<Consumer<Box<HeldPeer>>>,
     pub outbox: Arc<Outbox>,
     pub certificate: DtlsCert,
 }
@@ -41,7 +41,7 @@ struct Work {
     call: u64,
     side: u8,
     thread: usize,
-    held: HeldPeer,
+    held: Box<HeldPeer>,
     offers: bool,
     /// When it stood.
     stood: Option<Instant>,
@@ -212,7 +212,7 @@ impl Setup {
             self.work.push(None);
         }
         let watched = self.epoll.add(peer.fd(), index as u64);
-        let held = HeldPeer { peer, generation, backlog: open.backlog };
+        let held = Box::new(HeldPeer { peer, generation, backlog: open.backlog });
         let offers = open.options.offers;
         let work = Work { call, side, thread, held, offers, stood: None };
         self.work[index] = Some(Box::new(work));
@@ -290,7 +290,7 @@ impl Setup {
             // What we have to tell of it comes before what its new owner has.
             self.bench.outbox.publish(&mut self.reports);
             if let Some(media) = self.bench.media.get_mut(thread) {
-                let _ = media.send(Handover::Peer { call, side, peer: Box::new(held) });
+                let _ = media.send(Handover::Peer { call, side, peer: held });
             }
         }
     }
@@ -316,7 +316,7 @@ impl Setup {
     }
 }
 
-fn close(mut held: HeldPeer) {
+fn close(mut held: Box<HeldPeer>) {
     let now = Instant::now();
     // It may be broken inside, then it goes without a word.
     let _ = catch_unwind(AssertUnwindSafe(move || held.peer.close(now)));

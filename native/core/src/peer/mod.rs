@@ -6,8 +6,12 @@
 
 mod channels;
 mod heard;
+mod known;
 mod numbering;
 mod sdp;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use channels::MAX_MESSAGE;
 
@@ -16,6 +20,7 @@ use crate::playout::RoomCodec;
 use crate::types::Law;
 use channels::Channels;
 use heard::Heard;
+use known::Known;
 use numbering::Numbering;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +39,11 @@ const SETUP_TIME: Duration = Duration::from_secs(20);
 
 /// Time that a lost transport may take to come back, by itself or by an ICE restart.
 const LOST_TIME: Duration = Duration::from_secs(30);
+
+/// Between two checks of the far end's consent (RFC 7675), and how often one is sent again
+/// before it counts as lost.
+const CONSENT_INTERVAL: Duration = Duration::from_millis(2500);
+const STUN_TRIES: usize = 5;
 
 /// Between our RTCP reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -154,7 +164,7 @@ pub struct Peer {
     heard: Heard,
     stats: PeerStats,
     timeout: Instant,
-    transmitted: bool,
+    known: Known,
 }
 
 impl Peer {
@@ -167,7 +177,10 @@ impl Peer {
     ) -> io::Result<Self> {
         let socket = Udp::wildcard(options.address)?;
         let local = SocketAddr::new(options.address, socket.local().port());
-        let mut rtc = Rtc::builder()
+        let mut configuration = Rtc::builder();
+        configuration.set_max_stun_rto(CONSENT_INTERVAL);
+        configuration.set_max_stun_retransmits(STUN_TRIES);
+        let mut rtc = configuration
             .set_rtp_mode(true)
             .set_dtls_cert(certificate.clone())
             .set_stats_interval(Some(STATS_INTERVAL))
@@ -196,7 +209,7 @@ impl Peer {
             heard: Heard::default(),
             stats: PeerStats::default(),
             timeout: now,
-            transmitted: false,
+            known: Known::default(),
         };
         if options.offers {
             peer.first_offer(options, out);
@@ -453,7 +466,7 @@ impl Peer {
     pub fn receive(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
         let mut buffer = [0u8; MAX_DATAGRAM];
         let Some((length, from)) = self.socket.receive(&mut buffer) else { return false };
-        if self.state == State::Ended {
+        if self.state == State::Ended || !self.known.may_send(from, &buffer[..length]) {
             return true;
         }
         let Ok(received) = Receive::new(Protocol::Udp, from, self.local, &buffer[..length]) else {
@@ -496,7 +509,7 @@ impl Peer {
         loop {
             match self.rtc.poll_output() {
                 Ok(str0m::Output::Transmit(packet)) => {
-                    self.transmitted = true;
+                    self.known.sent_to(packet.destination);
                     self.socket.send(&packet.contents, packet.destination);
                 }
                 Ok(str0m::Output::Event(event)) => {
@@ -643,6 +656,8 @@ impl Peer {
 fn word_of(error: &RtcError) -> &'static str {
     match error {
         RtcError::RemoteSdp(_) => "sdp",
+        // The far end hung up before the association stood.
+        RtcError::Sctp(_) => "remote",
         _ => "fault",
     }
 }

@@ -12,8 +12,6 @@ const QUANTILE: f32 = 0.97;
 const FORGET: f32 = 0.005;
 /// Half of the time over which the base is the smallest.
 const HALF: i64 = 2_000_000;
-/// A difference that jumps by more is another timeline.
-const ANOTHER: i64 = 1_000_000;
 /// The target's bounds, microseconds.
 pub const MAX_TARGET: i64 = 140_000;
 /// Until enough packets have come.
@@ -51,10 +49,10 @@ impl Arrivals {
     pub fn arrive(&mut self, at: i64, timestamp: i64) {
         let difference = at - timestamp;
         match self.last {
-            Some(last) if (difference - self.base()).abs() < ANOTHER => {
+            Some(last) => {
                 self.jitter += ((difference - last).abs() as f32 - self.jitter) / 16.0;
             }
-            _ => self.restart(at, difference),
+            None => self.restart(at, difference),
         }
         self.last = Some(difference);
         if at - self.since > HALF {
@@ -80,11 +78,17 @@ impl Arrivals {
         self.before = difference;
         self.current = difference;
         self.since = at;
+        self.last = None;
     }
 
     /// Arrival less timestamp of the fastest packets.
     pub fn base(&self) -> i64 {
         self.before.min(self.current)
+    }
+
+    /// Whether enough has come for the base to be trusted.
+    pub fn settled(&self) -> bool {
+        self.counted >= 10
     }
 
     pub fn known(&self) -> bool {

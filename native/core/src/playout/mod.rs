@@ -5,8 +5,12 @@
 //! sent. What a track does is in [`track`]; how long it waits is decided in [`arrivals`].
 
 mod arrivals;
+mod pace;
 mod packets;
+mod plc;
 mod queue;
+mod stretch;
+mod timeline;
 mod track;
 mod voice;
 
@@ -150,10 +154,9 @@ impl Mixer {
 
     /// Drop all that waits: the gate is closed. Call it each tick in place of `pull`; packets
     /// are not decoded then, while the statistics of arrival go on.
-    pub fn discard(&mut self, now: Instant) {
-        let now = self.since(now);
+    pub fn discard(&mut self, _now: Instant) {
         for track in &mut self.tracks {
-            track.discard(now);
+            track.discard();
         }
     }
 
@@ -162,12 +165,17 @@ impl Mixer {
         self.tracks.retain(|t| t.ssrc() != ssrc);
     }
 
+    /// How many tracks there are.
+    pub fn tracks(&self) -> usize {
+        self.tracks.len()
+    }
+
     /// Time from *now*, in `[0, period)`, until the tick at which the next packet of the
     /// dominant track has just waited for its buffer and not longer; `None`: not known yet.
     pub fn slot(&self, now: Instant, period: Duration) -> Option<Duration> {
         let now = self.since(now);
         let period = i64::try_from(period.as_micros()).ok().filter(|p| *p > 0)?;
-        let ready = self.dominant()?.ready(period)?;
+        let ready = self.dominant()?.slot(now, period)?;
         Some(Duration::from_micros((ready - now).rem_euclid(period) as u64))
     }
 
@@ -176,7 +184,7 @@ impl Mixer {
     pub fn ready_in(&self, now: Instant, period: Duration) -> Option<i64> {
         let now = self.since(now);
         let period = i64::try_from(period.as_micros()).ok().filter(|p| *p > 0)?;
-        Some(self.dominant().filter(|track| track.playing())?.ready(period)? - now)
+        Some(self.dominant().filter(|track| track.playing())?.ready(period) - now)
     }
 
     pub fn stats(&self) -> PlayoutStats {
@@ -201,9 +209,9 @@ impl Mixer {
         stats
     }
 
-    /// The track that was last heard.
+    /// The track that was last loud, or else last came.
     fn dominant(&self) -> Option<&Track> {
-        self.tracks.iter().max_by_key(|t| t.heard())
+        self.tracks.iter().max_by_key(|t| (t.loud(), t.heard()))
     }
 
     fn forget_one(&mut self) {

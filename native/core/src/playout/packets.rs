@@ -30,6 +30,10 @@ impl Packets {
         Packets { slots, pool: Vec::new(), count: 0 }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Keep a packet; the caller has seen to it that it is within `CAPACITY` of the others.
     pub fn insert(&mut self, mut packet: Packet, payload: &[u8]) {
         let mut kept = self.pool.pop().unwrap_or_default();
@@ -62,6 +66,12 @@ impl Packets {
         (sequence..sequence.saturating_add(CAPACITY)).find_map(|n| self.get(n))
     }
 
+    /// Take the first packet from *sequence* on.
+    pub fn take_first(&mut self, sequence: u64) -> Option<Packet> {
+        let first = self.first_from(sequence)?.sequence;
+        self.take(first)
+    }
+
     /// Give the memory of a payload back.
     pub fn recycle(&mut self, payload: Vec<u8>) {
         if self.pool.len() < POOL {
@@ -70,6 +80,9 @@ impl Packets {
     }
 
     pub fn clear(&mut self) {
+        if self.count == 0 {
+            return;
+        }
         for at in 0..self.slots.len() {
             if let Some(packet) = self.slots[at].take() {
                 self.recycle(packet.payload);

@@ -1,35 +1,46 @@
 //! The decoder of one track, with its concealment.
 
 use super::RoomCodec;
+use super::plc::Plc;
+use crate::g711;
 use crate::opus::{self, Decoder, MAX_SAMPLES};
 use crate::types::Law;
 
 pub enum Voice {
     Opus(Decoder),
-    G711(Law, Vec<i16>),
+    G711(Law, Box<Plc>),
 }
 
 impl Voice {
     pub fn new(codec: RoomCodec) -> Voice {
         match codec {
             RoomCodec::Opus => Voice::Opus(Decoder::new()),
-            RoomCodec::G711(law) => Voice::G711(law, Vec::new()),
+            RoomCodec::G711(law) => Voice::G711(law, Box::new(Plc::new())),
         }
     }
 
     pub fn decode(&mut self, payload: &[u8], out: &mut [i16; MAX_SAMPLES]) -> usize {
         match self {
             Voice::Opus(decoder) => decoder.decode(payload, out),
-            Voice::G711(law, last) => {
-                let n = payload.len().min(MAX_SAMPLES);
-                for (to, from) in out.iter_mut().zip(payload) {
-                    *to = expand(*law, *from);
-                }
-                last.clear();
-                last.extend_from_slice(&out[..n]);
+            Voice::G711(law, plc) => {
+                let n = g711::decode(*law, payload, out);
+                plc.heard(&mut out[..n]);
                 n
             }
         }
+    }
+
+    /// Forget what was decoded: what comes next does not follow it.
+    pub fn reset(&mut self) {
+        match self {
+            Voice::Opus(decoder) => decoder.reset(),
+            Voice::G711(_, plc) => **plc = Plc::new(),
+        }
+    }
+
+    /// Whether *payload* carries a copy of the packet before it.
+    pub fn has_fec(&self, payload: &[u8]) -> bool {
+        matches!(self, Voice::Opus(_)) && opus::has_fec(payload)
     }
 
     /// Conceal *samples* before *next*; return how many, and whether they came from FEC.
@@ -44,36 +55,11 @@ impl Voice {
                 (decoder.recover(next, samples, out), true)
             }
             (Voice::Opus(decoder), _) => (decoder.conceal(samples, out), false),
-            (Voice::G711(_, last), _) => {
+            (Voice::G711(_, plc), _) => {
                 let samples = samples.min(MAX_SAMPLES);
-                out[..samples].fill(0);
-                for (to, from) in out[..samples].iter_mut().zip(last.iter()) {
-                    *to = *from / 2;
-                }
-                last.clear();
+                plc.fill(&mut out[..samples]);
                 (samples, false)
             }
-        }
-    }
-}
-
-/// One octet of *law* as 16-bit PCM (ITU-T G.711).
-fn expand(law: Law, octet: u8) -> i16 {
-    match law {
-        Law::Mu => {
-            let code = !octet;
-            let step = (i16::from(code & 15) << 3) + 132;
-            let size = (step << ((code >> 4) & 7)) - 132;
-            if code & 128 != 0 { -size } else { size }
-        }
-        Law::A => {
-            let code = octet ^ 0x55;
-            let step = i16::from(code & 15) << 4;
-            let size = match (code >> 4) & 7 {
-                0 => step + 8,
-                segment => (step + 0x108) << (segment - 1),
-            };
-            if code & 128 != 0 { size } else { -size }
         }
     }
 }

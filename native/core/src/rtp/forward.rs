@@ -84,11 +84,6 @@ impl Forwarding {
         self.interrupted = true;
     }
 
-    /// Forgets what was: the next packet begins a stream of its own, its number low again.
-    pub fn restart(&mut self) {
-        *self = Forwarding::default();
-    }
-
     /// Withholds one packet of the stream: its number is closed up.
     pub fn withhold(&mut self, epoch: u32, sequence: u64) {
         if self.interrupted {

@@ -41,7 +41,7 @@ impl Receiver {
         keys: &[MasterKey],
         window: Option<usize>,
     ) -> Result<Receiver, Unsupported> {
-        let current = Ring::new(suite, keys, window, None)?;
+        let current = Ring::new(suite, keys, window)?;
         Ok(Receiver { failures: 0, current, before: None, kept: Vec::new() })
     }
 
@@ -58,10 +58,11 @@ impl Receiver {
         }
         // Keys that come back within that time know their replays.
         let returning = self.before.take_if(|(ring, until)| now < *until && ring.is(suite, keys));
-        let next = match returning {
+        let mut next = match returning {
             Some((ring, _)) => ring,
-            None => Ring::new(suite, keys, window, self.current.position())?,
+            None => Ring::new(suite, keys, window)?,
         };
+        next.go_on_from(self.current.position());
         let before = std::mem::replace(&mut self.current, next);
         self.before = Some((before, now + KEPT_AFTER_REKEY));
         Ok(())
@@ -123,14 +124,9 @@ struct Context {
 type Position = (u32, u64);
 
 impl Ring {
-    fn new(
-        suite: Suite,
-        keys: &[MasterKey],
-        window: Option<usize>,
-        before: Option<Position>,
-    ) -> Result<Ring, Unsupported> {
+    fn new(suite: Suite, keys: &[MasterKey], window: Option<usize>) -> Result<Ring, Unsupported> {
         let contexts: Option<Vec<Context>> =
-            keys.iter().map(|key| Context::new(suite, key, before)).collect();
+            keys.iter().map(|key| Context::new(suite, key)).collect();
         Ok(Ring {
             suite,
             window: window.unwrap_or(0).clamp(DEFAULT_WINDOW, MAX_WINDOW),
@@ -149,6 +145,16 @@ impl Ring {
         match context.present {
             Some(ssrc) => Some((ssrc, context.highest(ssrc)?)),
             None => context.before, // not heard yet
+        }
+    }
+
+    /// Note where an SSRC stood under the keys before.
+    fn go_on_from(&mut self, position: Option<Position>) {
+        let Some((ssrc, _)) = position else { return };
+        for context in &mut self.contexts {
+            if context.highest(ssrc).is_none() {
+                context.before = position;
+            }
         }
     }
 
@@ -175,7 +181,7 @@ impl Ring {
 }
 
 impl Context {
-    fn new(suite: Suite, key: &MasterKey, before: Option<Position>) -> Option<Context> {
+    fn new(suite: Suite, key: &MasterKey) -> Option<Context> {
         Some(Context {
             key: key.clone(),
             keys: Keys::derive(suite, &key.secret)?,
@@ -184,7 +190,7 @@ impl Context {
             streams: Vec::new(),
             present: None,
             heard: 0,
-            before,
+            before: None,
         })
     }
 

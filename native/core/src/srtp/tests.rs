@@ -234,6 +234,20 @@ fn keys_of_theirs_that_come_back_at_once_know_their_replays() {
 }
 
 #[test]
+fn keys_that_come_back_unheard_know_what_passed_since() {
+    let mut pair = Pair::new(SUITE, &[]);
+    pair.agree(SUITE, 1, 3, &[]);
+    pair.agree(SUITE, 1, 2, &[]);
+    for sequence in 65530..65540 {
+        let data = pair.sent(sequence);
+        assert!(pair.opens(&data, sequence));
+    }
+    pair.agree(SUITE, 1, 3, &[]);
+    let data = pair.sent(65540);
+    assert!(pair.opens(&data, 65540));
+}
+
+#[test]
 fn no_index_of_ours_is_used_twice_whatever_the_keys_do() {
     let mut pair = Pair::new(SUITE, &[]);
     let first = pair.sent(10);
