@@ -184,7 +184,8 @@ class Findings:
         gap = found["gap"]
         told = f"{gap['p99']:.2f} ms (p50 {gap['p50']:.2f}, max {gap['max']:.1f})"
         if name == "flood":
-            told += f"; {found['rate']:.0f}/s sent"
+            engine = "direct" if found["direct"] else "SDK"
+            told += f"; {found['rate']:.0f}/s sent, {engine} engine"
         return Line(what=what, target="<= 1 ms", measured=told, met=gap["p99"] <= 1.0)
 
     def _memory(self) -> Line:
