@@ -73,6 +73,7 @@ async def _measure(desk: Desk, seconds: float) -> dict[str, Any]:
         "rate": tally.sent / max(tally.seconds, 1e-9),
         "core": share,
         "calls": CALLS,
+        "direct": any(line.event == "media.direct" for line in bridge.logs),
     }
 
 

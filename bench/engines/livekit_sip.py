@@ -17,7 +17,6 @@ from pathlib import Path
 
 from livekit import api
 
-from bench.engines import machine
 from bench.engines.arms import Arm, Setting, phones
 from bench.engines.block import Running
 from bench.engines.room import Agents
@@ -99,10 +98,6 @@ async def begin(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
         far=media,
         measured=[bridge.pid],
         beside=[beside],
-        notes={
-            "memory_mb": machine.memory([bridge.pid]),
-            "threads": machine.threads([bridge.pid]),
-        },
     )
 
 

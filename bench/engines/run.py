@@ -42,8 +42,8 @@ class Plan:
     """How much is measured; times in seconds."""
 
     turns: int = 4
-    warm: float = 3.0
-    seconds: float = 6.0
+    warm: float = 2.5
+    seconds: float = 5.5
     search: bool = True
     only: tuple[str, ...] = ()
 
@@ -54,8 +54,9 @@ QUICK = Plan(turns=1, warm=1.5, seconds=3.0, search=False)
 class Run:
     """One run and all that it found."""
 
-    def __init__(self, plan: Plan, setting: Setting) -> None:
+    def __init__(self, plan: Plan, setting: Setting, place: Path | None) -> None:
         self.plan = plan
+        self.place = place
         self.setting = setting
         self.results: dict[str, Any] = {
             "facts": machine.facts(),
@@ -151,7 +152,6 @@ class Run:
             at_server.STOCK,
             rtpengine.RTPENGINE,
             *((livekit_sip.ARM,) if livekit_sip.program() is not None else ()),
-            FLOOR,
         ):
             known = [one for one in self.results["blocks"] if one["arm"] == arm.name]
             if not known or not self.wants(arm.name):
@@ -198,7 +198,7 @@ class Run:
             assert control is not None
             await control.ask("join 20 50 0.2")  # the first of a process cost more
             found = [await control.ask("join 150 100 0.3") for _ in range(min(3, self.plan.turns))]
-            self.results["special"]["joins"] = found
+            self.results["special"]["join_cost"] = found
             rates = [one["joined"] / one["cpu"] for one in found]
             self.say(f"joins: {', '.join(f'{rate:.0f}' for rate in rates)} a second and core")
 
@@ -248,9 +248,9 @@ class Run:
 
 
 async def _all(run: Run) -> None:
-    await run.compare()
-    await run.disturbed()
-    await run.flooded()
+    for part in (run.compare, run.disturbed, run.flooded):
+        await part()
+        report.save(run.results, run.place)  # a run that is cut short has shown something
     if run.plan.search:
         await run.capacities()
 
@@ -265,7 +265,7 @@ def main(plan: Plan, place: Path | None) -> int:
         except tools.NoTools as lacking:
             print(f"engines: {lacking}")
             return 1
-        run = Run(plan, setting)
+        run = Run(plan, setting, place)
         asyncio.run(_all(run))
         run.concealed()
     run.results["facts"]["load_after"] = round(os.getloadavg()[0], 2)
