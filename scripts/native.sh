@@ -30,7 +30,9 @@ done
 if [ "${1:-}" = dev ]; then
     nice cargo build --quiet --release --locked --manifest-path native/Cargo.toml
     mkdir -p native/target/python
-    cp native/target/release/libtrunkbridge_native.so native/target/python/trunkbridge_native.abi3.so
+    # Not in place: a process that has it mapped would crash.
+    cp native/target/release/libtrunkbridge_native.so native/target/python/new
+    mv native/target/python/new native/target/python/trunkbridge_native.abi3.so
     exit 0
 fi
 

@@ -189,7 +189,7 @@ class Exchange:
 
     async def _serve(self, asked: RpcAsked) -> None:
         try:
-            kind = await self._kind_of(asked.caller)
+            kind = "unknown" if asked.from_server else await self._kind_of(asked.caller)
             reply = await self._rpc[asked.method](asked.caller, kind, asked.payload)
         except RpcRefused as refusal:
             self._data.refuse(asked.key, refusal.code, str(refusal))
