@@ -48,15 +48,22 @@ def _colour(arm: str) -> str:
     return OURS if arm.startswith("direct") else THEIRS
 
 
+def _beside(axes: Any, x: float, y: float, text: str) -> None:
+    """Write *text* a little to the right of a bar's end."""
+    axes.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+
+
 def _cost(axes: Any, found: Findings) -> None:
     arms = [arm for arm in SHORT if found.cost(arm)]
     for place, arm in enumerate(arms):
         costs = found.cost(arm)
         axes.barh(place, median(costs), color=_colour(arm), alpha=0.75)
         axes.plot(costs, [place] * len(costs), "o", color="black", markersize=3)
-        axes.text(max(costs) * 1.08, place, f"{median(costs):.0f}", va="center", fontsize=9)
+        _beside(axes, max(costs), place, f"{median(costs):.0f}")
     axes.set_xscale("log")
-    axes.margins(x=0.15)
+    if arms:
+        medians = [median(found.cost(arm)) for arm in arms]
+        axes.set_xlim(min(medians) * 0.6, max(medians) * 1.6)
     axes.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     axes.invert_yaxis()
     axes.set_xlabel("us of CPU per 20 ms and call (log; dots are blocks)")
@@ -70,7 +77,7 @@ def _capacity(axes: Any, found: Findings) -> None:
         calls = searched[arm]["calls"]
         axes.barh(place, calls, color=_colour(arm), alpha=0.75)
         more = "+" if searched[arm]["load_late_at"] or not searched[arm]["failed_at"] else ""
-        axes.text(calls + 3, place, f"{calls}{more}", va="center", fontsize=9)
+        _beside(axes, calls, place, f"{calls}{more}")
     if arms:
         axes.axvline(200, color=LIMIT, linewidth=1, linestyle="--", label="wanted: 200")
         axes.margins(x=0.12)
@@ -90,7 +97,7 @@ def _delays(axes: Any, found: Findings) -> None:
             if delays:
                 middle = percentile(delays, 0.5)
                 axes.barh(place + shift, middle, height=0.36, color=_colour(arm), alpha=shade)
-                axes.text(middle + 1, place + shift, f"{middle:.1f}", va="center", fontsize=8)
+                _beside(axes, middle, place + shift, f"{middle:.1f}")
     axes.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -88,7 +88,11 @@ class Run:
             self.leave_out(arm, str(lacking))
             return None
         except Exception as failure:
-            self.leave_out(arm, f"{calls} calls: {type(failure).__name__} {failure}")
+            why = f"{calls} calls: {type(failure).__name__} {failure}"
+            if part == "search":
+                self.say(f"{arm.name:13} did not come up, {why}")
+            else:
+                self.leave_out(arm, why)
             return None
         self.results["blocks"].append({"part": part, **asdict(sample)})
         self.say(
@@ -154,16 +158,17 @@ class Run:
             *((livekit_sip.ARM,) if livekit_sip.program() is not None else ()),
         ):
             known = [one for one in self.results["blocks"] if one["arm"] == arm.name]
-            if not known or not self.wants(arm.name):
+            if not known or not self.wants(arm.name) or arm.name in self.results["left_out"]:
                 continue
             most = max(one["calls"] for one in known)
             cost = median([one["cpu_us"] for one in known if one["calls"] == most])
             steps = search.Search(first=search.guess(cost), most=arm.most)
             while (calls := steps.next()) is not None:
                 sample = await self.block(arm, calls, part="search", short=True)
-                if sample is None:
-                    break
-                steps.tell(calls, passed=sample.passed, valid=sample.valid)
+                if sample is None:  # calls that do not come up fail the gate
+                    steps.tell(calls, passed=False, valid=True)
+                else:
+                    steps.tell(calls, passed=sample.passed, valid=sample.valid)
             self.results["search"][arm.name] = {
                 "calls": steps.best,
                 "failed_at": steps.worst,
@@ -182,7 +187,8 @@ class Run:
             for name, on, off in (("quiet", "", ""), ("lock", "hold on", "hold off")):
                 if on:
                     control.order(on)
-                self.keep(name, await measure(name, running, warm=1.0, seconds=seconds))
+                warm = 1.0 if on else self.plan.warm
+                self.keep(name, await measure(name, running, warm=warm, seconds=seconds))
                 if off:
                     control.order(off)
             count = int(JOINS * (seconds - 1.5))
