@@ -13,6 +13,9 @@ use std::time::Duration;
 const FIRST_WINDOW: u32 = 10;
 const LAST_WINDOW: u32 = 400;
 
+/// Packets without talk after which it begins anew; less is a hole in it.
+const PAUSE: u32 = 25;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Phase {
@@ -22,11 +25,14 @@ pub struct Phase {
     least: Duration,
     /// What is left to be moved of what the last window has shown.
     going: Duration,
+    /// Packets for which nobody talked.
+    absent: u32,
 }
 
 impl Default for Phase {
     fn default() -> Self {
-        Phase { window: FIRST_WINDOW, seen: 0, least: Duration::MAX, going: Duration::ZERO }
+        let (least, going) = (Duration::MAX, Duration::ZERO);
+        Phase { window: FIRST_WINDOW, seen: 0, least, going, absent: 0 }
     }
 }
 
@@ -36,11 +42,14 @@ impl Phase {
     /// nobody talks. *tick*: the step of the clock.
     pub fn judge(&mut self, off: Option<i64>, tick: Duration) -> Option<Slew> {
         let Some(off) = off else {
-            *self = Phase::default();
+            self.absent += 1;
+            let window = if self.absent < PAUSE { self.window } else { FIRST_WINDOW };
+            *self = Phase { window, absent: self.absent, ..Phase::default() };
             return None;
         };
+        self.absent = 0;
         let size = Duration::from_micros(off.unsigned_abs());
-        if off > 0 && size > tick / 2 {
+        if off > 0 && size > tick * 3 / 4 {
             *self = Phase { window: self.window, ..Phase::default() };
             return Some(Slew::Later(size));
         }
