@@ -117,6 +117,59 @@ mod tests {
         assert!(moved < 200, "{moved} moves");
     }
 
+    /// A minute of a clock that plays what a mixer has, packets arriving with *jitter*
+    /// (microseconds). Returns packets sent, moves, and the mean wait, milliseconds.
+    fn minute(jitter: u64) -> (u32, u32, f32) {
+        use super::super::pace::Pace;
+        use crate::playout::{Mixer, RoomCodec};
+        use crate::types::Law;
+        use std::time::Instant;
+        let (period, origin) = (Duration::from_millis(20), Instant::now());
+        let (mut mixer, mut phase) = (Mixer::new(origin), Phase::default());
+        let mut pace = Pace::new(Duration::from_millis(5), period);
+        let (mut sent, mut moved, mut next) = (0, 0, 0u64);
+        for tick in 0..24_000u32 {
+            let at = TICK * tick;
+            let now = origin + at;
+            let turn = pace.turn(at);
+            for _ in 0..turn.send {
+                mixer.pull(&mut [0; 160], now);
+                sent += 1;
+            }
+            if turn.send > 0 {
+                let planned = (pace.due() - at).as_micros() as i64;
+                let off = mixer.ready_in(now, period).map(|ready| ready - planned);
+                if let Some(by) = phase.judge(off, TICK) {
+                    pace.slew(by, TICK, at);
+                    moved += 1;
+                }
+            }
+            // Read after playing: what has come by now.
+            loop {
+                let late = next.wrapping_mul(6_364_136_223_846_793_005) >> 33;
+                let arrives = Duration::from_micros(next * 20_000 + late % jitter.max(1) + 700);
+                if arrives > at {
+                    break;
+                }
+                let payload: Vec<u8> = (0..160u64).map(|n| (n * 37 + next) as u8 | 0x80).collect();
+                let codec = RoomCodec::G711(Law::Mu);
+                mixer.push(1, next, (next * 160) as u32, codec, &payload, now);
+                next += 1;
+            }
+        }
+        (sent, moved, mixer.stats().wait_mean_ms)
+    }
+
+    #[test]
+    fn with_a_mixer_the_clock_settles_and_stays() {
+        for jitter in [0, 3000, 10_000, 40_000] {
+            let (sent, moved, wait) = minute(jitter);
+            assert!((2995..=3005).contains(&sent), "{sent} packets in a minute");
+            assert!(moved < 30, "{moved} moves");
+            assert!(wait < 8.0 + jitter as f32 / 1000.0, "{wait} ms of waiting");
+        }
+    }
+
     #[test]
     fn where_nobody_talks_nothing_moves() {
         let mut phase = Phase::default();
