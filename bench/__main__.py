@@ -75,6 +75,7 @@ def main() -> None:
         "names", nargs="*", choices=["engines", *BENCHES, *LOCAL, []], metavar="BENCH"
     )
     parser.add_argument("--quick", action="store_true", help="engines: a minute or two, no search")
+    parser.add_argument("--turns", type=int, help="engines: blocks of each arm (4)")
     parser.add_argument("--only", action="append", default=[], help="engines: this arm or part")
     parser.add_argument("--out", type=Path, default=engines_report.FOLDER, help="of engines")
     parser.add_argument("--calls", type=int, default=10, help="of hold_latency (default 10)")
@@ -85,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.names or "engines" in given.names:
         plan = engines.QUICK if given.quick else engines.Plan()
-        plan = replace(plan, only=tuple(given.only))
+        plan = replace(plan, only=tuple(given.only), turns=given.turns or plan.turns)
         failed = engines.main(plan, given.out)
         if given.names == ["engines"]:
             sys.exit(failed)

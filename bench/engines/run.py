@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -219,7 +221,9 @@ class Run:
         if not self.wants("flood"):
             return
         try:
-            found = await flood.measure(self.setting.folder, seconds=max(4.0, self.plan.seconds))
+            seconds = max(4.0, self.plan.seconds)
+            with contextlib.redirect_stdout(io.StringIO()):  # the daemon's log
+                found = await flood.measure(self.setting.folder, seconds=seconds)
         except Exception as failure:
             self.results["left_out"]["flood"] = f"{type(failure).__name__} {failure}"
             self.say(f"flood is left out: {failure}")
@@ -264,6 +268,7 @@ async def _all(run: Run) -> None:
 def main(plan: Plan, place: Path | None) -> int:
     """Measure, print, write; 0 unless nothing could be measured."""
     os.sched_setaffinity(0, tools.LOAD)
+    os.environ["PYTHONPATH"] = tools.python_path()
     with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
         try:
             tools.build()

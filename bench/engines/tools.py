@@ -140,8 +140,9 @@ class Tool:
 
 
 def python_path() -> str:
-    """Return where our modules are: this tree, and its own build of the native one if there is."""
-    return os.pathsep.join([str(ROOT), str(NATIVE / "target" / "python")])
+    """Return where our modules are, this tree first; other folders than ours may be current."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(ROOT), *(str(Path(one).resolve()) for one in given if one)])
 
 
 async def module(
