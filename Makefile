@@ -47,8 +47,9 @@ system:  ## the real livekit-server and real SIP peers
 bench: setup  ## the figures of the closing notes, interleaved with a peer
 	@$(ALONE) $(PY) -m bench
 
-fuzz: setup  ## coverage-guided fuzzing of framing, headers, SDP and RTP (MINUTES=1 for each core)
+fuzz: setup  ## coverage-guided fuzzing of framing, headers, SDP, RTP and the media core (MINUTES=1 for each core)
 	@nice $(PY) -m tests.fuzz --minutes $(or $(MINUTES),1)
+	@bash scripts/fuzz-native.sh $(or $(MINUTES),1)
 
 soak: setup  ## calls, holds and room changes for HOURS=0.17, then everything back where it began
 	@$(ALONE) $(PY) -m tests.soak --hours $(or $(HOURS),0.17)

@@ -23,7 +23,7 @@ from typing import Any
 
 import av
 import numpy as np
-import pesq
+import pesq  # type: ignore[import-untyped]
 from trunkbridge_native import Playout
 
 RATE = 8000

@@ -37,7 +37,8 @@ def bridge(
             "advertise": "127.0.0.1",
             "max_calls": max_calls,
         },
-        "media": {"listen": "127.0.0.1", "ports": "20000-31999"},
+        # The fake room is one of the SDK engine.
+        "media": {"listen": "127.0.0.1", "ports": "20000-31999", "engine": "sdk"},
         "http": {"listen": f"127.0.0.1:{free_port()}"},
         "store": {"journal": str(folder / "journal.db"), "instance": "bench"},
         "trunk": [

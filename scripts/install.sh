@@ -39,7 +39,7 @@ release_name() {
         find trunkbridge bridge sdp rtp -type f ! -path '*/__pycache__/*' -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum
         sha256sum pyproject.toml requirements-daemon.lock README.md
-        cat .cache/native/*.whl 2>/dev/null | sha256sum
+        cat .cache/media-core/*.whl 2>/dev/null | sha256sum
     } | sha256sum | cut -c1-8)
     echo "$version-$digest"
 }
@@ -61,11 +61,11 @@ build_release() {
     PYTHONPATH="$WORK/build" "${pip[@]}" wheel --no-deps --no-build-isolation --no-index \
         --wheel-dir "$WORK/wheel" .
     "${pip[@]}" install --no-deps --no-index --no-compile "$WORK"/wheel/*.whl
-    if compgen -G ".cache/native/*.whl" >/dev/null; then
+    if compgen -G ".cache/media-core/*.whl" >/dev/null; then
         say "installing the media core"
-        "${pip[@]}" install --no-deps --no-index --no-compile .cache/native/*.whl
+        "${pip[@]}" install --no-deps --no-index --no-compile .cache/media-core/*.whl
     else
-        complain "no media core in .cache/native (make setup builds it); calls will use the SDK engine"
+        complain "no media core in .cache/media-core (make setup builds it); calls will use the SDK engine"
     fi
     # The service may not write here, so the byte code is made now.
     "$DESTDIR$folder/bin/python" -m compileall -q -j 0 "$DESTDIR$folder/lib" \

@@ -47,20 +47,20 @@ wanted=$(fingerprint)
 kept="${XDG_CACHE_HOME:-$HOME/.cache}/trunkbridge/native/$wanted"
 if ! compgen -G "$kept/*.whl" >/dev/null; then
     say "building the media core (native/, once, about four minutes)"
-    rm -rf .cache/native
-    mkdir -p .cache/native
+    rm -rf .cache/media-core
+    mkdir -p .cache/media-core
     nice .venv/bin/maturin build --quiet --release --locked --strip \
         --manifest-path "$PACKAGE/Cargo.toml" --interpreter .venv/bin/python \
-        --out .cache/native >.cache/native-build.log 2>&1 || {
+        --out .cache/media-core >.cache/native-build.log 2>&1 || {
         tail -n 5 .cache/native-build.log >&2
         complain "the media core could not be built (.cache/native-build.log)"
         exit 1
     }
     mkdir -p "$kept"
-    cp .cache/native/*.whl "$kept/"
+    cp .cache/media-core/*.whl "$kept/"
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall "$kept"/*.whl
-rm -rf .cache/native # for `make install` and the image
-mkdir -p .cache/native
-cp "$kept"/*.whl .cache/native/
+rm -rf .cache/media-core # for `make install` and the image
+mkdir -p .cache/media-core
+cp "$kept"/*.whl .cache/media-core/
 printf '%s' "$wanted" >.venv/.native

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from bench.engines import machine
 from bench.engines.arms import Arm, Setting, phones
 from bench.engines.block import Running
 from bench.engines.room import agents, server, token
@@ -53,11 +52,7 @@ def _of(
             beside=[beside],
             passes=passes,
             control=bridge,
-            notes={
-                "join_cpu_ms": 1000 * ready["ready"] / calls,
-                "memory_mb": machine.memory([bridge.pid]),
-                "threads": machine.threads([bridge.pid]),
-            },
+            notes={"join_cpu_ms": 1000 * ready["ready"] / calls},
         )
 
     return begin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from bench.engines import machine
 from bench.engines.arms import Arm, Setting, phones
 from bench.engines.block import Running
 from bench.engines.room import line_of
@@ -38,7 +37,6 @@ async def begin(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
     failed: list[Answer] = []
     core.told = {"offer": offered, "closed": closed, "failed": failed.append}
     sfu.told = {"answer": answered, "connected": lambda _: None}
-    before = machine.memory([core.pid]) if calls == 0 else 0.0
     ready = await core.answer(SETTLE)
     if failed:
         raise RuntimeError(f"the core lost a call: {failed[0]}")
@@ -51,9 +49,7 @@ async def begin(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
         passes=True,
         control=core,
         notes={
-            "join_cpu_ms": 1000 * ready["ready"] / max(1, calls),
-            "memory_mb": machine.memory([core.pid]) - before,
-            "threads": machine.threads([core.pid]),
+            "join_cpu_ms": 1000 * ready["ready"] / calls,
             "realtime": float(ready["realtime"]),
         },
     )

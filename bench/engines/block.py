@@ -128,7 +128,11 @@ async def measure(
         beside_core=used[2] / took,
         stolen=(after.stolen - busy.stolen) / took / (os.cpu_count() or 1),
         others_core=max(0.0, after.used - busy.used - sum(used)) / took,
-        notes=dict(running.notes),
+        notes={
+            **running.notes,
+            "memory_mb": machine.memory(running.measured),
+            "threads": machine.threads(running.measured),
+        },
     )
 
 

@@ -18,6 +18,7 @@ from bridge.config import MediaConfig
 from bridge.engines import engine_of
 from bridge.media.ports import Ports
 from bridge.media.seam import MediaLevels, MediaSpec
+from bridge.observe import logs
 from bridge.room.seam import JoinSpec, RoomHandlers
 from rtp import g711
 from sdp.negotiated import Negotiated
@@ -46,6 +47,7 @@ def negotiated(port: int) -> Negotiated:
 
 async def run(given: dict[str, Any]) -> None:
     """Bring all calls up, then take orders."""
+    logs.configure("info", "json")
     ports = Ports("20000-31999", own=(HERE,))
     engine = engine_of(MediaConfig(engine=given["engine"]), ports)
     await engine.start()

@@ -1,7 +1,7 @@
 """A whole daemon with calls at a real livekit-server, under 2,000 INVITEs a second.
 
 The INVITEs are those of ``bench.refused``, on one TCP connection from another core. The daemon has
-its own limits, so all but the first of them are over the rate of their address: 503.
+its own limits, so all but some are over the rate of their address: 503, the rest 404.
 """
 
 from __future__ import annotations
@@ -18,10 +18,19 @@ from bench.engines.room import server
 from bench.engines.tools import MEASURED
 from bench.pacing import deviations
 from bench.table import percentile
-from tests.system.harness import AGENT_HERTZ, AgentHost, Desk, agent_number, room_of
+from tests.system.harness import (
+    AGENT_HERTZ,
+    STANDARD_ROUTES,
+    AgentHost,
+    Desk,
+    agent_number,
+    room_of,
+)
 
 CALLS = 5
 RATE = 2000.0
+ROUTES = [route for route in STANDARD_ROUTES if route["number"] != "*"]
+"""The flood's number has none: what is within the limits is answered 404."""
 
 
 async def measure(folder: Path, *, seconds: float) -> dict[str, Any]:
@@ -39,7 +48,7 @@ async def measure(folder: Path, *, seconds: float) -> dict[str, Any]:
 
 async def _measure(desk: Desk, seconds: float) -> dict[str, Any]:
     carrier = await desk.carrier()
-    bridge = await desk.bridge(carrier)
+    bridge = await desk.bridge(carrier, routes=ROUTES)
     bridge.expect_lag()
     machine.pin(bridge.pid, {MEASURED})
     legs = []
@@ -73,6 +82,7 @@ async def _measure(desk: Desk, seconds: float) -> dict[str, Any]:
         "rate": tally.sent / max(tally.seconds, 1e-9),
         "core": share,
         "calls": CALLS,
+        "direct": any(line.event == "media.direct" for line in bridge.logs),
     }
 
 

@@ -17,13 +17,12 @@ from pathlib import Path
 
 from livekit import api
 
-from bench.engines import machine
 from bench.engines.arms import Arm, Setting, phones
 from bench.engines.block import Running
 from bench.engines.room import Agents
 from bench.engines.rtpengine import UNPACKED, end
 from bench.engines.tools import LOAD, MEASURED, NoTools, Tool
-from tests.system.conftest import CONFIG, LiveKitServer, livekit_server_binary
+from tests.system.conftest import LiveKitServer, livekit_server_binary
 from tests.system.harness import answers, free_port
 
 PREFIX = "+9144400"
@@ -33,6 +32,21 @@ _SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n"
 )
+_SERVER = """\
+port: {http}
+bind_addresses: ["127.0.0.1"]
+keys: {{benchkey: {secret}}}
+redis: {{address: "127.0.0.1:{redis}"}}
+rtc:
+  udp_port: {udp}
+  tcp_port: {tcp}
+  use_external_ip: false
+  node_ip: 127.0.0.1
+  enable_loopback_candidate: true
+  stun_servers: ["127.0.0.1:{stun}"]
+room: {{auto_create: true, empty_timeout: 60, departure_timeout: 60}}
+logging: {{level: warn}}
+"""
 _REQUEST = (
     "{method} sip:{number}@127.0.0.1:{target} SIP/2.0\r\n"
     "Via: SIP/2.0/UDP 127.0.0.1:{here};branch=z9hG4bK{branch};rport\r\n"
@@ -99,10 +113,6 @@ async def begin(setting: Setting, calls: int, stack: AsyncExitStack) -> Running:
         far=media,
         measured=[bridge.pid],
         beside=[beside],
-        notes={
-            "memory_mb": machine.memory([bridge.pid]),
-            "threads": machine.threads([bridge.pid]),
-        },
     )
 
 
@@ -151,9 +161,8 @@ async def _server(setting: Setting, stack: AsyncExitStack, redis: int) -> tuple[
     http, tcp = free_port(), free_port()
     udp, stun = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
     secret = uuid.uuid4().hex + uuid.uuid4().hex
-    config = CONFIG.format(http=http, tcp=tcp, udp=udp, stun=stun, key="benchkey", secret=secret)
     log = setting.folder / "livekit.log"
-    config += f"redis: {{address: 127.0.0.1:{redis}}}\n"
+    config = _SERVER.format(http=http, udp=udp, tcp=tcp, stun=stun, redis=redis, secret=secret)
     process = await _started(stack, log, LOAD, binary, "--config-body", config)
     url = f"http://127.0.0.1:{http}"
     async with asyncio.timeout(20):

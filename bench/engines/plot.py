@@ -30,7 +30,7 @@ SHORT = {
 
 def draw(found: Findings, path: Path) -> None:
     """Write the picture."""
-    figure, panels = pyplot.subplots(2, 2, figsize=(12, 8.5), constrained_layout=True)
+    figure, panels = pyplot.subplots(2, 2, figsize=(13, 8.5), constrained_layout=True)
     _cost(panels[0][0], found)
     _capacity(panels[0][1], found)
     _delays(panels[1][0], found)
@@ -48,15 +48,22 @@ def _colour(arm: str) -> str:
     return OURS if arm.startswith("direct") else THEIRS
 
 
+def _beside(axes: Any, x: float, y: float, text: str) -> None:
+    """Write *text* a little to the right of a bar's end."""
+    axes.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+
+
 def _cost(axes: Any, found: Findings) -> None:
     arms = [arm for arm in SHORT if found.cost(arm)]
     for place, arm in enumerate(arms):
         costs = found.cost(arm)
         axes.barh(place, median(costs), color=_colour(arm), alpha=0.75)
         axes.plot(costs, [place] * len(costs), "o", color="black", markersize=3)
-        axes.text(max(costs) * 1.08, place, f"{median(costs):.0f}", va="center", fontsize=9)
+        _beside(axes, max(costs), place, f"{median(costs):.0f}")
     axes.set_xscale("log")
-    axes.margins(x=0.15)
+    if arms:
+        medians = [median(found.cost(arm)) for arm in arms]
+        axes.set_xlim(min(medians) * 0.6, max(medians) * 1.6)
     axes.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     axes.invert_yaxis()
     axes.set_xlabel("us of CPU per 20 ms and call (log; dots are blocks)")
@@ -70,17 +77,16 @@ def _capacity(axes: Any, found: Findings) -> None:
         calls = searched[arm]["calls"]
         axes.barh(place, calls, color=_colour(arm), alpha=0.75)
         more = "+" if searched[arm]["load_late_at"] or not searched[arm]["failed_at"] else ""
-        axes.text(calls * 1.08, place, f"{calls}{more}", va="center", fontsize=9)
+        _beside(axes, calls, place, f"{calls}{more}")
     if arms:
         axes.axvline(200, color=LIMIT, linewidth=1, linestyle="--", label="wanted: 200")
-        axes.set_xscale("log")
-        axes.margins(x=0.15)
+        axes.margins(x=0.12)
         axes.legend(fontsize=8)
     else:
         axes.text(0.5, 0.5, "not searched", ha="center", transform=axes.transAxes)
     axes.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     axes.invert_yaxis()
-    axes.set_xlabel("calls on one core: none lost, p99 |gap - 20 ms| <= 5 ms, <= 80 % (log)")
+    axes.set_xlabel("calls on one core: none lost, p99 |gap - 20 ms| <= 5 ms, <= 80 %")
     axes.set_title("Capacity at the gate", fontsize=10)
 
 
@@ -91,7 +97,7 @@ def _delays(axes: Any, found: Findings) -> None:
             if delays:
                 middle = percentile(delays, 0.5)
                 axes.barh(place + shift, middle, height=0.36, color=_colour(arm), alpha=shade)
-                axes.text(middle + 1, place + shift, f"{middle:.1f}", va="center", fontsize=8)
+                _beside(axes, middle, place + shift, f"{middle:.1f}")
     axes.set_yticks(range(len(arms)), [SHORT[arm] for arm in arms])
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -114,12 +120,12 @@ def _pacing(axes: Any, found: Findings) -> None:
         axes.plot(range(101), [max(v, 0.003) for v in curve], style, label=label, linewidth=1.4)
     axes.axhline(1.0, color=LIMIT, linewidth=1, linestyle="--")
     axes.axhline(5.0, color=LIMIT, linewidth=1, linestyle="--")
-    axes.text(1, 1.08, "wanted at p99: 1 ms", fontsize=7, color=LIMIT)
-    axes.text(1, 5.4, "gate at p99: 5 ms", fontsize=7, color=LIMIT)
+    axes.text(0, 1.08, "wanted at p99: 1 ms", fontsize=7, color=LIMIT)
+    axes.text(0, 5.4, "gate at p99: 5 ms", fontsize=7, color=LIMIT)
     axes.set_yscale("log")
     axes.set_xlabel("percentile of packets")
     axes.set_ylabel("|gap - 20 ms|, ms (log)")
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, 0.9))
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title("Pacing towards the carrier (kernel timestamps)", fontsize=10)
 
 

@@ -14,6 +14,9 @@ from bench.engines.lock import Holder
 
 Options = dict[str, Any]
 
+_answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what anybody else prints goes to the log
+
 
 def options() -> Options:
     """Return what we were started with."""
@@ -23,8 +26,8 @@ def options() -> Options:
 
 def say(**told: Any) -> None:
     """Tell the bench."""
-    sys.stdout.write(json.dumps(told) + "\n")
-    sys.stdout.flush()
+    _answers.write(json.dumps(told) + "\n")
+    _answers.flush()
 
 
 def settled() -> None:
@@ -47,5 +50,5 @@ async def obey(orders: dict[str, Callable[[str], None]]) -> None:
 
 def leave() -> None:
     """End at once: native threads of an SDK take their time, and the arm is over."""
-    sys.stdout.flush()
+    _answers.flush()
     os._exit(0)

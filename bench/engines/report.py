@@ -184,7 +184,8 @@ class Findings:
         gap = found["gap"]
         told = f"{gap['p99']:.2f} ms (p50 {gap['p50']:.2f}, max {gap['max']:.1f})"
         if name == "flood":
-            told += f"; {found['rate']:.0f}/s sent"
+            engine = "direct" if found["direct"] else "SDK"
+            told += f"; {found['rate']:.0f}/s sent, {engine} engine"
         return Line(what=what, target="<= 1 ms", measured=told, met=gap["p99"] <= 1.0)
 
     def _memory(self) -> Line:
@@ -198,7 +199,7 @@ class Findings:
     def _joins(self) -> Line:
         what, target = "joins per second and core", ">= 80"
         server = [one["notes"]["join_cpu_ms"] for one in self.of("direct-server", "few")]
-        native = [one["joined"] / one["cpu"] for one in self.special.get("joins", [])]
+        native = [one["joined"] / one["cpu"] for one in self.special.get("join_cost", [])]
         if not server and not native:
             return self._lacking(what, target, "direct")
         told = []
@@ -234,13 +235,19 @@ def publish(results: dict[str, Any], place: Path | None) -> None:
     found = Findings(results)
     text = markdown(found)
     print(f"\n{text}")
+    save(results, place)
     if place is None:
         return
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "engines.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
     (place / "engines.md").write_text(text)
     plot.draw(found, place / "engines.png")
     print(f"written: {place}/engines.json, engines.md, engines.png")
+
+
+def save(results: dict[str, Any], place: Path | None) -> None:
+    """Write what was measured so far."""
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "engines.json").write_text(json.dumps(_rounded(results)) + "\n")
 
 
 def markdown(found: Findings) -> str:

@@ -24,15 +24,17 @@ import aiohttp
 from livekit import api
 from livekit.protocol import models, rtc
 
-from bench.engines.tools import LOAD, Answer, Tool
-from tests.system.conftest import LiveKitServer, started_server
+from bench.engines.tools import LOAD, Answer, NoTools, Tool
+from tests.system.conftest import LiveKitServer, livekit_server_binary, started_server
 
 PATIENCE = 20.0
 
 
 @contextmanager
 def server() -> Iterator[tuple[LiveKitServer, int]]:
-    """Run a livekit-server off the measured core; give it and its process."""
+    """Run a livekit-server off the measured core; give it and its process. Raises `NoTools`."""
+    if livekit_server_binary() is None:
+        raise NoTools("no livekit-server (make sets it up in .cache/bin)")
     before = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="trunkbridge-bench-") as folder:
         os.sched_setaffinity(0, LOAD)

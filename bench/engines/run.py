@@ -42,8 +42,8 @@ class Plan:
     """How much is measured; times in seconds."""
 
     turns: int = 4
-    warm: float = 3.0
-    seconds: float = 6.0
+    warm: float = 2.5
+    seconds: float = 5.5
     search: bool = True
     only: tuple[str, ...] = ()
 
@@ -54,8 +54,9 @@ QUICK = Plan(turns=1, warm=1.5, seconds=3.0, search=False)
 class Run:
     """One run and all that it found."""
 
-    def __init__(self, plan: Plan, setting: Setting) -> None:
+    def __init__(self, plan: Plan, setting: Setting, place: Path | None) -> None:
         self.plan = plan
+        self.place = place
         self.setting = setting
         self.results: dict[str, Any] = {
             "facts": machine.facts(),
@@ -87,7 +88,11 @@ class Run:
             self.leave_out(arm, str(lacking))
             return None
         except Exception as failure:
-            self.leave_out(arm, f"{calls} calls: {type(failure).__name__} {failure}")
+            why = f"{calls} calls: {type(failure).__name__} {failure}"
+            if part == "search":
+                self.say(f"{arm.name:13} did not come up, {why}")
+            else:
+                self.leave_out(arm, why)
             return None
         self.results["blocks"].append({"part": part, **asdict(sample)})
         self.say(
@@ -151,19 +156,19 @@ class Run:
             at_server.STOCK,
             rtpengine.RTPENGINE,
             *((livekit_sip.ARM,) if livekit_sip.program() is not None else ()),
-            FLOOR,
         ):
             known = [one for one in self.results["blocks"] if one["arm"] == arm.name]
-            if not known or not self.wants(arm.name):
+            if not known or not self.wants(arm.name) or arm.name in self.results["left_out"]:
                 continue
             most = max(one["calls"] for one in known)
             cost = median([one["cpu_us"] for one in known if one["calls"] == most])
             steps = search.Search(first=search.guess(cost), most=arm.most)
             while (calls := steps.next()) is not None:
                 sample = await self.block(arm, calls, part="search", short=True)
-                if sample is None:
-                    break
-                steps.tell(calls, passed=sample.passed, valid=sample.valid)
+                if sample is None:  # calls that do not come up fail the gate
+                    steps.tell(calls, passed=False, valid=True)
+                else:
+                    steps.tell(calls, passed=sample.passed, valid=sample.valid)
             self.results["search"][arm.name] = {
                 "calls": steps.best,
                 "failed_at": steps.worst,
@@ -182,7 +187,8 @@ class Run:
             for name, on, off in (("quiet", "", ""), ("lock", "hold on", "hold off")):
                 if on:
                     control.order(on)
-                self.keep(name, await measure(name, running, warm=1.0, seconds=seconds))
+                warm = 1.0 if on else self.plan.warm
+                self.keep(name, await measure(name, running, warm=warm, seconds=seconds))
                 if off:
                     control.order(off)
             count = int(JOINS * (seconds - 1.5))
@@ -198,7 +204,7 @@ class Run:
             assert control is not None
             await control.ask("join 20 50 0.2")  # the first of a process cost more
             found = [await control.ask("join 150 100 0.3") for _ in range(min(3, self.plan.turns))]
-            self.results["special"]["joins"] = found
+            self.results["special"]["join_cost"] = found
             rates = [one["joined"] / one["cpu"] for one in found]
             self.say(f"joins: {', '.join(f'{rate:.0f}' for rate in rates)} a second and core")
 
@@ -248,9 +254,9 @@ class Run:
 
 
 async def _all(run: Run) -> None:
-    await run.compare()
-    await run.disturbed()
-    await run.flooded()
+    for part in (run.compare, run.disturbed, run.flooded):
+        await part()
+        report.save(run.results, run.place)  # a run that is cut short has shown something
     if run.plan.search:
         await run.capacities()
 
@@ -265,7 +271,7 @@ def main(plan: Plan, place: Path | None) -> int:
         except tools.NoTools as lacking:
             print(f"engines: {lacking}")
             return 1
-        run = Run(plan, setting)
+        run = Run(plan, setting, place)
         asyncio.run(_all(run))
         run.concealed()
     run.results["facts"]["load_after"] = round(os.getloadavg()[0], 2)

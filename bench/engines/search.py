@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 CLOSE = 1.08
 """The answer is known when the least that failed is within this of the most that passed."""
-STEPS = 6
+STEPS = 5
 GATE_CORE = 0.80
 PACKETS = 50
 

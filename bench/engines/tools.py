@@ -127,7 +127,10 @@ class Tool:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            found: Answer = json.loads(line)
+            try:
+                found: Answer = json.loads(line)
+            except ValueError:
+                found = {"error": f"said {line[:200]!r}"}
             wanted = self.told.get(next(iter(found), ""))
             if wanted is not None:
                 wanted(found)

@@ -156,6 +156,9 @@ class Core:
     def hang_up(self, call: int) -> None:
         """End the carrier's side and close its sockets; the transports go on; makes ``hung_up``."""
 
+    def tap(self, call: int) -> TapReader:
+        """Listen to both directions of the call from now on. Raises ``KeyError``."""
+
     def close(self, call: int) -> None:
         """End a call and its transports; makes ``closed``. After that no packet leaves."""
 
@@ -197,3 +200,33 @@ class Core:
 
     def peer_close(self, call: int, side: int) -> None:
         """Close a transport; nothing more is told of it."""
+
+@final
+class Playout:
+    """The room's tracks of one call on the test's own clock; times are since any moment."""
+
+    def __init__(self) -> None: ...
+    def push(
+        self,
+        at: float,
+        ssrc: int,
+        sequence: int,
+        timestamp: int,
+        codec: str,
+        payload: bytes,
+    ) -> None: ...
+    def pull(self, at: float, samples: int) -> bytes | None: ...
+    def discard(self, at: float) -> None: ...
+    def remove(self, ssrc: int) -> None: ...
+    def slot(self, at: float, period: float) -> float | None: ...
+    def stats(self) -> dict[str, float]: ...
+
+@final
+class TapReader:
+    """Both directions of one call for a recorder. Reads never wait."""
+
+    def read(self) -> tuple[bytes, bytes, int]:
+        """Return what the caller said and what went out (PCM16, 8 kHz, as long), and samples
+        dropped so far."""
+    def finish(self) -> tuple[bytes, bytes, int]:
+        """Return the rest, after the call; call it until the tracks are empty."""

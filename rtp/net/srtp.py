@@ -294,7 +294,9 @@ class Receiver:
         packet = self._open_rtcp(self._known, self._contexts, data)
         if packet is None and now < self._trials_until:
             for suite, contexts in self._trials:
-                packet = packet or self._open_rtcp(suite, contexts, data)
+                # The same key again would only take a replay: SRTCP has no rollover counter.
+                if not self._is_ours(contexts):
+                    packet = packet or self._open_rtcp(suite, contexts, data)
         if packet is None:
             self.failures += 1
         return packet

@@ -238,11 +238,9 @@ class Link:
         """Wait for *milestone*; False: not in time. Raises what made it impossible."""
         either: set[asyncio.Future[Any]] = {milestone, self._failure}
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if milestone.done():
-            return True
-        if self._failure.done():
+        if self._failure.done():  # first: what is reached may still be of no use
             raise self._failure.result()
-        return False
+        return milestone.done()
 
     def fail(self, error: RoomError) -> None:
         """Have a join under way end with *error*."""

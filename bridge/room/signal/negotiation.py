@@ -42,6 +42,11 @@ class Offers:
         return self._number
 
     @property
+    def idle(self) -> bool:
+        """Whether no offer is being made or under way."""
+        return self._stage is _Stage.IDLE
+
+    @property
     def waiting(self) -> bool:
         """Whether an offer waits for its answer."""
         return self._stage is _Stage.OFFERED

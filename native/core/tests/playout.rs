@@ -249,6 +249,20 @@ fn a_sender_that_begins_anew_is_heard_at_once() {
 }
 
 #[test]
+fn one_packet_from_long_ago_changes_nothing_and_a_lower_start_is_a_new_one() {
+    let mut packets = sent(|_| Some(0), 200);
+    packets[100].1 = 3;
+    let heard = play(&packets, 5000, 160, MU);
+    assert_eq!((heard.stats.late, heard.stats.lost), (1, 1));
+    for (n, packet) in packets.iter_mut().enumerate().skip(150) {
+        packet.1 = n as u64;
+        packet.3 = LOUD.to_vec();
+    }
+    let heard = play(&packets, 5000, 160, MU);
+    assert!(heard.blocks[160..].iter().all(|b| b.0));
+}
+
+#[test]
 fn the_slot_is_where_packets_come() {
     for arrives in [0, 3000, 11_000, 19_000] {
         let heard = play(&sent(|n| Some(arrives + scatter(n) % 500), 200), 6500, 160, MU);

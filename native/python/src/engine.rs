@@ -10,6 +10,8 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use trunkbridge_core::engine::{CallStats, Config, Engine, Event, Refused, Turns, network};
 use trunkbridge_core::types::{CarrierSetup, Crypto, Law, Levels, MasterKey, Negotiated};
 
+use crate::playout::TapReader;
+
 /// (secret, mki, lifetime)
 type Key = (Vec<u8>, Vec<u8>, Option<u64>);
 /// (suite, key that we send with, keys that we receive with, window of replay protection)
@@ -144,6 +146,11 @@ impl Core {
 
     fn hang_up(&self, call: u64) -> PyResult<()> {
         self.engine.hang_up(call).map_err(refused)
+    }
+
+    fn tap(&self, call: u64) -> PyResult<TapReader> {
+        let reader = self.engine.tap(call).map_err(refused)?;
+        reader.map(TapReader::new).ok_or_else(|| PyKeyError::new_err(call))
     }
 
     fn close(&self, call: u64) -> PyResult<()> {

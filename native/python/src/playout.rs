@@ -1,11 +1,13 @@
 //! The jitter buffers and decoders alone, for tests and measurements.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use trunkbridge_core::playout::{Mixer, RoomCodec};
+use trunkbridge_core::tap::{Piece, Reader};
 use trunkbridge_core::types::Law;
 
 /// Samples that one pull may ask for: a second.
@@ -73,8 +75,7 @@ impl Playout {
         if !self.mixer.pull(&mut self.pcm, now) {
             return Ok(None);
         }
-        let octets: Vec<u8> = self.pcm.iter().flat_map(|s| s.to_le_bytes()).collect();
-        Ok(Some(PyBytes::new(py, &octets)))
+        Ok(Some(pcm16(py, &self.pcm)))
     }
 
     /// Drop what waits: the gate is closed.
@@ -116,10 +117,54 @@ impl Playout {
     }
 }
 
+/// Both directions of one call for a recorder. Reads never wait.
+#[pyclass]
+pub struct TapReader {
+    // One thread reads at a time.
+    reader: Mutex<Reader>,
+}
+
+impl TapReader {
+    pub fn new(reader: Reader) -> TapReader {
+        TapReader { reader: Mutex::new(reader) }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Two tracks as PCM16 octets, and samples dropped so far.
+type TapPiece<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, u64);
+
+#[pymethods]
+impl TapReader {
+    /// What is complete of both tracks, as many samples of each: what the caller said and what
+    /// went out to the caller, PCM16 of 8 kHz; and how many samples were dropped so far.
+    fn read<'py>(&self, py: Python<'py>) -> TapPiece<'py> {
+        tap_piece(py, self.locked().read())
+    }
+
+    /// The rest, after the call: call it until the tracks are empty.
+    fn finish<'py>(&self, py: Python<'py>) -> TapPiece<'py> {
+        tap_piece(py, self.locked().finish())
+    }
+}
+
+fn tap_piece(py: Python<'_>, piece: Piece) -> TapPiece<'_> {
+    (pcm16(py, &piece.caller), pcm16(py, &piece.sent), piece.dropped)
+}
+
+fn pcm16<'py>(py: Python<'py>, pcm: &[i16]) -> Bound<'py, PyBytes> {
+    let octets: Vec<u8> = pcm.iter().flat_map(|s| s.to_le_bytes()).collect();
+    PyBytes::new(py, &octets)
+}
+
 fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| PyValueError::new_err("not a time"))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Playout>()
+    module.add_class::<Playout>()?;
+    module.add_class::<TapReader>()
 }

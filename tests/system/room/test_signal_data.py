@@ -25,6 +25,7 @@ from bridge.room.seam import (
 )
 from bridge.room.signal import socket as socket_module
 from tests.system.room.kit import DEADLINE, Bench, Peer, Signal
+from tests.system.room.native import Native
 from tests.webrtc.relay import Relay
 
 pytestmark = pytest.mark.system
@@ -33,12 +34,17 @@ PHONE = "sip-+911"
 PAYLOAD_LIMIT = 15 * 1024
 
 
-@pytest.fixture
-async def bench(livekit: Any) -> AsyncIterator[Bench]:
-    kind = Signal()
+@pytest.fixture(params=["signal", "native"])
+async def bench(livekit: Any, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """Sessions on the tests' transports, and on our own."""
+    kind = Signal() if request.param == "signal" else Native()
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, kind)
-    await kind.settle()
+    await kind.finish()
+
+
+aiortc_only = pytest.mark.parametrize("bench", ["signal"], indirect=True)
+"""What loses datagrams: only the tests' transports can."""
 
 
 @asynccontextmanager
@@ -247,6 +253,7 @@ async def test_a_thousand_messages_arrive_once_in_order_while_the_signalling_is_
         assert await received(peer, 1) == [b"end"]
 
 
+@aiortc_only
 async def test_messages_under_way_when_the_media_path_fails_arrive_once_in_order(
     bench: Bench,
 ) -> None:

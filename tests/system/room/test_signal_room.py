@@ -27,7 +27,8 @@ from bridge.room.signal.messages import OwnTrack, Way
 from bridge.room.signal.port import PeerClosed, PeerDisconnected, Side
 from bridge.room.signal.session import SignalRoom
 from bridge.room.tokens import caller_token
-from tests.system.room.kit import DEADLINE, Bench, Notices, Peer, Signal
+from tests.system.room.kit import DEADLINE, Bench, Kind, Notices, Peer, Signal, ticks
+from tests.system.room.native import Native
 
 pytestmark = pytest.mark.system
 
@@ -39,9 +40,19 @@ def kind() -> Signal:
 
 @pytest.fixture
 async def bench(livekit: Any, kind: Signal) -> AsyncIterator[Bench]:
+    """On the tests' WebRTC peer."""
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, kind)
-    await kind.settle()
+    await kind.finish()
+
+
+@pytest.fixture(params=["signal", "native"])
+async def either(livekit: Any, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """On the tests' WebRTC peer, and on the native core."""
+    kind: Kind = Signal() if request.param == "signal" else Native()
+    async with AsyncExitStack() as stack:
+        yield Bench(livekit, stack, kind)
+    await kind.finish()
 
 
 async def joined(bench: Bench) -> tuple[SignalRoom, Notices]:
@@ -60,7 +71,7 @@ async def test_alaw_is_published_as_alaw(livekit: Any) -> None:
             await peer.hears(500)
         (publication,) = peer.room.remote_participants["sip-+911"].track_publications.values()
         assert publication.mime_type.lower() == "audio/pcma"
-    await kind.settle()
+    await kind.finish()
 
 
 async def test_a_cut_socket_is_resumed_while_the_sound_goes_on(bench: Bench, kind: Signal) -> None:
@@ -98,16 +109,14 @@ async def shown(peer: Peer, *, muted: bool) -> None:
     await peer.until(lambda: peer.phone_muted() is muted)
 
 
-async def test_a_track_that_comes_while_the_socket_is_gone_is_heard(
-    bench: Bench, kind: Signal
-) -> None:
-    session, notices = await joined(bench)
+async def test_a_track_that_comes_while_the_socket_is_gone_is_heard(either: Bench) -> None:
+    session, notices = await joined(either)
     session.subscribe(True)
-    peer = await bench.peer()
-    await kind.cut_signalling(session)
+    peer = await either.peer()
+    await either.kind.cut_signalling(session)
     await peer.talk(440)
     await notices.of(RoomReconnected)
-    await bench.hear(session, 440)
+    await either.hear(session, 440)
 
 
 async def test_a_subscription_ended_while_the_socket_is_gone_is_ended(
@@ -136,16 +145,16 @@ async def silent(kind: Signal, session: SignalRoom) -> None:
                 return
 
 
-async def test_an_agent_that_publishes_ten_times_is_heard_each_time(bench: Bench) -> None:
-    peer = await bench.peer()
-    session, notices = await joined(bench)
+async def test_an_agent_that_publishes_ten_times_is_heard_each_time(either: Bench) -> None:
+    peer = await either.peer()
+    session, notices = await joined(either)
     session.subscribe(True)
     for number in range(10):
         notices.seen.clear()
         hertz = 400 + 50 * number
         await peer.talk(hertz)
         assert await notices.of(AudioPublished) == AudioPublished(identity="agent")
-        await bench.hear(session, hertz)
+        await either.hear(session, hertz)
         await unpublish(peer)
     assert not [one for one in notices.seen if isinstance(one, RoomReconnecting | RoomClosed)]
 
@@ -167,7 +176,7 @@ async def test_several_agents_at_once_are_all_heard(bench: Bench, kind: Signal) 
         await bench.hear(session, 400 + 100 * number)
 
 
-async def test_a_lost_path_is_repaired_by_an_ice_restart(bench: Bench, kind: Signal) -> None:
+async def test_a_lost_path_is_repaired_by_an_ice_restart(bench: Bench) -> None:
     peer = await bench.peer()
     await peer.talk(440)
     session, notices = await joined(bench)
@@ -183,15 +192,38 @@ async def test_a_lost_path_is_repaired_by_an_ice_restart(bench: Bench, kind: Sig
     assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
 
 
-async def test_a_transport_that_ends_without_a_reason_is_a_lost_room(bench: Bench) -> None:
-    session, notices = await joined(bench)
+async def test_an_ice_restart_leaves_sound_and_messages_as_they_were(either: Bench) -> None:
+    peer = await either.peer()
+    await peer.talk(440)
+    session, notices = await joined(either)
+    session.subscribe(True)
+    await either.hear(session, 440)
+    for number in range(3):
+        assert session._link is not None
+        assert session._link._talk is not None
+        session._link._restart_ice()
+        offers = session._link._talk.machine._offers
+        async with asyncio.timeout(DEADLINE):
+            async for _ in ticks():
+                if offers.idle:
+                    break
+        await session.publish(b"%d" % number, convention.TOPIC)
+        assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"%d" % number
+        await either.hear(session, 440)
+    async with either.playing(session, 500):
+        await peer.hears(500)
+    assert not [one for one in notices.seen if isinstance(one, RoomClosed)]
+
+
+async def test_a_transport_that_ends_without_a_reason_is_a_lost_room(either: Bench) -> None:
+    session, notices = await joined(either)
     session._peer_event(PeerClosed(side=Side.PUBLISHER, why="fault"))
     assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
-    await session.join(bench.spec())
+    await session.join(either.spec())
 
 
 async def test_a_server_with_two_peer_connections_only_is_joined_the_old_way(
-    bench: Bench, kind: Signal, monkeypatch: pytest.MonkeyPatch
+    either: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter = Link._enter
 
@@ -201,29 +233,29 @@ async def test_a_server_with_two_peer_connections_only_is_joined_the_old_way(
         return None if way is Way.V1 else await enter(self, way, track, attributes)
 
     monkeypatch.setattr(Link, "_enter", old)
-    peer = await bench.peer()
+    peer = await either.peer()
     await peer.talk(440)
-    session, notices = bench.session()
+    session, notices = either.session()
     assert isinstance(session, SignalRoom)
     await session.set_attributes({"bridge.seq": "7"})
     session.mute(True)
-    await session.join(bench.spec())
+    await session.join(either.spec())
     await peer.sees({"bridge.seq": "7", "sip.callStatus": "dialing"})
     await peer.until(lambda: peer.phone_muted() is True)
     session.mute(False)
     session.subscribe(True)
-    await bench.hear(session, 440)
-    async with bench.playing(session, 500):
+    await either.hear(session, 440)
+    async with either.playing(session, 500):
         await peer.hears(500)
     await session.publish(b"old", convention.TOPIC)
     assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"old"
     await peer.room.local_participant.publish_dtmf(code=1, digit="1")
     assert await notices.of(DtmfRequested) == DtmfRequested(digit="1")
-    await kind.cut_signalling(session)
+    await either.kind.cut_signalling(session)
     await notices.of(RoomReconnected)
     await session.publish(b"resumed", convention.TOPIC)
     assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"resumed"
-    await bench.hear(session, 440)
+    await either.hear(session, 440)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +286,7 @@ async def test_a_server_that_this_engine_cannot_use_is_told_and_left(
         assert unsuitable.value.why is why
         assert "sip-+911" not in await bench.service().participants(bench.room)
         assert notices.seen == []
-    await kind.settle()
+    await kind.finish()
 
 
 async def test_a_room_whose_audio_is_encrypted_is_unsuitable(bench: Bench) -> None:
@@ -294,7 +326,7 @@ async def test_a_server_that_stands_still_for_a_moment_is_not_left(
         private_livekit.go_on()
         await bench.hear(session, 440)
         assert not [one for one in notices.seen if isinstance(one, RoomClosed)]
-    await kind.settle()
+    await kind.finish()
 
 
 async def test_a_server_that_ends_in_order_is_a_lost_room(
@@ -309,4 +341,4 @@ async def test_a_server_that_ends_in_order_is_a_lost_room(
         assert await closed == RoomClosed(why=RoomGone.LOST)
         session, _ = await joined(bench)
         await session.leave(LeaveReason.CLIENT_INITIATED)
-    await kind.settle()
+    await kind.finish()

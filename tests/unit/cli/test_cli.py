@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from bridge import native
 from bridge.cli.app import app
 from bridge.cli.table import ladder_lines, pretty
 from bridge.cli.timeline import line_of
@@ -279,7 +280,10 @@ def test_a_config_that_cannot_be_read_is_one_line_and_2(
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])
-def test_what_this_version_cannot_start_with_is_2(verb: str, tmp_path: Path) -> None:
+def test_what_this_version_cannot_start_with_is_2(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "is_built", lambda: False)
     given = write(tmp_path, extra='[media]\nengine = "direct"\n')
     status, _, err = trunkbridge(verb, "--config", given)
     assert status == 2

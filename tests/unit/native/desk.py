@@ -26,7 +26,7 @@ def udp() -> socket.socket:
 
 @dataclass
 class Call:
-    """One call and its phone."""
+    """One call and its phone; ``line``: the phone's SRTP."""
 
     number: int
     phone: socket.socket
@@ -35,6 +35,7 @@ class Call:
     rtcp: tuple[str, int]
     sequence: int = 0
     heard: int = 0
+    line: Any = None
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
     def say(self, payload: bytes = b"\xff" * 160) -> None:
@@ -43,7 +44,8 @@ class Call:
         head = struct.pack(
             "!BBHII", 0x80, 0, self.sequence & 0xFFFF, self.sequence * 160 & 0xFFFF_FFFF, 7
         )
-        self.phone.sendto(head + payload, self.rtp)
+        packet = head + payload
+        self.phone.sendto(self.line.protect_rtp(packet) if self.line else packet, self.rtp)
 
     def kinds(self) -> list[str]:
         return [event[0] for event in self.events]
@@ -116,7 +118,14 @@ class Desk:
         self.connect(call)
         return call
 
-    def connect(self, call: Call) -> None:
+    def secure(self, call: Call, line: Any) -> None:
+        """Let *call* speak SRTP from now on, and its phone by *line*."""
+        ours, theirs = ((bytes([seed]) * 30, b"", None) for seed in (1, 2))
+        line.agree("AES_CM_128_HMAC_SHA1_80", theirs, [ours], None, 0.0)
+        call.line = line
+        self.connect(call, ("AES_CM_128_HMAC_SHA1_80", ours, [theirs], None))
+
+    def connect(self, call: Call, crypto: tuple[Any, ...] | None = None) -> None:
         self.core.connect(
             call.number,
             remote=call.phone.getsockname(),
@@ -127,7 +136,7 @@ class Desk:
             dtmf_payload_type=101,
             receive_dtmf_payload_type=101,
             ptime=20,
-            crypto=None,
+            crypto=crypto,
         )
         self.core.apply(
             call.number,

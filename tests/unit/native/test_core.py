@@ -179,6 +179,28 @@ async def test_the_carriers_packets_cross_the_room_to_the_other_phone(
             await ours.hear()  # figures are written some ten times a second
 
 
+async def test_a_recorder_has_what_the_caller_said_and_what_went_out(desk: Desk) -> None:
+    ours, theirs = Phone(desk), Phone(desk)
+    taps = [desk.core.tap(phone.call) for phone in (ours, theirs)]
+    await joined(ours, theirs)
+    theirs.answer()
+    ours.answer()
+    tone = bytes((0x10, 0x90)) * 80
+    ours.say(tone)
+    talk = asyncio.create_task(ours.hear_until(lambda _payload: False, saying=tone))
+    await theirs.hear_until(lambda payload: payload.count(0x10) > 40, saying=SILENCE * 160)
+    talk.cancel()
+    for phone in (ours, theirs):
+        desk.core.close(phone.call)
+        await desk.told(phone.call, "closed")
+    (said, _, _), (_, heard, dropped) = (tap.finish() for tap in taps)
+    assert max(abs(sample) for (sample,) in struct.iter_unpack("<h", said)) > 10_000
+    assert max(abs(sample) for (sample,) in struct.iter_unpack("<h", heard)) > 10_000
+    assert dropped == 0
+    with pytest.raises(KeyError):
+        desk.core.tap(ours.call)
+
+
 async def test_messages_arrive_whole_and_in_order_also_those_from_before_the_channel_was_open(
     desk: Desk,
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_fuzzed_stream_on_all_sockets_never_ends_the_thread(desk: Desk) -> Non
     callers, agents = [desk.open(ssrc=n) for n in (1, 2)], [desk.open(ssrc=n) for n in (3, 4)]
     wires = [desk.join(*pair) for pair in zip(callers, agents, strict=True)]
     alone = desk.open(ssrc=5)
+    desk.secure(alone, native.SrtpLine())
     stranger = Stranger(6)
     for _ in range(FUZZED // 8):
         for call, wire in zip((*callers, alone), (*wires, None), strict=True):
@@ -133,17 +134,21 @@ def test_a_fuzzed_stream_on_all_sockets_never_ends_the_thread(desk: Desk) -> Non
     calls = [*callers, *agents, alone]
     stranger.socket.close()
     assert desk.core.turns().faults == 0
+    assert desk.core.turns().datagrams > FUZZED, "they were read"
+    assert desk.core.stats(alone.number).packets_unauthentic > FUZZED / 20
     for call in calls:
         assert {"fault", "peer_closed", "disconnected"}.isdisjoint(call.kinds())
-    before = {call.number: call.heard for call in calls}
-    forwarded = [desk.core.stats(agent.number).room_packets_received for agent in agents]
     start = time.monotonic()
+    before = {call.number: call.heard for call in calls}
+    passed = desk.core.stats(alone.number).packets_received
+    forwarded = [desk.core.stats(agent.number).room_packets_received for agent in agents]
     while any(call.heard < before[call.number] + 25 for call in calls):
         assert time.monotonic() < start + PATIENCE
-        for call in callers:
+        for call in (*callers, alone):
             call.say()
         desk.serve(0.02)
     assert time.monotonic() > start + 0.4, "20 ms each, not a burst"
+    desk.until(lambda: desk.core.stats(alone.number).packets_received > passed + 10)
     for agent, count in zip(agents, forwarded, strict=True):
         desk.until(
             lambda agent=agent, count=count: (  # type: ignore[misc]
@@ -205,19 +210,35 @@ def test_churn_leaves_no_socket_and_no_memory_behind(desk: Desk) -> None:
 
 
 def test_who_never_drains_ends_a_leg_and_not_the_memory(desk: Desk) -> None:
-    """Bounded queues: data of the far end, and ours to a far end that takes none."""
-    one, other = desk.open(), desk.open()
+    """Bounded queues: what the far end sends waits up to a bound, then its leg is over."""
+    one, other = desk.open(ssrc=1), desk.open(ssrc=2)
     desk.join(one, other)
     memory = resident()
     desk.drains = False
-    for _ in range(3000):
-        desk.core.peer_send(one.number, "_reliable", bytes(4096))
-        desk.serve(0)
+    for _ in range(75):
+        desk.core.peer_send(one.number, "_reliable", bytes(15_000))
+        heard = one.heard
+        while one.heard == heard:  # 20 ms, for the wire to carry it
+            desk.serve()
     assert resident() - memory < 32 * 1024, "KiB"
     desk.drains = True
-    desk.until(lambda: "peer_closed" in one.kinds() + other.kinds())
-    ended = [event for event in one.events + other.events if event[0] == "peer_closed"]
-    assert "overflow" in {event[2] for event in ended}
+    desk.until(lambda: "peer_closed" in other.kinds())
+    assert ("peer_closed", 1, "overflow") in other.events
+    assert sum(len(event[3]) for event in other.events if event[0] == "data") <= 1 << 20
+
+
+def test_a_far_end_that_takes_nothing_ends_a_leg_and_not_the_memory(desk: Desk) -> None:
+    """Bounded queues: what we send waits up to a bound, as nobody is on the wire any more."""
+    one, other = desk.open(ssrc=1), desk.open(ssrc=2)
+    wire = desk.join(one, other)
+    desk.wires.remove(wire)
+    wire.close()
+    memory = resident()
+    for _ in range(20_000):
+        desk.core.peer_send(one.number, "_reliable", bytes(4096))
+    desk.until(lambda: "peer_closed" in one.kinds())
+    assert resident() - memory < 100 * 1024, "KiB"
+    assert ("peer_closed", 0, "overflow") in one.events
     heard = one.heard
     desk.until(lambda: one.heard > heard + 5)
 

@@ -267,6 +267,19 @@ def test_a_new_key_is_known_though_first_heard_after_a_long_hold() -> None:
     assert receiver.rtp(sent(new, 65560), 1000.0) == rtp(65560)
 
 
+def test_a_report_under_a_new_key_passes_once() -> None:
+    """RFC 3711 3.3.2, while it is not decided whether the rollover counter goes on."""
+    old = Sender(SUITE, key(seed=1))
+    receiver = Receiver(SUITE, [key(seed=1)])
+    for sequence in range(65530, 65540):
+        assert receiver.rtp(sent(old, sequence), 0.0) is not None
+    receiver.rekey(SUITE, [key(seed=2)], 0.0)
+    control = Sender(SUITE, key(seed=2), after=old).rtcp(SR)
+    assert control is not None
+    assert receiver.rtcp(control, 0.0) == SR
+    assert receiver.rtcp(control, 0.0) is None
+
+
 def test_no_index_is_used_twice_when_a_part_of_the_stream_went_out_unprotected() -> None:
     """RFC 3711 9.1: a two-time pad would give both packets away."""
     sender = Sender(SUITE, key())

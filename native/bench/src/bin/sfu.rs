@@ -86,7 +86,7 @@ struct Counts {
 
 fn main() {
     let options = Options::read();
-    clock::no_slack();
+    clock::be_punctual();
     let orders = orders();
     let mut sfu = Sfu::new(&options).expect("a socket and a certificate");
     say(&Object::default().raw("port", sfu.udp.local.port()).end());

@@ -3,12 +3,14 @@
 
 use super::command::{CallCommand, HeldPeer, OpenCall, PeerCommand};
 use super::event::{Backlog, Event, Report};
-use super::pace::{Pace, Slew};
+use super::pace::Pace;
+use super::phase::Phase;
 use super::stats::{CallStats, StatsCell};
 use crate::carrier::Carrier;
 use crate::net::{OwnPorts, Udp};
 use crate::peer::Output;
 use crate::playout::Mixer;
+use crate::tap::Tap;
 use crate::types::{CarrierNotice, Law};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -51,8 +53,11 @@ pub struct Call {
     pub line: Option<Line>,
     pub peers: [Option<Box<HeldPeer>>; 2],
     pub pace: Pace,
+    phase: Phase,
     carrier: Carrier,
     mixer: Mixer,
+    /// A recorder listens.
+    tap: Option<Box<Tap>>,
     track: Law,
     muted: bool,
     /// Something was sent to the carrier: the clock's phase is settled.
@@ -92,8 +97,10 @@ impl Call {
             line: Some(Line { rtp: open.rtp, rtcp: open.rtcp }),
             peers: [None, None],
             pace: Pace::new(first, period),
+            phase: Phase::default(),
             carrier,
             mixer: Mixer::new(now),
+            tap: None,
             track,
             muted: false,
             sent: false,
@@ -122,6 +129,7 @@ impl Call {
             CallCommand::Apply(levels) => self.carrier.apply(levels, now),
             CallCommand::Dtmf(digits) => self.carrier.send_dtmf(&digits),
             CallCommand::Mute(muted) => self.muted = muted,
+            CallCommand::Tap(tap) => self.tap = Some(tap),
             CallCommand::Open(_) | CallCommand::HangUp | CallCommand::Close | CallCommand::Stop => {
             }
             #[cfg(test)]
@@ -169,23 +177,27 @@ impl Call {
         let own = &desk.own;
         let is_own = |address: SocketAddr| own.contains(address, now);
         let datagram = &mut desk.buffer[..length];
-        if let Some(forward) = self.carrier.receive(datagram, from, &is_own, now)
-            && !self.muted
-            && let Some(held) = &mut self.peers[0]
-        {
-            self.room.last = now;
-            held.peer.forward(
-                forward.sequence,
-                forward.timestamp,
-                forward.marker,
-                forward.level,
-                forward.payload,
-                now,
-                &mut desk.outputs,
-            );
-            if !desk.outputs.is_empty() {
-                self.heed(0, now, desk);
+        if let Some(forward) = self.carrier.receive(datagram, from, &is_own, now) {
+            if let Some(tap) = &mut self.tap {
+                tap.caller(forward.timestamp, self.track, forward.payload, now);
             }
+            if !self.muted
+                && let Some(held) = &mut self.peers[0]
+            {
+                self.room.last = now;
+                held.peer.forward(
+                    forward.sequence,
+                    forward.timestamp,
+                    forward.marker,
+                    forward.level,
+                    forward.payload,
+                    now,
+                    &mut desk.outputs,
+                );
+            }
+        }
+        if !desk.outputs.is_empty() {
+            self.heed(0, now, desk);
         }
         self.notices(desk);
     }
@@ -245,6 +257,9 @@ impl Call {
         {
             line.rtp.send(&desk.packet, to);
             self.sent = true;
+            if let (Some(tap), Some(pcm)) = (&mut self.tap, pcm) {
+                tap.sent(pcm, now);
+            }
         }
     }
 
@@ -260,14 +275,10 @@ impl Call {
             }
             return;
         }
-        let Some(ready) = self.mixer.ready_in(now, period) else { return };
-        let off = ready - i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
-        let size = Duration::from_micros(off.unsigned_abs());
-        if off > 0 && size > tick / 4 {
-            self.pace.slew(Slew::Later(size), tick, at);
-        } else if size > tick + tick / 4 {
-            // Less than a tick too early is too late.
-            self.pace.slew(Slew::Earlier(size - tick / 4), tick, at);
+        let planned = i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
+        let off = self.mixer.ready_in(now, period).map(|ready| ready - planned);
+        if let Some(by) = self.phase.judge(off, tick) {
+            self.pace.slew(by, tick, at);
         }
     }
 
@@ -280,6 +291,7 @@ impl Call {
             line.rtcp.send(&desk.packet, to);
         }
         self.notices(desk);
+        self.tap.take_if(|tap| tap.is_abandoned());
         self.announce(now, desk);
         if now >= self.stats_due {
             self.stats_due = now + STATS_INTERVAL;

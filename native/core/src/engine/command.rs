@@ -4,6 +4,7 @@ use super::event::Backlog;
 use super::stats::StatsCell;
 use crate::net::{EventFd, Udp};
 use crate::peer::{Options, Peer};
+use crate::tap::Tap;
 use crate::types::{CarrierSetup, Levels, Negotiated};
 use rtrb::{Producer, PushError};
 use std::collections::VecDeque;
@@ -26,13 +27,13 @@ pub struct OpenCall {
 }
 
 /// To the media thread that has a call.
-#[derive(Debug)]
 pub enum CallCommand {
     Open(Box<OpenCall>),
     Connect(Box<Negotiated>),
     Apply(Levels),
     Dtmf(String),
     Mute(bool),
+    Tap(Box<Tap>),
     HangUp,
     Close,
     Stop,

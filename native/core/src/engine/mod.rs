@@ -5,7 +5,7 @@
 //!
 //! - `setup`: makes WebRTC connections, drives them until they stand, buries them;
 //! - `media`: has the calls, dealt round robin; a turn each tick;
-//! - `call`: one call on its media thread; `pace`: its steady clock;
+//! - `call`: one call on its media thread; `pace` and `phase`: its steady clock;
 //! - `command`, `event`, `stats`: what travels between the threads and who uses them.
 
 mod call;
@@ -13,6 +13,7 @@ mod command;
 mod event;
 mod media;
 mod pace;
+mod phase;
 mod setup;
 mod stats;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use stats::{CallStats, Turns};
 
 use crate::net::{EventFd, OwnPorts, Udp};
 use crate::peer::{MAX_MESSAGE, Options};
+use crate::tap::{self, Reader};
 use crate::types::{CarrierSetup, Law, Levels, Negotiated};
 use command::{CallCommand, OpenCall, OpenPeer, PeerCommand, RING, Sender, SetupCommand};
 use event::{Backlog, Outbox};
@@ -242,6 +244,17 @@ impl Engine {
     /// `Event::HungUp`, after which no packet leaves for the carrier.
     pub fn hang_up(&self, call: u64) -> Result<(), Refused> {
         self.command(call, CallCommand::HangUp)
+    }
+
+    /// Listen to both directions of a call from now on; replaces who listened. `None`: there is
+    /// no such call.
+    pub fn tap(&self, call: u64) -> Result<Option<Reader>, Refused> {
+        if self.lock().calls.get(&call).is_none_or(|entry| entry.closing) {
+            return Ok(None);
+        }
+        let (tap, reader) = tap::tap(Instant::now());
+        self.command(call, CallCommand::Tap(Box::new(tap)))?;
+        Ok(Some(reader))
     }
 
     /// End a call and its transports; `Event::Closed` is the last that is told of it.

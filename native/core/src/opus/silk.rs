@@ -105,6 +105,12 @@ impl Silk {
         Some(Silk { state, control, arch, clip: 0.0, pcm: Box::new([0.0; MAX_SAMPLES + TWENTY]) })
     }
 
+    /// Octets of state.
+    #[cfg(test)]
+    pub fn octets(&self) -> usize {
+        self.state.len() * 16 + size_of_val(&*self.pcm)
+    }
+
     pub fn reset(&mut self) {
         // SAFETY: an initialised state of ours.
         unsafe { silk_ResetDecoder(self.state.as_mut_ptr().cast()) };

@@ -21,6 +21,8 @@ use track::Track;
 
 /// Tracks of one call that are kept; the one least recently heard goes for another.
 pub const MAX_TRACKS: usize = 32;
+/// More than any extended sequence number.
+const MAX_SEQUENCE: u64 = 1 << 62;
 /// Samples mixed at once: the longest packet towards a carrier, 60 ms.
 const BLOCK: usize = 480;
 
@@ -110,6 +112,10 @@ impl Mixer {
     ) {
         let now = self.since(now);
         self.counters.packets += 1;
+        if sequence > MAX_SEQUENCE {
+            self.counters.invalid += 1;
+            return;
+        }
         let at = match self.tracks.iter().position(|t| t.ssrc() == ssrc) {
             Some(at) if self.tracks[at].codec() == codec => at,
             Some(at) => {

@@ -71,6 +71,8 @@ pub struct Track {
     splice: bool,
     /// Sequence number to be played next.
     next: u64,
+    /// The last packet, if it was from long ago.
+    stray: Option<u64>,
     /// Where the last sample decoded ended.
     expected: i64,
     /// Samples concealed beyond `expected` because nothing was there.
@@ -112,6 +114,7 @@ impl Track {
             stale: false,
             splice: false,
             next: 0,
+            stray: None,
             expected: 0,
             dry: 0,
             faded: false,
@@ -161,6 +164,10 @@ impl Track {
             count.invalid += 1;
             return;
         };
+        if self.is_stray(sequence) {
+            count.late += 1;
+            return;
+        }
         let newest = self.timeline.newest();
         if !self.timeline.started() || sequence.abs_diff(newest) >= CAPACITY {
             self.restart(sequence, timestamp, now);
@@ -184,6 +191,13 @@ impl Track {
         let packet = Packet { sequence, timestamp: at, samples, arrived: now, payload: Vec::new() };
         self.packets.insert(packet, payload);
         self.shed(count);
+    }
+
+    /// Whether a packet is from long ago; two in a row are a sender that began anew.
+    fn is_stray(&mut self, sequence: u64) -> bool {
+        let old = sequence.saturating_add(CAPACITY) <= self.timeline.newest();
+        let before = std::mem::replace(&mut self.stray, old.then_some(sequence));
+        old && before.is_none_or(|before| before.saturating_add(1) != sequence)
     }
 
     /// Samples of a packet; `None`: it is none.
@@ -397,7 +411,9 @@ impl Track {
     fn fill_hole(&mut self, sequence: u64, span: i64, count: &mut Counters) {
         let mut pcm = [0; MAX_SAMPLES];
         let next = self.packets.get(sequence).filter(|p| span <= p.samples + ROUNDING);
-        let wanted = span.min(FRAME) as usize;
+        // FEC holds a whole packet; what is made up is made up in pieces.
+        let piece = if next.is_some() { MAX_SAMPLES as i64 } else { FRAME };
+        let wanted = span.min(piece) as usize;
         let (n, fec) = self.voice.conceal(wanted, next.map(|p| p.payload.as_slice()), &mut pcm);
         self.queue.push(&pcm[..n]);
         self.dry += n as i64;

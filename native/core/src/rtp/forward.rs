@@ -165,7 +165,6 @@ impl Forwarding {
     fn timestamp_after(&self, last: &Last, arrival: &Arrival) -> u32 {
         let segment = self.segment.as_ref().filter(|segment| segment.epoch == arrival.epoch);
         if let Some(segment) = segment
-            && self.interrupted
             && follows(&last.arrival, arrival, true)
         {
             return arrival.timestamp.wrapping_add(segment.offset);

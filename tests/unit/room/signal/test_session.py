@@ -252,6 +252,17 @@ async def test_a_codec_that_is_not_ours_is_unsuitable(stack: AsyncExitStack) -> 
     assert unsuitable.value.why is Unsuitable.CODEC_DISABLED
 
 
+async def test_encrypted_audio_is_unsuitable_although_all_else_is_well(
+    stack: AsyncExitStack,
+) -> None:
+    agent = person("a", audio("TR_a", models.Encryption.GCM))
+    caller = await phone(stack, Script(greeting=[join(agent), answer(), published()]))
+    with pytest.raises(RoomUnsuitable) as unsuitable:
+        await caller.join()
+    assert unsuitable.value.why is Unsuitable.ENCRYPTED
+    assert caller.notices.seen == []
+
+
 @pytest.mark.parametrize(
     ("greeting", "text"),
     [
