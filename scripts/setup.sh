@@ -127,4 +127,5 @@ bash scripts/peers.sh || complain "the servers of the interop tests could not be
 setup_venv
 bash scripts/native.sh
 setup_livekit
+bash scripts/room_peers.sh || complain "the peers of the room tests could not be built (.cache/room-peers)"
 bash scripts/wheels.sh || complain "the wheels for make install could not be kept (.cache/wheels)"

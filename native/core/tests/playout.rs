@@ -311,9 +311,9 @@ fn nothing_that_comes_panics_or_grows() {
     for n in 0..8_000u64 {
         let r = scatter(n) as usize;
         let payload: Vec<u8> = (0..r % 300).map(|i| (scatter(n + i as u64) & 255) as u8).collect();
-        let codec = if r % 3 == 0 { MU } else { RoomCodec::Opus };
-        let sequence = if r % 50 == 0 { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
-        let timestamp = if r % 40 == 0 { scatter(n + 3) as u32 } else { (n * 960) as u32 };
+        let codec = if r.is_multiple_of(3) { MU } else { RoomCodec::Opus };
+        let sequence = if r.is_multiple_of(50) { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
+        let timestamp = if r.is_multiple_of(40) { scatter(n + 3) as u32 } else { (n * 960) as u32 };
         let now = start + us(n * 5000);
         mixer.push((r % 5) as u32 / 4, sequence, timestamp, codec, &payload, now);
         let size = [20, 80, 160, 240, 480][r % 5];
