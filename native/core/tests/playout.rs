@@ -312,7 +312,8 @@ fn nothing_that_comes_panics_or_grows() {
         let r = scatter(n) as usize;
         let payload: Vec<u8> = (0..r % 300).map(|i| (scatter(n + i as u64) & 255) as u8).collect();
         let codec = if r.is_multiple_of(3) { MU } else { RoomCodec::Opus };
-        let sequence = if r.is_multiple_of(50) { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
+        let sequence =
+            if r.is_multiple_of(50) { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
         let timestamp = if r.is_multiple_of(40) { scatter(n + 3) as u32 } else { (n * 960) as u32 };
         let now = start + us(n * 5000);
         mixer.push((r % 5) as u32 / 4, sequence, timestamp, codec, &payload, now);
