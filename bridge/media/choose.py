@@ -29,6 +29,7 @@ from bridge.media.seam import (
 from bridge.room.seam import (
     JoinSpec,
     LeaveReason,
+    RoomError,
     RoomHandlers,
     RoomSession,
     RoomUnsuitable,
@@ -140,6 +141,7 @@ class _Call:
         self.wanted = False
         self.attributes: dict[str, str] = {}
         self.closed = False
+        self.left = False
         self.changing = asyncio.Lock()
         self._direct: DirectCarrier | None = direct
         self._open_sdk = open_sdk
@@ -154,7 +156,8 @@ class _Call:
         async with self.changing:
             await self.media.room.leave(LeaveReason.CLIENT_INITIATED)
             lease = await direct.surrender()
-            if self.is_closed():  # meanwhile; whoever closes waits for us
+            # Meanwhile: whoever closes waits for us, and more may have been agreed and sent.
+            if self.is_closed() or self._would_use_keys_twice():
                 return False
             self._direct = None
             self.media = self._open_sdk(lease)
@@ -232,12 +235,20 @@ class ChosenRoom:
 
     async def join(self, spec: JoinSpec) -> None:
         """Join and publish the track. Raises `RoomError`."""
+        self._call.left = False
         try:
             await self._now.join(spec)
         except RoomUnsuitable as unsuitable:
             if not await self._call.change(unsuitable.why):
                 raise
+            if self.is_left():  # while the engine was changed
+                msg = "left while joining"
+                raise RoomError(msg) from unsuitable
             await self._now.join(spec)
+
+    def is_left(self) -> bool:
+        """Return whether the room was left since the join began."""
+        return self._call.left
 
     def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message."""
@@ -268,6 +279,7 @@ class ChosenRoom:
 
     async def leave(self, reason: LeaveReason) -> None:
         """Leave and free everything."""
+        self._call.left = True
         await self._now.leave(reason)
 
 
