@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import structlog
 
@@ -44,6 +44,11 @@ MEMORY = 60.0
 
 _OF_THE_ROOM = (Unsuitable.ENCRYPTED,)
 """Reasons that say nothing about other rooms of the same server."""
+
+_COUNTED = tuple(
+    item.name for item in fields(MediaStats) if item.name not in {"jitter_ms", "round_trip_ms"}
+)
+"""What of the counters only grows, also when the engine is changed."""
 
 
 class ChoosingEngine:
@@ -142,6 +147,7 @@ class _Call:
         self.attributes: dict[str, str] = {}
         self.closed = False
         self.left = False
+        self.before: MediaStats | None = None  # what the engine before had counted
         self.changing = asyncio.Lock()
         self._direct: DirectCarrier | None = direct
         self._open_sdk = open_sdk
@@ -160,6 +166,7 @@ class _Call:
             if self.is_closed() or self._would_use_keys_twice():
                 return False
             self._direct = None
+            self.before = direct.stats()
             self.media = self._open_sdk(lease)
             self.choice = _instead(why)
             await self._apply_again()
@@ -214,7 +221,11 @@ class ChosenCarrier:
 
     def stats(self) -> MediaStats:
         """Return the counters so far."""
-        return self._now.stats()
+        now, before = self._now.stats(), self._call.before
+        if before is None:
+            return now
+        sums = {name: getattr(before, name) + getattr(now, name) for name in _COUNTED}
+        return replace(now, **sums)
 
     async def close(self) -> None:
         """Stop and give the ports back to rest."""
