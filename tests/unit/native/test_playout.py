@@ -168,7 +168,7 @@ def test_silence_is_not_decoded_and_speech_after_it_is_whole() -> None:
 
 def test_times_and_codecs_that_are_none_are_refused() -> None:
     playout = native.Playout()
-    with pytest.raises(ValueError, match="codec is opus, PCMU or PCMA"):
+    with pytest.raises(ValueError, match="codec is opus, red, PCMU or PCMA"):
         playout.push(0.0, 1, 1, 1, "G722", b"1")
     with pytest.raises(ValueError, match="not a time"):
         playout.pull(-1.0, 160)
