@@ -162,6 +162,14 @@ fn jitter_is_waited_for_and_no_more_than_that() {
 }
 
 #[test]
+fn what_comes_after_it_was_concealed_lengthens_the_delay_at_once() {
+    let late = |n| Some(if n == 200 { 30_000 } else { 15_000 * u64::from(n == 201) });
+    let stats = play(&sent(late, 210), 5000, 160, MU).stats;
+    assert_eq!((stats.lost, stats.late, stats.concealed_ms), (0, 0, 40), "{stats:?}");
+    assert!((25.0..=30.0).contains(&stats.target_ms), "{stats:?}");
+}
+
+#[test]
 fn packets_out_of_order_are_put_in_order() {
     let swapped = |n: u64| Some(if n % 10 == 3 { 25_000 } else { 0 });
     let heard = play(&sent(swapped, 1000), 5000, 160, MU);

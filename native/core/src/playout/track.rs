@@ -187,6 +187,10 @@ impl Track {
             self.arrivals.late();
             return;
         }
+        let concealed = self.playing && !self.pausing && at + ROUNDING < self.expected + self.dry;
+        if concealed && sequence == self.next {
+            self.arrivals.late();
+        }
         if let Some(known) = self.packets.get_mut(sequence) {
             match std::mem::take(&mut known.copied) {
                 true => {} // it was late, not lost
