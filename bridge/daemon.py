@@ -45,7 +45,7 @@ from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.journal import Entry, Journal
 from bridge.media.ports import Ports
-from bridge.observe.lag import LoopLag
+from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
@@ -53,6 +53,7 @@ from bridge.observe.systemd import ClockSign, Unit
 from bridge.registrations import Registrations
 from bridge.room import sdk
 from bridge.room.dispatch import RoomService
+from bridge.room.signal import session as signal
 from bridge.room.tokens import LiveKitKeys
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -139,7 +140,6 @@ class Daemon:
         )
         self._captures = _captures_of(config, path, self._unit.state)
         self._overload = Overload()
-        self._turned = (0, 0.0)  # turns of the media clock at the last look, and their lateness
         self._agent = UserAgent(
             self._endpoint,
             self._admission,
@@ -179,6 +179,7 @@ class Daemon:
         self._gatekeeper = Gatekeeper(_keys_of(config))
         self._api: ApiServer | None = None
         self._clock_signs = [ClockSign(clock) for clock in clocks_of(self._engine)]
+        self._turn_lag = TurnLag(clocks_of(self._engine))
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -194,14 +195,9 @@ class Daemon:
         return self._agent.local_address_for(*next_hop_of(trunk))
 
     def _lagged(self, late: float, stolen: float) -> None:
-        """Take how late the loop was, and with it how late the media clock's turns were."""
+        """Take how late the loop was, and with it how late the media clocks' turns were."""
         self.metrics.lagged(late)
-        clock = self._engine.clock()
-        turned = clock.turns, clock.late
-        turns, lateness = turned[0] - self._turned[0], turned[1] - self._turned[1]
-        self._turned = turned
-        media = lateness / turns if turns else 0.0
-        if self._overload.measured(late, stolen=stolen, media=media):
+        if self._overload.measured(late, stolen=stolen, media=self._turn_lag.since()):
             if self._overload.active:
                 _log.warning("overload.began", late_ms=round(late * 1000))
             else:
@@ -378,6 +374,7 @@ class Daemon:
         self._lag.stop()
         await self._agent.stop()
         await self._captures.stop()
+        await signal.settle(_GOODBYE)  # before its transports are closed with the engine
         await self._engine.stop()
         await sdk.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)

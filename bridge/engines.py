@@ -33,7 +33,11 @@ def engine_of(config: MediaConfig, ports: Ports) -> Engine:
         return SdkEngine(sdk.SdkRoom, ports, reason=NOT_BUILT)
     from trunkbridge_native import Core  # only where it is wanted: it starts threads
 
-    direct = DirectEngine(Core(threads=config.threads, priority=PRIORITY), _room, ports)
+    try:
+        core = Core(threads=config.threads, priority=PRIORITY)
+    except OSError as failure:
+        raise BridgeError(f"media.engine: the media core does not start: {failure}") from failure
+    direct = DirectEngine(core, _room, ports)
     if config.engine == "direct":
         return direct
     return ChoosingEngine(direct, SdkEngine(sdk.SdkRoom, ports))

@@ -45,7 +45,9 @@ if [ "${1:-}" = check ]; then
 fi
 
 wanted=$(fingerprint)
-[ "$(cat .venv/.native 2>/dev/null)" = "$wanted" ] && exit 0
+if [ "$(cat .venv/.native 2>/dev/null)" = "$wanted" ] && compgen -G ".cache/media-core/*.whl" >/dev/null; then
+    exit 0
+fi
 kept="${XDG_CACHE_HOME:-$HOME/.cache}/trunkbridge/native/$wanted"
 if ! compgen -G "$kept/*.whl" >/dev/null; then
     say "building the media core (native/, once, about four minutes)"
@@ -56,6 +58,9 @@ if ! compgen -G "$kept/*.whl" >/dev/null; then
         --out .cache/media-core >.cache/native-build.log 2>&1 || {
         tail -n 5 .cache/native-build.log >&2
         complain "the media core could not be built (.cache/native-build.log)"
+        # One of earlier sources is none of ours any more.
+        .venv/bin/python -m pip uninstall --quiet --yes trunkbridge-native >/dev/null 2>&1 || true
+        rm -rf .venv/.native .cache/media-core
         exit 1
     }
     mkdir -p "$kept"

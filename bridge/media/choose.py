@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import structlog
 
@@ -29,6 +29,7 @@ from bridge.media.seam import (
 from bridge.room.seam import (
     JoinSpec,
     LeaveReason,
+    RoomError,
     RoomHandlers,
     RoomSession,
     RoomUnsuitable,
@@ -43,6 +44,11 @@ MEMORY = 60.0
 
 _OF_THE_ROOM = (Unsuitable.ENCRYPTED,)
 """Reasons that say nothing about other rooms of the same server."""
+
+_COUNTED = tuple(
+    item.name for item in fields(MediaStats) if item.name not in {"jitter_ms", "round_trip_ms"}
+)
+"""What of the counters only grows, also when the engine is changed."""
 
 
 class ChoosingEngine:
@@ -140,6 +146,8 @@ class _Call:
         self.wanted = False
         self.attributes: dict[str, str] = {}
         self.closed = False
+        self.left = False
+        self.before: MediaStats | None = None  # what the engine before had counted
         self.changing = asyncio.Lock()
         self._direct: DirectCarrier | None = direct
         self._open_sdk = open_sdk
@@ -154,9 +162,11 @@ class _Call:
         async with self.changing:
             await self.media.room.leave(LeaveReason.CLIENT_INITIATED)
             lease = await direct.surrender()
-            if self.is_closed():  # meanwhile; whoever closes waits for us
+            # Meanwhile: whoever closes waits for us, and more may have been agreed and sent.
+            if self.is_closed() or self._would_use_keys_twice():
                 return False
             self._direct = None
+            self.before = direct.stats()
             self.media = self._open_sdk(lease)
             self.choice = _instead(why)
             await self._apply_again()
@@ -211,7 +221,11 @@ class ChosenCarrier:
 
     def stats(self) -> MediaStats:
         """Return the counters so far."""
-        return self._now.stats()
+        now, before = self._now.stats(), self._call.before
+        if before is None:
+            return now
+        sums = {name: getattr(before, name) + getattr(now, name) for name in _COUNTED}
+        return replace(now, **sums)
 
     async def close(self) -> None:
         """Stop and give the ports back to rest."""
@@ -232,12 +246,20 @@ class ChosenRoom:
 
     async def join(self, spec: JoinSpec) -> None:
         """Join and publish the track. Raises `RoomError`."""
+        self._call.left = False
         try:
             await self._now.join(spec)
         except RoomUnsuitable as unsuitable:
             if not await self._call.change(unsuitable.why):
                 raise
+            if self.is_left():  # while the engine was changed
+                msg = "left while joining"
+                raise RoomError(msg) from unsuitable
             await self._now.join(spec)
+
+    def is_left(self) -> bool:
+        """Return whether the room was left since the join began."""
+        return self._call.left
 
     def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> Awaitable[None]:
         """Send a reliable data message."""
@@ -268,6 +290,7 @@ class ChosenRoom:
 
     async def leave(self, reason: LeaveReason) -> None:
         """Leave and free everything."""
+        self._call.left = True
         await self._now.leave(reason)
 
 

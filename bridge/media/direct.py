@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ log = structlog.get_logger(__name__)
 CHOICE = EngineChoice(engine="direct")
 FAREWELL = 2.0
 """Seconds the core has to confirm that a call's media is closed."""
+BEHIND = 1.0
+"""Seconds without a turn of one media thread that has calls: then the clock stands."""
 
 RoomFactory = Callable[[RoomHandlers, PeerFactory, Law], RoomSession]
 """Makes a call's room session on the transports of its second argument; the third: its law."""
@@ -70,6 +73,7 @@ class DirectEngine:
         self._ports = ports
         self._calls: dict[int, DirectCarrier] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turned = 0
 
     def open(
         self,
@@ -90,9 +94,11 @@ class DirectEngine:
     def clock(self) -> ClockReading:
         """Return how the media threads are now."""
         turns = self._core.turns()
+        if turns.behind < BEHIND:  # of several threads one that hangs is not hidden by another
+            self._turned = turns.turns
         return ClockReading(
             calls=len(self._calls),
-            turns=turns.turns,
+            turns=self._turned,
             missed=turns.missed,
             late=turns.late,
             ought_to_turn=turns.calls > 0,
@@ -106,12 +112,13 @@ class DirectEngine:
 
     async def stop(self) -> None:
         """Close the media of every call and end the threads."""
-        for carrier in tuple(self._calls.values()):
-            await carrier.close()
-        if self._loop is not None:
-            self._loop.remove_reader(self._core.fileno())
-            self._loop = None
-        self._core.stop()
+        try:
+            await asyncio.gather(*(carrier.close() for carrier in tuple(self._calls.values())))
+        finally:
+            if self._loop is not None:
+                self._loop.remove_reader(self._core.fileno())
+                self._loop = None
+            self._core.stop()
 
     def _forget(self, handle: int) -> None:
         self._calls.pop(handle, None)
@@ -235,15 +242,21 @@ class DirectCarrier:
         """Stop, and return the lease as it is now: another engine may go on with it."""
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
-            self._last = self._read_stats()
-            self._core.hang_up(self.handle)
+            self._hang_up()
         try:
             async with asyncio.timeout(FAREWELL):
                 return await asyncio.shield(self._gone)
         except TimeoutError:
             log.error("media.not_closed", call_id=self.call_id)
-            self._closed(self._lease.sequence, self._lease.timestamp, 0)
+            self._closed(self._lease.sequence, self._lease.timestamp)
             return self._lease
+
+    def _hang_up(self) -> None:
+        try:
+            self._last = self._read_stats()
+            self._core.hang_up(self.handle)
+        except (KeyError, RuntimeError):  # the core was stopped, or knows nothing of the call
+            self._closed(self._lease.sequence, self._lease.timestamp)
 
     # What the core tells us.
 
@@ -266,8 +279,8 @@ class DirectCarrier:
                 if self._transports is not None:
                     self._transports.told(_peer_event(kind, details))
 
-    def _closed(self, sequence: int, timestamp: int, packets: int) -> None:
-        if self._last is not None:
+    def _closed(self, sequence: int, timestamp: int, packets: int | None = None) -> None:
+        if self._last is not None and packets is not None:
             self._last = replace(self._last, packets_sent=packets)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(replace(self._lease, sequence=sequence, timestamp=timestamp))
@@ -277,7 +290,8 @@ class DirectCarrier:
         """Let the core forget the call when neither carrier nor room uses it."""
         over = self._gone is not None and self._gone.done()
         if over and (self._transports is None or not self._transports.in_use):
-            self._core.close(self.handle)
+            with suppress(RuntimeError):  # a core that was stopped has closed every call
+                self._core.close(self.handle)
             self._forget(self.handle)
 
     def transports(self, told: Callable[[PeerEvent], None]) -> DirectTransports:
@@ -344,7 +358,8 @@ class DirectTransports:
 
     def close(self, side: Side) -> None:
         """Close a transport."""
-        self._core.peer_close(self._handle, int(side))
+        with suppress(RuntimeError):  # a core that was stopped has closed every transport
+            self._core.peer_close(self._handle, int(side))
         self._open.discard(side)
         if not self._open:
             self._unused()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -14,6 +14,36 @@ _log = structlog.get_logger(__name__)
 PERIOD: Final = 0.1
 LATE: Final = 0.05
 _SCHEDULER: Final = Path("/proc/thread-self/schedstat")
+
+
+class Clock(Protocol):
+    """What a media clock says of itself; both figures only grow."""
+
+    @property
+    def turns(self) -> int:
+        """Turns so far."""
+
+    @property
+    def late(self) -> float:
+        """Lateness of all turns, summed, in seconds."""
+
+
+class TurnLag:
+    """How late the turns of media clocks are. Each counts for itself: one that turns often
+    and on time does not hide another that is late."""
+
+    def __init__(self, clocks: Iterable[Callable[[], Clock]]) -> None:
+        self._seen = dict.fromkeys(clocks, (0, 0.0))
+
+    def since(self) -> float:
+        """Return the mean lateness, in seconds, since the last look, of the clock that is worst."""
+        return max((self._since(clock) for clock in self._seen), default=0.0)
+
+    def _since(self, clock: Callable[[], Clock]) -> float:
+        read = clock()
+        before, late = self._seen[clock]
+        self._seen[clock] = read.turns, read.late
+        return (read.late - late) / (read.turns - before) if read.turns > before else 0.0
 
 
 class LoopLag:

@@ -26,7 +26,8 @@ from tests.system.test_survival import fine
 from tests.system.workers import Worker, now
 
 SECONDS = float(os.environ.get("TRUNKBRIDGE_LISTEN", "3"))
-LONGEST_GAP = 60.0  # ms
+LONGEST_GAP = 60.0 if SECONDS >= 60 else 200.0
+"""ms. One stall of a machine that does other things as well ends a short look, not a long one."""
 CALLER_DBOV = -13.5  # of the carrier's tone
 NEAR = 1.5  # dB
 HIGH = 0.02  # of a frequency

@@ -426,11 +426,16 @@ class Signalling:
         return all(mime.lower() == self._track.law.mime for mime in mimes)
 
     def _on_update(self, update: rtc.ParticipantUpdate) -> None:
+        told_of = {info.sid for info in update.participants}
+        # The first after a resume that tells of us tells of all: who left meanwhile is not in it.
+        whole = self._sid_is_doubted and self._sid in told_of
         for info in update.participants:
             if info.identity == self._identity:
                 self._update_own(info)
             else:
                 self._roster.update(info, self._now)
+        if whole:
+            self._roster.keep(told_of)
 
     def _update_own(self, info: models.ParticipantInfo) -> None:
         if info.state == models.ParticipantInfo.DISCONNECTED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,6 +57,12 @@ class Roster:
     def update(self, info: models.ParticipantInfo, now: float) -> None:
         """Take what the server says of one other participant."""
         self._update(info, now, at_join=False)
+
+    def keep(self, sids: Container[str]) -> None:
+        """Only these are there now; others have left."""
+        for person in list(self._persons.values()):
+            if person.sid not in sids:
+                self._part(person)
 
     def tick(self, now: float) -> None:
         """Tell of those that have been there long enough, active or not."""

@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from bridge.media.direct import DirectTransports, _peer_event
+from bridge.native import is_built
 from bridge.room.seam import RoomHandlers
 from bridge.room.signal import session as signal
 from bridge.room.signal.port import PeerEvent
 from bridge.room.signal.session import SignalRoom
 from rtp import g711, packet
+from tests.system.harness import missing
 from tests.system.room.kit import DEADLINE, FRAME_MS, cut_signalling, is_tone, ticks, tone
 
 if TYPE_CHECKING:
@@ -99,8 +99,11 @@ class Native:
     """Sessions by our own signalling, on the native core."""
 
     def __init__(self) -> None:
-        native = pytest.importorskip("trunkbridge_native")
-        self._core: Core = native.Core(threads=1, priority=0)
+        if not is_built():
+            missing("the native media core (scripts/native.sh)")
+        from trunkbridge_native import Core
+
+        self._core: Core = Core(threads=1, priority=0)
         self._carriers: dict[int, Carrier] = {}
         self._of: dict[SignalRoom, Carrier] = {}
         self._listening = False

@@ -16,7 +16,7 @@ class Clock:
         return self.t
 
 
-async def until(happened: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
     """Turn the loop until *happened*, for at most *seconds*."""
     async with asyncio.timeout(seconds):
         while not happened():  # noqa: ASYNC110 (a socket becomes readable; there is no event)

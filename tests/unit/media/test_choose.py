@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -41,6 +41,10 @@ TALKING = MediaLevels(transmit=True, agent_audio=True, caller_audio=True, watchd
 SPEC = JoinSpec(url="ws://127.0.0.1:1", room="r", identity="i", token="t")
 
 
+async def nothing() -> None:
+    return
+
+
 class FakeRoom:
     """A room session that fails as it is told, and keeps what it is told."""
 
@@ -52,6 +56,7 @@ class FakeRoom:
         self.wanted = False
         self.attributes: dict[str, str] = {}
         self.published: list[bytes] = []
+        self.on_leave: Callable[[], Awaitable[None]] = nothing
 
     async def join(self, spec: JoinSpec) -> None:
         self.joins += 1
@@ -79,6 +84,7 @@ class FakeRoom:
 
     async def leave(self, reason: LeaveReason) -> None:
         self.left.append(reason)
+        await self.on_leave()
 
     def push(self, pcm: bytes) -> None:
         return
@@ -212,8 +218,9 @@ async def test_the_stream_goes_on_where_the_direct_engine_stopped(house: House) 
     media.carrier.apply(TALKING)
     await until(lambda: media.carrier.stats().packets_sent >= 3)
     await media.room.join(SPEC)
-    sdk = media.carrier
-    await until(lambda: sdk.stats().packets_sent >= 3)
+    sent = media.carrier.stats().packets_sent
+    assert sent >= 3, "what the direct engine sent counts on"
+    await until(lambda: media.carrier.stats().packets_sent >= sent + 3)
     await media.carrier.close()
     sequences = [parse(data).sequence for data in house.heard() if data[1] & 0x7F == 8]
     steps = [(b - a) & 0xFFFF for a, b in pairwise(sequences)]
@@ -231,6 +238,42 @@ async def test_keys_that_were_used_are_never_given_to_a_second_context(house: Ho
     with pytest.raises(RoomUnsuitable):
         await media.room.join(SPEC)
     assert house.sdk_rooms == []
+    await media.carrier.close()
+
+
+async def test_keys_that_are_used_while_the_engine_is_changed_are_not_used_twice(
+    house: House,
+) -> None:
+    key = MasterKey(secret=bytes(range(30)))
+    crypto = Crypto(suite="AES_CM_128_HMAC_SHA1_80", send=key, receive=(key,))
+    media = house.open(RoomUnsuitable(Unsuitable.UDP_BLOCKED))
+
+    async def answered_meanwhile() -> None:
+        media.carrier.connect(house.negotiated(crypto))
+        media.carrier.apply(TALKING)
+        await until(lambda: media.carrier.stats().packets_sent >= 1)
+
+    house.direct_rooms[0].on_leave = answered_meanwhile
+    with pytest.raises(RoomUnsuitable):
+        await media.room.join(SPEC)
+    assert house.sdk_rooms == []
+    await media.carrier.close()
+    assert house.lease.rtp.fileno() == -1
+
+
+async def test_a_room_left_while_the_engine_is_changed_is_not_joined(house: House) -> None:
+    media = house.open(RoomUnsuitable(Unsuitable.UDP_BLOCKED))
+    leaving: list[asyncio.Future[None]] = []
+
+    async def left_meanwhile() -> None:
+        house.direct_rooms[0].on_leave = nothing
+        leaving.append(asyncio.ensure_future(media.room.leave(LeaveReason.CLIENT_INITIATED)))
+        await leaving[0]
+
+    house.direct_rooms[0].on_leave = left_meanwhile
+    with pytest.raises(RoomError, match="left while joining"):
+        await media.room.join(SPEC)
+    assert [room.joins for room in house.sdk_rooms] == [0]
     await media.carrier.close()
 
 

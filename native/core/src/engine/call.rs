@@ -156,7 +156,7 @@ impl Call {
             PeerCommand::Candidate(text) => peer.candidate(&text, now, out),
             PeerCommand::Receivers(count) => peer.add_receivers(count, now, out),
             PeerCommand::RestartIce => peer.restart_ice(now, out),
-            PeerCommand::Send { label, data } => peer.send(&label, data, now, out),
+            PeerCommand::Send { label, data, .. } => peer.send(&label, data, now, out),
             PeerCommand::Open(_) => {}
             PeerCommand::Close => {
                 if let Some(held) = self.peers[usize::from(side & 1)].take() {
@@ -426,13 +426,11 @@ pub fn report(call: u64, side: u8, held: &HeldPeer, output: Output) -> Told {
         Output::Connected => Event::Connected { side },
         Output::Disconnected => Event::Disconnected { side },
         Output::Ended(why) => return Told::Over(rare(Event::PeerClosed { side, why })),
-        Output::Channel { label, stream } => Event::Channel { side, label, stream },
+        Output::Channel { label, stream } => {
+            return told_or_over(call, held, Event::Channel { side, label, stream }, side);
+        }
         Output::Data { label, data } => {
-            let event = Event::Data { side, label, data };
-            return match Report::bounded(call, held.generation, event, &held.backlog) {
-                Some(report) => Told::Event(report),
-                None => Told::Over(rare(Event::PeerClosed { side, why: "overflow" })),
-            };
+            return told_or_over(call, held, Event::Data { side, label, data }, side);
         }
         Output::Track { mid } => {
             let event = Event::Track { side, mid };
@@ -442,6 +440,17 @@ pub fn report(call: u64, side: u8, held: &HeldPeer, output: Output) -> Told {
         Output::Rtp { .. } | Output::Forget { .. } => return Told::Nothing,
     };
     Told::Event(rare(event))
+}
+
+/// What the far end makes as much of as it likes, and may not be lost without being told.
+fn told_or_over(call: u64, held: &HeldPeer, event: Event, side: u8) -> Told {
+    match Report::bounded(call, held.generation, event, &held.backlog) {
+        Some(report) => Told::Event(report),
+        None => {
+            let over = Event::PeerClosed { side, why: "overflow" };
+            Told::Over(Report::rare(call, held.generation, over))
+        }
+    }
 }
 
 /// 20 ms of silence (ITU-T G.711: the code of the value 0).

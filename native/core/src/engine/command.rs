@@ -1,6 +1,6 @@
 //! What is asked of the threads, and the bounded rings it travels in.
 
-use super::event::Backlog;
+use super::event::{Backlog, Permit};
 use super::stats::StatsCell;
 use crate::net::{EventFd, Udp};
 use crate::peer::{Options, Peer};
@@ -9,6 +9,7 @@ use crate::types::{CarrierSetup, Levels, Negotiated};
 use rtrb::{Producer, PushError};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Commands that a ring holds.
 pub const RING: usize = 4096;
@@ -51,7 +52,7 @@ pub enum PeerCommand {
     Candidate(String),
     Receivers(u32),
     RestartIce,
-    Send { label: String, data: Vec<u8> },
+    Send { label: String, data: Vec<u8>, _permit: Permit },
     Close,
 }
 
@@ -113,6 +114,15 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Send *last*, after which nothing is sent, however much waits: returns when all of it is in
+    /// the ring, or when nobody is there to take it.
+    pub fn finish(mut self, last: T) {
+        self.spill.push_back(last);
+        while !self.flush() && !self.ring.is_abandoned() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Put what waits into the ring as far as there is room; true: all of it.
     pub fn flush(&mut self) -> bool {
         let mut sent = false;
@@ -150,5 +160,35 @@ mod tests {
             sender.flush();
         }
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_last_command_arrives_also_through_a_full_ring() {
+        let (producer, mut consumer) = rtrb::RingBuffer::new(2);
+        let mut sender = Sender::new(producer, Arc::new(EventFd::new().unwrap()));
+        for n in 0..10 {
+            sender.send(n).unwrap();
+        }
+        let taker = std::thread::spawn(move || {
+            let mut seen = vec![];
+            while seen.last() != Some(&10) {
+                seen.extend(consumer.pop());
+                std::thread::yield_now();
+            }
+            seen
+        });
+        sender.finish(10);
+        assert_eq!(taker.join().unwrap(), (0..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_last_command_to_a_thread_that_is_gone_is_given_up() {
+        let (producer, consumer) = rtrb::RingBuffer::new(2);
+        let mut sender = Sender::new(producer, Arc::new(EventFd::new().unwrap()));
+        for n in 0..10 {
+            sender.send(n).unwrap();
+        }
+        drop(consumer);
+        sender.finish(10);
     }
 }

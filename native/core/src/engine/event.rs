@@ -86,7 +86,8 @@ impl Event {
 
     fn size(&self) -> usize {
         match self {
-            Event::Data { data, .. } => data.len(),
+            Event::Data { label, data, .. } => label.len() + data.len(),
+            Event::Channel { label, .. } => label.len(),
             _ => 0,
         }
     }
@@ -119,26 +120,41 @@ impl Report {
     }
 }
 
-/// How much of one call waits to be drained.
-#[derive(Debug, Default)]
+/// How much of one call waits, and how much may.
+#[derive(Debug)]
 pub struct Backlog {
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    max_messages: usize,
+    max_bytes: usize,
 }
 
-/// A place in a backlog, given back when the event was drained or dropped.
+impl Backlog {
+    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Backlog { messages: 0.into(), bytes: 0.into(), max_messages, max_bytes }
+    }
+}
+
+impl Default for Backlog {
+    /// Of what waits to be drained.
+    fn default() -> Self {
+        Self::new(MAX_MESSAGES, MAX_BYTES)
+    }
+}
+
+/// A place in a backlog, given back when what it is for was taken or dropped.
 #[derive(Debug)]
-struct Permit {
+pub struct Permit {
     backlog: Arc<Backlog>,
     bytes: usize,
 }
 
 impl Permit {
-    fn take(backlog: &Arc<Backlog>, bytes: usize) -> Option<Self> {
+    pub fn take(backlog: &Arc<Backlog>, bytes: usize) -> Option<Self> {
         let messages = backlog.messages.fetch_add(1, Relaxed);
         let before = backlog.bytes.fetch_add(bytes, Relaxed);
         let permit = Permit { backlog: backlog.clone(), bytes };
-        (messages < MAX_MESSAGES && before + bytes <= MAX_BYTES).then_some(permit)
+        (messages < backlog.max_messages && before + bytes <= backlog.max_bytes).then_some(permit)
     }
 }
 
@@ -209,7 +225,8 @@ mod tests {
         assert!(Report::bounded(1, 0, message(0), &backlog).is_none());
         outbox.publish(&mut reports);
         assert_eq!(outbox.drain().len(), MAX_MESSAGES);
-        assert!(Report::bounded(1, 0, message(MAX_BYTES), &backlog).is_some());
-        assert!(Report::bounded(1, 0, message(MAX_BYTES + 1), &backlog).is_none());
+        let room = MAX_BYTES - "_reliable".len();
+        assert!(Report::bounded(1, 0, message(room), &backlog).is_some());
+        assert!(Report::bounded(1, 0, message(room + 1), &backlog).is_none());
     }
 }

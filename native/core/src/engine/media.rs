@@ -97,6 +97,8 @@ impl Media {
             stopping: false,
         };
         media.serve();
+        // The last words: no clock runs any more that waiting could disturb.
+        media.seat.outbox.publish(&mut media.desk.reports);
     }
 
     fn serve(&mut self) {

@@ -28,7 +28,7 @@ use crate::peer::{MAX_MESSAGE, Options};
 use crate::tap::{self, Reader};
 use crate::types::{CarrierSetup, Law, Levels, Negotiated};
 use command::{CallCommand, OpenCall, OpenPeer, PeerCommand, RING, Sender, SetupCommand};
-use event::{Backlog, Outbox};
+use event::{Backlog, Outbox, Permit};
 use media::{Media, Seat};
 use rtrb::RingBuffer;
 use setup::{Bench, Setup};
@@ -48,6 +48,11 @@ pub fn network(text: &str) -> Option<ipnet::IpNet> {
 
 /// Transports on their way back from a media thread.
 const RETIRED: usize = 1024;
+
+/// Messages of one call that may be under way to its data channels, and their octets: a thread
+/// that stands still holds no more.
+const MAX_OUTGOING: usize = 4096;
+const MAX_OUTGOING_BYTES: usize = 4 << 20;
 
 /// How the threads are to be.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +89,8 @@ struct Entry {
     closing: bool,
     stats: Arc<StatsCell>,
     backlog: Arc<Backlog>,
+    /// Messages that were sent and have not reached their channel.
+    outgoing: Arc<Backlog>,
 }
 
 #[derive(Default)]
@@ -192,8 +199,9 @@ impl Engine {
         told
     }
 
-    /// How the media threads are.
+    /// How the media threads are. Asked for regularly, it gives them what waits as well.
     pub fn turns(&self) -> Turns {
+        self.lock().flush();
         Turns::of(self.counters.iter().map(|counters| &**counters), self.start)
     }
 
@@ -210,6 +218,7 @@ impl Engine {
             closing: false,
             stats: Arc::default(),
             backlog: Arc::default(),
+            outgoing: Arc::new(Backlog::new(MAX_OUTGOING, MAX_OUTGOING_BYTES)),
         };
         let (stats, backlog) = (entry.stats.clone(), entry.backlog.clone());
         let open = Box::new(OpenCall { setup, rtp, rtcp, stats, backlog });
@@ -288,6 +297,9 @@ impl Engine {
         directory.generation = directory.generation.wrapping_add(1).max(1);
         let generation = directory.generation;
         let Some(entry) = directory.calls.get_mut(&call) else { return Ok(()) };
+        if entry.closing {
+            return Ok(()); // the set-up thread has forgotten the call: nobody would close it
+        }
         entry.generations[usize::from(side & 1)] = generation;
         let law = entry.track;
         let options = Options { address, offers: side == 0, track, law, receivers };
@@ -328,7 +340,13 @@ impl Engine {
         if data.is_empty() || data.len() > MAX_MESSAGE {
             return Err(Refused::Unsendable);
         }
-        self.peer(call, 0, PeerCommand::Send { label, data })
+        let Some(outgoing) = self.lock().calls.get(&call).map(|entry| entry.outgoing.clone())
+        else {
+            return Ok(());
+        };
+        let bytes = label.len() + data.len();
+        let _permit = Permit::take(&outgoing, bytes).ok_or(Refused::Unavailable)?;
+        self.peer(call, 0, PeerCommand::Send { label, data, _permit })
     }
 
     /// Close a transport; nothing more is told of it.
@@ -364,20 +382,21 @@ impl Engine {
     /// Close every call and end the threads; waits for them.
     pub fn stop(&self) {
         let mut directory = self.lock();
-        for mut media in std::mem::take(&mut directory.media) {
-            let _ = media.send((0, CallCommand::Stop));
-        }
+        let media = std::mem::take(&mut directory.media);
         let threads = std::mem::take(&mut directory.threads);
         let setup = directory.setup.take();
         drop(directory);
+        for media in media {
+            media.finish((0, CallCommand::Stop));
+        }
         // The set-up thread last: it buries what the others give back.
         let mut threads = threads.into_iter();
         let last = threads.next_back();
         for thread in threads {
             let _ = thread.join();
         }
-        if let Some(mut setup) = setup {
-            let _ = setup.send(SetupCommand::Stop);
+        if let Some(setup) = setup {
+            setup.finish(SetupCommand::Stop);
         }
         if let Some(thread) = last {
             let _ = thread.join();

@@ -183,7 +183,7 @@ impl Setup {
                         PeerCommand::Candidate(text) => peer.candidate(&text, now, out),
                         PeerCommand::Receivers(count) => peer.add_receivers(count, now, out),
                         PeerCommand::RestartIce => peer.restart_ice(now, out),
-                        PeerCommand::Send { label, data } => peer.send(&label, data, now, out),
+                        PeerCommand::Send { label, data, .. } => peer.send(&label, data, now, out),
                         PeerCommand::Open(_) | PeerCommand::Close => {}
                     }
                 });

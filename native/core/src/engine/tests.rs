@@ -126,6 +126,52 @@ fn after_the_end_commands_are_refused_and_a_second_stop_does_nothing() {
 }
 
 #[test]
+fn a_transport_of_a_call_that_is_being_closed_is_not_made() {
+    let (engine, phone) = (engine(), Phone::new());
+    let call = phone.call(&engine);
+    engine.close(call).unwrap();
+    let address = IpAddr::from([127, 0, 0, 1]);
+    engine.peer_open(call, 0, address, None, 1).unwrap();
+    // Nothing was drained, so the call is still known.
+    assert_eq!(engine.lock().calls[&call].generations, [0, 0]);
+}
+
+#[test]
+fn messages_that_no_thread_takes_are_refused_before_they_fill_the_memory() {
+    let (engine, phone) = (engine(), Phone::new());
+    let call = phone.call(&engine);
+    let outgoing = engine.lock().calls[&call].outgoing.clone();
+    let stuck = Permit::take(&outgoing, MAX_OUTGOING_BYTES - 100).unwrap();
+    let send = |size| engine.peer_send(call, "_reliable".to_string(), vec![0; size]);
+    assert_eq!(send(101), Err(Refused::Unavailable));
+    drop(stuck);
+    assert_eq!(send(101), Ok(()));
+}
+
+#[test]
+fn channels_that_are_opened_without_end_end_their_transport() {
+    use super::call::{Told, report};
+    use super::command::HeldPeer;
+    use crate::peer::{Output, Peer};
+    let provider = str0m::crypto::from_feature_flags();
+    let certificate = provider.dtls_provider.generate_certificate().unwrap();
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let options = Options { address, offers: false, track: None, law: Law::Mu, receivers: 0 };
+    let peer = Peer::open(&options, &certificate, Instant::now(), &mut vec![]).unwrap();
+    let held = HeldPeer { peer, generation: 1, backlog: Arc::default() };
+    let open = || report(1, 0, &held, Output::Channel { label: "x".to_string(), stream: 1 });
+    let told: Vec<_> = std::iter::repeat_with(open)
+        .take(event::MAX_MESSAGES)
+        .map_while(|told| match told {
+            Told::Event(report) => Some(report),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), event::MAX_MESSAGES);
+    assert!(matches!(open(), Told::Over(_)), "nobody drained them");
+}
+
+#[test]
 fn a_call_on_what_is_no_socket_is_refused() {
     let engine = engine();
     let setup = CarrierSetup {

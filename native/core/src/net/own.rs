@@ -1,27 +1,27 @@
 //! Which media ports are ours: packets that come from one of them are never a carrier's.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Time that a port of a closed call still counts as ours: packets are under way.
 const REST: Duration = Duration::from_secs(5);
 
-const NEVER: u32 = 0;
-const OPEN: u32 = u32::MAX;
+const NEVER: u64 = 0;
+const OPEN: u64 = u64::MAX;
 
 /// The local ports of the open calls and of those closed lately. Shared by all threads,
 /// without a lock.
 #[derive(Debug)]
 pub struct OwnPorts {
     /// One state for each port: `NEVER`, `OPEN`, or until when it rests (milliseconds).
-    states: Box<[AtomicU32]>,
+    states: Box<[AtomicU64]>,
     start: Instant,
 }
 
 impl OwnPorts {
     pub fn new(now: Instant) -> Self {
-        let states = (0..=u16::MAX).map(|_| AtomicU32::new(NEVER)).collect();
+        let states = (0..=u16::MAX).map(|_| AtomicU64::new(NEVER)).collect();
         OwnPorts { states, start: now }
     }
 
@@ -46,8 +46,8 @@ impl OwnPorts {
         is_local(address.ip())
     }
 
-    fn milliseconds(&self, now: Instant) -> u32 {
-        u32::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(OPEN - 1)
+    fn milliseconds(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(OPEN - 1)
     }
 }
 
@@ -72,6 +72,18 @@ mod tests {
         own.close(20000, now);
         assert!(own.contains(address, now + Duration::from_millis(4999)));
         assert!(!own.contains(address, now + Duration::from_millis(5001)));
+    }
+
+    #[test]
+    fn a_port_rests_also_after_months() {
+        let now = Instant::now();
+        let own = OwnPorts::new(now);
+        let address: SocketAddr = "127.0.0.1:20000".parse().unwrap();
+        let later = now + Duration::from_secs(60 * 24 * 3600); // 32 bits of milliseconds: 49 days
+        own.open(20000);
+        own.close(20000, later);
+        assert!(own.contains(address, later + Duration::from_secs(4)));
+        assert!(!own.contains(address, later + Duration::from_secs(6)));
     }
 
     #[test]

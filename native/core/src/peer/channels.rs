@@ -49,7 +49,10 @@ pub struct Channels {
 impl Channels {
     /// Channel *label* stands; what waited is sent by the next `flush`.
     pub fn opened(&mut self, id: ChannelId, label: &str) {
-        if let Some(channel) = self.channels.iter_mut().find(|channel| channel.label == label) {
+        // One that the far end opens under the name of a channel that stands is only heard:
+        // ours goes on.
+        let waits = |channel: &&mut Channel| channel.label == label && channel.id.is_none();
+        if let Some(channel) = self.channels.iter_mut().find(waits) {
             channel.id = Some(id);
         } else if self.channels.len() < MAX_CHANNELS {
             self.channels.push(Channel {

@@ -108,6 +108,32 @@ fn media_goes_on_over_an_ice_restart_of_either_end() {
 }
 
 #[test]
+fn a_channel_of_the_same_name_takes_nothing_from_the_one_that_stands() {
+    use str0m::channel::ChannelConfig;
+    let mut pair = Pair::agreed();
+    pair.stand();
+    let open = |pair: &mut Pair| {
+        let mut api = pair.peers[1].rtc.direct_api();
+        let label = "name".to_string();
+        let id = api.create_data_channel(ChannelConfig { label, ..ChannelConfig::default() });
+        pair.take(0, |output| match output {
+            Output::Channel { label, .. } => (label == "name").then_some(()),
+            _ => None,
+        });
+        id
+    };
+    let first = open(&mut pair);
+    open(&mut pair);
+    let written = pair.peers[1].rtc.channel(first).unwrap().write(true, b"on the first");
+    assert_eq!(written.ok(), Some(true));
+    pair.peers[1].tick(Instant::now(), &mut pair.said[1]);
+    pair.take(0, |output| match output {
+        Output::Data { label, data } => (label == "name" && data == b"on the first").then_some(()),
+        _ => None,
+    });
+}
+
+#[test]
 fn an_offer_of_ours_that_meets_theirs_is_made_again() {
     let mut pair = Pair::agreed();
     pair.stand();

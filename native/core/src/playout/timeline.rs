@@ -64,6 +64,10 @@ impl Timeline {
     pub fn place(&mut self, sequence: u64, timestamp: u32, samples: i64, now: i64) -> i64 {
         let step = i64::from(timestamp.wrapping_sub(self.raw) as i32);
         if sequence <= self.sequence {
+            // What was sent before does not come after, whatever its clock says: it was another,
+            // or the packet was made so.
+            let back = (self.sequence - sequence) as i64 * samples.max(1) * self.units;
+            let step = if step > 0 { -back } else { step };
             return (self.position + step).div_euclid(self.units);
         }
         let passed = (now - self.arrived) / 125;
@@ -93,6 +97,17 @@ mod tests {
         let first = line.place(1, u32::MAX - 479, 160, 0);
         assert_eq!(line.place(2, 480, 160, 20_000) - first, 160);
         assert_eq!(line.place(3, 480 + 48_000, 160, 1_020_000) - first, 160 + 8000);
+    }
+
+    #[test]
+    fn a_late_packet_is_never_placed_after_the_newest() {
+        let mut line = Timeline::new(RoomCodec::Opus);
+        line.restart(1, 5, 0);
+        let first = line.place(1, 5, 160, 0);
+        // The clock jumps back, and the packet before the jump comes after it.
+        assert_eq!(line.place(3, 4_000_000_000, 160, 40_000) - first, 320);
+        assert_eq!(line.place(2, 965, 160, 41_000) - first, 160);
+        assert_eq!(line.newest_at() - first, 320);
     }
 
     #[test]

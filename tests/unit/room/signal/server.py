@@ -26,7 +26,7 @@ from bridge.room.signal.port import (
 )
 from tests.unit.room.signal.wire import CID, answer, join, join_request, published, reconnect
 
-DEADLINE = 5.0
+DEADLINE = 20.0
 T = TypeVar("T")
 
 

@@ -660,6 +660,32 @@ def test_a_resume_into_somebody_elses_place_is_refused() -> None:
     assert of(outputs, ResumeRefused) == []
 
 
+def test_one_who_left_while_the_socket_was_away_is_told_of_by_the_resume() -> None:
+    """The server tells of all who are there, of us too, and never of those who went meanwhile."""
+    client = Client().joined(person("a"), person("b"))
+    client.machine.take()
+    client.resuming()
+    outputs = client.feed(reconnect(), update(person("a"), person("me", sid="PA_me")))
+    assert notices(outputs) == [ParticipantLeft(identity="b", others=1)]
+    assert client.machine.others() == ["a"]
+    # What comes later is news of some, and nobody is missed in it.
+    assert notices(client.feed(update(person("me", sid="PA_me")))) == []
+    assert client.machine.others() == ["a"]
+
+
+def test_one_who_came_in_the_place_of_another_while_the_socket_was_away_leaves_nobody_alone() -> (
+    None
+):
+    client = Client().joined(person("a"))
+    client.machine.take()
+    client.resuming()
+    outputs = client.feed(reconnect(), update(person("me", sid="PA_me"), person("c")))
+    assert notices(outputs) == [
+        ParticipantJoined(identity="c", kind="agent", at_join=False),
+        ParticipantLeft(identity="a", others=1),
+    ]
+
+
 # Time.
 
 

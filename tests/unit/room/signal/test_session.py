@@ -481,11 +481,11 @@ async def test_an_rpc_of_one_that_we_have_not_heard_of_waits_a_little(
 
 
 async def test_an_rpc_under_way_when_we_leave_is_told_so(stack: AsyncExitStack) -> None:
-    begun = asyncio.Event()
+    begun, over = asyncio.Event(), asyncio.Event()
 
     async def never(_identity: str, _kind: str, _payload: str) -> str:
         begun.set()
-        await asyncio.sleep(1)
+        await over.wait()
         return "late"
 
     script = Script(greeting=[join(person("a")), answer(), published()])
@@ -496,6 +496,7 @@ async def test_an_rpc_under_way_when_we_leave_is_told_so(stack: AsyncExitStack) 
     await caller.room.leave(LeaveReason.CLIENT_INITIATED)
     (reply,) = await responses(caller, 1)
     assert reply.error.code == 1503
+    over.set()
 
 
 # Levels.

@@ -167,3 +167,22 @@ fn what_is_nowhere_leaves_what_was_learnt() {
         assert_eq!(subject.latch.target(), Some(at("192.0.2.1", 4000)));
     }
 }
+
+#[test]
+fn whether_a_strangers_port_is_ours_is_not_asked() {
+    let mut subject = Subject::new("198.51.100.7", &[]);
+    subject.expect("198.51.100.7", 4000);
+    let asked = std::cell::Cell::new(0);
+    let own = |_: SocketAddr| {
+        asked.set(asked.get() + 1);
+        false
+    };
+    for sequence in 0..100 {
+        let stranger = at("203.0.113.9", 20_000);
+        assert!(!subject.latch.accept(stranger, 1, sequence, &own, subject.now));
+    }
+    assert_eq!(asked.get(), 0);
+    // A neighbour may pass, so it is asked of.
+    subject.latch.accept(at("198.51.100.8", 20_000), 1, 1, &own, subject.now);
+    assert_eq!(asked.get(), 1);
+}
