@@ -298,7 +298,7 @@ async def test_the_section_that_sends_offers_the_tracks_law_only(desk: Desk) -> 
     sdp = (await desk.told(phone.call, "offer", 0))[2]
     sections = [part.splitlines() for part in sdp.split("\r\nm=")[1:]]
     assert [lines[0].split()[0] for lines in sections] == ["application", *["audio"] * 3]
-    assert [lines[0].split()[3:] for lines in sections[1:]] == [["111", "63", "0", "8"]] * 2 + [
+    assert [lines[0].split()[3:] for lines in sections[1:]] == [["63", "111", "0", "8"]] * 2 + [
         ["8"]
     ]
     assert [("a=sendonly" in lines) for lines in sections] == [False, False, False, True]
