@@ -162,6 +162,14 @@ fn jitter_is_waited_for_and_no_more_than_that() {
 }
 
 #[test]
+fn what_comes_after_it_was_concealed_lengthens_the_delay_at_once() {
+    let late = |n| Some(if n == 200 { 30_000 } else { 15_000 * u64::from(n == 201) });
+    let stats = play(&sent(late, 210), 5000, 160, MU).stats;
+    assert_eq!((stats.lost, stats.late, stats.concealed_ms), (0, 0, 40), "{stats:?}");
+    assert!((25.0..=30.0).contains(&stats.target_ms), "{stats:?}");
+}
+
+#[test]
 fn packets_out_of_order_are_put_in_order() {
     let swapped = |n: u64| Some(if n % 10 == 3 { 25_000 } else { 0 });
     let heard = play(&sent(swapped, 1000), 5000, 160, MU);
@@ -303,6 +311,97 @@ fn tracks_are_bounded_and_the_least_recent_goes() {
     assert_eq!(mixer.tracks(), MAX_TRACKS - 1);
 }
 
+/// RED of PCMU (RFC 2198): packet *n* of *payloads* with copies of the *depth* before it.
+fn red(payloads: &[Vec<u8>], n: usize, depth: usize) -> Vec<u8> {
+    let earlier = n.saturating_sub(depth)..n;
+    let mut packet = Vec::new();
+    for m in earlier.clone() {
+        let head = 0x80 << 24 | ((n - m) as u32 * 160) << 10 | payloads[m].len() as u32;
+        packet.extend_from_slice(&head.to_be_bytes());
+    }
+    packet.push(0);
+    earlier.for_each(|m| packet.extend_from_slice(&payloads[m]));
+    packet.extend_from_slice(&payloads[n]);
+    packet
+}
+
+/// Play RED of *payloads*, packets that arrive after *delay* us.
+fn play_red(
+    payloads: &[Vec<u8>],
+    depth: usize,
+    delay: impl Fn(u64) -> Option<u64>,
+) -> (Vec<Vec<i16>>, PlayoutStats) {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    let arrival = |n: u64| delay(n).map(|d| (n * PERIOD + d, n));
+    let mut coming: Vec<(u64, u64)> = (0..payloads.len() as u64).filter_map(arrival).collect();
+    coming.sort_unstable();
+    let end = coming.last().map_or(0, |p| p.0);
+    let mut coming = coming.into_iter().peekable();
+    let mut blocks = Vec::new();
+    for tick in (0..).map(|n| 5000 + n * PERIOD).take_while(|t| *t <= end) {
+        while let Some((at, n)) = coming.next_if(|p| p.0 <= tick) {
+            let packet = red(payloads, n as usize, depth);
+            mixer.push_red(7, 1000 + n, 160 * n as u32, MU, 0, &packet, start + us(at));
+        }
+        let mut out = vec![0; 160];
+        mixer.pull(&mut out, start + us(tick));
+        blocks.push(out);
+    }
+    (blocks, mixer.stats())
+}
+
+#[test]
+fn what_is_lost_is_played_from_the_copy_in_the_next_packet() {
+    let payloads = talk(3000);
+    let (_, stats) = play_red(&payloads, 1, |n| (scatter(n) % 20 != 7).then_some(0));
+    let lost = (0..3000).filter(|n| scatter(*n) % 20 == 7).count() as u64;
+    assert!(stats.lost.abs_diff(lost) <= 1, "{lost} {stats:?}");
+    assert_eq!((stats.invalid, stats.late), (0, 0), "{stats:?}");
+    assert!(stats.fec_ms * 10 >= 20 * lost * 8, "{lost} {stats:?}");
+    assert!((20.0..=30.0).contains(&stats.target_ms), "{stats:?}");
+}
+
+#[test]
+fn copies_cost_nothing_where_nothing_is_lost() {
+    let payloads = talk(1000);
+    let (heard, stats) = play_red(&payloads, 2, |_| Some(0));
+    let plain = play(&sent(|_| Some(0), 1000), 5000, 160, MU);
+    assert_eq!(stats, plain.stats);
+    assert!(heard.iter().zip(&plain.blocks).all(|(one, other)| *one == other.1));
+}
+
+#[test]
+fn a_copy_that_comes_before_its_packet_takes_nothing_from_it() {
+    let payloads = talk(1500);
+    let swapped = |n: u64| Some(if n % 10 == 3 { 22_000 } else { 0 });
+    let (_, stats) = play_red(&payloads, 1, swapped);
+    assert_eq!(stats.invalid, 0, "{stats:?}");
+    assert!(stats.late + stats.lost <= 4, "{stats:?}");
+    assert!(stats.concealed_ms <= 100, "{stats:?}");
+}
+
+#[test]
+fn two_copies_fill_a_hole_of_two_where_the_delay_is_there() {
+    let payloads = talk(3000);
+    // Jitter, so that two packets more wait anyway.
+    let delay = |n: u64| (n % 50 != 20 && n % 50 != 21).then(|| scatter(n) % 45_000);
+    let (_, one) = play_red(&payloads, 1, delay);
+    let (_, two) = play_red(&payloads, 2, delay);
+    assert!(two.fec_ms > one.fec_ms + 500, "{one:?} {two:?}");
+    assert!(two.concealed_ms < one.concealed_ms, "{one:?} {two:?}");
+}
+
+#[test]
+fn red_that_is_none_is_counted_and_dropped() {
+    let start = Instant::now();
+    let mut mixer = Mixer::new(start);
+    for (n, packet) in [&[0x80][..], &[8, 1, 2], &[0x80, 0, 0, 5, 0, 1]].iter().enumerate() {
+        mixer.push_red(7, n as u64, 0, MU, 0, packet, start);
+    }
+    assert_eq!((mixer.stats().invalid, mixer.tracks()), (3, 0));
+}
+
 #[test]
 fn nothing_that_comes_panics_or_grows() {
     let start = Instant::now();
@@ -316,7 +415,17 @@ fn nothing_that_comes_panics_or_grows() {
             if r.is_multiple_of(50) { scatter(n + 1) << 20 } else { n + scatter(n + 2) % 8 };
         let timestamp = if r.is_multiple_of(40) { scatter(n + 3) as u32 } else { (n * 960) as u32 };
         let now = start + us(n * 5000);
-        mixer.push((r % 5) as u32 / 4, sequence, timestamp, codec, &payload, now);
+        let ssrc = (r % 5) as u32 / 4;
+        match n % 3 {
+            0 => mixer.push(ssrc, sequence, timestamp, codec, &payload, now),
+            _ => {
+                // Copies of random length and time.
+                let head = [0xef, (r >> 8) as u8, (r >> 16) as u8 & 0xfc, r as u8 & 63, 0xef];
+                let more = [(r >> 3) as u8, 0, 9, 111];
+                let packet = [&head[..], &more, &payload].concat();
+                mixer.push_red(ssrc, sequence, timestamp, codec, 111, &packet, now);
+            }
+        }
         let size = [20, 80, 160, 240, 480][r % 5];
         match r % 97 {
             0 => mixer.discard(now),

@@ -23,7 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
                 sequence = u64::wrapping_add_signed(sequence, i64::from(step as i8));
                 timestamp = timestamp.wrapping_add_signed(i32::from(step as i8) * 160);
                 let payload = script.datagram();
-                mixer.push(ssrc, sequence, timestamp, codec, &payload, clock.now);
+                match script.byte() % 2 {
+                    0 => mixer.push(ssrc, sequence, timestamp, codec, &payload, clock.now),
+                    _ => mixer.push_red(ssrc, sequence, timestamp, codec, 111, &payload, clock.now),
+                }
             }
             4 | 5 => {
                 let size = [80, 160, 240, 480][usize::from(script.byte()) % 4];

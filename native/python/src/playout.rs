@@ -10,6 +10,9 @@ use trunkbridge_core::playout::{Mixer, RoomCodec};
 use trunkbridge_core::tap::{Piece, Reader};
 use trunkbridge_core::types::Law;
 
+/// The payload type of Opus in RED.
+const OPUS: u8 = 111;
+
 /// Samples that one pull may ask for: a second.
 const MAX_PULL: usize = 8000;
 
@@ -36,7 +39,7 @@ impl Playout {
         Playout { origin, mixer: Mixer::new(origin), pcm: Vec::new() }
     }
 
-    /// Take a packet; *codec* is `opus`, `PCMU` or `PCMA`.
+    /// Take a packet; *codec* is `opus`, `red` (of Opus, payload type 111), `PCMU` or `PCMA`.
     #[pyo3(signature = (at, ssrc, sequence, timestamp, codec, payload))]
     fn push(
         &mut self,
@@ -47,13 +50,18 @@ impl Playout {
         codec: &str,
         payload: &[u8],
     ) -> PyResult<()> {
+        let now = self.at(at)?;
         let codec = match codec {
+            "red" => {
+                let (codec, of) = (RoomCodec::Opus, OPUS);
+                self.mixer.push_red(ssrc, sequence, timestamp, codec, of, payload, now);
+                return Ok(());
+            }
             "opus" => RoomCodec::Opus,
             "PCMU" => RoomCodec::G711(Law::Mu),
             "PCMA" => RoomCodec::G711(Law::A),
-            _ => return Err(PyValueError::new_err("codec is opus, PCMU or PCMA")),
+            _ => return Err(PyValueError::new_err("codec is opus, red, PCMU or PCMA")),
         };
-        let now = self.at(at)?;
         self.mixer.push(ssrc, sequence, timestamp, codec, payload, now);
         Ok(())
     }

@@ -298,7 +298,9 @@ async def test_the_section_that_sends_offers_the_tracks_law_only(desk: Desk) -> 
     sdp = (await desk.told(phone.call, "offer", 0))[2]
     sections = [part.splitlines() for part in sdp.split("\r\nm=")[1:]]
     assert [lines[0].split()[0] for lines in sections] == ["application", *["audio"] * 3]
-    assert [lines[0].split()[3:] for lines in sections[1:]] == [["111", "0", "8"]] * 2 + [["8"]]
+    assert [lines[0].split()[3:] for lines in sections[1:]] == [["63", "111", "0", "8"]] * 2 + [
+        ["8"]
+    ]
     assert [("a=sendonly" in lines) for lines in sections] == [False, False, False, True]
     assert any(line == "a=msid:- mic" for line in sections[3])
     assert " ::1 " in sdp  # our candidate

@@ -21,7 +21,7 @@ RATE = 8000
 FRAME = 160
 PTIME = 0.020
 PHASE = 0.005
-STEP = {"opus": 960, "PCMU": 160, "PCMA": 160}
+STEP = {"opus": 960, "red": 960, "PCMU": 160, "PCMA": 160}
 ENCODER = {"opus": "libopus", "PCMU": "pcm_mulaw", "PCMA": "pcm_alaw"}
 
 
@@ -114,6 +114,29 @@ def test_fec_is_waited_for_where_packets_are_lost() -> None:
     assert stats["target_ms"] < 10
 
 
+def red(packets: list[bytes], n: int) -> bytes:
+    """Packet *n* with a copy of the one before it (RFC 2198)."""
+    before = packets[n - 1] if n else b""
+    head = (0x80 | 111) << 24 | STEP["opus"] << 10 | len(before)
+    return (head.to_bytes(4, "big") if n else b"") + bytes([111]) + before + packets[n]
+
+
+def test_what_is_lost_is_heard_from_the_copy_in_the_next_packet() -> None:
+    packets = speech("opus", seconds=12.0)
+    lost = losses(len(packets))
+    _, plain = play("opus", packets, lost)
+    packed = [red(packets, n) for n in range(len(packets))]
+    _, stats = play("red", packed, lost)
+    assert stats["lost"] == len(lost)
+    assert stats["invalid"] == stats["late"] == 0
+    assert stats["fec_ms"] >= 20 * len(lost) * 0.75
+    assert stats["concealed_ms"] < plain["concealed_ms"] / 3
+    assert 20 <= stats["target_ms"] <= 30
+    _, stats = play("red", packed)
+    assert stats["target_ms"] < 10
+    assert stats["concealed_ms"] == stats["fec_ms"] == 0
+
+
 def test_a_pause_of_the_sender_is_no_loss() -> None:
     packets = speech("opus", seconds=2.0)
     playout = native.Playout()
@@ -145,7 +168,7 @@ def test_silence_is_not_decoded_and_speech_after_it_is_whole() -> None:
 
 def test_times_and_codecs_that_are_none_are_refused() -> None:
     playout = native.Playout()
-    with pytest.raises(ValueError, match="codec is opus, PCMU or PCMA"):
+    with pytest.raises(ValueError, match="codec is opus, red, PCMU or PCMA"):
         playout.push(0.0, 1, 1, 1, "G722", b"1")
     with pytest.raises(ValueError, match="not a time"):
         playout.pull(-1.0, 160)

@@ -335,8 +335,11 @@ impl Call {
         let mut outputs = std::mem::take(&mut desk.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Rtp { ssrc, sequence, timestamp, codec, payload } => {
+                Output::Rtp { ssrc, sequence, timestamp, codec, red: None, payload } => {
                     self.mixer.push(ssrc, sequence, timestamp, codec, &payload, now);
+                }
+                Output::Rtp { ssrc, sequence, timestamp, codec, red: Some(of), payload } => {
+                    self.mixer.push_red(ssrc, sequence, timestamp, codec, of, &payload, now);
                 }
                 Output::Forget { ssrc } => self.mixer.remove(ssrc),
                 told => self.tell_of(side, told, desk),

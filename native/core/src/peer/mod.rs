@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::change::SdpPendingOffer;
 use str0m::config::DtlsCert;
-use str0m::format::Codec;
+use str0m::format::{Codec, PayloadParams};
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionValues, RtpWrite};
@@ -104,6 +104,8 @@ pub enum Output {
         sequence: u64,
         timestamp: u32,
         codec: RoomCodec,
+        /// The payload is packed with copies (RFC 2198), of this payload type.
+        red: Option<u8>,
         payload: Arc<[u8]>,
     },
     /// A remote track is no more.
@@ -188,7 +190,7 @@ impl Peer {
             .set_send_buffer_audio(50)
             .set_rtcp_report_interval_audio(REPORT_INTERVAL)
             .clear_codecs()
-            .enable_opus(true, false)
+            .enable_opus(true, true)
             .enable_pcmu(true, false)
             .enable_pcma(true, false)
             .clear_extension_map()
@@ -395,7 +397,7 @@ impl Peer {
             Event::RtpPacket(packet) => {
                 self.stats.received += 1;
                 let ssrc = packet.header.ssrc;
-                let Some(codec) = self.codec_of(packet.header.payload_type) else { return };
+                let Some((codec, red)) = self.format_of(packet.header.payload_type) else { return };
                 if !self.heard.knows(ssrc) {
                     self.new_source(*ssrc, packet.header.ext_vals.mid, out);
                 }
@@ -404,6 +406,7 @@ impl Peer {
                     sequence: *packet.seq_no,
                     timestamp: packet.header.timestamp,
                     codec,
+                    red,
                     payload: packet.payload,
                 });
             }
@@ -454,15 +457,18 @@ impl Peer {
         }
     }
 
-    /// What the descriptions say that a payload type is.
-    fn codec_of(&self, payload_type: Pt) -> Option<RoomCodec> {
+    /// What the descriptions say that a payload type is, and which one is packed in it.
+    fn format_of(&self, payload_type: Pt) -> Option<(RoomCodec, Option<u8>)> {
+        let is_red = |format: &PayloadParams| format.red() == Some(payload_type);
         let mut formats = self.rtc.codec_config().iter();
-        match formats.find(|format| format.pt() == payload_type)?.spec().codec {
-            Codec::Opus => Some(RoomCodec::Opus),
-            Codec::PCMU => Some(RoomCodec::G711(Law::Mu)),
-            Codec::PCMA => Some(RoomCodec::G711(Law::A)),
-            _ => None,
-        }
+        let format = formats.find(|format| format.pt() == payload_type || is_red(format))?;
+        let codec = match format.spec().codec {
+            Codec::Opus => RoomCodec::Opus,
+            Codec::PCMU => RoomCodec::G711(Law::Mu),
+            Codec::PCMA => RoomCodec::G711(Law::A),
+            _ => return None,
+        };
+        Some((codec, is_red(format).then_some(*format.pt())))
     }
 
     fn new_source(&mut self, ssrc: u32, mid: Option<Mid>, out: &mut Vec<Output>) {

@@ -151,6 +151,32 @@ fn an_offer_of_ours_that_meets_theirs_is_made_again() {
 }
 
 #[test]
+fn sections_that_receive_offer_packets_with_copies_and_both_ends_know_them() {
+    let mut pair = Pair::agreed();
+    let now = Instant::now();
+    pair.peers[0].add_receivers(1, now, &mut pair.said[0]);
+    let offer = pair.take(0, |output| match output {
+        Output::Offer(sdp) => Some(sdp.clone()),
+        _ => None,
+    });
+    let of = |direction: &str| {
+        let sections = offer.split("m=audio ").skip(1).map(str::to_string);
+        sections.filter(|s| s.contains(direction)).collect::<Vec<_>>()
+    };
+    for section in of("a=recvonly") {
+        assert!(section.contains("a=rtpmap:63 red/48000/2\r\n"), "{section}");
+        assert!(section.contains("a=fmtp:63 111/111\r\n"), "{section}");
+        assert!(section.lines().next().unwrap().contains(" 63"), "{section}");
+    }
+    assert!(!of("a=sendonly").concat().contains(":63 "));
+    for peer in &pair.peers {
+        assert_eq!(peer.format_of(63.into()), Some((RoomCodec::Opus, Some(111))));
+        assert_eq!(peer.format_of(111.into()), Some((RoomCodec::Opus, None)));
+        assert_eq!(peer.format_of(8.into()), Some((RoomCodec::G711(Law::A), None)));
+    }
+}
+
+#[test]
 fn what_is_no_description_ends_the_transport_once() {
     let mut pair = Pair::agreed();
     let now = Instant::now();

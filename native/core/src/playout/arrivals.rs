@@ -63,7 +63,7 @@ impl Arrivals {
         self.current = self.current.min(difference);
         self.count(difference - self.base());
         self.target = self.quantile().max(self.peak).min(MAX_TARGET);
-        self.peak -= self.peak / 256;
+        self.peak -= self.peak / 512;
     }
 
     /// A packet came too late to be played.
@@ -120,7 +120,8 @@ impl Arrivals {
         for (n, class) in self.classes.iter().enumerate() {
             sum += class;
             if sum >= QUANTILE {
-                return n as i64 * CLASS;
+                // Its upper end, where there is jitter at all.
+                return (n as i64 + (n > 0) as i64) * CLASS;
             }
         }
         MAX_TARGET

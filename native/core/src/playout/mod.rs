@@ -16,6 +16,7 @@ mod voice;
 
 use std::time::{Duration, Instant};
 
+use crate::rtp::red::Red;
 use crate::types::Law;
 use track::Track;
 
@@ -48,7 +49,7 @@ pub struct PlayoutStats {
     pub invalid: u64,
     /// Audio made up for what was not there, ms (without `fec_ms`).
     pub concealed_ms: u64,
-    /// Audio recovered from the FEC of a later packet, ms.
+    /// Audio recovered from the FEC of a later packet, or a copy in it, ms.
     pub fec_ms: u64,
     /// Audio thrown away because too much of it waited, or to shorten the delay, ms.
     pub shed_ms: u64,
@@ -131,6 +132,35 @@ impl Mixer {
             }
         };
         self.tracks[at].push(sequence, timestamp, payload, now, &mut self.counters);
+    }
+
+    /// Take a packet of the track *ssrc* with copies of those before it (RFC 2198), all of
+    /// *payload_type*, which is *codec*.
+    #[allow(clippy::too_many_arguments)]
+    pub fn push_red(
+        &mut self,
+        ssrc: u32,
+        sequence: u64,
+        timestamp: u32,
+        codec: RoomCodec,
+        payload_type: u8,
+        payload: &[u8],
+        now: Instant,
+    ) {
+        if payload.is_empty() {
+            return self.push(ssrc, sequence, timestamp, codec, payload, now);
+        }
+        let Some(red) = Red::parse(payload, payload_type) else {
+            self.counters.packets += 1;
+            self.counters.invalid += 1;
+            return;
+        };
+        self.push(ssrc, sequence, timestamp, codec, red.primary, now);
+        let now = self.since(now);
+        let Some(track) = self.tracks.iter_mut().find(|t| t.ssrc() == ssrc) else { return };
+        for block in red.blocks() {
+            track.push_copy(sequence, block, now);
+        }
     }
 
     /// Write the next *out* of the mix; false: there is nothing to say (*out* is silence then).

@@ -15,7 +15,16 @@ pub struct Packet {
     pub samples: i64,
     /// Microseconds.
     pub arrived: i64,
+    /// It was lost; this is the copy of it in a later packet.
+    pub copied: bool,
     pub payload: Vec<u8>,
+}
+
+impl Packet {
+    /// One without its payload, see `Packets::insert`.
+    pub fn new(sequence: u64, timestamp: i64, samples: i64, arrived: i64) -> Packet {
+        Packet { sequence, timestamp, samples, arrived, copied: false, payload: Vec::new() }
+    }
 }
 
 pub struct Packets {
@@ -49,6 +58,10 @@ impl Packets {
 
     pub fn get(&self, sequence: u64) -> Option<&Packet> {
         self.slots[(sequence % CAPACITY) as usize].as_ref().filter(|p| p.sequence == sequence)
+    }
+
+    pub fn get_mut(&mut self, sequence: u64) -> Option<&mut Packet> {
+        self.slots[(sequence % CAPACITY) as usize].as_mut().filter(|p| p.sequence == sequence)
     }
 
     pub fn take(&mut self, sequence: u64) -> Option<Packet> {

@@ -46,6 +46,11 @@ impl Timeline {
         self.arrived
     }
 
+    /// *units* of the RTP clock in samples.
+    pub fn samples(&self, units: u32) -> i64 {
+        i64::from(units) / self.units
+    }
+
     /// Start anew with a packet: nothing before it counts.
     pub fn restart(&mut self, sequence: u64, timestamp: u32, now: i64) {
         self.started = true;

@@ -14,6 +14,7 @@ use super::timeline::Timeline;
 use super::voice::Voice;
 use super::{Counters, PlayoutStats, RoomCodec};
 use crate::opus::{self, MAX_SAMPLES};
+use crate::rtp::red::Block;
 
 /// Samples of 20 ms.
 const FRAME: i64 = 160;
@@ -47,6 +48,8 @@ const FEC_ON: f32 = 0.01;
 const FEC_OFF: f32 = 0.002;
 /// Packets without FEC, after one with it, for which it counts as usual: pauses have none.
 const FEC_USUAL: u32 = 100;
+/// Packets before one that carries copies, where their place is looked for.
+const MAX_BEHIND: u64 = 16;
 /// Frames of silence, equal packets, after which their like is not decoded.
 const SILENT_FRAMES: u32 = 5;
 /// An amplitude that G.711 does not carry.
@@ -184,13 +187,61 @@ impl Track {
             self.arrivals.late();
             return;
         }
-        if self.packets.get(sequence).is_some() {
-            count.invalid += 1;
+        let concealed = self.playing && !self.pausing && at + ROUNDING < self.expected + self.dry;
+        if concealed && sequence == self.next {
+            self.arrivals.late();
+        }
+        if let Some(known) = self.packets.get_mut(sequence) {
+            match std::mem::take(&mut known.copied) {
+                true => {} // it was late, not lost
+                false => count.invalid += 1,
+            }
             return;
         }
-        let packet = Packet { sequence, timestamp: at, samples, arrived: now, payload: Vec::new() };
-        self.packets.insert(packet, payload);
+        self.packets.insert(Packet::new(sequence, at, samples, now), payload);
         self.shed(count);
+    }
+
+    /// Take a copy of an earlier packet that came with packet *sequence*, if it is missing.
+    pub fn push_copy(&mut self, sequence: u64, copy: &Block, now: i64) {
+        let Some(samples @ 1..) = self.duration(copy.payload) else { return };
+        self.fec_seen = FEC_USUAL;
+        let Some(carrier) = self.packets.get(sequence) else { return };
+        let at = carrier.timestamp - self.timeline.samples(copy.offset);
+        let Some(missing) = self.hole_at(sequence, at, samples) else { return };
+        let packet = Packet { copied: true, ..Packet::new(missing, at, samples, now) };
+        self.packets.insert(packet, copy.payload);
+    }
+
+    /// The sequence number that is missing before packet *sequence* where *samples* from *at* on
+    /// belong; `None`: nothing is. A sender leaves out of its copies what it has not got itself:
+    /// the time tells which one it is, not the place in the packet.
+    fn hole_at(&self, sequence: u64, at: i64, samples: i64) -> Option<u64> {
+        let mut after = (sequence, self.packets.get(sequence)?.timestamp);
+        let mut before = None;
+        for behind in 1..=MAX_BEHIND {
+            let earlier = sequence.checked_sub(behind)?;
+            if earlier < self.next {
+                let ended = if self.playing { self.expected } else { i64::MIN };
+                before = Some((self.next.checked_sub(1)?, ended));
+                break;
+            }
+            match self.packets.get(earlier) {
+                Some(p) if p.timestamp > at + ROUNDING => after = (earlier, p.timestamp),
+                Some(p) => {
+                    before = Some((earlier, p.timestamp + p.samples));
+                    break;
+                }
+                None => {}
+            }
+        }
+        let before = before?;
+        let fits = at >= before.1.saturating_sub(ROUNDING) && at + samples <= after.1 + ROUNDING;
+        if !fits || after.0 <= before.0 + 1 {
+            return None;
+        }
+        let behind = ((after.1 - at + samples / 2) / samples).max(1) as u64;
+        Some(after.0.saturating_sub(behind).max(before.0 + 1))
     }
 
     /// Whether a packet is from long ago; two in a row are a sender that began anew.
@@ -293,6 +344,9 @@ impl Track {
         let (sequence, timestamp, samples) = (first.sequence, first.timestamp, first.samples);
         let missing = sequence - self.next;
         let gap = timestamp - self.expected - self.dry;
+        if first.copied && missing == 0 && gap < -ROUNDING {
+            return self.play_or_drop_copy(sequence, -gap, block, now, count);
+        }
         if samples > 0 && missing > 0 {
             let span = gap.min(missing as i64 * self.frame - self.dry);
             if span > ROUNDING {
@@ -348,6 +402,13 @@ impl Track {
         }
     }
 
+    fn keep(&mut self) {
+        self.loss -= self.loss / 128.0;
+        if self.loss < FEC_OFF {
+            self.fec_wanted = false;
+        }
+    }
+
     fn decode(&mut self, sequence: u64, now: i64, count: &mut Counters) {
         let Some(packet) = self.packets.take(sequence) else { return };
         self.next = sequence + 1;
@@ -355,9 +416,11 @@ impl Track {
         count.taken += 1;
         count.waited_us += waited;
         count.wait_max_us = count.wait_max_us.max(waited);
-        self.loss -= self.loss / 128.0;
-        if self.loss < FEC_OFF {
-            self.fec_wanted = false;
+        if packet.copied {
+            self.lose(1, count);
+            count.fec += packet.samples as u64;
+        } else {
+            self.keep();
         }
         if packet.samples > 0 {
             self.sound(&packet, now, count);
@@ -429,6 +492,26 @@ impl Track {
     fn is_worth_waiting(&self, block: usize, now: i64) -> bool {
         let left = self.spare(now, self.target()) - block as i64;
         self.waits_for_fec() && left <= -self.frame / 2
+    }
+
+    /// A copy came when what it is of was concealed at least in part, *again* samples of it: play
+    /// it like FEC, or leave it.
+    fn play_or_drop_copy(
+        &mut self,
+        sequence: u64,
+        again: i64,
+        block: usize,
+        now: i64,
+        count: &mut Counters,
+    ) -> bool {
+        if self.is_worth_waiting(block, now) {
+            self.decode(sequence, now, count);
+            count.stretched += again as u64;
+            self.pace.changed(again);
+        } else if let Some(packet) = self.packets.take(sequence) {
+            self.packets.recycle(packet.payload);
+        }
+        true
     }
 
     /// Whether losses are so frequent, and FEC so usual, that a packet more of delay pays.

@@ -5,6 +5,7 @@ pub mod forward;
 pub mod latch;
 pub mod packet;
 pub mod reception;
+pub mod red;
 pub mod report;
 pub mod rtcp;
 pub mod stream;
