@@ -12,8 +12,8 @@ use rtrb::{Consumer, Producer};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Times that the sockets are read in one turn, one datagram each: a flood on one socket takes
@@ -45,6 +45,8 @@ pub struct Seat {
     pub outbox: Arc<Outbox>,
     pub own: Arc<OwnPorts>,
     pub counters: Arc<Counters>,
+    /// Passed when every media thread is what it asked to be.
+    pub begun: Arc<Barrier>,
 }
 
 /// See the module.
@@ -70,6 +72,7 @@ impl Media {
     pub fn run(seat: Seat) {
         sharpen_timers();
         seat.counters.realtime.store(become_realtime(seat.priority), Relaxed);
+        seat.begun.wait();
         // Without descriptors there is no engine; `Engine::start` made some just before.
         let Ok(epoll) = Epoll::new() else { return };
         let desk = Desk {

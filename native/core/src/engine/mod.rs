@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,7 @@ impl Engine {
         let (setup_send, setup_commands) = RingBuffer::new(RING);
         let mut directory = Directory { next: 1, ..Directory::default() };
         let (mut to_media, mut from_media, mut counters) = (vec![], vec![], vec![]);
+        let begun = Arc::new(Barrier::new(config.threads.max(1) + 1));
         for number in 0..config.threads.max(1) {
             let wake = Arc::new(EventFd::new()?);
             let (send, commands) = RingBuffer::new(RING);
@@ -148,6 +149,7 @@ impl Engine {
                 outbox: outbox.clone(),
                 own: own.clone(),
                 counters: counted,
+                begun: begun.clone(),
             };
             directory.threads.push(spawn(format!("media-{number}"), || Media::run(seat))?);
         }
@@ -161,6 +163,7 @@ impl Engine {
             certificate,
         };
         directory.threads.push(spawn("media-setup".to_string(), || Setup::run(bench))?);
+        begun.wait();
         Ok(Engine { directory: Mutex::new(directory), outbox, counters, start })
     }
 
