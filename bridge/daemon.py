@@ -51,9 +51,8 @@ from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.registrations import Registrations
-from bridge.room import sdk
+from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
-from bridge.room.signal import session as signal
 from bridge.room.tokens import LiveKitKeys
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -374,9 +373,9 @@ class Daemon:
         self._lag.stop()
         await self._agent.stop()
         await self._captures.stop()
-        await signal.settle(_GOODBYE)  # before its transports are closed with the engine
+        await joining.settle(_GOODBYE)  # before its transports are closed with the engine
         await self._engine.stop()
-        await sdk.settle(_GOODBYE)
+        await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
         await self._server_api.close()
         await asyncio.to_thread(self._journal.close)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from bridge.room.joining import conclude, retrieve, room_error
 from bridge.room.seam import RoomError
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Outbox(Generic[T]):
         self._refusal = None
         if first is not None:
             send = _Send(first)
-            send.done.add_done_callback(_retrieve)
+            send.done.add_done_callback(retrieve)
             self._items.appendleft(send)
         self._target = target
         self._wake.set()
@@ -80,7 +81,7 @@ class Outbox(Generic[T]):
         while self._items:
             item = self._items.popleft()
             _abandon(item.begun)
-            _settle(item.done, error)
+            conclude(item.done, error)
 
     def send(self, effect: Callable[[T], Awaitable[None]]) -> asyncio.Future[None]:
         """Run *effect* on the connection when its turn comes, which may be now.
@@ -89,11 +90,11 @@ class Outbox(Generic[T]):
         else waits. The result is done when it is; it raises `RoomError`.
         """
         item: _Send[T] = _Send(effect)
-        item.done.add_done_callback(_retrieve)
+        item.done.add_done_callback(retrieve)
         if self._refusal is not None:
-            _settle(item.done, self._refusal)
+            conclude(item.done, self._refusal)
         elif len(self._items) >= self._limit:
-            _settle(item.done, RoomError("too much waits for the room"))
+            conclude(item.done, RoomError("too much waits for the room"))
         else:
             self._items.append(item)
             self._begin(item)
@@ -165,7 +166,7 @@ class Outbox(Generic[T]):
             return
         if item in self._items:
             self._items.remove(item)
-        _settle(item.done, None if failure is None else _room_error(failure))
+        conclude(item.done, None if failure is None else room_error(failure, "not sent"))
 
     async def _landed(self, flight: asyncio.Task[None], target: T) -> None:
         """Wait for the end of *flight*, `SEND_TIMEOUT` at most while its connection is up."""
@@ -198,26 +199,3 @@ def _abandon(begun: tuple[T, Awaitable[None]] | None) -> None:
 
 def _future() -> asyncio.Future[None]:
     return asyncio.get_running_loop().create_future()
-
-
-def _retrieve(done: asyncio.Future[None]) -> None:
-    """Mark the failure as seen: a cancelled caller no longer looks at it."""
-    if not done.cancelled():
-        done.exception()
-
-
-def _room_error(failure: BaseException) -> RoomError:
-    if isinstance(failure, RoomError):
-        return failure
-    error = RoomError(f"not sent: {type(failure).__name__}")
-    error.__cause__ = failure
-    return error
-
-
-def _settle(done: asyncio.Future[None], error: RoomError | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)

@@ -9,8 +9,7 @@ too, but seconds later, because its pauses grow to 7 s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
 
 import structlog
 from livekit import rtc
@@ -18,6 +17,7 @@ from livekit import rtc
 from bridge.errors import MisuseError
 from bridge.room import convention, sdk_dispatch
 from bridge.room.attributes import AttributeWriter
+from bridge.room.joining import GOODBYE, INTRODUCTION, Joining, keep, room_error
 from bridge.room.outbox import Outbox
 from bridge.room.sdk_audio import TrackFeeder
 from bridge.room.sdk_dispatch import send_data
@@ -43,18 +43,9 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT = 5.0
 """Seconds per signalling attempt; the SDK makes up to four."""
 
-GOODBYE = 0.3
-"""Seconds a leave waits for the last attributes to go out."""
-
-INTRODUCTION = 0.1
-"""Seconds between our join and our first message."""
-
 OWN_GHOST = 10.0
 """Seconds after giving up a link in which a participant with our identity is its ghost:
 the SDK's repair may reach the server at the very moment that we give it up."""
-
-_unfinished: set[asyncio.Task[None]] = set()
-"""Connects and disconnects that nobody waits for any more, but that must not be cancelled."""
 
 
 async def warm_up() -> None:
@@ -67,12 +58,6 @@ async def warm_up() -> None:
     await TrackFeeder("warm-up").close()
 
 
-async def settle(timeout: float = 20.0) -> None:
-    """Wait for joins and leaves still under way; call before the loop ends."""
-    if _unfinished:
-        await asyncio.wait(set(_unfinished), timeout=timeout)
-
-
 class SdkRoom(RoomSession, RoomAudio):
     """One call's room session; join, leave and rejoin on the same object."""
 
@@ -80,7 +65,7 @@ class SdkRoom(RoomSession, RoomAudio):
         self._handlers = handlers
         self._connect_timeout = connect_timeout
         self._link: Link | None = None
-        self._joining: _Joining | None = None
+        self._joining: Joining[Link] | None = None
         self._given_up: Link | None = None
         self._ghost_until = 0.0  # of the loop's clock
         self._away: Away | None = None
@@ -100,9 +85,9 @@ class SdkRoom(RoomSession, RoomAudio):
         quiet_native_logs()
         self._url = spec.url
         self._outbox.renew()
-        joining = _Joining(Link(self, self._handlers.rpc))
+        joining = Joining(Link(self, self._handlers.rpc))
         self._joining = joining
-        task = _keep(self._connect(joining, spec))
+        task = keep(self._connect(joining, spec))
         try:
             await asyncio.wait({task, joining.given_up}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -111,7 +96,7 @@ class SdkRoom(RoomSession, RoomAudio):
         finally:
             self._joining = None
             if joining.given_up.done() and joining.connected:  # in the turn before: too late for it
-                _keep(joining.link.close(joining.reason))
+                keep(joining.link.close(joining.reason))
         if joining.given_up.done():
             msg = "left while joining"
             raise RoomError(msg)
@@ -177,7 +162,7 @@ class SdkRoom(RoomSession, RoomAudio):
         if link is not None:
             await self._attributes.settled(GOODBYE)
             self._attributes.pause()
-            await asyncio.wait({_keep(link.close(reason))})
+            await asyncio.wait({keep(link.close(reason))})
 
     # RoomAudio.
 
@@ -255,14 +240,14 @@ class SdkRoom(RoomSession, RoomAudio):
         self._lose()
         self._given_up = link
         self._ghost_until = asyncio.get_running_loop().time() + OWN_GHOST
-        _keep(link.give_up())
+        keep(link.give_up())
         self._handlers.notify(RoomClosed(why=RoomGone.LOST))
 
     def _forget(self, link: Link) -> None:
         self._link = None
-        _keep(link.free())
+        keep(link.free())
 
-    async def _connect(self, joining: _Joining, spec: JoinSpec) -> None:
+    async def _connect(self, joining: Joining[Link], spec: JoinSpec) -> None:
         link = joining.link
         try:
             if self._given_up is not None:  # two with our identity would throw each other out
@@ -270,13 +255,13 @@ class SdkRoom(RoomSession, RoomAudio):
                 self._given_up = None
             await link.connect(spec, timeout=self._connect_timeout, muted=self._muted)
         except Exception as error:
-            joining.error = _room_error(error)
+            joining.error = room_error(error, "the join failed")
         if joining.error is not None or joining.given_up.done():
             await link.close(joining.reason)
         else:
             joining.connected = True
 
-    def _adopt(self, joining: _Joining) -> None:
+    def _adopt(self, joining: Joining[Link]) -> None:
         link = joining.link
         self._link = link
         link.mute(self._muted)
@@ -287,53 +272,10 @@ class SdkRoom(RoomSession, RoomAudio):
             loop.call_soon(self.link_notice, link, notice)
 
     async def _introduce(self, local: rtc.LocalParticipant) -> None:
-        """Let those who are there learn of us before the first message.
-
-        They hear of us by signalling and drop data from a stranger, which
-        travels faster.
-        """
+        """Let those who are there learn of us before the first message."""
         await self._restore(local)
         await asyncio.sleep(INTRODUCTION)
 
     async def _restore(self, local: rtc.LocalParticipant) -> None:
         """Contract 4: after a rejoin the attributes come before anything else."""
         await self._attributes.restore(local)
-
-
-class _Joining:
-    """A join under way and what it found."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.notices: list[RoomNotice] = []
-        self.error: RoomError | None = None
-        self.connected = False  # and nobody had given it up by then
-        self.reason = LeaveReason.CLIENT_INITIATED
-        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def give_up(self, reason: LeaveReason) -> None:
-        """Nobody wants the result any more."""
-        self.reason = reason
-        if not self.given_up.done():
-            self.given_up.set_result(None)
-
-
-def _room_error(error: Exception) -> RoomError:
-    if isinstance(error, RoomError):
-        return error
-    wrapped = RoomError(f"the join failed: {type(error).__name__}")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _keep(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.get_running_loop().create_task(work)
-    _unfinished.add(task)
-    task.add_done_callback(_finished)
-    return task
-
-
-def _finished(task: asyncio.Task[None]) -> None:
-    _unfinished.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("room.cleanup_failed", error=type(error).__name__)

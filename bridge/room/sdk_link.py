@@ -16,6 +16,7 @@ from livekit import rtc
 from livekit.rtc.participant import PublishTrackError
 
 from bridge.room import convention
+from bridge.room.joining import INTRODUCTION_TIMEOUT
 from bridge.room.mix import SAMPLE_WIDTH, mix
 from bridge.room.sdk_audio import TrackFeeder, TrackListener
 from bridge.room.sdk_dispatch import own_events
@@ -42,7 +43,6 @@ OPUS_BITRATE = 24_000
 DISCONNECT_TIMEOUT = 5.0
 PUBLISH_TIMEOUT = 12.0
 """Seconds; the SDK's own is 10, but its answer is lost when the room ends meanwhile."""
-INTRODUCTION_TIMEOUT = 4.0
 ANSWER_GRACE = 0.15
 """Seconds an RPC's answer has to reach its caller before we leave; the SDK does not confirm it."""
 PARTING_DELAY = 0.1

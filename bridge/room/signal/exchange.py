@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from bridge.room.joining import conclude, retrieve
 from bridge.room.seam import DtmfRequested, RoomError, RoomHandlers, RoomNotice, RpcRefused
 from bridge.room.signal.data import (
     RELIABLE,
@@ -72,7 +73,7 @@ class Exchange:
 
     def _sent(self, put: Callable[[], int]) -> Awaitable[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(_retrieve)
+        done.add_done_callback(retrieve)
         if self._refusal is not None:
             done.set_exception(self._refusal)
             return done
@@ -171,9 +172,9 @@ class Exchange:
                 self.sent_at = now
                 self._transmit(output.label, output.data)
             case DataSent():
-                _settle(self._waiting.pop(output.ticket, None), None)
+                self._conclude(output.ticket, None)
             case DataFailed():
-                _settle(self._waiting.pop(output.ticket, None), self._failure)
+                self._conclude(output.ticket, self._failure)
             case DtmfReceived():
                 self._told(DtmfRequested(digit=output.digit))
             case RpcAsked():
@@ -187,6 +188,11 @@ class Exchange:
             case _:
                 assert_never(output)
 
+    def _conclude(self, ticket: int, error: RoomError | None) -> None:
+        done = self._waiting.pop(ticket, None)
+        if done is not None:
+            conclude(done, error)
+
     async def _serve(self, asked: RpcAsked) -> None:
         try:
             kind = "unknown" if asked.from_server else await self._kind_of(asked.caller)
@@ -199,18 +205,3 @@ class Exchange:
         else:
             self._data.answer(asked.key, reply)
         self._run()
-
-
-def _settle(done: asyncio.Future[None] | None, error: RoomError | None) -> None:
-    if done is None or done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
-
-
-def _retrieve(done: asyncio.Future[None]) -> None:
-    """Mark the failure as seen: a cancelled caller no longer looks at it."""
-    if not done.cancelled():
-        done.exception()

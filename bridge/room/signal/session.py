@@ -8,14 +8,21 @@ at once (``RoomClosed(LOST)``): the new server does not know it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
 
 import structlog
 
 from bridge.errors import MisuseError
 from bridge.room.attributes import AttributeWriter
+from bridge.room.joining import (
+    GOODBYE,
+    INTRODUCTION,
+    INTRODUCTION_TIMEOUT,
+    Joining,
+    keep,
+    room_error,
+)
 from bridge.room.seam import (
     JoinSpec,
     LeaveReason,
@@ -36,27 +43,6 @@ from bridge.room.signal.port import PeerEvent, PeerFactory
 from bridge.room.watch import Away, watch_of
 
 log = structlog.get_logger(__name__)
-
-GOODBYE: Final = 0.3
-"""Seconds a leave waits for the last attributes to go out."""
-
-INTRODUCTION: Final = 0.1
-"""Seconds between our join and our first message, for those who are there to learn of us.
-
-They hear of us by signalling and drop data from a stranger, which travels faster.
-"""
-
-INTRODUCTION_TIMEOUT: Final = 4.0
-"""Seconds an RPC waits to learn who calls: of those who publish nothing we hear up to 3 s late."""
-
-_unfinished: set[asyncio.Task[None]] = set()
-"""Joins and leaves that nobody waits for any more."""
-
-
-async def settle(timeout: float = 20.0) -> None:
-    """Wait for joins and leaves still under way; call before the loop ends."""
-    if _unfinished:
-        await asyncio.wait(set(_unfinished), timeout=timeout)
 
 
 class SignalRoom(RoomSession):
@@ -104,7 +90,7 @@ class SignalRoom(RoomSession):
         self._exchange.renew()
         joining = _Joining(Link(self, self._peer, law=self._law, address=self._address))
         self._joining = joining
-        task = _keep(self._connect(joining, spec, self._finishing))
+        task = keep(self._connect(joining, spec, self._finishing))
         self._finishing = task
         try:
             await asyncio.wait({task, joining.given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +100,7 @@ class SignalRoom(RoomSession):
         finally:
             self._joining = None
             if joining.given_up.done() and joining.connected:  # in the turn before: too late for it
-                self._finishing = _keep(joining.link.close(joining.reason))
+                self._finishing = keep(joining.link.close(joining.reason))
         if joining.given_up.done():
             msg = "left while joining"
             raise RoomError(msg)
@@ -171,7 +157,7 @@ class SignalRoom(RoomSession):
         link, self._link = self._link, None
         if link is not None:
             self._leaving = link
-            self._finishing = _keep(self._take_leave(link, reason))
+            self._finishing = keep(self._take_leave(link, reason))
             await asyncio.wait({self._finishing})
 
     async def _take_leave(self, link: Link, reason: LeaveReason) -> None:
@@ -228,7 +214,7 @@ class SignalRoom(RoomSession):
                     self._away = watch_of(self._url).away(self._returned)
             case RoomReconnected():
                 self._is_back()
-                self._opening = _keep(self._open(link, carried=False, introduced=True))
+                self._opening = keep(self._open(link, carried=False, introduced=True))
             case RoomClosed(why=RoomGone.LOST):
                 self._is_back()
                 self._lose()
@@ -287,12 +273,12 @@ class SignalRoom(RoomSession):
             return
         log.info("room.given_up")
         self._lose()
-        self._finishing = _keep(link.close(None))
+        self._finishing = keep(link.close(None))
         self._handlers.notify(RoomClosed(why=RoomGone.LOST))
 
     def _forget(self, link: Link) -> None:
         self._link = None
-        self._finishing = _keep(link.free())
+        self._finishing = keep(link.free())
 
     async def _connect(
         self, joining: _Joining, spec: JoinSpec, before: asyncio.Task[None] | None
@@ -305,7 +291,7 @@ class SignalRoom(RoomSession):
                 spec, self._attributes.carried(), muted=self._muted, wanted=self._wanted
             )
         except Exception as error:
-            joining.error = _room_error(error)
+            joining.error = room_error(error, "the join failed")
         if joining.given_up.done():
             await link.close(joining.reason)
         elif joining.error is not None:
@@ -324,7 +310,7 @@ class SignalRoom(RoomSession):
             self._exchange.release()
         else:
             opening = self._open(link, carried=joining.carried, introduced=introduced)
-            self._opening = _keep(opening)
+            self._opening = keep(opening)
         loop = asyncio.get_running_loop()
         for notice in joining.notices:
             loop.call_soon(self.link_notice, link, notice)
@@ -340,42 +326,15 @@ class SignalRoom(RoomSession):
         self._exchange.release()
 
 
-class _Joining:
-    """A join under way and what it found."""
+class _Joining(Joining[Link]):
+    """A join under way; giving it up ends its waiting at once."""
 
     def __init__(self, link: Link) -> None:
-        self.link = link
-        self.notices: list[RoomNotice] = []
-        self.error: RoomError | None = None
-        self.connected = False  # and nobody had given it up by then
+        super().__init__(link)
         self.carried = False  # the attributes went with it
-        self.reason = LeaveReason.CLIENT_INITIATED
-        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def give_up(self, reason: LeaveReason) -> None:
         """Nobody wants the result any more."""
-        self.reason = reason
         if not self.given_up.done():
-            self.given_up.set_result(None)
             self.link.fail(RoomError("left while joining"))
-
-
-def _room_error(error: Exception) -> RoomError:
-    if isinstance(error, RoomError):
-        return error
-    wrapped = RoomError(f"the join failed: {type(error).__name__}")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _keep(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.get_running_loop().create_task(work)
-    _unfinished.add(task)
-    task.add_done_callback(_finished)
-    return task
-
-
-def _finished(task: asyncio.Task[None]) -> None:
-    _unfinished.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("room.cleanup_failed", error=type(error).__name__)
+        super().give_up(reason)

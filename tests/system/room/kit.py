@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from livekit import rtc
 from livekit.rtc.room import SimulateScenarioKind
 
-from bridge.room import sdk
 from bridge.room.dispatch import RoomService
+from bridge.room.joining import settle
 from bridge.room.sdk import SdkRoom
 from bridge.room.seam import (
     JoinSpec,
@@ -24,7 +24,6 @@ from bridge.room.seam import (
     RoomSession,
     RpcHandler,
 )
-from bridge.room.signal import session as signal
 from bridge.room.signal.port import PeerEvent, PeerPort
 from bridge.room.signal.session import SignalRoom
 from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
@@ -293,7 +292,7 @@ class Sdk:
         await simulate(session, SimulateScenarioKind.SIMULATE_SIGNAL_RECONNECT)
 
     async def settle(self) -> None:
-        await sdk.settle()
+        await settle()
 
     async def finish(self) -> None:
         await self.settle()
@@ -350,7 +349,7 @@ class Signal:
         await cut_signalling(session)
 
     async def settle(self) -> None:
-        await signal.settle()
+        await settle()
         for peer in self.peers:
             await peer.finish()
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.media.direct import DirectTransports, _peer_event
 from bridge.native import is_built
+from bridge.room.joining import settle
 from bridge.room.seam import RoomHandlers
-from bridge.room.signal import session as signal
 from bridge.room.signal.port import PeerEvent
 from bridge.room.signal.session import SignalRoom
 from rtp import g711, packet
@@ -144,10 +144,10 @@ class Native:
         await cut_signalling(session)
 
     async def settle(self) -> None:
-        await signal.settle()
+        await settle()
 
     async def finish(self) -> None:
-        await signal.settle()
+        await settle()
         asyncio.get_running_loop().remove_reader(self._core.fileno())
         for carrier in self._carriers.values():
             self._core.close(carrier.handle)

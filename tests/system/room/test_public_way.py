@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.room import convention, sdk, sdk_dispatch
+from bridge.room import convention, sdk_dispatch
+from bridge.room.joining import settle
 from bridge.room.seam import AudioPublished, LeaveReason
 from tests.system.room.kit import Bench, Sdk
 
@@ -20,7 +21,7 @@ async def bench(livekit: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(sdk_dispatch, "dispatcher", lambda: None)
     async with AsyncExitStack() as stack:
         yield Bench(livekit, stack, Sdk())
-    await sdk.settle()
+    await settle()
 
 
 async def test_tones_and_messages_go_as_they_do_by_handle(bench: Bench) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from livekit.rtc.room import SimulateScenarioKind
 
-from bridge.room import convention, sdk
+from bridge.room import convention
+from bridge.room.joining import settle
 from bridge.room.seam import (
     ParticipantLeft,
     RoomClosed,
@@ -112,7 +113,7 @@ async def test_a_cancelled_join_lets_the_connect_finish(bench: Bench) -> None:
     joining.cancel()
     await asyncio.wait({joining})
     assert joining.cancelled()
-    await sdk.settle()
+    await settle()
     assert "sip-+911" not in await bench.service().participants(bench.room)
     await session.join(bench.spec())
 
@@ -134,7 +135,7 @@ async def test_a_repair_that_is_faster_than_our_watch_is_given_up_for_a_rejoin(
         await session.join(bench.spec())
         await session.publish(b"here", convention.TOPIC)
         assert (await asyncio.wait_for(peer.data.get(), DEADLINE)).data == b"here"
-    await sdk.settle()
+    await settle()
 
 
 async def test_a_new_link_thrown_out_by_the_ghost_of_the_old_one_is_joined_again(
@@ -153,4 +154,4 @@ async def test_a_new_link_thrown_out_by_the_ghost_of_the_old_one_is_joined_again
         assert await notices.of(RoomClosed) == RoomClosed(why=RoomGone.LOST)
         await ghost.close()
         await session.join(bench.spec())
-    await sdk.settle()
+    await settle()

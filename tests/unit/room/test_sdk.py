@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.room import sdk
+from bridge.room.joining import settle
 from bridge.room.seam import JoinSpec, LeaveReason, RoomError, RoomHandlers
 
 pytestmark = pytest.mark.unit
@@ -58,7 +59,7 @@ async def test_a_join_that_is_left_at_any_turn_leaves_nobody_in_the_room(
     link.answer.set()
     with pytest.raises(RoomError, match="left while joining"):
         await joining
-    await sdk.settle()
+    await settle()
     assert link.closed == [LeaveReason.USER_REJECTED]
 
 
@@ -78,5 +79,5 @@ async def test_a_join_that_is_cancelled_at_any_turn_leaves_nobody_in_the_room(
     link.answer.set()
     with pytest.raises(asyncio.CancelledError):
         await joining
-    await sdk.settle()
+    await settle()
     assert link.closed == [LeaveReason.CLIENT_INITIATED]

@@ -14,6 +14,7 @@ import trustme
 from livekit.protocol import models, rtc
 
 from bridge.errors import MisuseError
+from bridge.room.joining import settle
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -42,7 +43,7 @@ from bridge.room.signal.port import (
     PeerPort,
     Side,
 )
-from bridge.room.signal.session import SignalRoom, settle
+from bridge.room.signal.session import SignalRoom
 from tests.authority import Authority
 from tests.unit.room.signal.server import (
     DEADLINE,
