@@ -259,7 +259,7 @@ class HttpKey(_Section):
     key: SecretStr
     tenant: str = ""
     plan: str = "enterprise"
-    permissions: list[Literal["stt", "tts", "llm"]] = ["stt", "tts", "llm"]
+    permissions: list[Literal["stt", "tts", "llm", "admin"]] = ["stt", "tts", "llm"]
     credit: Annotated[float, Field(allow_inf_nan=False)] = 0
 
     @field_validator("key")

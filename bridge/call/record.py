@@ -55,6 +55,7 @@ class CallRecord:
     agent_history: tuple[str, ...] = ()
     current_agent: str | None = None
     metrics: Mapping[str, Any] | None = None
+    tenant_id: str | None = None
     hold: bool = False
     outcome: str | None = None
     reason: str | None = None
@@ -69,6 +70,8 @@ class CallRecord:
     created_at: float
     started_at: float | None = None
     ended_at: float | None = None
+    private: Mapping[str, Any] = field(default_factory=dict)
+    """What is kept with the call and shown to nobody: no part of `as_dict`."""
 
     @property
     def duration_seconds(self) -> int | None:
@@ -95,7 +98,7 @@ class CallRecord:
         return document
 
 
-_FIELDS: Final = tuple(item.name for item in fields(CallRecord))
+_FIELDS: Final = tuple(item.name for item in fields(CallRecord) if item.name != "private")
 _STAMPS: Final = ("created_at", "started_at", "ended_at")
 _PLAIN: Final = (str, int, float)
 
@@ -118,8 +121,20 @@ def new_record(plan: CallPlan) -> CallRecord:
         user_context=plan.user_context,
         metadata=plan.metadata,
         carrier_ids=carrier_ids(plan.remote_headers, plan.carrier_headers),
+        tenant_id=plan.tenant,
         created_at=plan.created_at,
+        private=_private(plan),
     )
+
+
+def _private(plan: CallPlan) -> dict[str, Any]:
+    """Return what the store and the webhooks need of *plan*, and the API does not show."""
+    private: dict[str, Any] = {}
+    if plan.webhook_url is not None:
+        private["webhook_url"] = plan.webhook_url
+    if plan.passthrough:
+        private["passthrough"] = True
+    return private
 
 
 def with_carrier_ids(record: CallRecord, found: Mapping[str, str]) -> CallRecord:

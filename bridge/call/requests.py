@@ -13,7 +13,8 @@ from bridge.errors import BridgeError
 class DialRequest:
     """An outbound call as asked for. None: the workflow's, else the trunk's value.
 
-    Times are seconds. ``phone_number`` is what the caller of the API wrote.
+    Times are seconds. ``phone_number`` is what the caller of the API wrote. ``passthrough``: no
+    agent, a person in the room speaks. ``tenant`` is that of the key it was asked with.
     """
 
     phone_number: str
@@ -25,6 +26,9 @@ class DialRequest:
     ring_timeout: float | None = None
     max_duration: float | None = None
     early_media: bool = False
+    passthrough: bool = False
+    webhook_url: str | None = None
+    tenant: str | None = None
     user_id: str | None = None
     user_context: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
