@@ -835,7 +835,6 @@ def not_yet(config: Config) -> Iterator[str]:
         ("webhook.url", bool(config.webhook.url)),
         ("recording.url", bool(config.recording.url)),
         ("sessions.agent", bool(config.sessions.agent)),
-        ("http.jwt_secret", bool(config.http.jwt_secret.get_secret_value())),
     ):
         if used:
             yield f"{section}: not served yet, ignored"
