@@ -46,10 +46,10 @@ class ApiKey:
 
     @property
     def access(self) -> Access:
-        """What its bearer may do; with the permission ``admin`` see every tenant's calls."""
+        """What its bearer may do."""
         return Access(
             name=self.name,
-            tenant=None if "admin" in self.permissions else tenant_of(self.name, self.tenant),
+            tenant=tenant_of(self.name, self.tenant),
             plan=self.plan,
             permissions=self.permissions,
             credit=self.credit,

@@ -53,7 +53,7 @@ def _access(claims: Mapping[str, Any]) -> Access:
     permissions = _permissions(claims.get("permissions"))
     return Access(
         name=f"jwt:{who}",  # never the name of a key: those have no colon
-        tenant=None if "admin" in permissions else tenant_of(who, tenant),
+        tenant=tenant_of(who, tenant),
         plan=_name(claims, "plan") or PLAN,
         permissions=permissions,
         credit=_number(claims.get("credit")),

@@ -156,6 +156,7 @@ def app_that_tells(gatekeeper: Gatekeeper, cors: tuple[str, ...] = ()) -> httpx.
         return {
             "name": who.name,
             "tenant": who.tenant,
+            "scope": who.scope,
             "plan": who.plan,
             "permissions": sorted(who.permissions),
             "credit": who.credit,
@@ -197,13 +198,16 @@ async def test_a_key_says_whose_it_is() -> None:
         assert await who(client, KEY.secret) == {
             "name": "app",
             "tenant": str(uuid.uuid5(uuid.NAMESPACE_URL, "app")),
+            "scope": str(uuid.uuid5(uuid.NAMESPACE_URL, "app")),
             "plan": "enterprise",
             "permissions": ["llm", "stt", "tts"],
             "credit": 0,
         }
         mine = await who(client, "b")
         assert (mine["tenant"], mine["plan"], mine["credit"]) == ("t-1", "pro", 2.5)
-        assert (await who(client, "r"))["tenant"] is None
+        root = await who(client, "r")
+        assert root["scope"] is None
+        assert root["tenant"] == str(uuid.uuid5(uuid.NAMESPACE_URL, "root"))
 
 
 async def test_a_token_says_whose_it_is() -> None:
@@ -212,6 +216,7 @@ async def test_a_token_says_whose_it_is() -> None:
         assert await who(client, token()) == {
             "name": "jwt:ada",
             "tenant": str(uuid.uuid5(uuid.NAMESPACE_URL, "ada")),
+            "scope": str(uuid.uuid5(uuid.NAMESPACE_URL, "ada")),
             "plan": "enterprise",
             "permissions": ["llm", "stt", "tts"],
             "credit": 0,
@@ -222,7 +227,7 @@ async def test_a_token_says_whose_it_is() -> None:
         assert asked["tenant"] == "t-2"
         assert (asked["plan"], asked["permissions"], asked["credit"]) == ("free", ["llm", "stt"], 1)
         assert (await who(client, token(tenant="t-3")))["tenant"] == "t-3"
-        assert (await who(client, token(permissions=["admin"])))["tenant"] is None
+        assert (await who(client, token(permissions=["admin"])))["scope"] is None
 
 
 async def test_a_secret_of_tokens_alone_closes_the_door() -> None:
