@@ -19,7 +19,7 @@ MAX_URL: Final = 2048
 """Characters of the longest URL that is taken."""
 
 _SCHEMES: Final = {"http": 80, "https": 443}
-_PRINTABLE: Final = re.compile(r"[!-~\u00a1-\U0010ffff]+")
+_PRINTABLE: Final = re.compile(r"[!-~\u00a1-\ud7ff\ue000-\U0010ffff]+")
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LOCAL_NAMES: Final = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
