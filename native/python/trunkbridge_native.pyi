@@ -191,8 +191,9 @@ class Core:
         """Send a message on our data channel *label*, in order.
 
         It waits until the channel is open and has room; more than 256 messages or 1 MiB
-        waiting end the transport (``peer_closed`` ``overflow``). Raises ``ValueError`` for an
-        empty one and for more than 64 KiB.
+        waiting end the transport (``peer_closed`` ``overflow``), and so do more than 4,096 or
+        4 MiB that have not reached it; what is sent after that goes nowhere. Raises
+        ``ValueError`` for an empty one and for more than 64 KiB.
         """
 
     def peer_mute(self, call: int, muted: bool) -> None:
