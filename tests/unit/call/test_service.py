@@ -231,11 +231,8 @@ async def test_a_caller_hears_nothing_before_the_call_has_a_record(path: Path) -
             await asyncio.sleep(0)
         assert desk.legs["inbound"].done == []
         desk.ledger.may_write.set()
-        (record,) = await desk.records()
-        assert record["status"] == "pending"
-        while not desk.legs["inbound"].done:
-            await asyncio.sleep(0)
-        assert desk.legs["inbound"].done[-1] in ("ring", "answer")
+        assert len(await desk.records()) == 1
+        assert desk.legs["inbound"].done == ["ring"]
 
 
 async def test_a_draining_service_dials_nothing_but_finishes_what_it_accepted(path: Path) -> None:
