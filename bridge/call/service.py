@@ -413,8 +413,9 @@ class CallService:
             self._refuse(plan, invite.session, Refusal.MEDIA_INCOMPATIBLE, status=leg.status)
             return
         self._enter_session(invite.session, plan.call_id)
-        _keep(self._ledger.append_record(new_record(plan), None))
-        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
+        written = self._ledger.append_record(new_record(plan), None)
+        _keep(written)
+        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0], recorded=written)
 
     def _refusal(self, trunk: TrunkConfig, route: RouteConfig | None) -> Refusal | None:
         """Return why a new inbound call cannot be taken, whatever it offers."""
@@ -457,7 +458,14 @@ class CallService:
     # Running.
 
     def _run(
-        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, leg: SipPort, *, peer: str
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        lease: Lease,
+        leg: SipPort,
+        *,
+        peer: str,
+        recorded: asyncio.Future[None] | None = None,
     ) -> None:
         def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
             return self._legs.open_media(plan, trunk, lease, peer, handlers, notify)
@@ -486,7 +494,7 @@ class CallService:
             trunk=plan.trunk,
             direction=plan.direction.value,
         )
-        call.start()
+        call.start(recorded)
         if self._stopping:
             call.post(Shutdown())
 

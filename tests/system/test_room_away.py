@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 from livekit import api
 
-from bridge.carrier.call import Leg
-from bridge.carrier.carrier import Carrier
+from tests.system.calls import fine, inbound, the_call
 from tests.system.conftest import PrivateLiveKit
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
-    Bridge,
     Desk,
     RoomAgent,
     agent_number,
@@ -33,27 +31,6 @@ pytestmark = pytest.mark.system
 
 GONE = 3.0  # seconds
 SOON = 8.0  # seconds in which all is well again; `python -m bench room_return` has the figures
-
-
-def fine(leg: Leg) -> None:
-    """Fail with what the carrier complains about."""
-    assert leg.report.failed is None, leg.report.failed
-
-
-async def inbound(desk: Desk, bridge: Bridge, carrier: Carrier) -> tuple[Leg, RoomAgent]:
-    """Return a call that came in, heard at both ends."""
-    number = agent_number()
-    agent = await desk.agent(room_of(number))
-    leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
-    await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
-    fine(leg)
-    await agent.hears(CALLER_HERTZ)
-    return leg, agent
-
-
-async def the_call(agent: RoomAgent) -> str:
-    """Return the id of the call in the agent's room."""
-    return str((await agent.phone())["attributes"]["sip.callID"])
 
 
 @contextlib.asynccontextmanager
@@ -122,14 +99,8 @@ async def test_a_killed_servers_return_brings_audio_back_to_an_agent_that_joins_
 
 
 async def test_an_agent_that_repairs_itself_is_told_what_it_missed_and_nothing_twice(
-    private_desk: Desk,
-    private_livekit: PrivateLiveKit,
-    engine: str,
-    request: pytest.FixtureRequest,
+    private_desk: Desk, private_livekit: PrivateLiveKit
 ) -> None:
-    if engine == "direct":  # docs/roadmap.md, Half-built
-        reason = "an event sent in the moment in which the server dies may be lost"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
     leg, agent = await inbound(private_desk, bridge, carrier)
