@@ -11,8 +11,7 @@ from typing import Any
 from bridge.config import Config
 from bridge.queue.dispatcher import Queue
 from bridge.queue.table import QueueTable
-from bridge.store.database import Database
-from bridge.store.tables import metadata
+from bridge.store.store import Store
 from tests.unit.call.desk import Desk, config, trunk
 
 NUMBER = "+919876543210"
@@ -28,9 +27,8 @@ class Hall:
     def __init__(self, folder: Path, settings: Config, *, size: int, max_wait: float) -> None:
         self.desk = Desk(folder / "journal.db", settings)
         self.service = self.desk.service
-        self.database = Database(f"sqlite:///{folder / 'store.db'}")
-        metadata.create_all(self.database.engine)
-        self.table = QueueTable(self.database, "test")
+        self.store = Store.open(f"sqlite:///{folder / 'store.db'}", instance="test")
+        self.table = QueueTable(self.store, "test")
         self.handed: list[str] = []
         self.queue = Queue(
             self.table,
@@ -76,7 +74,7 @@ async def a_hall(
         await hall.service.until_idle(5)
         await hall.desk.ledger.written()
         hall.desk.journal.close()
-        hall.database.close()
+        hall.store.close()
 
 
 async def until(condition: Callable[[], bool], patience: float = 5) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bridge.call.requests import DialRequest, OverLimit, Unavailable
 from bridge.queue.dispatcher import QUEUED
 from bridge.queue.table import CLAIMED, DIALLED, DONE, WAITING
+from bridge.store.database import connect
 from tests.unit.call.desk import config, trunk
 from tests.unit.queue.hall import NUMBER, Hall, a_hall, limited, until
 
@@ -42,7 +43,7 @@ async def test_a_call_over_the_limit_is_accepted_and_waits(tmp_path: Path) -> No
 
 async def test_a_call_with_room_asks_no_database(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
-        hall.database.close()
+        hall.store.database.close()
         (tmp_path / "store.db").unlink()
         (only,) = await dial(hall)
         assert hall.service.running == (only,)
@@ -219,13 +220,11 @@ async def test_without_a_store_nothing_is_accepted_to_wait(
 ) -> None:
     async with a_hall(tmp_path) as hall:
         first, second = await dial(hall, 2)
-        lost = hall.database.url.set(database=str(tmp_path / "no" / "where.db"))
-        from bridge.store.database import connect
-
-        there = hall.database.engine, hall.database._writer
+        lost = hall.store.database.url.set(database=str(tmp_path / "no" / "where.db"))
+        there = hall.store.database.engine, hall.store.database._writer
         broken = connect(lost)
-        monkeypatch.setattr(hall.database, "engine", broken)
-        monkeypatch.setattr(hall.database, "_writer", broken)
+        monkeypatch.setattr(hall.store.database, "engine", broken)
+        monkeypatch.setattr(hall.store.database, "_writer", broken)
         hall.queue.freed("exotel")
         await until(lambda: hall.queue.away)
         with pytest.raises(Unavailable, match="store"):
@@ -233,8 +232,8 @@ async def test_without_a_store_nothing_is_accepted_to_wait(
         await hall.service.hang_up(first)
         await until(lambda: not hall.service.running)
         assert (await hall.record(second))["status"] == "pending"
-        monkeypatch.setattr(hall.database, "engine", there[0])
-        monkeypatch.setattr(hall.database, "_writer", there[1])
+        monkeypatch.setattr(hall.store.database, "engine", there[0])
+        monkeypatch.setattr(hall.store.database, "_writer", there[1])
         await until(lambda: hall.service.running == (second,))
 
 
