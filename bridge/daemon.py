@@ -175,7 +175,7 @@ class Daemon:
         self._listeners = [on_event]
         self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
         self._reloading = asyncio.Lock()
-        self._gatekeeper = Gatekeeper(_keys_of(config))
+        self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
         self._clock_signs = [ClockSign(clock) for clock in clocks_of(self._engine)]
         self._turn_lag = TurnLag(clocks_of(self._engine))
@@ -341,7 +341,8 @@ class Daemon:
         if certificates is None:
             certificates = _certificates(config)
         blockers = cannot_start(config)
-        if not config.http.key and self._api is not None and not is_loopback(self._api.address[0]):
+        open_ = not config.http.key and not self._config.http.jwt_secret.get_secret_value()
+        if open_ and self._api is not None and not is_loopback(self._api.address[0]):
             blockers.append("http.key: none, but the API listens beyond loopback until a restart")
         if blockers:
             raise ConfigError(blockers)
@@ -482,7 +483,17 @@ def _certificates(config: Config) -> Certificates:
 
 
 def _keys_of(config: Config) -> list[ApiKey]:
-    return [ApiKey(name=key.name, secret=key.key.get_secret_value()) for key in config.http.key]
+    return [
+        ApiKey(
+            name=key.name,
+            secret=key.key.get_secret_value(),
+            tenant=key.tenant,
+            plan=key.plan,
+            permissions=frozenset(key.permissions),
+            credit=key.credit,
+        )
+        for key in config.http.key
+    ]
 
 
 def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captures:

@@ -6,9 +6,11 @@ here, the service sees plain dataclasses (design, Processes).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
+from starlette.middleware.cors import CORSMiddleware
 
 from bridge.api import calls, events, problems
 from bridge.api.auth import Gate, Gatekeeper
@@ -30,8 +32,14 @@ def make_app(
     version: str,
     metrics: MetricsDoor | None = None,
     trunks: TrunkDoor | None = None,
+    routers: Sequence[APIRouter] = (),
+    cors: Sequence[str] = (),
 ) -> FastAPI:
-    """Return the app with every route of this version."""
+    """Return the app with every route of this version.
+
+    *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
+    older API). *cors* are the origins whose pages may ask, ``*`` any; none by default.
+    """
     app = FastAPI(
         title="trunkbridge",
         version=version,
@@ -42,6 +50,14 @@ def make_app(
     )
     problems.install(app)
     app.add_middleware(Gate, gatekeeper=gatekeeper)
+    if cors:  # around the gate: a browser asks whether it may before it sends a key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["Last-Event-ID", "Link", "Retry-After"],
+        )
     app.include_router(_page())
     app.include_router(_health(doors))
     app.include_router(events.router(doors, feed, gatekeeper))
@@ -51,6 +67,8 @@ def make_app(
         app.include_router(metrics_router(doors, metrics))
     if trunks is not None:
         app.include_router(trunks_router(doors, trunks))
+    for router in routers:
+        app.include_router(router)
     return app
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 
 from bridge.api import examples
+from bridge.api.access import access_of
 from bridge.api.door import Doors, call_id_of, known
 from bridge.api.models import CallAccepted, CreateCall, Digits, TransferTarget
 from bridge.call.requests import BadRequest
@@ -44,7 +45,7 @@ def _whole(routes: APIRouter, doors: Doors) -> None:
         With ``Idempotency-Key`` the same request within 24 hours is one call.
         """
         # A key of the API never meets the requests of another.
-        key = None if idempotency_key is None else f"{request.state.key_name}\0{idempotency_key}"
+        key = None if idempotency_key is None else f"{access_of(request).name}\0{idempotency_key}"
         accepted = await doors.ask(service.dial(body.request(), key=key))
         return CallAccepted(
             call_id=accepted.call_id,

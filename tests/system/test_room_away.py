@@ -99,14 +99,8 @@ async def test_a_killed_servers_return_brings_audio_back_to_an_agent_that_joins_
 
 
 async def test_an_agent_that_repairs_itself_is_told_what_it_missed_and_nothing_twice(
-    private_desk: Desk,
-    private_livekit: PrivateLiveKit,
-    engine: str,
-    request: pytest.FixtureRequest,
+    private_desk: Desk, private_livekit: PrivateLiveKit
 ) -> None:
-    if engine == "direct":  # docs/roadmap.md, Half-built
-        reason = "an event sent in the moment in which the server dies may be lost"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
     leg, agent = await inbound(private_desk, bridge, carrier)

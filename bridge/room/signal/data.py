@@ -39,6 +39,10 @@ RECEIVE_LIMIT: Final = 64 * 1024
 SENDER_LIMIT: Final = 256
 """Participants whose last number is remembered."""
 
+CREDITOR_LIMIT: Final = 64
+OWED_LIMIT: Final = 256
+"""Participants that messages are owed to, and how many to each."""
+
 _RPC_REQUEST_TOPIC: Final = "lk.rpc_request"
 _RPC_REQUEST_ID: Final = "lk.rpc_request_id"
 
@@ -108,6 +112,7 @@ class RoomData:
         self._rpc = RpcServer(methods)
         self._streams = TextStreams(topics)
         self._senders: OrderedDict[str, int] = OrderedDict()
+        self._owed: OrderedDict[str, list[models.UserPacket]] = OrderedDict()
         self._outputs: list[Output] = []
         self.ignored = 0  # packets that were not understood, of no kind of ours, or repeated
 
@@ -123,6 +128,38 @@ class RoomData:
         self._senders.clear()
         self._streams.clear()
         self._pass_on(self._rpc.forget())
+
+    def lose(self, others: Sequence[str]) -> None:
+        """The participant that we were is no more, and *others* were with it.
+
+        What we had sent and nobody may have got is owed to them: each is sent it when we know
+        it to be there again (`present`).
+        """
+        for packet in self._lane.missed():
+            for identity in packet.destination_identities or others:
+                owed = self._owed.setdefault(identity, [])
+                owed.append(packet.user)
+                del owed[:-OWED_LIMIT]
+        while len(self._owed) > CREDITOR_LIMIT:
+            self._owed.popitem(last=False)
+
+    def present(self, identity: str) -> None:
+        """*identity* is in the room: send what we owe it, before anything that waits."""
+        for user in self._owed.pop(identity, ()):
+            again = models.UserPacket(
+                payload=user.payload, topic=user.topic, destination_identities=[identity]
+            )
+            self._lane.put_first(self._packet([identity], user=again))
+
+    def forget(self) -> None:
+        """We leave: nothing is owed to anybody any more."""
+        self._lane.missed()
+        self._owed.clear()
+
+    def delivered(self, label: str, count: int) -> None:
+        """The far end has *count* more of our messages on channel *label*."""
+        if label == RELIABLE:
+            self._lane.delivered(count)
 
     def channel_opened(self) -> None:
         """Our reliable channel stands."""
@@ -164,13 +201,17 @@ class RoomData:
     def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> int:
         """Send a reliable message to all or to the identities in *to*; return its ticket.
 
-        Raises `RoomError` for one that is too large, or when too much waits.
+        It is sent twice rather than not at all. Raises `RoomError` for one that is too large,
+        or when too much waits.
         """
         user = models.UserPacket(payload=payload, topic=topic, destination_identities=to)
-        return self._lane.put(self._packet(to, user=user))
+        return self._lane.put(self._packet(to, user=user), surely=True)
 
     def publish_dtmf(self, digit: str) -> int:
-        """Send one key to all; return the ticket. Raises `RoomError` for what is no key."""
+        """Send one key to all, never twice; return the ticket.
+
+        Raises `RoomError` for what is no key.
+        """
         code = convention.dtmf_code(digit)
         if code is None:
             msg = "no such key"

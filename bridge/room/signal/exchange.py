@@ -24,7 +24,14 @@ from bridge.room.signal.data import (
     SendData,
     UserReceived,
 )
-from bridge.room.signal.port import ChannelOpened, DataReceived, PeerClosed, PeerEvent, Side
+from bridge.room.signal.port import (
+    ChannelOpened,
+    DataDelivered,
+    DataReceived,
+    PeerClosed,
+    PeerEvent,
+    Side,
+)
 from bridge.room.signal.rpc import RpcAsked, RpcCode, RpcExpired, RpcKey
 from bridge.room.signal.streams import TextReceived
 
@@ -115,14 +122,24 @@ class Exchange:
         """Return what we have seen of the others' packets, for the server."""
         return self._data.receive_states()
 
-    def lose(self) -> None:
-        """Fail what waits: on another connection it may have to go to others."""
+    def present(self, identity: str) -> None:
+        """*identity* is in the room: send what may not have reached it before we were lost."""
+        self._data.present(identity)
+        self._run()
+
+    def lose(self, others: Sequence[str]) -> None:
+        """Fail what waits: on another connection it may have to go to others.
+
+        What was sent and may be lost goes again to *others*, who were there, as they come back.
+        """
         self._data.channel_closed()
+        self._data.lose(others)
         self._fail(RoomError("the room is away"))
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew`."""
         self._refusal = error
+        self._data.forget()
         self._fail(error)
 
     def _fail(self, error: RoomError) -> None:
@@ -147,6 +164,8 @@ class Exchange:
             case DataReceived():
                 now = asyncio.get_running_loop().time()
                 self._data.receive(event.label, event.data, now)
+            case DataDelivered(side=Side.PUBLISHER):
+                self._data.delivered(event.label, event.count)
             case ChannelOpened(side=Side.PUBLISHER, label=label) if label == RELIABLE:
                 self._data.channel_opened()
             case PeerClosed(side=Side.PUBLISHER):

@@ -35,6 +35,7 @@ from bridge.room.signal.outputs import Action, Output
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -509,7 +510,7 @@ class Link:
                 self._path_closed(event)
             case ChannelOpened():
                 machine.channel_opened(event.side, event.label, event.stream)
-            case DataReceived() | TrackHeard():
+            case DataReceived() | DataDelivered() | TrackHeard():
                 pass
             case _:
                 assert_never(event)

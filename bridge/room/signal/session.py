@@ -205,6 +205,7 @@ class SignalRoom(RoomSession):
         """Let our own state follow before the call hears of it."""
         match notice:
             case ParticipantJoined():
+                self._exchange.present(notice.identity)
                 self._arrival.set()
                 self._arrival = asyncio.Event()
             case RoomReconnecting():
@@ -217,7 +218,7 @@ class SignalRoom(RoomSession):
                 self._opening = keep(self._open(link, carried=False, introduced=True))
             case RoomClosed(why=RoomGone.LOST):
                 self._is_back()
-                self._lose()
+                self._lose(link)
                 self._forget(link)
             case RoomClosed():
                 self._is_back()
@@ -255,9 +256,9 @@ class SignalRoom(RoomSession):
             self._opening = None
         self._exchange.hold()
 
-    def _lose(self) -> None:
+    def _lose(self, link: Link) -> None:
         self._hold()
-        self._exchange.lose()
+        self._exchange.lose(link.others())
         self._attributes.pause()
 
     def _is_back(self) -> None:
@@ -272,7 +273,7 @@ class SignalRoom(RoomSession):
         if link is None:
             return
         log.info("room.given_up")
-        self._lose()
+        self._lose(link)
         self._finishing = keep(link.close(None))
         self._handlers.notify(RoomClosed(why=RoomGone.LOST))
 
@@ -304,6 +305,8 @@ class SignalRoom(RoomSession):
         self._link = link
         link.mute(self._muted)
         link.subscribe(self._wanted)
+        for identity in link.others():
+            self._exchange.present(identity)
         introduced = not link.others()
         if joining.carried and introduced:
             self._attributes.attach(link)
