@@ -14,8 +14,8 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -276,11 +276,28 @@ class HttpConfig(_Section):
     listen: str = "127.0.0.1:8080"
     jwt_secret: SecretStr = SecretStr("")
     key: list[HttpKey] = []
+    cors_origins: list[str] = []
 
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
         host_and_port(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or origin != f"{parts.scheme}://{parts.netloc}"
+                or "@" in parts.netloc
+            ):
+                raise ValueError(
+                    f"{origin!r} is no origin, allowed: https://app.example.com (no path), *"
+                )
         return value
 
     @model_validator(mode="after")
@@ -313,6 +330,13 @@ class PlanConfig(_Section):
     sessions: Count = 20
     creates_per_minute: Count = 10
     min_credit: Annotated[float, Field(allow_inf_nan=False)] = 0
+
+
+PLANS: Final = tuple(
+    PlanConfig(name=name, sessions=sessions)
+    for name, sessions in (("free", 1), ("starter", 5), ("pro", 20), ("enterprise", 0))
+)
+"""What a plan of these names is unless the file says otherwise (seed 004, Limits)."""
 
 
 class StoreConfig(_Section):
@@ -649,6 +673,10 @@ class Config(BaseSettings):
         """Return the workflow with *slug*, or None."""
         return next((workflow for workflow in self.workflow if workflow.slug == slug), None)
 
+    def plan_named(self, name: str) -> PlanConfig | None:
+        """Return the plan called *name*, the file's before ours, or None."""
+        return next((plan for plan in (*self.plan, *PLANS) if plan.name == name), None)
+
     def dump(self) -> dict[str, Any]:
         """Return the effective settings as plain data, secrets masked."""
         dumped = self.model_dump(mode="json", by_alias=True)
@@ -817,10 +845,11 @@ def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
             name = entry.get("trunk")
             if name and name not in trunks:
                 yield f"{where}.trunk: no trunk {name!r}, allowed: {known}"
-    plans = ["enterprise", *(entry.get("name") for _, entry in _tables(dict(values), "plan"))]
+    ours = {plan.name for plan in PLANS}
+    plans = {*ours, *(str(entry.get("name")) for _, entry in _tables(dict(values), "plan"))}
     for where, entry in _tables(dict(values), "http.key"):
         if entry.get("plan", "enterprise") not in plans:
-            allowed = " ".join(sorted(map(str, plans)))
+            allowed = " ".join(sorted(plans))
             yield f"{where}.plan: no plan {entry['plan']!r}, allowed: {allowed}"
 
 
@@ -831,12 +860,7 @@ def not_yet(config: Config) -> Iterator[str]:
             "media.engine: direct needs the native core (trunkbridge-native), which is not "
             "installed, allowed: sdk, auto"
         )
-    for section, used in (
-        ("webhook.url", bool(config.webhook.url)),
-        ("recording.url", bool(config.recording.url)),
-        ("sessions.agent", bool(config.sessions.agent)),
-        ("http.jwt_secret", bool(config.http.jwt_secret.get_secret_value())),
-    ):
+    for section, used in (("recording.url", bool(config.recording.url)),):
         if used:
             yield f"{section}: not served yet, ignored"
 

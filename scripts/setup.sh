@@ -130,5 +130,5 @@ bash scripts/native.sh || {
     complain "so the direct engine is not there; calls use the SDK engine"
 }
 setup_livekit
-bash scripts/room_peers.sh || complain "the peers of the room tests could not be built (.cache/room-peers)"
+bash scripts/room_peers.sh || complain "the peers of the room tests could not be built (.cache/go-peer-build.log, .cache/npm.log)"
 bash scripts/wheels.sh || complain "the wheels for make install could not be kept (.cache/wheels)"

@@ -9,14 +9,16 @@ from typing import Final
 from starlette.requests import Request
 
 TENANTS: Final = uuid.NAMESPACE_URL
+ADMIN: Final = "admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """What somebody may do. ``name`` is the key's, ``""`` for this machine without keys.
 
-    ``tenant`` None: calls of every tenant are theirs to see (without keys, and by the
-    permission ``admin``). ``plan`` names one of ``[[plan]]``, ``credit`` is the balance.
+    ``tenant`` is whose the calls are that they make; None: nobody's (without keys). What
+    they see is another matter: `scope`. ``plan`` names one of ``[[plan]]``, ``credit`` is the
+    balance.
     """
 
     name: str
@@ -25,9 +27,17 @@ class Access:
     permissions: frozenset[str]
     credit: float
 
+    @property
+    def scope(self) -> str | None:
+        """The tenant whose calls they see, beside nobody's; None: everybody's.
+
+        Everybody's without keys, and by the permission ``admin``.
+        """
+        return None if ADMIN in self.permissions else self.tenant
+
     def sees(self, tenant: str | None) -> bool:
         """Whether a call of *tenant* is theirs to see; one of nobody (inbound) is everybody's."""
-        return self.tenant is None or tenant is None or tenant == self.tenant
+        return self.scope is None or tenant is None or tenant == self.scope
 
 
 HERE: Final = Access(

@@ -1,4 +1,4 @@
-"""Who may ask: bearer keys, or, on loopback without keys, only this machine itself."""
+"""Who may ask: bearer keys and tokens, or, on loopback without, only this machine itself."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bridge.api import access
+from bridge.api.access import Access, tenant_of
 from bridge.api.problems import problem
+from bridge.api.tokens import PERMISSIONS, PLAN, BadTokenError, read_token
 
 OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """What anybody may read; it says nothing about calls."""
 
-HERE: Final = frozenset(("/metrics",))
+LOCAL: Final = frozenset(("/metrics",))
 """What programs of this machine may read without a key (contract 6)."""
 
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+_NOBODY: Final = Access(name="", tenant="", plan="", permissions=frozenset(), credit=0)
+"""Who reads what is open: sees nobody's calls."""
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request's body; a call's own limits are far below."""
@@ -29,10 +35,25 @@ MAX_BODY: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key that may call the API."""
+    """A key that may call the API; the fields are those of ``[[http.key]]``."""
 
     name: str
     secret: str = field(repr=False)
+    tenant: str = ""
+    plan: str = PLAN
+    permissions: frozenset[str] = PERMISSIONS
+    credit: float = 0
+
+    @property
+    def access(self) -> Access:
+        """What its bearer may do."""
+        return Access(
+            name=self.name,
+            tenant=tenant_of(self.name, self.tenant),
+            plan=self.plan,
+            permissions=self.permissions,
+            credit=self.credit,
+        )
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -67,32 +88,37 @@ def is_from_here(request: Request) -> bool:
 class Gatekeeper:
     """Checks every request (contract 6, last paragraph).
 
-    With keys: ``Authorization: Bearer <key>``. Without: the ``Host`` must be loopback, so
-    must be the ``Origin`` when there is one, and a body must be ``application/json``, so
-    that no web page can dial through a browser on this machine.
+    With keys or a *jwt_secret*: ``Authorization: Bearer <key or token>``. Without: the
+    ``Host`` must be loopback, so must be the ``Origin`` when there is one, and a body must
+    be ``application/json``, so that no web page can dial through a browser on this machine.
     """
 
-    def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._keys = tuple(keys)
+    def __init__(self, keys: Sequence[ApiKey], jwt_secret: str = "") -> None:
+        self._known = (tuple(keys), jwt_secret)
 
-    def replace_keys(self, keys: Sequence[ApiKey]) -> None:
-        """Take new keys; from any thread."""
-        self._keys = tuple(keys)
+    def replace_keys(self, keys: Sequence[ApiKey], jwt_secret: str | None = None) -> None:
+        """Take new keys, and another secret of tokens unless it is None; from any thread."""
+        self._known = (tuple(keys), self._known[1] if jwt_secret is None else jwt_secret)
 
-    def admit(self, request: Request) -> str:
-        """Return the name of the key, ``""`` without keys. Raises 401, 403 or 415."""
-        keys = self._keys
-        if not keys:
+    def admit(self, request: Request) -> Access:
+        """Return who asks. Raises 401, 403 or 415."""
+        keys, jwt_secret = self._known
+        if not keys and not jwt_secret:
             self._check_local(request)
-            return ""
+            return access.HERE
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        refusal = "no or wrong key: Authorization: Bearer <key>"
         if scheme.lower() == "bearer":
+            given = given.strip(" \t")
             for key in keys:
-                if hmac.compare_digest(key.secret.encode(), given.strip(" \t").encode("latin-1")):
-                    return key.name
-        raise HTTPException(
-            401, "no or wrong key: Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"}
-        )
+                if hmac.compare_digest(key.secret.encode(), given.encode("latin-1")):
+                    return key.access
+            if jwt_secret and given.count(".") == 2:
+                try:
+                    return read_token(given, jwt_secret)
+                except BadTokenError as failure:
+                    refusal = str(failure)
+        raise HTTPException(401, refusal, {"WWW-Authenticate": "Bearer"})
 
     def still_admits(self, request: Request) -> bool:
         """Whether who was admitted would be now: a key may be taken away meanwhile."""
@@ -119,7 +145,7 @@ class Gatekeeper:
 class Gate:
     """Lets a request in, or answers it, before anything of its body is read.
 
-    ``request.state.key_name`` is the key's name afterwards.
+    ``access_of(request)`` says who asks afterwards.
     """
 
     def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
@@ -133,19 +159,19 @@ class Gate:
             return
         request = Request(scope)
         try:
-            name = "" if _is_open(request) else self._gatekeeper.admit(request)
+            who = _NOBODY if _is_open(request) else self._gatekeeper.admit(request)
             _check_length(request.headers.get("content-length", "0"))
         except HTTPException as failure:
             response = problem(failure.status_code, str(failure.detail), headers=failure.headers)
             await response(scope, receive, send)
             return
-        request.state.key_name = name
+        request.state.access = who
         await self._app(scope, _bounded(receive), send)
 
 
 def _is_open(request: Request) -> bool:
     path = request.scope["path"]
-    return path in OPEN or (path in HERE and is_from_here(request))
+    return path in OPEN or (path in LOCAL and is_from_here(request))
 
 
 def _check_length(text: str) -> None:

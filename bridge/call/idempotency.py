@@ -11,10 +11,13 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bridge.call.requests import Accepted, BadRequest, DialRequest, Unavailable
+from bridge.call.requests import Accepted, BadRequest, Unavailable
 from bridge.errors import BridgeError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LIFETIME: Final = 24 * 3600.0  # seconds a key counts
 FIELD: Final = "Idempotency-Key"
@@ -49,7 +52,7 @@ class Once:
         self._wall = wall
         self._running: dict[str, tuple[str, asyncio.Future[Accepted]]] = {}
 
-    async def run(self, key: str, request: DialRequest, act: Act) -> Accepted:
+    async def run(self, key: str, request: DataclassInstance, act: Act) -> Accepted:
         """Return the answer to *request*. Raises `BadRequest` for a key of another body."""
         key_digest, body_digest = _digest(key), _body_digest(request)
         running = self._running.get(key_digest)
@@ -97,7 +100,7 @@ def _check_same(known: str, given: str) -> None:
         raise BadRequest(FIELD, "was used for another body in the last 24 hours")
 
 
-def _body_digest(request: DialRequest) -> str:
+def _body_digest(request: DataclassInstance) -> str:
     return _digest(json.dumps(asdict(request), sort_keys=True))
 
 

@@ -411,14 +411,84 @@ def transferred_outcome(by: By) -> Outcome:
     return Outcome(outcome=Result.COMPLETED, reason=TRANSFERRED, ended_by=ended_by)
 
 
+class SessionEnd(Enum):
+    """Why a web call ends: a room with a person and an agent, and no phone."""
+
+    USER_LEFT = "user_left"
+    NEVER_JOINED = "never_joined"  # nobody came within the time to join
+    DELETED = "deleted"  # DELETE
+    MAX_DURATION = "max_duration"
+    ROOM_DELETED = "room_deleted"  # by the agent, or whoever else may
+    ROOM_LOST = "room_lost"  # the server was away and came back without it
+    ROOM_UNAVAILABLE = "room_unavailable"  # it could not be made
+    NO_AGENT = "no_agent"  # the user waited for it in vain
+    AGENT_GONE = "agent_gone"
+    AGENT_LOST = "agent_lost"  # it went by a failure of its own
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfSession:
+    reason: str
+    ended_by: EndedBy
+    joined: Result  # the user was in the room
+    waiting: Result  # the user never was
+
+
+API_DELETE: Final = "api_delete"
+JOIN_TIMEOUT: Final = "join_timeout"
+
+
+def _of_session(
+    reason: str, ended_by: EndedBy, joined: Result, waiting: Result = _FAILED
+) -> _OfSession:
+    return _OfSession(reason=reason, ended_by=ended_by, joined=joined, waiting=waiting)
+
+
+_SESSION: Final[Mapping[SessionEnd, _OfSession]] = MappingProxyType(
+    {
+        SessionEnd.USER_LEFT: _of_session(
+            "remote_hangup", EndedBy.CALLER, Result.COMPLETED, Result.CANCELLED
+        ),
+        SessionEnd.NEVER_JOINED: _of_session(
+            JOIN_TIMEOUT, EndedBy.TIMER, Result.NO_ANSWER, Result.NO_ANSWER
+        ),
+        SessionEnd.DELETED: _of_session(
+            API_DELETE, EndedBy.API, Result.COMPLETED, Result.CANCELLED
+        ),
+        SessionEnd.MAX_DURATION: _of_session("max_duration", EndedBy.TIMER, Result.COMPLETED),
+        SessionEnd.ROOM_DELETED: _of_session(
+            "room_deleted", EndedBy.AGENT, Result.COMPLETED, Result.REJECTED
+        ),
+        SessionEnd.ROOM_LOST: _of_session("room_lost", EndedBy.BRIDGE, Result.DROPPED),
+        SessionEnd.ROOM_UNAVAILABLE: _of_session("room_unavailable", EndedBy.BRIDGE, _FAILED),
+        SessionEnd.NO_AGENT: _of_session("no_agent", EndedBy.BRIDGE, _FAILED),
+        SessionEnd.AGENT_GONE: _of_session("agent_gone", EndedBy.AGENT, Result.COMPLETED),
+        SessionEnd.AGENT_LOST: _of_session("agent_lost", EndedBy.AGENT, Result.DROPPED),
+        SessionEnd.INTERNAL_ERROR: _of_session("internal_error", EndedBy.BRIDGE, _FAILED),
+    }
+)
+
+
+def session_outcome(why: SessionEnd, *, joined: bool) -> Outcome:
+    """Return the outcome of a web call; *joined*: its user was in the room."""
+    row = _SESSION[why]
+    return Outcome(
+        outcome=row.joined if joined else row.waiting, reason=row.reason, ended_by=row.ended_by
+    )
+
+
 CRASHED: Final = Outcome(outcome=Result.DROPPED, reason="crash", ended_by=EndedBy.BRIDGE)
 QUEUE_TIMEOUT: Final = Outcome(outcome=_FAILED, reason="queue_timeout", ended_by=EndedBy.BRIDGE)
 
 
 def status_of(outcome: Result, reason: str) -> str:
-    """Return seed 003's ``status`` of a call that ended (contract 5)."""
-    if outcome is Result.COMPLETED:
+    """Return seed 003's ``status`` of a call that ended (contract 5).
+
+    A session deleted before its user came is marked completed, too (seed 004).
+    """
+    if outcome is Result.COMPLETED or reason == API_DELETE:
         return "completed"
-    if reason == "ring_timeout":
+    if reason in ("ring_timeout", JOIN_TIMEOUT):
         return "timeout"
     return "disconnected" if outcome is Result.DROPPED else "failed"

@@ -7,10 +7,9 @@ outcome whatever happens afterwards. Lives on the main loop.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -20,9 +19,11 @@ from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
 from bridge.call.idempotency import Claim, Once
 from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
+from bridge.call.limits import Limits
 from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
-from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
+from bridge.call.plan import CallPlan
+from bridge.call.plans import Plans
 from bridge.call.ports import (
     UNOBSERVED,
     CallObserver,
@@ -32,20 +33,18 @@ from bridge.call.ports import (
 from bridge.call.record import ended_event, fold, new_record
 from bridge.call.referrals import Referrals
 from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
+from bridge.call.waiting import NoQueue, Waiting
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallHold, CallResume
 from bridge.media.seam import CallMedia, Lease, MediaNotice
-from bridge.room.convention import room_name
 from bridge.room.seam import RoomHandlers
 from bridge.sip import screening
 from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
-from bridge.trunk.admission import Gcra, has_room
-from bridge.trunk.headers import SAID_BY_ANY, copied_headers
-from bridge.trunk.numbers import ANONYMOUS, Number, caller_number, normalise
-from bridge.trunk.profiles import profile_of
+from bridge.trunk.admission import Gcra
+from bridge.trunk.numbers import Number, caller_number
 from bridge.trunk.routes import choose_trunk
 from sdp.negotiate import Rejected
 
@@ -54,8 +53,6 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 Chosen = tuple[TrunkConfig, Number, RouteConfig | None]
-
-_NO_ROUTE: Final = RouteConfig()
 
 RETRY_AFTER: Final = 10  # seconds, of every 503 of ours
 
@@ -87,16 +84,15 @@ class CallService:
         self._archive = archive
         self._publish = publish
         self._observer = Guarded(observer)
-        self._referrals = Referrals(self.dial, self.call)
+        self._referrals = Referrals(self._dial_for_a_call, self.call)
         self._clock = clock
         self._wall = wall
-        self._new_id = new_id or CallIds()
+        self._plans = Plans(config, rooms, new_id=new_id or CallIds(), wall=wall)
+        self._limits = Limits(config, clock)
+        self._waiting: Waiting = NoQueue()
         self._calls: dict[str, Call] = {}
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
-        self._by_trunk: Counter[str] = Counter()  # calls that run
-        self._accepting: dict[str, str] = {}  # call -> trunk: accepted, not yet running
-        self._rates: dict[tuple[str, float], Gcra] = {}
         self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
         self._once = Once(archive, wall)
         self._telling = Gcra(rate=10, burst=50, keys=256)  # a flood is told ten times a second
@@ -123,14 +119,19 @@ class CallService:
             self._observer.dial_refused(refusal)
             raise
 
+    async def _dial_for_a_call(self, request: DialRequest) -> Accepted:
+        """Dial what a far end has asked for: it is on the line, so nothing waits."""
+        return await self._dial(request, None, may_wait=False)
+
     async def _dial(
-        self, request: DialRequest, claim: Callable[[Accepted], Claim] | None
+        self,
+        request: DialRequest,
+        claim: Callable[[Accepted], Claim] | None,
+        *,
+        may_wait: bool = True,
     ) -> Accepted:
-        if self._draining:
-            raise Unavailable("draining: no new calls")
-        if not self._archive.writable:
-            raise Unavailable("the journal cannot be written: no new calls")
-        plan, trunk = self._outbound_plan(request)
+        self._check_open()
+        plan, trunk = self._plans.outbound(request)
         accepted = Accepted(
             call_id=plan.call_id,
             room_name=plan.room,
@@ -140,23 +141,62 @@ class CallService:
             ),
             status="pending",
         )
-        self._check_limits(trunk)
+        claimed = claim(accepted) if claim is not None else None
+        over: OverLimit | None = None
+        if not (may_wait and self._waiting.ahead(trunk.name)):
+            try:
+                self._limits.check(trunk)
+            except OverLimit as limit:
+                if not may_wait:
+                    raise
+                over = limit
+            else:
+                await self._dial_now(plan, trunk, claimed)
+                return accepted
+        await self._waiting.admit(plan, over, claimed)
+        return accepted
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise Unavailable("draining: no new calls")
+        if not self._archive.writable:
+            raise Unavailable("the journal cannot be written: no new calls")
+        if self._limits.instance_full:
+            raise Unavailable("sip.max_calls is reached", retry_after=10)
+
+    async def _dial_now(
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        claim: Claim | None,
+        before: Callable[[], Awaitable[bool]] | None = None,
+    ) -> bool:
+        """Run *plan*, unless *before*, the last word before anything is written, says no."""
         try:
             lease = self._legs.lease(trunk)
         except NoPorts as failure:
             raise Unavailable(str(failure)) from failure
         # It counts from here on: what is asked while the journal writes sees it.
-        self._accepting[plan.call_id] = trunk.name
+        self._limits.accepting(plan.call_id, trunk.name)
         self._idle.clear()
         try:
-            written = self._ledger.append_record(
-                new_record(plan), None, claim(accepted) if claim is not None else None
-            )
+            if before is not None and not await self._agreed(before, lease):
+                return False
+            written = self._ledger.append_record(new_record(plan), None, claim)
             await self._begin(plan, trunk, lease, written)
         finally:
-            self._accepting.pop(plan.call_id, None)
+            self._limits.accepted(plan.call_id)
             self._note_idle()
-        return accepted
+        return True
+
+    async def _agreed(self, before: Callable[[], Awaitable[bool]], lease: Lease) -> bool:
+        agreed = False
+        try:
+            agreed = await before()
+        finally:
+            if not agreed:
+                self._legs.release(lease)
+        return agreed
 
     async def _begin(
         self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, written: asyncio.Future[None]
@@ -200,8 +240,10 @@ class CallService:
 
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
-        running = [call for call in self._calls.values() if call.record.ended_at is None]
-        return [call.record.as_dict() for call in running[:limit]]
+        open_ = [call.record for call in self._calls.values() if call.record.ended_at is None]
+        open_ += [new_record(plan) for plan in self._waiting.plans()]
+        open_.sort(key=lambda record: record.created_at)
+        return [record.as_dict() for record in open_[:limit]]
 
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return a call's events so far, or None for an unknown call."""
@@ -218,6 +260,8 @@ class CallService:
 
     async def hang_up(self, call_id: str) -> bool:
         """End a call; True also when it has ended, False for an unknown one."""
+        if call_id not in self._calls and await self._waiting.give_up(call_id):
+            return True
         call = self._calls.get(call_id)
         if call is None:
             return await self.find(call_id) is not None
@@ -231,6 +275,49 @@ class CallService:
             "livekit": self._livekit_up,
             "journal": self._archive.writable,
         }
+
+    # What the queue asks.
+
+    def queue_with(self, waiting: Waiting) -> None:
+        """Let calls that a trunk has no room for wait in *waiting*."""
+        self._waiting = waiting
+
+    def delay_of(self, trunk_name: str) -> float | None:
+        """Return the seconds until a call of the trunk may begin, 0: now; None: not known.
+
+        Whenever that changes, `Waiting.freed` is told.
+        """
+        trunk = self._config.trunk_named(trunk_name)
+        if trunk is None or self._draining or not self._livekit_up or not self._archive.writable:
+            return None
+        if self._limits.instance_full or self._limits.trunk_full(trunk):
+            return None
+        return self._limits.wait(trunk)
+
+    async def dial_waiting(self, plan: CallPlan, before: Callable[[], Awaitable[bool]]) -> bool:
+        """Run a call that has waited, its record being this instance's from here on.
+
+        *before* is the last word: what it wrote when it returned True stands before the
+        INVITE can leave. False: it said no. Raises `OverLimit` and `Unavailable`; then
+        nothing was begun.
+        """
+        self._check_open()
+        trunk = self._config.trunk_named(plan.trunk)
+        if trunk is None:
+            raise Unavailable(f"trunk {plan.trunk!r} is not configured")
+        self._limits.check(trunk)
+        return await self._dial_now(plan, trunk, None, before)
+
+    async def end_waiting(self, plan: CallPlan, verdict: Outcome) -> None:
+        """End a call that never ran. Raises `Unavailable`: the journal did not take it."""
+        event = ended_event(plan, verdict, wall=self._wall())
+        written = self._ledger.append_record(fold(new_record(plan), event), event)
+        try:
+            await asyncio.shield(written)
+        except Exception as failure:
+            raise Unavailable("the journal cannot be written") from failure
+        self._observer.told(plan, event)
+        self._publish(event)
 
     # What SIP tells.
 
@@ -272,7 +359,8 @@ class CallService:
             remote_headers=tuple(request.headers.items()),
         )
         caller = caller_number(request, trunk)
-        plan = self._inbound_plan(facts, flow, trunk, called, caller, route)
+        plan = self._plans.inbound(facts, flow, trunk, called, caller, route)
+        self._note_dialog(plan.call_id, facts)
         usual, verdict = refusal_outcome(refusal)
         self._record_refusal(plan, usual, verdict)
         again = (("Retry-After", str(RETRY_AFTER)),) if usual == 503 else ()
@@ -295,7 +383,8 @@ class CallService:
         trunk, called, route = chosen
         caller = caller_number(invite.request, trunk)
         facts = self._legs.facts(invite.session)
-        plan = self._inbound_plan(facts, invite.flow, trunk, called, caller, route)
+        plan = self._plans.inbound(facts, invite.flow, trunk, called, caller, route)
+        self._note_dialog(plan.call_id, facts)
         refusal = self._refusal(trunk, route)
         if refusal is not None:
             self._refuse(plan, invite.session, refusal)
@@ -324,16 +413,17 @@ class CallService:
             self._refuse(plan, invite.session, Refusal.MEDIA_INCOMPATIBLE, status=leg.status)
             return
         self._enter_session(invite.session, plan.call_id)
-        _keep(self._ledger.append_record(new_record(plan), None))
-        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
+        written = self._ledger.append_record(new_record(plan), None)
+        _keep(written)
+        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0], recorded=written)
 
     def _refusal(self, trunk: TrunkConfig, route: RouteConfig | None) -> Refusal | None:
         """Return why a new inbound call cannot be taken, whatever it offers."""
         if route is None:
             return Refusal.NO_ROUTE
-        if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
+        if self._limits.trunk_full(trunk):
             return Refusal.TRUNK_FULL
-        if not has_room(self._taken, self._config.sip.max_calls):
+        if self._limits.instance_full:
             return Refusal.CAPACITY
         if self._draining:
             return Refusal.DRAINING
@@ -365,153 +455,17 @@ class CallService:
             self._untold += 1
         self._write_end(plan, event)
 
-    # Plans.
-
-    def _inbound_plan(
-        self,
-        facts: SipFacts,
-        flow: Flow,
-        trunk: TrunkConfig,
-        called: Number,
-        caller: Number,
-        route: RouteConfig | None,
-    ) -> CallPlan:
-        call_id = self._new_id()
-        self._note_dialog(call_id, facts)
-        route = route or _NO_ROUTE
-        number = "" if caller.withheld else caller.number
-        return CallPlan(
-            call_id=call_id,
-            direction=Direction.INBOUND,
-            trunk=trunk.name,
-            profile=trunk.profile,
-            room=room_name(
-                route.room, call_id=call_id, number=called.number, caller=number or ANONYMOUS
-            ),
-            created_at=self._wall(),
-            phone_number=number,
-            withheld=caller.withheld,
-            trunk_number=called.number,
-            agent=route.agent,
-            answer_mode=AnswerMode(route.answer),
-            metadata=route.metadata,
-            sip_call_id=facts.call_id,
-            sip_tag=facts.remote_tag,
-            hostname=flow.remote[0],
-            rule_id=route.number,
-            headers=copied_headers(facts.remote_headers, trunk.header_attributes),
-            remote_headers=facts.remote_headers,
-            **self._of_trunk(trunk),
-        )
-
-    def _outbound_plan(self, request: DialRequest) -> tuple[CallPlan, TrunkConfig]:
-        slug = request.workflow_slug
-        workflow = self._config.workflow_of(slug) if slug is not None else None
-        if slug is not None and workflow is None:
-            raise BadRequest("workflow_slug", f"no workflow {slug!r}")
-        if slug is None and request.trunk is None and request.agent is None:
-            raise BadRequest("workflow_slug", "missing, needed unless trunk or agent is given")
-        trunk = self._trunk_for(request.trunk or (workflow.trunk if workflow else ""))
-        call_id = self._new_id()
-        values = self._of_trunk(trunk)
-        if request.ring_timeout is not None:
-            values["ring_timeout"] = request.ring_timeout
-        if request.max_duration is not None:
-            values["max_duration"] = request.max_duration
-        agent = request.agent if request.agent is not None else workflow.agent if workflow else ""
-        plan = CallPlan(
-            call_id=call_id,
-            direction=Direction.OUTBOUND,
-            trunk=trunk.name,
-            profile=trunk.profile,
-            room=request.room or f"call-{call_id}",
-            created_at=self._wall(),
-            phone_number=normalise(request.phone_number, trunk.country),
-            trunk_number=normalise(request.caller_id or trunk.caller_id, trunk.country),
-            agent=agent,
-            early_media=request.early_media,
-            passthrough=request.passthrough,
-            tenant=request.tenant,
-            webhook_url=request.webhook_url,
-            workflow_slug=slug,
-            user_id=request.user_id,
-            user_context=request.user_context or {},
-            metadata={**(workflow.metadata if workflow else {}), **request.metadata},
-            hostname=trunk.host,
-            **values,
-        )
-        try:
-            self._rooms.check_job(plan)
-        except ValueError as failure:
-            raise BadRequest("metadata", str(failure)) from failure
-        return plan, trunk
-
-    def _trunk_for(self, name: str) -> TrunkConfig:
-        if name:
-            trunk = self._config.trunk_named(name)
-            if trunk is None:
-                raise BadRequest("trunk", f"no trunk {name!r}")
-            return trunk
-        if len(self._config.trunk) != 1:
-            count = len(self._config.trunk)
-            raise BadRequest("trunk", f"missing, needed because there are {count} trunks")
-        return self._config.trunk[0]
-
-    def _of_trunk(self, trunk: TrunkConfig) -> dict[str, Any]:
-        return {
-            "ring_timeout": trunk.ring_timeout,
-            "max_duration": trunk.max_duration,
-            "agent_timeout": trunk.agent_timeout,
-            "agent_gone_timeout": trunk.agent_gone_timeout,
-            "media_timeout_initial": trunk.media_timeout_initial,
-            "media_timeout": trunk.media_timeout,
-            "hold_music": trunk.hold_music,
-            "control": Control(trunk.control),
-            "country": trunk.country,
-            "transfer_allow": tuple(trunk.transfer_allow),
-            "refer_in": trunk.refer_in,
-            "controllers": frozenset(self._config.media.controllers),
-            "carrier_headers": (*profile_of(trunk.profile).carrier_headers, *SAID_BY_ANY),
-            "call_service": "exotel" if trunk.profile == "exotel" else None,
-        }
-
-    # Limits.
-
-    @property
-    def _taken(self) -> int:
-        return len(self._calls) + len(self._accepting)
-
-    def _on_trunk(self, name: str) -> int:
-        return self._by_trunk[name] + sum(1 for trunk in self._accepting.values() if trunk == name)
-
-    def _check_limits(self, trunk: TrunkConfig) -> None:
-        """Raise `OverLimit` until there is a queue to wait in (contract 6).
-
-        `Unavailable` when the whole instance is full (contract 3: 503).
-        """
-        if not has_room(self._taken, self._config.sip.max_calls):
-            raise Unavailable("sip.max_calls is reached", retry_after=10)
-        if not has_room(self._on_trunk(trunk.name), trunk.max_calls):
-            raise OverLimit(f"max_calls of trunk {trunk.name!r} is reached", retry_after=10)
-        rate = self._rate_of(trunk)
-        now = self._clock()
-        if not rate.allow(trunk.name, now):
-            raise OverLimit(
-                f"calls_per_second of trunk {trunk.name!r} is reached",
-                retry_after=max(1, math.ceil(rate.wait(trunk.name, now))),
-            )
-
-    def _rate_of(self, trunk: TrunkConfig) -> Gcra:
-        wanted = trunk.name, trunk.calls_per_second
-        if wanted not in self._rates:
-            burst = max(1, int(trunk.calls_per_second))
-            self._rates[wanted] = Gcra(rate=trunk.calls_per_second, burst=burst, keys=1)
-        return self._rates[wanted]
-
     # Running.
 
     def _run(
-        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, leg: SipPort, *, peer: str
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        lease: Lease,
+        leg: SipPort,
+        *,
+        peer: str,
+        recorded: asyncio.Future[None] | None = None,
     ) -> None:
         def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
             return self._legs.open_media(plan, trunk, lease, peer, handlers, notify)
@@ -531,7 +485,7 @@ class CallService:
             wall=self._wall,
         )
         self._calls[plan.call_id] = call
-        self._by_trunk[plan.trunk] += 1
+        self._limits.began(plan.trunk)
         self._observer.began(call, self._clock())
         self._idle.clear()
         _log.info(
@@ -540,7 +494,7 @@ class CallService:
             trunk=plan.trunk,
             direction=plan.direction.value,
         )
-        call.start()
+        call.start(recorded)
         if self._stopping:
             call.post(Shutdown())
 
@@ -590,15 +544,15 @@ class CallService:
 
     def _forget(self, call: Call) -> None:
         if self._calls.pop(call.plan.call_id, None) is not None:
-            self._by_trunk[call.plan.trunk] -= 1
-            self._by_trunk += Counter()  # forgets zeros
+            self._limits.ended(call.plan.trunk)
         self._observer.gone(call)
         for session in self._sessions_of.pop(call.plan.call_id, ()):
             self._sessions.pop(session, None)
         self._note_idle()
+        self._waiting.freed(call.plan.trunk)
 
     def _note_idle(self) -> None:
-        if not self._calls and not self._accepting:
+        if self._limits.idle:
             self._idle.set()
 
     # The daemon's verbs.
@@ -607,8 +561,10 @@ class CallService:
         """Take new trunks, routes and workflows; running calls keep their plans."""
         self._config = config
         self._chosen = None
-        current = {(trunk.name, trunk.calls_per_second) for trunk in config.trunk}
-        self._rates = {key: rate for key, rate in self._rates.items() if key in current}
+        self._plans.reload(config)
+        self._limits.reload(config)
+        for trunk in config.trunk:
+            self._waiting.freed(trunk.name)
 
     def call(self, call_id: str) -> Call | None:
         """Return a call that runs, or None."""

@@ -52,9 +52,16 @@ class Records(Protocol):
     ) -> tuple[list[dict[str, Any]], int]:
         """Return resources, newest first, and how many there are in all."""
 
+    def erase(self, call_id: str) -> bool:
+        """Forget what was said and who called in a call that has ended; whether there is one."""
+
 
 class House(Protocol):
     """The daemon around the calls."""
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store takes what it is given."""
 
     def drain(self) -> None:
         """Take no new calls."""
@@ -88,6 +95,11 @@ class Switchboard:
         """Return a call's resource, or None."""
         return await self._service.find(call_id)
 
+    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the resources of those of *call_ids* that run here, as they are now."""
+        calls = {call_id: self._service.call(call_id) for call_id in call_ids}
+        return {id_: call.record.as_dict() for id_, call in calls.items() if call is not None}
+
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
         return await self._service.active(limit)
@@ -120,6 +132,10 @@ class Switchboard:
         """Return a call's SIP messages, as long as they are kept; None for an unknown call."""
         if await self._service.find(call_id) is None:
             return None
+        return self.rungs(call_id)
+
+    def rungs(self, call_id: str) -> list[dict[str, Any]]:
+        """Return the SIP messages of one of the last calls; none when they are gone."""
         sip_call_id = self._service.sip_call_id(call_id)
         return [_rung(one) for one in self._ladder(sip_call_id)] if sip_call_id else []
 
@@ -161,6 +177,13 @@ class Switchboard:
             await transfer(call, to)
         return call is not None
 
+    async def erase(self, call_id: str) -> bool:
+        """Forget a call that has ended; whether this instance's journal has it."""
+        try:
+            return await asyncio.to_thread(self._records.erase, call_id)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be written") from failure
+
     async def _running(self, call_id: str) -> Call | None:
         """Return a call that runs, None for an unknown one; `WrongState` when it has ended."""
         call = self._service.call(call_id)
@@ -171,8 +194,8 @@ class Switchboard:
     # The house.
 
     async def readiness(self) -> dict[str, bool]:
-        """Return what a new call needs and whether it is there."""
-        return await self._service.readiness()
+        """Return what belongs to a bridge that is whole, and whether it is there."""
+        return {**await self._service.readiness(), "store": self._house.store_up}
 
     async def drain(self) -> int:
         """Take no new calls; return how many still run."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from bridge.room.seam import RoomHandlers, RoomSession
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -324,37 +325,45 @@ class DirectTransports:
     def open(self, side: Side, *, address: str, track: str | None, receivers: int) -> None:
         """Make a transport that uses the local *address*."""
         self._open.add(side)
-        self._core.peer_open(
-            self._handle, int(side), address=address, track=track, receivers=receivers
-        )
+        with self._asking(side):
+            self._core.peer_open(
+                self._handle, int(side), address=address, track=track, receivers=receivers
+            )
 
     def accept_answer(self, side: Side, sdp: str) -> None:
         """Take the server's answer to our offer."""
-        self._core.peer_answer(self._handle, int(side), sdp)
+        with self._asking(side):
+            self._core.peer_answer(self._handle, int(side), sdp)
 
     def accept_offer(self, side: Side, sdp: str) -> None:
         """Take the server's offer."""
-        self._core.peer_offer(self._handle, int(side), sdp)
+        with self._asking(side):
+            self._core.peer_offer(self._handle, int(side), sdp)
 
     def add_candidate(self, side: Side, candidate: str) -> None:
         """Take one of the server's candidates."""
-        self._core.peer_candidate(self._handle, int(side), candidate)
+        with self._asking(side):
+            self._core.peer_candidate(self._handle, int(side), candidate)
 
     def add_receivers(self, side: Side, count: int) -> None:
         """Offer again with *count* more receiving sections."""
-        self._core.peer_receivers(self._handle, int(side), count)
+        with self._asking(side):
+            self._core.peer_receivers(self._handle, int(side), count)
 
     def restart_ice(self, side: Side) -> None:
         """Offer again with new ICE credentials."""
-        self._core.peer_restart_ice(self._handle, int(side))
+        with self._asking(side):
+            self._core.peer_restart_ice(self._handle, int(side))
 
     def send(self, label: str, data: bytes) -> None:
         """Send one message on our data channel *label*."""
-        self._core.peer_send(self._handle, label, data)
+        with self._asking(Side.PUBLISHER):
+            self._core.peer_send(self._handle, label, data)
 
     def mute(self, muted: bool) -> None:  # noqa: FBT001 (a level)
         """Send no packets on our track."""
-        self._core.peer_mute(self._handle, muted)
+        with self._asking(Side.PUBLISHER):
+            self._core.peer_mute(self._handle, muted)
 
     def close(self, side: Side) -> None:
         """Close a transport."""
@@ -363,6 +372,19 @@ class DirectTransports:
         self._open.discard(side)
         if not self._open:
             self._unused()
+
+    @contextmanager
+    def _asking(self, side: Side) -> Iterator[None]:
+        """Let a core that takes no commands (stopped, or stuck) be a transport that is lost."""
+        try:
+            yield
+        except RuntimeError:
+            asyncio.get_running_loop().call_soon(self._lose, side)
+
+    def _lose(self, side: Side) -> None:
+        if side in self._open:  # once
+            self.close(side)
+            self.told(PeerClosed(side=side, why="fault"))
 
 
 def _peer_event(kind: str, details: list[Any]) -> PeerEvent:
@@ -382,6 +404,8 @@ def _peer_event(kind: str, details: list[Any]) -> PeerEvent:
             return ChannelOpened(side=side, label=label, stream=stream)
         case "data", [label, data]:
             return DataReceived(side=side, label=label, data=data)
+        case "delivered", [label, count]:
+            return DataDelivered(side=side, label=label, count=count)
         case "track", [mid]:
             return TrackHeard(side=side, mid=mid)
         case _:

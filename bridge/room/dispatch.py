@@ -37,6 +37,47 @@ class EnsuredRoom:
     made: bool  # we created it just now, and so may delete it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomSeen:
+    """A room as a list of them shows it. ``others``: how many are in it besides agents.
+
+    The server writes that number down every few seconds only.
+    """
+
+    sid: str
+    others: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonSeen:
+    """Somebody in a room. ``sid``: the id of this one stay; ``here``: connected, not on the way.
+
+    ``helper``: an agent, or one that nobody sees (who records, or listens in).
+    """
+
+    sid: str
+    identity: str
+    agent: bool
+    helper: bool
+    here: bool
+    joined_at: float | None
+
+
+def person_of(info: api.ParticipantInfo) -> PersonSeen:
+    """Return what the server's description of a participant says."""
+    agent = info.kind == api.ParticipantInfo.AGENT or info.permission.agent
+    unseen = info.permission.hidden or info.permission.recorder
+    joined = info.joined_at_ms / 1000 or float(info.joined_at)
+    return PersonSeen(
+        sid=info.sid,
+        identity=info.identity,
+        agent=agent,
+        helper=agent or unseen or info.kind == api.ParticipantInfo.EGRESS,
+        here=info.state == api.ParticipantInfo.ACTIVE,
+        joined_at=joined or None,
+    )
+
+
 class RoomService:
     """The bridge's client of one LiveKit server; one HTTP session for all calls.
 
@@ -63,6 +104,46 @@ class RoomService:
         )
         reply = await self._repeat("create room", lambda: self._api().room.create_room(request))
         return EnsuredRoom(sid=reply.sid, made=True)
+
+    async def make_room(
+        self, room: str, *, empty_timeout: int, metadata: str, agent: str, job: str
+    ) -> str:
+        """Make sure *room* exists; return its id.
+
+        A room that this makes has a dispatch of *agent* (``""``: none) with the metadata *job*
+        from its first moment on; one that was there is left as it is. So it may be repeated.
+        """
+        agents = [api.RoomAgentDispatch(agent_name=agent, metadata=job)] if agent else []
+        request = api.CreateRoomRequest(
+            name=room,
+            empty_timeout=empty_timeout,
+            departure_timeout=DEPARTURE_TIMEOUT,
+            metadata=metadata,
+            agents=agents,
+        )
+        reply = await self._repeat("create room", lambda: self._api().room.create_room(request))
+        return str(reply.sid)
+
+    async def rooms(self, names: Collection[str]) -> dict[str, RoomSeen]:
+        """Return those of *names* that exist; one request for all of them, sent once."""
+        if not names:
+            return {}  # the server takes no name for every name
+        request = api.ListRoomsRequest(names=list(names))
+        reply = await self._once("list rooms", lambda: self._api().room.list_rooms(request))
+        return {
+            room.name: RoomSeen(sid=room.sid, others=room.num_participants) for room in reply.rooms
+        }
+
+    async def people(self, room: str) -> list[PersonSeen]:
+        """Return who is in *room*; nobody when there is no such room. Sent once."""
+        request = api.ListParticipantsRequest(room=room)
+        try:
+            reply = await self._once(
+                "list participants", lambda: self._api().room.list_participants(request)
+            )
+        except _NoSuchRoomError:
+            return []
+        return [person_of(info) for info in reply.participants]
 
     async def participants(self, room: str) -> Collection[str]:
         """Return the identities in *room*; none when there is no such room."""

@@ -79,6 +79,7 @@ class Core:
         ``peer_closed``         side, why: remote, timeout, overflow, fault, sdp
         ``channel``             side, label, SCTP stream
         ``data``                side, label, bytes
+        ``delivered``           side, label, how many more of our messages the far end has
         ``track``               side, mid; the first packet of a remote stream
         ``timed_out``           ever: the carrier's RTP stayed away, whether some had come
         ``key``                 digit, milliseconds
@@ -191,8 +192,9 @@ class Core:
         """Send a message on our data channel *label*, in order.
 
         It waits until the channel is open and has room; more than 256 messages or 1 MiB
-        waiting end the transport (``peer_closed`` ``overflow``). Raises ``ValueError`` for an
-        empty one and for more than 64 KiB.
+        waiting end the transport (``peer_closed`` ``overflow``), and so do more than 4,096 or
+        4 MiB that have not reached it; what is sent after that goes nowhere. Raises
+        ``ValueError`` for an empty one and for more than 64 KiB.
         """
 
     def peer_mute(self, call: int, muted: bool) -> None:

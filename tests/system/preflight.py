@@ -59,8 +59,8 @@ async def _joins(url: str, key: str, secret: str) -> bool:
     )
     try:
         async with asyncio.timeout(PATIENCE):
-            spec_ = JoinSpec(url=url, room="preflight", identity="preflight", token=token)
-            await media.room.join(spec_)
+            wanted = JoinSpec(url=url, room="preflight", identity="preflight", token=token)
+            await media.room.join(wanted)
     except RoomUnsuitable:
         return False
     finally:

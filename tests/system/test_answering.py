@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from bridge.carrier.carrier import Carrier
+from tests.system.calls import fine, inbound, the_call
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -17,7 +18,6 @@ from tests.system.harness import (
     room_of,
     until,
 )
-from tests.system.test_survival import fine, inbound, the_call
 
 pytestmark = pytest.mark.system
 

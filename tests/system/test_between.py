@@ -10,6 +10,7 @@ from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.exchange import Behaviour
 from tests.system.between import Kamailio, RtpEngine
+from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -19,7 +20,6 @@ from tests.system.harness import (
     agent_number,
     room_of,
 )
-from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
 

@@ -16,6 +16,7 @@ import pytest
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.sip.message import Request
+from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -25,7 +26,6 @@ from tests.system.harness import (
     agent_number,
     room_of,
 )
-from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bridge.carrier.call import Leg
+from tests.system.calls import fine
 from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, free_port, room_of
 from tests.system.test_sipp import listening
-from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
 

@@ -9,6 +9,7 @@ import pytest
 
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
+from tests.system.calls import fine, the_call
 from tests.system.conftest import started_server
 from tests.system.engines import need
 from tests.system.harness import (
@@ -22,7 +23,6 @@ from tests.system.harness import (
     room_of,
 )
 from tests.system.test_room_breaks import way
-from tests.system.test_survival import fine, the_call
 
 pytestmark = [pytest.mark.system, pytest.mark.engines("auto")]
 

@@ -19,9 +19,9 @@ from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.room.tokens import LiveKitKeys, bridge_token
 from tests.agents.models import VOICE_HERTZ
+from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer
 from tests.system.harness import Bridge, Desk, room_service
-from tests.system.test_survival import fine
 from tests.system.workers import Line, Worker, now
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]

@@ -28,6 +28,7 @@ from bridge.carrier.call import Leg
 from bridge.carrier.media import clip_source
 from bridge.carrier.speech import speak
 from tests.system.cable import Cable
+from tests.system.calls import fine
 from tests.system.engines import ENGINES, need
 from tests.system.harness import (
     AGENT_HERTZ,
@@ -41,7 +42,6 @@ from tests.system.harness import (
     until,
 )
 from tests.system.relay import Relay, relayed
-from tests.system.test_survival import fine
 from tests.system.weather import Weather
 
 SEEDS = int(os.environ.get("TRUNKBRIDGE_SEEDS", "2"))

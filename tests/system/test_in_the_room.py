@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.system.calls import fine, inbound
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -14,7 +15,6 @@ from tests.system.harness import (
     now_number,
     room_of,
 )
-from tests.system.test_survival import fine, inbound
 
 pytestmark = pytest.mark.system
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.carrier.call import Leg
+from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -30,10 +30,6 @@ def both_families(port: int) -> dict[str, dict[str, Any]]:
 
 
 SIX = {"host": "::1", "allow": ["::1/128"], "media_allow": ["::1/128"]}
-
-
-def fine(leg: Leg) -> None:
-    assert leg.report.failed is None, leg.report.failed
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

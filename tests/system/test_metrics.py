@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.observe import catalogue
+from tests.system.calls import fine
 from tests.system.conftest import PrivateLiveKit
 from tests.system.harness import (
     AGENT_HERTZ,
@@ -22,7 +23,6 @@ from tests.system.harness import (
     room_of,
     until,
 )
-from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
 

@@ -11,10 +11,10 @@ import pytest
 
 from bridge.carrier.carrier import Carrier
 from tests.agents.older import HERTZ
+from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer, PrivateLiveKit
 from tests.system.gateway import GREETING, REPLY, VOICE_HERTZ, Gateway
 from tests.system.harness import ROOT, AgentHost, Bridge, Desk, now_number, until
-from tests.system.test_survival import fine
 from tests.system.workers import Worker, now
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]

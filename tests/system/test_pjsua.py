@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from tests.authority import Authority
+from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -20,7 +21,6 @@ from tests.system.harness import (
     room_of,
 )
 from tests.system.pjsua import Pjsua
-from tests.system.test_survival import fine
 from tests.system.test_tls_calls import settings
 
 pytestmark = pytest.mark.system

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from bridge.carrier.registrar import Registrar
+from tests.system.calls import fine
 from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, free_port, room_of, until
 from tests.system.test_digest import ACCOUNT, PASSWORD, USER, nothing_leaked
 from tests.system.test_sipp import listening
-from tests.system.test_survival import fine
 
 pytestmark = pytest.mark.system
 

@@ -23,6 +23,7 @@ from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from tests.soak.census import SOON, Census, OpenBridge, take
 from tests.system.cable import Cable
+from tests.system.calls import fine, inbound
 from tests.system.conftest import PrivateLiveKit
 from tests.system.harness import (
     AGENT_HERTZ,
@@ -31,12 +32,10 @@ from tests.system.harness import (
     Desk,
     RoomAgent,
     now_number,
-    room_of,
     until,
 )
 from tests.system.meter import judge
 from tests.system.relay import Relay, relayed
-from tests.system.test_survival import fine
 
 CALLS = int(os.environ.get("TRUNKBRIDGE_CHURN", "60"))
 AT_A_TIME = 4
@@ -83,17 +82,6 @@ async def way(desk: Desk, *, old: bool = False) -> AsyncIterator[Way]:
             await cable.unplug()
 
 
-async def connected(desk: Desk, bridge: Bridge, carrier: Carrier) -> tuple[Leg, RoomAgent]:
-    """Return a call that is heard at both ends."""
-    number = now_number()
-    agent = await desk.agent(room_of(number))
-    leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
-    await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
-    fine(leg)
-    await agent.hears(CALLER_HERTZ)
-    return leg, agent
-
-
 @asynccontextmanager
 async def missed(what: str, leg: Leg, agent: RoomAgent, most: float) -> AsyncIterator[None]:
     """Let both ends listen to what happens in here; neither may miss more than *most* seconds."""
@@ -130,7 +118,7 @@ async def test_a_cut_signalling_socket_is_resumed_and_nobody_misses_anything(
     lite_desk: Desk,
 ) -> None:
     async with way(lite_desk) as there:
-        leg, agent = await connected(lite_desk, there.bridge, there.carrier)
+        leg, agent = await inbound(lite_desk, there.bridge.sip_uri, there.carrier, now_number())
         async with missed("socket cut", leg, agent, SMALL):
             for _ in range(3):
                 before = there.cable.accepted
@@ -150,7 +138,7 @@ async def test_an_ice_restart_of_the_server_is_answered_and_nobody_misses_anythi
 ) -> None:
     """On a server without ``/rtc/v1``: only of its own connection it restarts ICE."""
     async with way(lite_desk, old=True) as there:
-        leg, agent = await connected(lite_desk, there.bridge, there.carrier)
+        leg, agent = await inbound(lite_desk, there.bridge.sip_uri, there.carrier, now_number())
         restart = SignalRequest(simulate=SimulateScenario(switch_candidate_protocol=0))  # type: ignore[arg-type]
         async with missed("ICE restarted by the server", leg, agent, SMALL):
             for _ in range(3):
@@ -163,7 +151,7 @@ async def test_a_path_that_was_gone_is_repaired_by_an_ice_restart_of_ours(
     lite_desk: Desk,
 ) -> None:
     async with way(lite_desk) as there:
-        leg, agent = await connected(lite_desk, there.bridge, there.carrier)
+        leg, agent = await inbound(lite_desk, there.bridge.sip_uri, there.carrier, now_number())
         longest = BLOCKED + BACK_WITHIN + SLACK
         async with missed(f"no path for {BLOCKED:g} s", leg, agent, longest):
             await there.relay.ask("block")
@@ -176,7 +164,7 @@ async def test_audio_is_back_within_a_second_of_the_servers_and_the_agents_retur
     lite_desk: Desk, lite_livekit: PrivateLiveKit
 ) -> None:
     async with way(lite_desk) as there:
-        leg, agent = await connected(lite_desk, there.bridge, there.carrier)
+        leg, agent = await inbound(lite_desk, there.bridge.sip_uri, there.carrier, now_number())
         lite_livekit.kill()
         await agent.leave()
         successor = lite_desk.waiting_agent(agent.room, "successor")
@@ -203,7 +191,7 @@ async def test_audio_is_back_within_a_second_of_the_servers_and_the_agents_retur
 async def test_an_agent_that_publishes_anew_ten_times_is_heard_each_time(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await connected(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier, now_number())
     took = []
     for round_ in range(10):
         hertz = AGENT_HERTZ if round_ % 2 else OTHER_HERTZ
@@ -231,7 +219,7 @@ async def churn(desk: Desk, bridge: Bridge, calls: int) -> None:
     async def one_after_another(carrier: Carrier) -> None:
         for index in left:
             if index % 10 == 0:
-                leg, agent = await connected(desk, bridge, carrier)
+                leg, agent = await inbound(desk, bridge.sip_uri, carrier, now_number())
                 await leg.run("hangup")
                 await agent.event("call_ended")
                 await agent.leave()

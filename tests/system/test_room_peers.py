@@ -18,11 +18,11 @@ import pytest
 
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Behaviour
+from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer
 from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, now_number, room_of
 from tests.system.meter import judge
 from tests.system.room_peers import VOICE_DBOV, RoomPeer, browser_peer, go_peer
-from tests.system.test_survival import fine
 from tests.system.workers import Worker, now
 
 SECONDS = float(os.environ.get("TRUNKBRIDGE_LISTEN", "3"))

@@ -15,11 +15,11 @@ import pytest
 from livekit import api
 from livekit.rtc.room import SimulateScenarioKind
 
-from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.config import load
 from bridge.daemon import Daemon
 from tests.system.cable import Cable
+from tests.system.calls import fine, inbound
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -36,24 +36,6 @@ from tests.system.harness import (
 )
 
 pytestmark = pytest.mark.system
-
-TALK = f"talk; expect audio {AGENT_HERTZ} within 10s"
-
-
-def fine(leg: Leg) -> None:
-    """Fail with what the carrier complains about."""
-    assert leg.report.failed is None, leg.report.failed
-
-
-async def inbound(desk: Desk, sip_uri: Any, carrier: Carrier) -> tuple[Leg, RoomAgent]:
-    """Return a call that came in, heard at both ends."""
-    number = agent_number()
-    agent = await desk.agent(room_of(number))
-    leg = await carrier.dial(sip_uri(number), fresh=True)
-    await leg.run(TALK)
-    fine(leg)
-    await agent.hears(CALLER_HERTZ)
-    return leg, agent
 
 
 def seqs(agent: RoomAgent) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 from livekit import api
 
 from bridge.carrier.call import Leg
+from tests.system.calls import fine
 from tests.system.conftest import PrivateLiveKit
 from tests.system.harness import Bridge, Desk, now_number, room_of, room_service, until
 from tests.system.workers import Worker
@@ -19,11 +20,6 @@ pytestmark = pytest.mark.system
 HERTZ = 1200  # what `tests.agents.older` says
 GONE = 3.0  # seconds
 BACK = 30.0  # seconds; workers and the SDK of an agent come back by themselves, with pauses
-
-
-def fine(leg: Leg) -> None:
-    """Fail with what the carrier complains about."""
-    assert leg.report.failed is None, leg.report.failed
 
 
 @pytest.fixture

@@ -15,19 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.carrier.call import Leg
-from bridge.carrier.carrier import Carrier
+from tests.system.calls import inbound
 from tests.system.harness import (
     AGENT_HERTZ,
-    CALLER_HERTZ,
     ROOT,
     Bridge,
     Desk,
-    RoomAgent,
     Server,
-    agent_number,
     now_number,
-    room_of,
     until,
 )
 from tests.system.notified import NotifySocket
@@ -68,17 +63,6 @@ async def options(bridge: Bridge) -> str:
         await loop.sock_sendto(probe, request.encode(), ("127.0.0.1", bridge.sip_port))
         answer = await asyncio.wait_for(loop.sock_recv(probe, 65536), 5)
     return answer.decode().splitlines()[0]
-
-
-async def inbound(desk: Desk, bridge: Bridge, carrier: Carrier) -> tuple[Leg, RoomAgent]:
-    """Return a call that came in, heard at both ends."""
-    number = agent_number()
-    agent = await desk.agent(room_of(number))
-    leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
-    await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
-    assert leg.report.failed is None, leg.report.failed
-    await agent.hears(CALLER_HERTZ)
-    return leg, agent
 
 
 # --- ready -------------------------------------------------------------------------------
@@ -141,7 +125,7 @@ async def test_the_watchdog_is_fed_in_a_call_and_not_by_a_stopped_process(
 ) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, _ = await inbound(desk, bridge, carrier)
+    leg, _ = await inbound(desk, bridge.sip_uri, carrier)
     await manager.hears("STATUS=calls: 1")
     for _ in range(3):
         await manager.hears("WATCHDOG=1", since=time.monotonic(), within=WATCHDOG)
@@ -218,7 +202,7 @@ async def test_a_reload_is_announced_and_a_bad_file_shows_in_the_status(
 async def test_sigterm_drains_and_a_second_one_hangs_up(desk: Desk, manager: NotifySocket) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"daemon": {"drain_timeout": 120}})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     call_id = str((await agent.phone())["attributes"]["sip.callID"])
     assert await options(bridge) == "SIP/2.0 200 OK"
 

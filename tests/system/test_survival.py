@@ -7,19 +7,15 @@ import time
 
 import pytest
 
-from bridge.carrier.call import Leg
-from bridge.carrier.carrier import Carrier
+from tests.system.calls import fine, inbound, the_call
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
-    Bridge,
     Desk,
     RoomAgent,
-    agent_number,
     delete_room,
     now_number,
     room_exists,
-    room_of,
     until,
 )
 
@@ -28,34 +24,13 @@ pytestmark = pytest.mark.system
 PAUSE = 0.5  # seconds
 
 
-async def inbound(desk: Desk, bridge: Bridge, carrier: Carrier) -> tuple[Leg, RoomAgent]:
-    """Return a call that came in, heard at both ends."""
-    number = agent_number()
-    agent = await desk.agent(room_of(number))
-    leg = await carrier.dial(bridge.sip_uri(number), fresh=True)
-    await leg.run(f"talk; expect audio {AGENT_HERTZ} within 10s")
-    fine(leg)
-    await agent.hears(CALLER_HERTZ)
-    return leg, agent
-
-
-def fine(leg: Leg) -> None:
-    """Fail with what the carrier complains about."""
-    assert leg.report.failed is None, leg.report.failed
-
-
-async def the_call(agent: RoomAgent) -> str:
-    """Return the id of the call in the agent's room."""
-    return str((await agent.phone())["attributes"]["sip.callID"])
-
-
 # --- connections -------------------------------------------------------------------------
 
 
 async def test_a_call_outlives_its_connection_and_ends_by_a_bye_on_a_new_one(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run(f"close connection; expect audio {AGENT_HERTZ} within 2s; wait 1s")
     await leg.run(f"expect audio {AGENT_HERTZ} within 2s; hangup on new connection")
     fine(leg)
@@ -66,7 +41,7 @@ async def test_a_call_outlives_its_connection_and_ends_by_a_bye_on_a_new_one(des
 async def test_a_call_outlives_its_connection_and_is_held_on_a_new_one(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run("close connection; hold sendonly on new connection; expect silence 1s")
     fine(leg)
     await agent.event("call_hold")
@@ -82,7 +57,7 @@ async def test_a_call_outlives_its_connection_and_is_held_on_a_new_one(desk: Des
 async def test_the_bridge_hangs_up_a_call_whose_connection_is_gone(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run("close connection")
     await bridge.client.call(await the_call(agent)).hangup()
     await leg.run("expect hangup within 5s")
@@ -96,7 +71,7 @@ async def test_a_call_outlives_a_pause_of_the_whole_process(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
     bridge.expect_lag()
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     bridge.signal(signal.SIGSTOP)
     await leg.run(f"wait {int(PAUSE * 1000)}ms")
     bridge.signal(signal.SIGCONT)
@@ -123,7 +98,7 @@ async def test_a_call_outlives_a_pause_of_the_whole_process(desk: Desk) -> None:
 async def test_a_late_joiner_is_told_what_it_missed_and_nobody_is_told_twice(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run("hold sendonly")
     fine(leg)
     await agent.event("call_hold")
@@ -162,7 +137,7 @@ def data(agent: RoomAgent) -> list[dict[str, str]]:
 async def test_a_call_whose_agent_is_gone_ends_after_the_timeout(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, trunk={"agent_gone_timeout": 1.5})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     await agent.leave()
     await leg.run("expect hangup within 6s")
@@ -174,7 +149,7 @@ async def test_a_call_whose_agent_is_gone_ends_after_the_timeout(desk: Desk) -> 
 async def test_an_agent_that_comes_back_in_time_keeps_the_call(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, trunk={"agent_gone_timeout": 3})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await agent.leave()
     other = await desk.agent(agent.room, "other")
     await other.event("call_answered")
@@ -185,7 +160,7 @@ async def test_an_agent_that_comes_back_in_time_keeps_the_call(desk: Desk) -> No
 async def test_a_call_whose_room_is_deleted_ends(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     await delete_room(desk.server, agent.room)
     await leg.run("expect hangup within 5s")
@@ -197,7 +172,7 @@ async def test_a_call_whose_room_is_deleted_ends(desk: Desk) -> None:
 async def test_an_agent_ends_the_call_by_rpc(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await agent.rpc("lk.sip.EndCall", "{}")
     await leg.run("expect hangup within 5s")
     fine(leg)
@@ -211,7 +186,7 @@ async def test_an_agent_ends_the_call_by_rpc(desk: Desk) -> None:
 async def test_delete_hangs_up_an_answered_call(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     call = bridge.client.call(await the_call(agent))
     await call.hangup()
     await leg.run("expect hangup within 5s")
@@ -238,7 +213,7 @@ async def test_delete_cancels_a_ringing_call(desk: Desk) -> None:
 async def test_sigterm_drains_and_then_hangs_up(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"daemon": {"drain_timeout": 2}})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     bridge.signal(signal.SIGTERM)
     refused = await carrier.dial(bridge.sip_uri(now_number()), fresh=True)
     await refused.run("expect status 503 within 2s")
@@ -253,7 +228,7 @@ async def test_sigterm_drains_and_then_hangs_up(desk: Desk) -> None:
 async def test_a_call_that_ends_while_draining_lets_the_daemon_go(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"daemon": {"drain_timeout": 60}})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     bridge.signal(signal.SIGTERM)
     await leg.run(f"wait 500ms; expect audio {AGENT_HERTZ} within 2s; hangup")
     fine(leg)

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import trustme
 
-from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier, Security
 from tests.authority import Authority
+from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -61,10 +61,6 @@ def settings(authority: Authority, folder: Path, port: int) -> dict[str, dict[st
             "tls_client_ca_file": authority.file,
         }
     }
-
-
-def fine(leg: Leg) -> None:
-    assert leg.report.failed is None, leg.report.failed
 
 
 async def test_a_call_over_tls_is_held_and_outlives_a_new_certificate(

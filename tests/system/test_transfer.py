@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.system.calls import fine
 from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk
 from tests.system.test_baresip import NUMBER, baresip, call_id
 from tests.system.test_controls import connected, refused
-from tests.system.test_survival import fine
 from trunkbridge.client import ApiError
 
 pytestmark = pytest.mark.system

@@ -235,7 +235,7 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
     text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
-    assert len(list(not_yet(config))) == 2
+    assert len(list(not_yet(config))) == 1
     assert cannot_start(config) == []
 
 
@@ -299,3 +299,22 @@ def test_the_file_is_found_in_the_contracts_order(
     assert find_config(None, {}) == Path("trunkbridge.toml")
     assert find_config(None, {"TRUNKBRIDGE_CONFIG": "env.toml"}) == Path("env.toml")
     assert find_config("mine.toml", {"TRUNKBRIDGE_CONFIG": "env.toml"}) == Path("mine.toml")
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://a.example/", "https://u@a.example", "ftp://a.example"]
+)
+def test_an_origin_is_a_scheme_and_a_host(tmp_path: Path, origin: str) -> None:
+    text = f"[http]\ncors_origins = ['https://app.example.com:8443', '{origin}']\n"
+    with pytest.raises(ConfigError, match=r"http.cors_origins: .*no origin"):
+        load(write(tmp_path, text), {})
+
+
+def test_the_plans_of_the_seed_are_there_and_the_file_wins(tmp_path: Path) -> None:
+    """Seed 004, Limits: free 1, starter 5, pro 20, enterprise unlimited."""
+    text = "[[plan]]\nname = 'starter'\nsessions = 7\n"
+    config = load(write(tmp_path, text), {})
+    named = {name: config.plan_named(name) for name in ("free", "starter", "pro", "enterprise")}
+    sessions = {name: plan.sessions for name, plan in named.items() if plan is not None}
+    assert sessions == {"free": 1, "starter": 7, "pro": 20, "enterprise": 0}
+    assert config.plan_named("gold") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from bridge.media.ports import Ports
 from bridge.media.seam import CallMedia, MediaNotice, MediaSpec
 from bridge.observe.systemd import ClockSign
 from bridge.room.seam import RoomHandlers
-from bridge.room.signal.port import PeerFactory, Side
+from bridge.room.signal.port import PeerClosed, PeerEvent, PeerFactory, Side
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +60,12 @@ class FakeCore:
     def peer_close(self, _call: int, _side: int) -> None:
         self._command("peer_close")
 
+    def peer_send(self, _call: int, _label: str, _data: bytes) -> None:
+        self._command("peer_send")
+
+    def peer_mute(self, _call: int, _muted: bool) -> None:
+        self._command("peer_mute")
+
     def stop(self) -> None:
         self.stopped = True
 
@@ -76,10 +83,11 @@ class House:
         self.core = FakeCore()
         self.ports = Ports("31500-31599")
         self.transports: list[Any] = []
+        self.told: list[PeerEvent] = []
         self.engine = DirectEngine(self.core, self._room, self.ports)  # type: ignore[arg-type]
 
     def _room(self, _handlers: RoomHandlers, peers: PeerFactory, _law: str) -> Any:
-        self.transports.append(peers(lambda _event: None))
+        self.transports.append(peers(self.told.append))
         return None
 
     def open(self) -> CallMedia:
@@ -102,6 +110,26 @@ async def test_a_call_that_ends_after_the_core_was_stopped_frees_its_ports_and_i
     transports.close(Side.PUBLISHER)
     assert house.lease.rtp.fileno() == -1
     assert house.engine.clock().calls == 0
+
+
+async def test_a_core_that_takes_no_commands_is_a_lost_transport_and_raises_into_no_call() -> None:
+    house = House()
+    media = house.open()
+    (transports,) = house.transports
+    transports.open(Side.PUBLISHER, address="127.0.0.1", track="t", receivers=1)
+    house.core.stop()
+    for _ in range(3):
+        transports.send("_reliable", b"event")
+        transports.mute(True)
+    assert house.told == [], "never from inside a method"
+    await asyncio.sleep(0)
+    assert house.told == [PeerClosed(side=Side.PUBLISHER, why="fault")]
+    assert not transports.in_use
+    transports.send("_reliable", b"event")
+    transports.open(Side.PUBLISHER, address="127.0.0.1", track="t", receivers=1)
+    await asyncio.sleep(0)
+    assert len(house.told) == 2, "the next one, and nothing of the one before"
+    await media.carrier.close()
 
 
 async def test_what_was_sent_is_still_known_of_a_call_whose_end_the_core_does_not_confirm(

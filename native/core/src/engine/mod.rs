@@ -28,7 +28,7 @@ use crate::peer::{MAX_MESSAGE, Options};
 use crate::tap::{self, Reader};
 use crate::types::{CarrierSetup, Law, Levels, Negotiated};
 use command::{CallCommand, OpenCall, OpenPeer, PeerCommand, RING, Sender, SetupCommand};
-use event::{Backlog, Outbox, Permit};
+use event::{Backlog, Outbox, Permit, Report};
 use media::{Media, Seat};
 use rtrb::RingBuffer;
 use setup::{Bench, Setup};
@@ -91,6 +91,8 @@ struct Entry {
     backlog: Arc<Backlog>,
     /// Messages that were sent and have not reached their channel.
     outgoing: Arc<Backlog>,
+    /// The generation of the transport that had too many of them: it takes no more.
+    overflown: u32,
 }
 
 #[derive(Default)]
@@ -222,6 +224,7 @@ impl Engine {
             stats: Arc::default(),
             backlog: Arc::default(),
             outgoing: Arc::new(Backlog::new(MAX_OUTGOING, MAX_OUTGOING_BYTES)),
+            overflown: 0,
         };
         let (stats, backlog) = (entry.stats.clone(), entry.backlog.clone());
         let open = Box::new(OpenCall { setup, rtp, rtcp, stats, backlog });
@@ -337,19 +340,31 @@ impl Engine {
         self.peer(call, side, PeerCommand::RestartIce)
     }
 
-    /// Send a message on our data channel *label*, in order.
+    /// Send a message on our data channel *label*, in order. More than may be under way ends the
+    /// transport (`Event::PeerClosed`), and what is sent on it after that goes nowhere.
     pub fn peer_send(&self, call: u64, label: String, data: Vec<u8>) -> Result<(), Refused> {
         // SCTP knows no empty messages (RFC 8831 6.6); what stands for one blocks the channel.
         if data.is_empty() || data.len() > MAX_MESSAGE {
             return Err(Refused::Unsendable);
         }
-        let Some(outgoing) = self.lock().calls.get(&call).map(|entry| entry.outgoing.clone())
-        else {
-            return Ok(());
-        };
+        let mut directory = self.lock();
+        let Some(entry) = directory.calls.get_mut(&call) else { return Ok(()) };
+        let generation = entry.generations[0];
+        if entry.closing || generation == 0 || entry.overflown == generation {
+            return Ok(()); // it is over: who asks will hear of it
+        }
         let bytes = label.len() + data.len();
-        let _permit = Permit::take(&outgoing, bytes).ok_or(Refused::Unavailable)?;
-        self.peer(call, 0, PeerCommand::Send { label, data, _permit })
+        let command = match Permit::take(&entry.outgoing, bytes) {
+            Some(_permit) => PeerCommand::Send { label, data, _permit },
+            None => {
+                // Told here and now: the thread that would do it is the one that is late.
+                entry.overflown = generation;
+                let event = Event::PeerClosed { side: 0, why: "overflow" };
+                self.outbox.publish(&mut [Report::rare(call, generation, event)].into());
+                PeerCommand::Close
+            }
+        };
+        directory.tell_setup(SetupCommand::Peer { call, side: 0, command })
     }
 
     /// Close a transport; nothing more is told of it.

@@ -137,15 +137,28 @@ fn a_transport_of_a_call_that_is_being_closed_is_not_made() {
 }
 
 #[test]
-fn messages_that_no_thread_takes_are_refused_before_they_fill_the_memory() {
+fn messages_that_no_thread_takes_end_their_transport_once_and_the_next_one_is_free() {
     let (engine, phone) = (engine(), Phone::new());
     let call = phone.call(&engine);
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let open = || engine.peer_open(call, 0, address, Some("track".to_string()), 1).unwrap();
+    let send = |size| engine.peer_send(call, "_reliable".to_string(), vec![0; size]);
+    open();
+    wait_for(&engine, call, |event| matches!(event, Event::Offer { .. }));
     let outgoing = engine.lock().calls[&call].outgoing.clone();
     let stuck = Permit::take(&outgoing, MAX_OUTGOING_BYTES - 100).unwrap();
-    let send = |size| engine.peer_send(call, "_reliable".to_string(), vec![0; size]);
-    assert_eq!(send(101), Err(Refused::Unavailable));
+    for _ in 0..100_000 {
+        assert_eq!(send(101), Ok(()));
+    }
+    let told: Vec<_> = engine.drain().into_iter().map(|(_, event)| event).collect();
+    assert_eq!(told, [Event::PeerClosed { side: 0, why: "overflow" }]);
+    assert_eq!(send(1), Ok(()), "to nobody");
+    open();
+    wait_for(&engine, call, |event| matches!(event, Event::Offer { .. }));
     drop(stuck);
     assert_eq!(send(101), Ok(()));
+    let entry = &engine.lock().calls[&call];
+    assert_ne!(entry.overflown, entry.generations[0], "it takes what is sent");
 }
 
 #[test]

@@ -1,0 +1,691 @@
+"""Every web call of this instance: accepted, watched, ended, taken up again.
+
+Lives on the main loop. What happens is decided by `bridge.sessions.state`; this makes rooms,
+looks into them, writes down what follows, and tells it. Sound and agents are LiveKit's: a
+session goes on while this daemon restarts, and a restart takes it up (`Sessions.take_up`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar, assert_never
+
+import structlog
+
+from bridge.call.idempotency import Claim, ClaimArchive, Once
+from bridge.call.ids import CallIds
+from bridge.call.outcome import SessionEnd, session_outcome
+from bridge.call.record import CallRecord, fold
+from bridge.call.requests import Accepted, BadRequest, Unavailable
+from bridge.config import Config
+from bridge.events import CallEnded, CallEvent
+from bridge.room.seam import RoomError
+from bridge.sessions import record as records
+from bridge.sessions.limits import Limits
+from bridge.sessions.news import RoomNews
+from bridge.sessions.requests import Asker, Created, Kind, SessionRequest
+from bridge.sessions.rooms import PersonSeen, SessionRooms
+from bridge.sessions.state import (
+    EndAsked,
+    Ended,
+    Input,
+    Joined,
+    Looked,
+    Participant,
+    Phase,
+    RoomMade,
+    RoomWanted,
+    ServerAway,
+    SessionState,
+    Tick,
+    Timing,
+    new_state,
+    next_deadline,
+    restored_state,
+    step,
+    wants_look,
+)
+
+_log = structlog.get_logger(__name__)
+
+POLL: Final = 5.0  # seconds between looks at all rooms (contract 6)
+SURELY: Final = 30.0  # seconds after which a room's people are listed whatever the list says
+TICK: Final = 0.25  # seconds: how late an end by time may be
+AGAIN: Final = 1.0  # seconds between looks that a patience waits for
+LOOKS: Final = 8  # at once
+FAREWELL: Final = 5.0  # seconds from the end to the deletion of a room (contract 4, Ending)
+DELETE_AGAIN: Final = 5.0
+DELETE_PATIENCE: Final = 3600.0
+OVER_KEPT: Final = 1000  # rooms of ended sessions that are remembered
+MAX_DURATION: Final = 3600.0
+"""Seconds a web call lasts at most when nobody said otherwise: as long as its token counts."""
+STOPPING: Final = 5.0
+
+_AT_ONCE: Final = (
+    SessionEnd.DELETED,
+    SessionEnd.MAX_DURATION,
+    SessionEnd.NO_AGENT,
+    SessionEnd.NEVER_JOINED,
+    SessionEnd.INTERNAL_ERROR,
+)
+"""Ends that may find the user in the room, who is sent away then."""
+
+
+class SessionLedger(Protocol):
+    """The journal, as sessions write it."""
+
+    def append_record(
+        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+    ) -> asyncio.Future[None]:
+        """Write a record, with what happened and with the claim it was made by."""
+
+
+class SessionArchive(ClaimArchive, Protocol):
+    """What is read back of the journal."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last write worked."""
+
+
+class OpenCall(Protocol):
+    """A call without an end, as the journal has it at a start."""
+
+    @property
+    def call_id(self) -> str: ...
+    @property
+    def created_at(self) -> float: ...
+    @property
+    def record(self) -> dict[str, Any]: ...
+    @property
+    def private(self) -> dict[str, Any] | None: ...
+    @property
+    def last_seq(self) -> int: ...
+
+
+_Open = TypeVar("_Open", bound=OpenCall)
+
+
+class _Live:
+    """One session that has no end, or one that is not written yet."""
+
+    __slots__ = ("counted", "listed_at", "looked_for", "made_at", "making", "record", "state")
+
+    def __init__(self, record: CallRecord, state: SessionState) -> None:
+        self.record = record
+        self.state = state
+        self.making = False  # its room, just now
+        self.made_at = 0.0
+        self.counted = -1  # who was in the room besides agents, when it was listed
+        self.listed_at = 0.0
+        self.looked_for = 0.0
+
+    @property
+    def open(self) -> bool:
+        return self.state.phase is not Phase.ENDED
+
+    @property
+    def who(self) -> str:
+        return str(records.session_of(self.record).get("who", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doomed:
+    """A room to delete at ``at``; given up at ``until``."""
+
+    at: float
+    until: float
+
+
+class Sessions:
+    """Creates, watches and ends web calls. *publish* hears every event after the journal.
+
+    *in_use* tells whether a phone call is in a room, which is then not deleted;
+    *check_webhook* raises `BadRequest` for a ``webhook_url`` that cannot be served.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        rooms: SessionRooms,
+        ledger: SessionLedger,
+        archive: SessionArchive,
+        publish: Callable[[CallEvent], None],
+        in_use: Callable[[str], bool] = lambda _: False,
+        check_webhook: Callable[[str], None] = lambda _: None,
+        timing: Timing | None = None,
+        poll: float = POLL,
+        wall: Callable[[], float] = time.time,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._config = config
+        self._rooms = rooms
+        self._ledger = ledger
+        self._archive = archive
+        self._publish = publish
+        self._in_use = in_use
+        self._check_webhook = check_webhook
+        self._timing = timing or Timing()
+        self._poll_every = poll
+        self._wall = wall
+        self._new_id = new_id or CallIds()
+        self._limits = Limits(config.plan, wall=wall)
+        self._once = Once(archive, wall)
+        self._live: dict[str, _Live] = {}
+        self._by_room: dict[str, str] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._doomed: dict[str, _Doomed] = {}
+        self._livekit_up = True
+        self._draining = False
+        self._polled_at = 0.0
+        self._wake = asyncio.Event()
+        self._looking = asyncio.Semaphore(LOOKS)
+        self._loops: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Future[None]] = set()
+
+    # What the doors ask.
+
+    async def create(
+        self, request: SessionRequest, asker: Asker, *, key: str | None = None
+    ) -> Created:
+        """Accept a session: record, room, agent, token. Once for each *key*.
+
+        Raises `BadRequest`, `NotAllowed`, `NoCredit`, `OverLimit` (nothing was begun), and
+        `Unavailable`: nothing was begun, or there is a record, and it has its end.
+        """
+        if key is None:
+            return await self._create(request, asker, None)
+        made: list[Created] = []
+
+        async def act(claim: Callable[[Accepted], Claim]) -> Accepted:
+            made.append(await self._create(request, asker, claim))
+            return made[0].accepted
+
+        accepted = await self._once.run(key, request, act)
+        if made:
+            return made[0]
+        return Created(
+            record=await self._known(accepted.call_id), url=accepted.url, token=accepted.token
+        )
+
+    async def _known(self, call_id: str) -> CallRecord:
+        live = self._live.get(call_id)
+        if live is not None:
+            return live.record
+        raise BadRequest("Idempotency-Key", "its session is over")
+
+    async def _create(
+        self, request: SessionRequest, asker: Asker, claim: Callable[[Accepted], Claim] | None
+    ) -> Created:
+        self._check_open()
+        if request.kind is Kind.VOICE_SESSION:
+            self._limits.check_rights(asker)
+        if request.webhook_url is not None:
+            self._check_webhook(request.webhook_url)
+        record = await self._new_record(request, asker)
+        job = _job_of(record)
+        self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
+        if request.kind is Kind.VOICE_SESSION:
+            self._limits.count(asker)
+        identity = request.user_id or f"user-{record.id[:8]}"
+        created = Created(
+            record=record,
+            url=self._config.livekit.told_url,
+            token=self._rooms.token(record.room_name, identity),
+        )
+        live = self._enter(record, self._new_state(record))
+        live.making = True
+        written = self._append(record, None, claim(created.accepted) if claim else None)
+        await self._begin(live, job, written)
+        return created
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise Unavailable("draining: no new calls")
+        if not self._archive.writable:
+            raise Unavailable("the journal cannot be written: no new calls")
+        if not self._livekit_up:
+            raise Unavailable("LiveKit does not answer: no new calls")
+
+    async def _begin(self, live: _Live, job: str, written: asyncio.Future[None]) -> None:
+        """Make the room of a session once its record is *written*."""
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:
+            raise  # its record may be there already: it waits for its user, and times out
+        except Exception as failure:
+            self._leave(live)
+            raise Unavailable("the journal cannot be written: no new calls") from failure
+        finally:
+            live.making = False
+        if not await self._make_room(live, job, there=False):
+            self._feed(live, EndAsked(why=SessionEnd.ROOM_UNAVAILABLE))
+            raise Unavailable("LiveKit does not answer: the session has failed")
+
+    async def end(self, call_id: str, why: SessionEnd = SessionEnd.DELETED) -> bool:
+        """End a session and its room; False when there is none that runs.
+
+        Its end is written when this returns.
+        """
+        live = self._live.get(call_id)
+        if live is None:
+            return False
+        if live.open:
+            self._feed(live, EndAsked(why=why))
+        await self.settled()
+        return True
+
+    async def settled(self) -> None:
+        """Wait until what happened so far is written, or was refused by the disk."""
+        if self._writes:
+            await asyncio.wait(set(self._writes))
+
+    def record(self, call_id: str) -> CallRecord | None:
+        """Return the record of a session that runs, or None."""
+        live = self._live.get(call_id)
+        return None if live is None else live.record
+
+    @property
+    def running(self) -> Collection[str]:
+        """The ids of the sessions without an end, oldest first."""
+        return [call_id for call_id, live in self._live.items() if live.open]
+
+    def uses_room(self, room: str) -> bool:
+        """Whether a session that runs is in *room*."""
+        return room in self._by_room
+
+    def hear(self, news: RoomNews) -> None:
+        """Take what a webhook of LiveKit tells."""
+        live = self._live.get(self._by_room.get(news.room, ""))
+        if live is None or not live.open:
+            if news.began and news.room in self._over:
+                self._doom(news.room, 0)  # a token outlives its session, its room does not
+            return
+        if news.what is not None:
+            self._feed(live, news.what)
+
+    # The daemon's verbs.
+
+    def start(self) -> None:
+        """Begin to watch the rooms."""
+        self._loops = [
+            asyncio.get_running_loop().create_task(self._keep_time(), name="sessions-time"),
+            asyncio.get_running_loop().create_task(self._watch(), name="sessions-watch"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop watching. Sessions go on in LiveKit; the next start takes them up."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        for task in set(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.settled()
+        if self._doomed:
+            deletions = [asyncio.ensure_future(self._delete(room)) for room in self._doomed]
+            _, late = await asyncio.wait(deletions, timeout=STOPPING)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def drain(self) -> None:
+        """Take no new sessions; those that run go on, also after a stop."""
+        self._draining = True
+
+    def reload(self, config: Config) -> None:
+        """Take new workflows and plans."""
+        self._config = config
+        self._limits.reload(config.plan)
+
+    def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
+        """Note whether LiveKit answers."""
+        if up and not self._livekit_up:
+            self._polled_at = 0.0  # look at once what is left
+            self._wake.set()
+        self._livekit_up = up
+
+    def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
+        """Go on with the sessions among *open_calls*; return the others."""
+        rest: list[_Open] = []
+        for call in open_calls:
+            if not records.is_session(call.record, call.private):
+                rest.append(call)
+                continue
+            try:
+                found = records.read_back(call.record, call.private or {}, call.created_at)
+                record = replace(found, seq=call.last_seq)
+                state = self._restored(record)
+            except (KeyError, TypeError, ValueError) as failure:
+                _log.error(
+                    "session.not_taken_up", call_id=call.call_id, error=type(failure).__name__
+                )
+                rest.append(call)
+                continue
+            self._enter(record, state)
+            _log.info("session.taken_up", call_id=call.call_id, status=record.status)
+        return rest
+
+    # One session.
+
+    async def _new_record(self, request: SessionRequest, asker: Asker) -> CallRecord:
+        slug = request.workflow_slug
+        workflow = self._config.workflow_of(slug) if slug is not None else None
+        if slug is not None and workflow is None:
+            raise BadRequest("workflow_slug", f"no workflow {slug!r}")
+        agent = request.agent or (workflow.agent if workflow else "")
+        metadata: Mapping[str, Any] = workflow.metadata if workflow else {}
+        call_id = self._new_id()
+        own = request.room is None or not await self._exists(request.room)
+        return records.session_record(
+            request,
+            call_id=call_id,
+            room=request.room or _room_name(request.kind, call_id),
+            agent=agent or self._config.sessions.agent,
+            metadata={**metadata, **(request.metadata or {})},
+            tenant=asker.tenant,
+            who=asker.tenant or asker.name,
+            max_duration=request.max_duration or MAX_DURATION,
+            own_room=own,
+            created_at=self._wall(),
+        )
+
+    async def _exists(self, room: str) -> bool:
+        if room in self._by_room:
+            raise BadRequest("room", "another session is in it")
+        try:
+            return await self._rooms.exists(room)
+        except RoomError as failure:
+            raise Unavailable("LiveKit does not answer: no new calls") from failure
+
+    def _running_of(self, who: str) -> int:
+        return sum(1 for live in self._live.values() if live.open and live.who == who)
+
+    def _new_state(self, record: CallRecord) -> SessionState:
+        return new_state(
+            created_at=record.created_at,
+            max_duration=records.session_of(record)["max_duration"],
+            wants_agent=record.agent is not None,
+            timing=self._timing,
+        )
+
+    def _restored(self, record: CallRecord) -> SessionState:
+        return restored_state(
+            created_at=record.created_at,
+            joined_at=record.started_at,
+            max_duration=float(records.session_of(record)["max_duration"]),
+            wants_agent=record.agent is not None,
+            timing=self._timing,
+            wall=self._wall(),
+        )
+
+    def _enter(self, record: CallRecord, state: SessionState) -> _Live:
+        live = _Live(record, state)
+        self._live[record.id] = live
+        self._by_room[record.room_name] = record.id
+        self._wake.set()
+        return live
+
+    def _leave(self, live: _Live) -> None:
+        self._live.pop(live.record.id, None)
+        if self._by_room.get(live.record.room_name) == live.record.id:
+            del self._by_room[live.record.room_name]
+
+    def _feed(self, live: _Live, event: Input) -> None:
+        """Take *event* and do what follows from it."""
+        live.state, outputs = step(live.state, event, self._wall())
+        for output in outputs:
+            match output:
+                case Joined():
+                    self._joined(live, output.at)
+                case Ended():
+                    self._ended(live, output.why, output.at)
+                case RoomWanted():
+                    if not live.making:
+                        self._spawn(self._make_again(live, there=output.there))
+                case _:
+                    assert_never(output)
+
+    def _joined(self, live: _Live, at: float) -> None:
+        event = records.answered_event(live.record, at)
+        live.record = fold(live.record, event)
+        self._tell(self._append(live.record, event), event)
+        _log.info("session.joined", call_id=live.record.id)
+
+    def _ended(self, live: _Live, why: SessionEnd, at: float) -> None:
+        record = live.record
+        verdict = session_outcome(why, joined=record.started_at is not None)
+        event = CallEnded(
+            call_id=record.id,
+            seq=record.seq + 1,
+            at=at,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason,
+            ended_by=verdict.ended_by.value,
+            sip_status=None,
+            q850=None,
+            duration_ms=records.duration_ms(record, at),
+        )
+        live.record = records.with_end_reason(fold(record, event))
+        written = self._append(live.record, event)
+        self._tell(written, event)
+        written.add_done_callback(lambda _: self._over_now(live, why))
+        _log.info("session.ended", call_id=record.id, reason=verdict.reason)
+
+    def _over_now(self, live: _Live, why: SessionEnd) -> None:
+        """Its end is written: its room goes."""
+        self._leave(live)
+        if not records.session_of(live.record)["own_room"]:
+            return
+        room = live.record.room_name
+        self._over[room] = None
+        while len(self._over) > OVER_KEPT:
+            self._over.popitem(last=False)
+        self._doom(room, 0 if why in _AT_ONCE else FAREWELL)
+
+    def _append(
+        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+    ) -> asyncio.Future[None]:
+        written = self._ledger.append_record(record, event, claim)
+        self._writes.add(written)
+
+        def done(future: asyncio.Future[None]) -> None:
+            self._writes.discard(future)
+            if not future.cancelled():
+                future.exception()  # the journal has logged it
+
+        written.add_done_callback(done)
+        return written
+
+    def _tell(self, written: asyncio.Future[None], event: CallEvent) -> None:
+        """Publish *event* when it is written; also when the disk refused it."""
+        written.add_done_callback(lambda _: self._publish(event))
+
+    # Rooms.
+
+    async def _make_room(self, live: _Live, job: str, *, there: bool) -> bool:
+        """Make a session's room and send for its agent; whether it worked."""
+        record = live.record
+        agent, room = record.agent or "", record.room_name
+        own = records.session_of(record)["own_room"]
+        live.making = True
+        try:
+            if own and not there:
+                sid = await self._rooms.make(room, record.id, agent, job)
+                self._feed(live, RoomMade(room_sid=sid))
+            elif agent:
+                await self._rooms.send_agent(room, agent, job)
+        except RoomError as failure:
+            _log.warning("session.room_failed", call_id=record.id, error=str(failure))
+            return False
+        finally:
+            live.making = False
+            live.made_at = self._wall()
+        if not live.open and own:  # it was ended meanwhile
+            self._doom(room, 0)
+        return True
+
+    async def _make_again(self, live: _Live, *, there: bool) -> None:
+        if live.making or not live.open:
+            return
+        _log.info("session.room_made_again", call_id=live.record.id)
+        await self._make_room(live, records.job_of(live.record), there=there)
+
+    def _doom(self, room: str, delay: float) -> None:
+        now = self._wall()
+        self._doomed[room] = _Doomed(at=now + delay, until=now + delay + DELETE_PATIENCE)
+        self._wake.set()
+
+    async def _delete(self, room: str) -> None:
+        doomed = self._doomed.get(room)
+        if doomed is None:
+            return
+        now = self._wall()
+        if self._in_use(room) or room in self._by_room:
+            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
+            return
+        try:
+            await self._rooms.delete(room)
+        except RoomError as failure:
+            if now >= doomed.until:
+                _log.warning("room.delete_failed")
+                self._doomed.pop(room, None)
+                return
+            _log.info("room.delete_refused", error=str(failure))
+            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
+        else:
+            self._doomed.pop(room, None)
+
+    # Watching.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_time(self) -> None:
+        """Tell every session that its time has come."""
+        while True:
+            if not self._live:
+                await self._woken(None)
+            now = self._wall()
+            for live in list(self._live.values()):
+                deadline = next_deadline(live.state)
+                if deadline is not None and now >= deadline:
+                    self._feed(live, Tick())
+            await asyncio.sleep(TICK)
+
+    async def _woken(self, timeout: float | None) -> None:
+        self._wake.clear()
+        if self._live and timeout is None:
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout)
+        except TimeoutError:
+            return
+
+    async def _watch(self) -> None:
+        """Look at the rooms: all of them now and then, one when its patience is over."""
+        while True:
+            if not self._live and not self._doomed:
+                await self._woken(None)
+            try:
+                await self._look_around()
+            except Exception:  # a bug of ours costs no other session its end
+                _log.exception("sessions.watch_failed")
+            await asyncio.sleep(TICK)
+
+    async def _look_around(self) -> None:
+        now = self._wall()
+        gone = [room for room, doomed in self._doomed.items() if now >= doomed.at]
+        for room in gone:
+            self._spawn_once(f"delete {room}", self._delete(room))
+        if now - self._polled_at >= self._poll_every or now < self._polled_at:
+            self._polled_at = now
+            await self._look([live for live in self._live.values() if live.open], all_of_it=False)
+        waiting = [live for live in self._live.values() if self._waits_for_look(live, now)]
+        if waiting:
+            for live in waiting:
+                live.looked_for = now
+            await self._look(waiting, all_of_it=True)
+
+    def _spawn_once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        if any(task.get_name() == name for task in self._tasks):
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _waits_for_look(self, live: _Live, now: float) -> bool:
+        return wants_look(live.state, now) and abs(now - live.looked_for) >= AGAIN
+
+    async def _look(self, lives: Sequence[_Live], *, all_of_it: bool) -> None:
+        """Look at the rooms of *lives*: one list for all, then those where something differs."""
+        lives = [live for live in lives if not live.making]
+        asked_at = self._wall()
+        try:
+            found = await self._rooms.list({live.record.room_name for live in lives})
+        except RoomError:
+            for live in lives:
+                self._feed(live, ServerAway())
+            return
+        closer: list[tuple[_Live, str]] = []
+        for live in lives:
+            room = found.get(live.record.room_name)
+            if live.making or live.made_at >= asked_at or not live.open:
+                continue
+            if room is None:
+                live.counted = -1
+                self._feed(live, Looked(asked_at=asked_at, room_sid=None))
+            elif all_of_it or self._differs(live, room.sid, room.others):
+                closer.append((live, room.sid))
+        await asyncio.gather(*(self._look_closer(live, sid) for live, sid in closer))
+
+    def _differs(self, live: _Live, sid: str, others: int) -> bool:
+        state = live.state
+        return (
+            others != live.counted
+            or sid != state.room_sid
+            or state.room_since is not None
+            or state.server_away
+            or abs(self._wall() - live.listed_at) >= SURELY
+        )
+
+    async def _look_closer(self, live: _Live, sid: str) -> None:
+        async with self._looking:
+            asked_at = self._wall()
+            try:
+                people = await self._rooms.people(live.record.room_name)
+            except RoomError:
+                self._feed(live, ServerAway())
+                return
+        live.listed_at = asked_at
+        live.counted = sum(1 for one in people if not one.agent)
+        present = [_participant(one) for one in people if one.agent or not one.helper]
+        self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
+
+
+def _participant(person: PersonSeen) -> Participant:
+    return Participant(
+        sid=person.sid, agent=person.agent, joined_at=person.joined_at, here=person.here
+    )
+
+
+def _room_name(kind: Kind, call_id: str) -> str:
+    """Return a session's own room; seed 004's and seed 003's names."""
+    return f"voice-{secrets.token_hex(8)}" if kind is Kind.VOICE_SESSION else f"call-{call_id}"
+
+
+def _job_of(record: CallRecord) -> str:
+    try:
+        return records.job_of(record)
+    except ValueError as failure:
+        raise BadRequest("metadata", str(failure)) from failure
