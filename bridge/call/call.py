@@ -197,11 +197,15 @@ class Call:
         """The call resource now."""
         return live_record(with_engine(self._record, self.media.choice()), self._state)
 
-    def start(self) -> None:
-        """Begin. Call once, on the loop."""
+    def start(self, recorded: asyncio.Future[None] | None = None) -> None:
+        """Begin. Call once, on the loop.
+
+        Nothing is done before the call is *recorded*, or the journal had its time: no caller
+        hears of a call that a crash would leave without a record.
+        """
         if self._task is None:
             self.post(Begun())
-            self._task = asyncio.create_task(self._run(), name=f"call-{self.call_id}")
+            self._task = asyncio.create_task(self._run(recorded), name=f"call-{self.call_id}")
 
     def post(self, event: Input) -> None:
         """Take *event*; returns at once. After the end it is ignored.
@@ -230,7 +234,9 @@ class Call:
 
     # The task.
 
-    async def _run(self) -> None:
+    async def _run(self, recorded: asyncio.Future[None] | None) -> None:
+        if recorded is not None and not recorded.done():
+            await asyncio.wait({recorded}, timeout=JOURNAL_TIMEOUT)
         lane = asyncio.create_task(self._lane.run(), name=f"room-lane-{self.call_id}")
         teller = asyncio.create_task(self._tell_all(), name=f"events-{self.call_id}")
         self._running = True

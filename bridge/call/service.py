@@ -308,9 +308,16 @@ class CallService:
         self._limits.check(trunk)
         return await self._dial_now(plan, trunk, None, before)
 
-    def end_waiting(self, plan: CallPlan, verdict: Outcome) -> None:
-        """End a call that never ran."""
-        self._write_end(plan, ended_event(plan, verdict, wall=self._wall()))
+    async def end_waiting(self, plan: CallPlan, verdict: Outcome) -> None:
+        """End a call that never ran. Raises `Unavailable`: the journal did not take it."""
+        event = ended_event(plan, verdict, wall=self._wall())
+        written = self._ledger.append_record(fold(new_record(plan), event), event)
+        try:
+            await asyncio.shield(written)
+        except Exception as failure:
+            raise Unavailable("the journal cannot be written") from failure
+        self._observer.told(plan, event)
+        self._publish(event)
 
     # What SIP tells.
 
@@ -406,8 +413,9 @@ class CallService:
             self._refuse(plan, invite.session, Refusal.MEDIA_INCOMPATIBLE, status=leg.status)
             return
         self._enter_session(invite.session, plan.call_id)
-        _keep(self._ledger.append_record(new_record(plan), None))
-        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0])
+        written = self._ledger.append_record(new_record(plan), None)
+        _keep(written)
+        self._run(plan, trunk, lease, leg, peer=invite.flow.remote[0], recorded=written)
 
     def _refusal(self, trunk: TrunkConfig, route: RouteConfig | None) -> Refusal | None:
         """Return why a new inbound call cannot be taken, whatever it offers."""
@@ -450,7 +458,14 @@ class CallService:
     # Running.
 
     def _run(
-        self, plan: CallPlan, trunk: TrunkConfig, lease: Lease, leg: SipPort, *, peer: str
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        lease: Lease,
+        leg: SipPort,
+        *,
+        peer: str,
+        recorded: asyncio.Future[None] | None = None,
     ) -> None:
         def open_media(handlers: RoomHandlers, notify: Callable[[MediaNotice], None]) -> CallMedia:
             return self._legs.open_media(plan, trunk, lease, peer, handlers, notify)
@@ -479,7 +494,7 @@ class CallService:
             trunk=plan.trunk,
             direction=plan.direction.value,
         )
-        call.start()
+        call.start(recorded)
         if self._stopping:
             call.post(Shutdown())
 

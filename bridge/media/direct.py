@@ -34,6 +34,7 @@ from bridge.room.seam import RoomHandlers, RoomSession
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -403,6 +404,8 @@ def _peer_event(kind: str, details: list[Any]) -> PeerEvent:
             return ChannelOpened(side=side, label=label, stream=stream)
         case "data", [label, data]:
             return DataReceived(side=side, label=label, data=data)
+        case "delivered", [label, count]:
+            return DataDelivered(side=side, label=label, count=count)
         case "track", [mid]:
             return TrackHeard(side=side, mid=mid)
         case _:

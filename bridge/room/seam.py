@@ -8,7 +8,7 @@ its own methods.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -140,11 +140,34 @@ RpcHandler = Callable[[str, str, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomStream:
+    """What a participant streamed, once it has ended: ``text``, or ``data`` of a byte stream.
+
+    ``identity`` is whom it was sent as: an agent sends its user's words under the user's name.
+    ``kind`` is that of the participant whose words they are: the owner of the transcribed track
+    when an agent names one that is known, else ``identity``'s; ``unknown`` when nobody knows.
+    ``lasted`` is the time from its first word to its last, in seconds. ``whole`` is False when
+    it was broken off: its sender or we went, or it told a reason.
+    """
+
+    topic: str
+    identity: str
+    kind: str
+    text: str
+    data: bytes = b""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    lasted: float = 0.0
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomHandlers:
-    """What a session calls on the loop's thread."""
+    """What a session calls on the loop's thread; ``stream`` hears the streams on ``topics``."""
 
     notify: Callable[[RoomNotice], None]
     rpc: Mapping[str, RpcHandler] = field(default_factory=dict)
+    stream: Callable[[RoomStream], None] | None = None
+    topics: Collection[str] = ()
 
 
 class RoomSession(Protocol):

@@ -79,6 +79,7 @@ class Core:
         ``peer_closed``         side, why: remote, timeout, overflow, fault, sdp
         ``channel``             side, label, SCTP stream
         ``data``                side, label, bytes
+        ``delivered``           side, label, how many more of our messages the far end has
         ``track``               side, mid; the first packet of a remote stream
         ``timed_out``           ever: the carrier's RTP stayed away, whether some had come
         ``key``                 digit, milliseconds

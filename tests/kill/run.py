@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,8 @@ async def _quiet(plan: Plan, stage: Stage) -> None:
     async with httpx.AsyncClient(base_url=bridge.url) as http:
 
         async def idle() -> bool:
-            return not (await http.get("/api/v1/calls/active")).json()
+            active = (await http.get("/api/v1/calls/active")).json()
+            return not active and not open_in_journal(bridge.folder / "journal.db")
 
         try:
             await until(idle, "every call ends", QUIET)
@@ -224,10 +225,16 @@ async def _quiet(plan: Plan, stage: Stage) -> None:
             await until(delivered, "every webhook is delivered", QUIET)
 
 
+def open_in_journal(path: Path) -> int:
+    """Return how many calls have no end yet."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return int(database.execute("select count(*) from calls where not ended").fetchone()[0])
+
+
 def in_journal(path: Path) -> Found:
     """Read the journal's file as it is."""
     found = Found(place="journal")
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         for call_id, record, ended in database.execute("select call_id, record, ended from calls"):
             found.records[call_id] = json.loads(record)
             if not ended:

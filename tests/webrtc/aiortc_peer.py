@@ -16,7 +16,7 @@ from functools import partial
 
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters
-from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport
+from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport, SackChunk
 from aiortc.rtp import (
     HeaderExtensionsMap,
     RtcpPacket,
@@ -31,6 +31,7 @@ from aiortc.sdp import MediaDescription, SessionDescription, candidate_to_sdp
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -182,10 +183,11 @@ class _Transport:
         self.path = Path(address, self._path_changed)
         self._dtls = Dtls(self.path, certificate, self._rtp, self._rtcp)
         self._dtls.on("statechange", self._dtls_changed)
-        self._sctp = RTCSctpTransport(self._dtls)
+        self._sctp = _Sctp(self._dtls, self._acknowledged)
         self._sctp.on("datachannel", self._watch)
         self._channels: dict[str, RTCDataChannel] = {}
         self._waiting: list[tuple[str, bytes]] = []  # for a channel of ours to open
+        self._under_way = 0  # messages on the reliable channel
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._tasks: set[asyncio.Future[None]] = set()
         self._spawn(self._worker())
@@ -397,7 +399,7 @@ class _Transport:
         if channel.readyState == "connecting":
             self._waiting.append((label, data))
         else:
-            channel.send(data)
+            self._send(channel, data)
         waiting = sum(len(one) for _, one in self._waiting)
         if waiting + channel.bufferedAmount > QUEUE_LIMIT:
             self._tell(PeerClosed(side=self._side, why="overflow"))
@@ -407,7 +409,17 @@ class _Transport:
         ready = [data for label, data in self._waiting if label == channel.label]
         self._waiting = [one for one in self._waiting if one[0] != channel.label]
         for data in ready:
-            channel.send(data)
+            self._send(channel, data)
+
+    def _send(self, channel: RTCDataChannel, data: bytes) -> None:
+        self._under_way += channel.label == RELIABLE
+        channel.send(data)
+
+    def _acknowledged(self) -> None:
+        """Tell what was delivered once nothing at all is under way."""
+        if self._under_way and self._sctp.is_idle and not self._channels[RELIABLE].bufferedAmount:
+            count, self._under_way = self._under_way, 0
+            self._tell(DataDelivered(side=self._side, label=RELIABLE, count=count))
 
     def _watch(self, channel: RTCDataChannel) -> None:
         """Listen to a channel that the server opened."""
@@ -499,6 +511,23 @@ class _Transport:
             )
             report = RtcpSrPacket(ssrc=self._ssrc, sender_info=sender, reports=blocks)
             await self._dtls.send_media(bytes(report))
+
+
+class _Sctp(RTCSctpTransport):
+    """Tells when the far end acknowledged something (RFC 4960 3.3.4)."""
+
+    def __init__(self, dtls: Dtls, acknowledged: Callable[[], None]) -> None:
+        super().__init__(dtls)
+        self._acknowledged = acknowledged
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was given to SCTP has arrived."""
+        return not (self._sent_queue or self._outbound_queue or self._data_channel_queue)
+
+    async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
+        await super()._receive_sack_chunk(chunk)
+        self._acknowledged()
 
 
 def _block(heard: Heard) -> RtcpReceiverInfo:

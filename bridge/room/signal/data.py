@@ -39,6 +39,10 @@ RECEIVE_LIMIT: Final = 64 * 1024
 SENDER_LIMIT: Final = 256
 """Participants whose last number is remembered."""
 
+CREDITOR_LIMIT: Final = 64
+OWED_LIMIT: Final = 256
+"""Participants that messages are owed to, and how many to each."""
+
 _RPC_REQUEST_TOPIC: Final = "lk.rpc_request"
 _RPC_REQUEST_ID: Final = "lk.rpc_request_id"
 
@@ -108,6 +112,7 @@ class RoomData:
         self._rpc = RpcServer(methods)
         self._streams = TextStreams(topics)
         self._senders: OrderedDict[str, int] = OrderedDict()
+        self._owed: OrderedDict[str, list[models.UserPacket]] = OrderedDict()
         self._outputs: list[Output] = []
         self.ignored = 0  # packets that were not understood, of no kind of ours, or repeated
 
@@ -121,8 +126,40 @@ class RoomData:
         self._identity = identity
         self._lane.renew()
         self._senders.clear()
-        self._streams.clear()
+        self._outputs += self._streams.clear()
         self._pass_on(self._rpc.forget())
+
+    def lose(self, others: Sequence[str]) -> None:
+        """The participant that we were is no more, and *others* were with it.
+
+        What we had sent and nobody may have got is owed to them: each is sent it when we know
+        it to be there again (`present`).
+        """
+        for packet in self._lane.missed():
+            for identity in packet.destination_identities or others:
+                owed = self._owed.setdefault(identity, [])
+                owed.append(packet.user)
+                del owed[:-OWED_LIMIT]
+        while len(self._owed) > CREDITOR_LIMIT:
+            self._owed.popitem(last=False)
+
+    def present(self, identity: str) -> None:
+        """*identity* is in the room: send what we owe it, before anything that waits."""
+        for user in self._owed.pop(identity, ()):
+            again = models.UserPacket(
+                payload=user.payload, topic=user.topic, destination_identities=[identity]
+            )
+            self._lane.put_first(self._packet([identity], user=again))
+
+    def forget(self) -> None:
+        """We leave: nothing is owed to anybody any more."""
+        self._lane.missed()
+        self._owed.clear()
+
+    def delivered(self, label: str, count: int) -> None:
+        """The far end has *count* more of our messages on channel *label*."""
+        if label == RELIABLE:
+            self._lane.delivered(count)
 
     def channel_opened(self) -> None:
         """Our reliable channel stands."""
@@ -156,7 +193,11 @@ class RoomData:
         self._outputs += [DataFailed(ticket=one) for one in self._lane.fail_waiting()]
 
     def leave(self) -> None:
-        """Tell those whose requests run that we leave; sent only if the channel still stands."""
+        """Tell those whose requests run that we leave; sent only if the channel still stands.
+
+        What others are saying ends here.
+        """
+        self._outputs += self._streams.clear()
         self._pass_on(self._rpc.leave())
 
     # What we send.
@@ -164,13 +205,17 @@ class RoomData:
     def publish(self, payload: bytes, topic: str, to: Sequence[str] = ()) -> int:
         """Send a reliable message to all or to the identities in *to*; return its ticket.
 
-        Raises `RoomError` for one that is too large, or when too much waits.
+        It is sent twice rather than not at all. Raises `RoomError` for one that is too large,
+        or when too much waits.
         """
         user = models.UserPacket(payload=payload, topic=topic, destination_identities=to)
-        return self._lane.put(self._packet(to, user=user))
+        return self._lane.put(self._packet(to, user=user), surely=True)
 
     def publish_dtmf(self, digit: str) -> int:
-        """Send one key to all; return the ticket. Raises `RoomError` for what is no key."""
+        """Send one key to all, never twice; return the ticket.
+
+        Raises `RoomError` for what is no key.
+        """
         code = convention.dtmf_code(digit)
         if code is None:
             msg = "no such key"
@@ -250,20 +295,23 @@ class RoomData:
             case "rpc_request":
                 self._pass_on(self._rpc.request(identity, packet.rpc_request, now))
             case "stream_header":
-                self._header(identity, packet.stream_header, now)
+                self._header(packet, now)
             case "stream_chunk":
-                self._streams.chunk(identity, packet.stream_chunk, now)
+                self._streams.chunk(packet.participant_sid, packet.stream_chunk, now)
             case "stream_trailer":
-                self._told(self._streams.trailer(identity, packet.stream_trailer))
+                sender = packet.participant_sid
+                self._told(self._streams.trailer(sender, packet.stream_trailer, now))
             case _:  # transcription, chat, metrics, acknowledgements of calls we never make
                 self.ignored += 1
 
-    def _header(self, identity: str, header: models.DataStream.Header, now: float) -> None:
+    def _header(self, packet: models.DataPacket, now: float) -> None:
+        identity, header = packet.participant_identity, packet.stream_header
         if header.topic == _RPC_REQUEST_TOPIC:
             request = header.attributes.get(_RPC_REQUEST_ID, "")
             self._pass_on(self._rpc.refuse_stream(identity, request))
         else:
-            self._told(self._streams.header(identity, header, now))
+            sender = packet.participant_sid
+            self._told(self._streams.header(sender, header, now, identity=identity))
 
     def _told(self, text: TextReceived | None) -> None:
         if text is not None:
@@ -282,7 +330,7 @@ class RoomData:
     def poll(self, now: float) -> list[Output]:
         """Return what is to be done, in order."""
         self._pass_on(self._rpc.poll(now))
-        self._streams.poll(now)
+        self._outputs += self._streams.poll(now)
         outputs, self._outputs = self._outputs, []
         for leaving in self._lane.take(now):
             outputs.append(SendData(label=RELIABLE, data=leaving.data))

@@ -12,8 +12,16 @@ from typing import Final, assert_never
 
 import structlog
 
+from bridge.room import convention
 from bridge.room.joining import conclude, retrieve
-from bridge.room.seam import DtmfRequested, RoomError, RoomHandlers, RoomNotice, RpcRefused
+from bridge.room.seam import (
+    DtmfRequested,
+    RoomError,
+    RoomHandlers,
+    RoomNotice,
+    RoomStream,
+    RpcRefused,
+)
 from bridge.room.signal.data import (
     RELIABLE,
     DataFailed,
@@ -24,7 +32,14 @@ from bridge.room.signal.data import (
     SendData,
     UserReceived,
 )
-from bridge.room.signal.port import ChannelOpened, DataReceived, PeerClosed, PeerEvent, Side
+from bridge.room.signal.port import (
+    ChannelOpened,
+    DataDelivered,
+    DataReceived,
+    PeerClosed,
+    PeerEvent,
+    Side,
+)
 from bridge.room.signal.rpc import RpcAsked, RpcCode, RpcExpired, RpcKey
 from bridge.room.signal.streams import TextReceived
 
@@ -38,7 +53,8 @@ class Exchange:
     """The messages of one call, over reconnects and rejoins.
 
     *transmit* gives the transport one message for a data channel, *kind_of* finds out what a
-    caller is, *told* hears the notices.
+    caller is, *told* hears the notices, *speaker* knows the kind of whom words are, by identity
+    and transcribed track.
     """
 
     def __init__(
@@ -48,12 +64,16 @@ class Exchange:
         transmit: Callable[[str, bytes], None],
         kind_of: Callable[[str], Awaitable[str]],
         told: Callable[[RoomNotice], None],
+        speaker: Callable[[str, str], str] = lambda _identity, _track: "unknown",
     ) -> None:
         self._rpc = handlers.rpc
+        self._stream = handlers.stream
+        self._speaker = speaker
         self._transmit = transmit
         self._kind_of = kind_of
         self._told = told
-        self._data = RoomData(methods=handlers.rpc)
+        topics = () if handlers.stream is None else handlers.topics
+        self._data = RoomData(methods=handlers.rpc, topics=topics)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._answering: dict[RpcKey, asyncio.Task[None]] = {}
         self._refusal: RoomError | None = None
@@ -115,14 +135,24 @@ class Exchange:
         """Return what we have seen of the others' packets, for the server."""
         return self._data.receive_states()
 
-    def lose(self) -> None:
-        """Fail what waits: on another connection it may have to go to others."""
+    def present(self, identity: str) -> None:
+        """*identity* is in the room: send what may not have reached it before we were lost."""
+        self._data.present(identity)
+        self._run()
+
+    def lose(self, others: Sequence[str]) -> None:
+        """Fail what waits: on another connection it may have to go to others.
+
+        What was sent and may be lost goes again to *others*, who were there, as they come back.
+        """
         self._data.channel_closed()
+        self._data.lose(others)
         self._fail(RoomError("the room is away"))
 
     def close(self, error: RoomError) -> None:
         """Fail all that waits and all that comes, until `renew`."""
         self._refusal = error
+        self._data.forget()
         self._fail(error)
 
     def _fail(self, error: RoomError) -> None:
@@ -147,6 +177,8 @@ class Exchange:
             case DataReceived():
                 now = asyncio.get_running_loop().time()
                 self._data.receive(event.label, event.data, now)
+            case DataDelivered(side=Side.PUBLISHER):
+                self._data.delivered(event.label, event.count)
             case ChannelOpened(side=Side.PUBLISHER, label=label) if label == RELIABLE:
                 self._data.channel_opened()
             case PeerClosed(side=Side.PUBLISHER):
@@ -183,10 +215,28 @@ class Exchange:
                 work.add_done_callback(lambda _task: self._answering.pop(output.key, None))
             case RpcExpired():
                 pass  # its handler may have begun what must not end in the middle
-            case UserReceived() | TextReceived():
+            case TextReceived():
+                self._streamed(output)
+            case UserReceived():
                 pass
             case _:
                 assert_never(output)
+
+    def _streamed(self, text: TextReceived) -> None:
+        if self._stream is not None:
+            track = text.attributes.get(convention.TRANSCRIBED_TRACK, "")
+            self._stream(
+                RoomStream(
+                    topic=text.topic,
+                    identity=text.identity,
+                    kind=self._speaker(text.identity, track),
+                    text=text.text,
+                    data=text.data,
+                    attributes=text.attributes,
+                    lasted=text.lasted,
+                    whole=text.whole,
+                )
+            )
 
     def _conclude(self, ticket: int, error: RoomError | None) -> None:
         done = self._waiting.pop(ticket, None)

@@ -3,6 +3,9 @@
 LiveKit numbers the reliable packets of a participant (``sequence``, from 1). The server
 forwards a number only once and never one below the last: so the number is given when a packet
 leaves, and what is sent again keeps its own.
+
+A packet that has left may die with its server. Until the far end has it, a message that is to
+arrive in any case stays known here, and a new participant may send it once more (`missed`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ WAITING_BYTES: Final = 512 * 1024
 
 KEPT_PACKETS: Final = 256
 KEPT_BYTES: Final = 256 * 1024
-"""What was sent and is kept, in case that a resume asks for it."""
+"""What was sent and is kept, in case that a resume asks for it; as much again, the oldest first
+to go, of what is not known to have been delivered."""
 
 BURST_PACKETS: Final = 32
 BURST_BYTES: Final = 64 * 1024
@@ -47,7 +51,8 @@ class Leaving:
 class _Waiting:
     packet: models.DataPacket
     size: int
-    ticket: int | None
+    ticket: int | None = None
+    surely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class _Kept:
     sequence: int
     data: bytes
     epoch: int
+    departure: int
 
 
 class Lane:
@@ -72,31 +78,48 @@ class Lane:
         self._tickets = 0
         self._messages: deque[_Waiting] = deque()
         self._replies: deque[_Waiting] = deque()
+        self._first: deque[_Waiting] = deque()  # messages, before all others
         self._again: deque[_Kept] = deque()
         self._kept: deque[_Kept] = deque()
         self._kept_bytes = 0
+        self._departures = 0
+        self._flight: deque[int] = deque()  # departures on this transport, not delivered
+        self._unsure: dict[int, _Waiting] = {}  # messages of departures, not delivered
+        self._unsure_bytes = 0
         self._message_bytes = 0
         self._reply_bytes = 0
         self._replied = False  # what left last: then it is a message's turn
         self._burst_at = float("-inf")
         self._burst_packets = 0
         self._burst_bytes = 0
-        self.lost = 0  # packets that a resume asked for and that were kept no more
+        self.lost = 0  # packets that were to go again and were kept no more
         self.dropped_replies = 0
 
     # What is to be sent.
 
-    def put(self, packet: models.DataPacket) -> int:
-        """Have *packet* sent in its turn; return its ticket. Raises `RoomError`."""
+    def put(self, packet: models.DataPacket, *, surely: bool = False) -> int:
+        """Have *packet* sent in its turn; return its ticket. Raises `RoomError`.
+
+        *surely*: twice rather than not at all (`missed`).
+        """
         size = _size(packet)
         full = len(self._messages) >= WAITING_PACKETS
         if full or self._message_bytes + size > WAITING_BYTES:
             msg = "too much waits for the room"
             raise RoomError(msg)
         self._tickets += 1
-        self._messages.append(_Waiting(packet, size, self._tickets))
+        self._messages.append(_Waiting(packet, size, self._tickets, surely))
         self._message_bytes += size
         return self._tickets
+
+    def put_first(self, packet: models.DataPacket) -> None:
+        """Have *packet*, which another participant of ours sent in vain, sent before all that
+        waits, behind those that were put so before it."""
+        size = packet.ByteSize() + _SEQUENCE_ROOM
+        if size > PACKET_LIMIT or len(self._first) >= KEPT_PACKETS:
+            self.lost += 1
+            return
+        self._first.append(_Waiting(packet, size, surely=True))
 
     def reply(self, packet: models.DataPacket) -> None:
         """Have *packet* sent soon, in turns with the messages; one too many is dropped."""
@@ -105,7 +128,7 @@ class Lane:
         if full or size > PACKET_LIMIT or self._reply_bytes + size > WAITING_BYTES:
             self.dropped_replies += 1
             return
-        self._replies.append(_Waiting(packet, size, None))
+        self._replies.append(_Waiting(packet, size))
         self._reply_bytes += size
 
     # What the connection does.
@@ -119,6 +142,12 @@ class Lane:
         if self._open:
             self._open = False
             self._epoch += 1
+            self._flight.clear()
+
+    def delivered(self, count: int) -> None:
+        """The far end has the first *count* packets of those on their way on this transport."""
+        for _ in range(min(count, len(self._flight))):
+            self._is_sure(self._flight.popleft())
 
     def hold(self) -> None:
         """Let messages wait: the room reconnects."""
@@ -136,6 +165,9 @@ class Lane:
         over anything: then only what an earlier transport lost goes again.
         """
         counted = last > 0
+        for departure, item in list(self._unsure.items()):
+            if counted and item.packet.sequence <= last:
+                self._is_sure(departure)
         missed = [one for one in self._kept if one.sequence > last]
         self._again = deque(one for one in missed if counted or one.epoch != self._epoch)
         if counted and last < self._sequence:
@@ -147,6 +179,7 @@ class Lane:
 
         What was sent stays sent; what waits still waits.
         """
+        self.missed()
         self.shut()
         self._sequence = 0
         self._again.clear()
@@ -154,6 +187,16 @@ class Lane:
         self._kept_bytes = 0
         self._replies.clear()
         self._reply_bytes = 0
+
+    def missed(self) -> list[models.DataPacket]:
+        """Give up, and return in order, the messages that were to arrive in any case and that
+        left without being known to be there. What `put_first` brought and did not leave yet is
+        among them."""
+        packets = [item.packet for item in (*self._unsure.values(), *self._first)]
+        self._unsure.clear()
+        self._unsure_bytes = 0
+        self._first.clear()
+        return packets
 
     def fail_waiting(self) -> list[int]:
         """Give up all messages that wait; return their tickets."""
@@ -184,7 +227,7 @@ class Lane:
 
     @property
     def _messages_ready(self) -> bool:
-        return bool(self._messages) and not self._held
+        return bool(self._first or self._messages) and not self._held
 
     @property
     def _ready(self) -> bool:
@@ -197,19 +240,38 @@ class Lane:
 
     def _next(self) -> Leaving:
         if self._again:  # first: the server passes over numbers below the last it saw
-            return Leaving(data=self._again.popleft().data)
+            kept = self._again.popleft()
+            self._flight.append(kept.departure)
+            return Leaving(data=kept.data)
         self._replied = bool(self._replies) and not (self._replied and self._messages_ready)
         if self._replied:
             item = self._replies.popleft()
             self._reply_bytes -= item.size
+        elif self._first:
+            item = self._first.popleft()
         else:
             item = self._messages.popleft()
             self._message_bytes -= item.size
         self._sequence += 1
+        self._departures += 1
+        self._flight.append(self._departures)
+        if item.surely:
+            self._doubt(item)
         item.packet.sequence = self._sequence
         data = item.packet.SerializeToString()
-        self._keep(_Kept(self._sequence, data, self._epoch))
+        self._keep(_Kept(self._sequence, data, self._epoch, self._departures))
         return Leaving(data=data, ticket=item.ticket)
+
+    def _doubt(self, item: _Waiting) -> None:
+        self._unsure[self._departures] = item
+        self._unsure_bytes += item.size
+        while len(self._unsure) > KEPT_PACKETS or self._unsure_bytes > KEPT_BYTES:
+            self._is_sure(next(iter(self._unsure)))
+
+    def _is_sure(self, departure: int) -> None:
+        item = self._unsure.pop(departure, None)
+        if item is not None:
+            self._unsure_bytes -= item.size
 
     def _keep(self, kept: _Kept) -> None:
         self._kept.append(kept)

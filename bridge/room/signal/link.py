@@ -35,6 +35,7 @@ from bridge.room.signal.outputs import Action, Output
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -270,6 +271,10 @@ class Link:
     def kind_of(self, identity: str) -> str | None:
         """Return the kind of another participant, None while it has not been told of."""
         return self._talk.machine.kind_of(identity) if self._talk is not None else None
+
+    def speaker(self, identity: str, track: str) -> str:
+        """Return the kind of whom words are that *identity* sent of *track*."""
+        return self._talk.machine.speaker(identity, track) if self._talk is not None else "unknown"
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
         """Merge *attributes* into ours; done when the server has confirmed it."""
@@ -509,7 +514,7 @@ class Link:
                 self._path_closed(event)
             case ChannelOpened():
                 machine.channel_opened(event.side, event.label, event.stream)
-            case DataReceived() | TrackHeard():
+            case DataReceived() | DataDelivered() | TrackHeard():
                 pass
             case _:
                 assert_never(event)

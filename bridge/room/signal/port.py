@@ -80,6 +80,18 @@ class DataReceived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataDelivered:
+    """The far end has *count* more of our messages on a reliable channel, in order.
+
+    It may be told late, for many at once, but never for one that may still be lost.
+    """
+
+    side: Side
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackHeard:
     """The first packet of a remote track came. ``mid`` as in the server's description."""
 
@@ -95,6 +107,7 @@ PeerEvent = (
     | PeerClosed
     | ChannelOpened
     | DataReceived
+    | DataDelivered
     | TrackHeard
 )
 

@@ -71,7 +71,11 @@ class SignalRoom(RoomSession):
         self._away: Away | None = None
         self._url = ""
         self._exchange = Exchange(
-            handlers, transmit=self._peer.send, kind_of=self._kind_of, told=self._told
+            handlers,
+            transmit=self._peer.send,
+            kind_of=self._kind_of,
+            told=self._told,
+            speaker=self._speaker,
         )
         self._attributes = AttributeWriter()
         self._opening: asyncio.Task[None] | None = None
@@ -205,6 +209,7 @@ class SignalRoom(RoomSession):
         """Let our own state follow before the call hears of it."""
         match notice:
             case ParticipantJoined():
+                self._exchange.present(notice.identity)
                 self._arrival.set()
                 self._arrival = asyncio.Event()
             case RoomReconnecting():
@@ -217,7 +222,7 @@ class SignalRoom(RoomSession):
                 self._opening = keep(self._open(link, carried=False, introduced=True))
             case RoomClosed(why=RoomGone.LOST):
                 self._is_back()
-                self._lose()
+                self._lose(link)
                 self._forget(link)
             case RoomClosed():
                 self._is_back()
@@ -240,6 +245,12 @@ class SignalRoom(RoomSession):
     def _known_kind(self, identity: str) -> str | None:
         return self._link.kind_of(identity) if self._link is not None else None
 
+    def _speaker(self, identity: str, track: str) -> str:
+        link = self._link or self._leaving
+        if self._joining is not None:
+            link = self._joining.link
+        return link.speaker(identity, track) if link is not None else "unknown"
+
     def _peer_event(self, event: PeerEvent) -> None:
         link = self._link or self._leaving
         if self._joining is not None:
@@ -255,9 +266,9 @@ class SignalRoom(RoomSession):
             self._opening = None
         self._exchange.hold()
 
-    def _lose(self) -> None:
+    def _lose(self, link: Link) -> None:
         self._hold()
-        self._exchange.lose()
+        self._exchange.lose(link.others())
         self._attributes.pause()
 
     def _is_back(self) -> None:
@@ -272,7 +283,7 @@ class SignalRoom(RoomSession):
         if link is None:
             return
         log.info("room.given_up")
-        self._lose()
+        self._lose(link)
         self._finishing = keep(link.close(None))
         self._handlers.notify(RoomClosed(why=RoomGone.LOST))
 
@@ -304,6 +315,8 @@ class SignalRoom(RoomSession):
         self._link = link
         link.mute(self._muted)
         link.subscribe(self._wanted)
+        for identity in link.others():
+            self._exchange.present(identity)
         introduced = not link.others()
         if joining.carried and introduced:
             self._attributes.attach(link)

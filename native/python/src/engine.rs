@@ -311,6 +311,9 @@ fn note<'py>(py: Python<'py>, call: u64, event: Event) -> PyResult<Bound<'py, Py
         Event::Data { side, label, data } => {
             (call, "data", side, label, PyBytes::new(py, &data)).into_pyobject(py)
         }
+        Event::Delivered { side, label, count } => {
+            (call, "delivered", side, label, count).into_pyobject(py)
+        }
         Event::Track { side, mid } => (call, "track", side, mid).into_pyobject(py),
         Event::TimedOut { ever } => (call, "timed_out", ever).into_pyobject(py),
         Event::Key { digit, duration_ms } => (call, "key", digit, duration_ms).into_pyobject(py),

@@ -8,6 +8,7 @@ from livekit.protocol import models
 
 from bridge.room.seam import RoomError
 from bridge.room.signal.data import (
+    CREDITOR_LIMIT,
     LOSSY,
     RELIABLE,
     SENDER_LIMIT,
@@ -17,7 +18,13 @@ from bridge.room.signal.data import (
     RoomData,
     SendData,
 )
-from bridge.room.signal.lane import KEPT_PACKETS, PACKET_LIMIT, WAITING_BYTES, WAITING_PACKETS
+from bridge.room.signal.lane import (
+    KEPT_BYTES,
+    KEPT_PACKETS,
+    PACKET_LIMIT,
+    WAITING_BYTES,
+    WAITING_PACKETS,
+)
 from bridge.room.signal.rpc import RUNNING_LIMIT, SEEN_LIMIT, RpcAsked, RpcExpired, RpcKey
 from bridge.room.signal.streams import TOTAL_LIMIT
 from rtp.dtmf import KEYS
@@ -135,6 +142,14 @@ def connect(script: Script, room: RoomData) -> None:
             room.fail_waiting()
         case 8:
             room.leave()
+        case 9:
+            room.delivered(RELIABLE, script.below(5))
+        case 10:
+            room.lose(IDENTITIES)
+        case 11:
+            room.present(script.one_of(IDENTITIES))
+        case 12:
+            room.forget()
         case _:
             pass
 
@@ -170,6 +185,10 @@ def bounded(room: RoomData) -> None:
     lane, rpc, streams = room._lane, room._rpc, room._streams
     assert len(lane._messages) <= WAITING_PACKETS
     assert len(lane._replies) <= WAITING_PACKETS
+    assert len(lane._first) <= KEPT_PACKETS
+    assert len(lane._unsure) <= KEPT_PACKETS
+    assert 0 <= lane._unsure_bytes <= KEPT_BYTES
+    assert len(room._owed) <= CREDITOR_LIMIT
     assert 0 <= lane._message_bytes <= WAITING_BYTES
     assert 0 <= lane._reply_bytes <= WAITING_BYTES
     assert len(lane._kept) <= KEPT_PACKETS

@@ -222,6 +222,19 @@ async def test_whoever_goes_away_while_the_journal_writes_leaves_an_ended_record
         assert await desk.service.until_idle(0)
 
 
+async def test_a_caller_hears_nothing_before_the_call_has_a_record(path: Path) -> None:
+    async with a_desk(path) as desk:
+        desk.ledger.may_write.clear()
+        desk.service.on_sip(desk.invite())
+        await desk.ledger.asked.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert desk.legs["inbound"].done == []
+        desk.ledger.may_write.set()
+        assert len(await desk.records()) == 1
+        assert desk.legs["inbound"].done == ["ring"]
+
+
 async def test_a_draining_service_dials_nothing_but_finishes_what_it_accepted(path: Path) -> None:
     """Failure 7.2: drain refuses new originations."""
     async with a_desk(path) as desk:

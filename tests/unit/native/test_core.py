@@ -214,6 +214,10 @@ async def test_messages_arrive_whole_and_in_order_also_those_from_before_the_cha
     for message in sent:
         note = await desk.told(theirs.call, "data", 1, "_reliable")
         assert note[3] == message
+    delivered = 0
+    while delivered < len(sent):
+        delivered += (await desk.told(ours.call, "delivered", 0, "_reliable"))[3]
+    assert delivered == len(sent)
     labels = {(await desk.told(ours.call, "channel", 0))[2] for _ in range(2)}
     assert labels == {"_reliable", "_lossy"}
 

@@ -432,6 +432,8 @@ pub fn report(call: u64, side: u8, held: &HeldPeer, output: Output) -> Told {
         Output::Data { label, data } => {
             return told_or_over(call, held, Event::Data { side, label, data }, side);
         }
+        // Never more of them than messages that we sent.
+        Output::Delivered { label, count } => Event::Delivered { side, label, count },
         Output::Track { mid } => {
             let event = Event::Track { side, mid };
             let report = Report::bounded(call, held.generation, event, &held.backlog);

@@ -42,6 +42,11 @@ pub enum Event {
         label: String,
         data: Vec<u8>,
     },
+    Delivered {
+        side: u8,
+        label: String,
+        count: usize,
+    },
     Track {
         side: u8,
         mid: String,
@@ -79,6 +84,7 @@ impl Event {
             | Event::PeerClosed { side, .. }
             | Event::Channel { side, .. }
             | Event::Data { side, .. }
+            | Event::Delivered { side, .. }
             | Event::Track { side, .. } => Some(*side),
             _ => None,
         }

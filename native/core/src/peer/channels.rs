@@ -15,10 +15,13 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Channels that the far end may open.
 const MAX_CHANNELS: usize = 16;
 
+/// The channel of which it is told what the far end has.
+const RELIABLE: &str = "_reliable";
+
 /// Our two channels, as LiveKit's clients open them.
 pub fn configurations() -> [ChannelConfig; 2] {
     [
-        ChannelConfig { label: "_reliable".to_string(), ..ChannelConfig::default() },
+        ChannelConfig { label: RELIABLE.to_string(), ..ChannelConfig::default() },
         ChannelConfig {
             label: "_lossy".to_string(),
             ordered: false,
@@ -34,6 +37,15 @@ struct Channel {
     label: String,
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Messages that SCTP took and that are not known to have arrived.
+    under_way: usize,
+}
+
+impl Channel {
+    fn new(id: Option<ChannelId>, label: &str) -> Channel {
+        let (label, waiting) = (label.to_string(), VecDeque::new());
+        Channel { id, label, waiting, bytes: 0, under_way: 0 }
+    }
 }
 
 /// More than may wait was to be sent.
@@ -55,12 +67,7 @@ impl Channels {
         if let Some(channel) = self.channels.iter_mut().find(waits) {
             channel.id = Some(id);
         } else if self.channels.len() < MAX_CHANNELS {
-            self.channels.push(Channel {
-                id: Some(id),
-                label: label.to_string(),
-                waiting: VecDeque::new(),
-                bytes: 0,
-            });
+            self.channels.push(Channel::new(Some(id), label));
         }
     }
 
@@ -87,8 +94,7 @@ impl Channels {
             return Err(Overflow);
         }
         let at = at.unwrap_or_else(|| {
-            let label = label.to_string();
-            self.channels.push(Channel { id: None, label, waiting: VecDeque::new(), bytes: 0 });
+            self.channels.push(Channel::new(None, label));
             self.channels.len() - 1
         });
         let channel = &mut self.channels[at];
@@ -114,10 +120,22 @@ impl Channels {
                 }
                 channel.bytes -= message.len();
                 channel.waiting.pop_front();
+                channel.under_way += 1;
                 sent = true;
             }
         }
         sent
+    }
+
+    /// Messages on the reliable channel that have arrived, since the last time: its label and how
+    /// many. Told only when nothing is under way any more: SCTP tells how many octets are, not of
+    /// which messages, and a later one may arrive before an earlier one that was lost.
+    pub fn delivered(&mut self, rtc: &mut Rtc) -> Option<(&str, usize)> {
+        let channel = self.channels.iter_mut().find(|channel| channel.label == RELIABLE)?;
+        let (1.., Some(id)) = (channel.under_way, channel.id) else { return None };
+        // A channel that is gone has nothing under way either: it is not asked.
+        let arrived = rtc.channel(id).is_some_and(|mut open| open.buffered_amount() == 0);
+        arrived.then(|| (&*channel.label, std::mem::take(&mut channel.under_way)))
     }
 }
 

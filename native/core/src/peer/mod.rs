@@ -94,6 +94,11 @@ pub enum Output {
         label: String,
         data: Vec<u8>,
     },
+    /// So many more of our messages on this channel have arrived.
+    Delivered {
+        label: String,
+        count: usize,
+    },
     /// The first packet of a remote track.
     Track {
         mid: String,
@@ -361,9 +366,15 @@ impl Peer {
     fn drain(&mut self, now: Instant, out: &mut Vec<Output>) {
         loop {
             self.pump(now, out);
-            if self.state == State::Ended || !self.channels.flush(&mut self.rtc) {
+            if self.state == State::Ended {
                 return;
             }
+            if !self.channels.flush(&mut self.rtc) {
+                break;
+            }
+        }
+        if let Some((label, count)) = self.channels.delivered(&mut self.rtc) {
+            out.push(Output::Delivered { label: label.to_string(), count });
         }
     }
 

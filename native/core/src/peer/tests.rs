@@ -134,6 +134,38 @@ fn a_channel_of_the_same_name_takes_nothing_from_the_one_that_stands() {
 }
 
 #[test]
+fn messages_that_arrived_are_told_each_once_and_none_that_is_under_way() {
+    let mut pair = Pair::agreed();
+    pair.stand();
+    let heard = |output: &Output| match output {
+        Output::Data { data, .. } => Some(data.clone()),
+        _ => None,
+    };
+    let arrived = |output: &Output| match output {
+        Output::Delivered { label, count } if label == "_reliable" => Some(*count),
+        _ => None,
+    };
+    let mut told = 0;
+    for size in [1, 40_000, 7] {
+        pair.peers[0].send("_lossy", vec![0; 9], Instant::now(), &mut pair.said[0]);
+        pair.peers[0].send("_reliable", vec![1; size], Instant::now(), &mut pair.said[0]);
+        while pair.take(1, heard) != vec![1; size] {}
+        told += 1;
+        while told > 0 {
+            told -= pair.take(0, arrived);
+        }
+    }
+    // Nobody takes it any more, however often it is sent again.
+    let (mut said, mut now) = (vec![], Instant::now());
+    pair.peers[0].send("_reliable", vec![1; 5], now, &mut said);
+    while !matches!(said.last(), Some(Output::Ended(_))) {
+        now = pair.peers[0].wake_at().max(now + Duration::from_millis(1));
+        pair.peers[0].tick(now, &mut said);
+    }
+    assert!(said.iter().all(|output| arrived(output).is_none()), "{said:?}");
+}
+
+#[test]
 fn an_offer_of_ours_that_meets_theirs_is_made_again() {
     let mut pair = Pair::agreed();
     pair.stand();

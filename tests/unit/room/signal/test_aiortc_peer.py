@@ -11,6 +11,7 @@ import pytest
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     DataReceived,
     OfferMade,
     PeerClosed,
@@ -19,7 +20,7 @@ from bridge.room.signal.port import (
     Side,
     TrackHeard,
 )
-from tests.webrtc.aiortc_peer import RELIABLE, AiortcPeer
+from tests.webrtc.aiortc_peer import LOSSY, RELIABLE, AiortcPeer
 
 pytestmark = pytest.mark.unit
 
@@ -109,6 +110,21 @@ async def test_messages_go_in_order_also_those_before_the_channel_opens(pair: Pa
     for one in sent[25:]:
         pair.peer.send(RELIABLE, one)
     assert [(await pair.far_told.of(DataReceived)).data for _ in sent] == sent
+
+
+async def test_messages_are_told_to_be_delivered_once_the_far_end_has_them(
+    pair: Pair,
+) -> None:
+    await pair.connect()
+    for one in (b"1", bytes(40_000), b"3"):
+        pair.peer.send(RELIABLE, one)
+        pair.peer.send(LOSSY, one[:9])
+    told = 0
+    while told < 3:
+        told += (await pair.told.of(DataDelivered)).count
+    assert told == 3
+    heard = [one.data for one in pair.far_told.events if isinstance(one, DataReceived)]
+    assert heard.count(b"3") >= 1, "by then"
 
 
 async def test_a_tone_is_heard_and_a_muted_track_sends_nothing(pair: Pair) -> None:

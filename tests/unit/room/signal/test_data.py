@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from livekit.protocol import models
 
 from bridge.room.seam import RoomError
 from bridge.room.signal.data import (
+    CREDITOR_LIMIT,
     LOSSY,
+    OWED_LIMIT,
     RECEIVE_LIMIT,
     RELIABLE,
     SENDER_LIMIT,
@@ -382,3 +386,181 @@ def test_a_flood_of_requests_stays_within_bounds_also_when_nothing_leaves() -> N
     outputs = room.poll(0.0)
     assert len(of(outputs, RpcAsked)) == 16
     assert len(room._lane._replies) <= 256
+
+
+# A server that dies with what we sent.
+
+
+def owed(room: RoomData, others: list[str]) -> None:
+    """Lose the room with *others* in it, and join it again."""
+    room.channel_closed()
+    room.hold()
+    room.lose(others)
+    room.fail_waiting()
+    room.joined("sip-1")
+    room.channel_opened()
+
+
+def addressed(outputs: list[Output]) -> list[tuple[list[str], bytes]]:
+    return [(list(one.destination_identities), one.user.payload) for one in sent(outputs)]
+
+
+def test_what_may_have_died_with_the_server_goes_to_each_who_was_there_when_he_is_back() -> None:
+    room = data()
+    room.publish(b"1", "t")
+    room.poll(0.0)
+    room.delivered(RELIABLE, 1)
+    room.publish(b"2", "t")
+    room.publish(b"3", "t", ["agent"])
+    room.poll(1.0)
+    room.delivered(LOSSY, 2)  # says nothing of these
+    owed(room, ["agent", "other"])
+    room.publish(b"4", "t")
+    room.present("agent")
+    room.present("stranger")
+    room.present("agent")
+    assert sent(room.poll(2.0)) == [], "it is held"
+    room.release()
+    packets = sent(outputs := room.poll(2.0))
+    assert addressed(outputs) == [(["agent"], b"2"), (["agent"], b"3"), ([], b"4")]
+    assert [one.sequence for one in packets] == [1, 2, 3]
+    assert packets[0].participant_identity == "sip-1"
+    assert list(packets[0].user.destination_identities) == ["agent"]
+    room.present("other")
+    assert addressed(room.poll(3.0)) == [(["other"], b"2")]
+
+
+def test_a_key_is_not_sent_twice_and_who_left_is_owed_nothing() -> None:
+    room = data()
+    room.publish_dtmf("5")
+    room.publish(b"1", "t")
+    room.poll(0.0)
+    owed(room, ["agent"])
+    room.forget()
+    room.present("agent")
+    room.release()
+    assert sent(room.poll(1.0)) == []
+    room.publish(b"2", "t")
+    room.poll(2.0)
+    room.forget()
+    owed(room, ["agent"])
+    room.present("agent")
+    room.release()
+    assert sent(room.poll(3.0)) == []
+
+
+def test_what_is_owed_stays_within_bounds() -> None:
+    room = data()
+    for turn in range(3):
+        for number in range(200):
+            room.publish(b"%d %d" % (turn, number), "t")
+            room.poll(turn * 1e4 + number)
+        owed(room, [f"agent-{turn}-{n}" for n in range(CREDITOR_LIMIT)] + ["first"])
+        room.release()
+    assert len(room._owed) == CREDITOR_LIMIT
+    assert "first" in room._owed
+    assert all(len(one) <= OWED_LIMIT for one in room._owed.values())
+
+
+class World:
+    """A call and its agent, on a server that dies with what it has; the call is played.
+
+    It publishes to an agent that is there, sends again what failed, and what an agent missed
+    that comes back later than we do (`bridge.call.presence`).
+    """
+
+    def __init__(self) -> None:
+        self.room = data()
+        self.now = 0.0
+        self.seq = self.told = 0
+        self.tickets: dict[int, int] = {}
+        self.failed: list[int] = []
+        self.wire: list[models.DataPacket] = []
+        self.carried = 0
+        self.agent_is_there = True
+        self.heard: list[int] = []
+
+    def publish(self, number: int) -> None:
+        if self.agent_is_there:
+            self.tickets[self.room.publish(b"%d" % number, "t")] = number
+
+    def run(self) -> None:
+        self.now += 1.0
+        for output in self.room.poll(self.now):
+            match output:
+                case SendData():
+                    self.wire.append(models.DataPacket.FromString(output.data))
+                case DataSent():
+                    self.told = max(self.told, self.tickets.pop(output.ticket))
+                case DataFailed():
+                    self.failed.append(self.tickets.pop(output.ticket))
+
+    def carry(self, count: int) -> None:
+        for packet in self.wire[:count]:
+            assert self.agent_is_there
+            self.heard.append(int(packet.user.payload))
+        del self.wire[:count]
+        self.carried += count
+
+    def kill(self) -> None:
+        owed(self.room, ["agent"] if self.agent_is_there else [])
+        self.agent_is_there = False
+        self.wire.clear()
+        self.carried = 0
+        self.run()
+        self.room.release()
+
+    def come(self) -> None:
+        if not self.agent_is_there:
+            self.agent_is_there = True
+            self.room.present("agent")
+            self.failed.clear()  # they are among what follows
+            for number in range(self.told + 1, self.seq + 1):
+                self.publish(number)
+
+    def step(self, what: str, chance: random.Random) -> None:
+        match what:
+            case "publish":
+                self.seq += 1
+                self.publish(self.seq)
+            case "carry":
+                self.carry(chance.randint(0, len(self.wire)))
+            case "tell":
+                self.room.delivered(RELIABLE, self.carried)
+                self.carried = 0
+            case "hold":
+                self.room.hold()
+            case "kill":
+                self.kill()
+            case "come":
+                self.room.release()
+                self.come()
+        self.run()
+
+
+STEPS = ["publish", "publish", "carry", "tell", "hold", "kill", "come"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), max_size=60), st.randoms(use_true_random=False))
+def test_whenever_the_server_dies_everything_arrives_and_at_first_in_order(
+    steps: list[str], chance: random.Random
+) -> None:
+    world = World()
+    for what in [*steps, "kill", "come"]:
+        world.step(what, chance)
+    world.carry(len(world.wire))
+    assert list(dict.fromkeys(world.heard)) == list(range(1, world.seq + 1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["publish", "kill", "come"]), max_size=40))
+def test_what_was_told_to_be_delivered_arrives_once_whenever_the_server_dies(
+    steps: list[str],
+) -> None:
+    world, chance = World(), random.Random(1)
+    for what in [*steps, "come"]:
+        world.step(what, chance)
+        world.carry(len(world.wire))
+        world.step("tell", chance)
+    assert world.heard == list(range(1, world.seq + 1))

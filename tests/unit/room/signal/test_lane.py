@@ -256,6 +256,87 @@ def test_large_packets_are_kept_by_their_bytes() -> None:
     assert 0 < sum(one.ByteSize() for one in again) <= KEPT_BYTES
 
 
+def surely(lane: Lane, *texts: bytes) -> None:
+    for text in texts:
+        lane.put(packet(text), surely=True)
+
+
+def test_what_left_and_is_not_known_to_be_there_is_missed_in_order() -> None:
+    lane = opened()
+    surely(lane, b"a", b"b")
+    lane.reply(packet(b"reply"))
+    lane.put(packet(b"key"))
+    surely(lane, b"c", b"d")
+    drain(lane)
+    lane.delivered(2)  # a reply takes its turn with messages: a and the reply
+    surely(lane, b"waits")
+    lane.shut()
+    lane.delivered(9)  # of a transport that is gone: it says nothing any more
+    assert payloads(lane.missed()) == [b"b", b"c", b"d"]
+    assert lane.missed() == []
+    assert lane.waiting == 1
+
+
+def test_everything_that_was_delivered_is_missed_by_nobody() -> None:
+    lane = opened()
+    surely(lane, b"a", b"b")
+    drain(lane)
+    lane.delivered(2)
+    lane.delivered(1)  # more than there were
+    surely(lane, b"c")
+    drain(lane, 1.0)
+    assert payloads(lane.missed()) == [b"c"]
+
+
+def test_what_a_resumed_server_has_counted_is_not_missed_and_the_rest_is() -> None:
+    lane = opened()
+    surely(lane, b"a", b"b", b"c")
+    drain(lane)
+    lane.shut()
+    lane.open()
+    lane.resumed(1)
+    assert payloads(drain(lane, 1.0)) == [b"b", b"c"]
+    lane.delivered(1)
+    assert payloads(lane.missed()) == [b"c"]
+
+
+def test_what_was_missed_goes_before_all_that_waits_and_not_while_the_lane_is_held() -> None:
+    lane = opened()
+    lane.hold()
+    surely(lane, b"waited")
+    for text in (b"a", b"b"):
+        lane.put_first(packet(text))
+    assert drain(lane) == []
+    assert lane.fail_waiting() == [1], "only what somebody waits for"
+    surely(lane, b"new")
+    lane.release()
+    sent = lane.take(1.0)
+    assert [models.DataPacket.FromString(one.data).user.payload for one in sent] == [
+        b"a",
+        b"b",
+        b"new",
+    ]
+    assert [one.ticket for one in sent] == [None, None, 2]
+    assert payloads(lane.missed()) == [b"a", b"b", b"new"], "nothing of it was delivered either"
+
+
+def test_what_may_be_missed_is_bounded_by_number_and_bytes() -> None:
+    lane = opened()
+    for number in range(KEPT_PACKETS + 5):
+        surely(lane, b"%d" % number)
+        drain(lane, float(number))
+    assert payloads(lane.missed()) == [b"%d" % n for n in range(5, KEPT_PACKETS + 5)]
+    for number in range(20):
+        surely(lane, bytes(60_000))
+        drain(lane, 1e4 + number)
+    assert 0 < sum(one.ByteSize() for one in lane.missed()) <= KEPT_BYTES
+    for _ in range(KEPT_PACKETS + 3):
+        lane.put_first(packet(b"x"))
+    lane.put_first(packet(bytes(PACKET_LIMIT)))
+    assert lane.lost == 4
+    assert len(lane.missed()) == KEPT_PACKETS
+
+
 def test_a_new_participant_counts_from_one_and_gets_what_waited() -> None:
     lane = opened()
     lane.put(packet(b"sent"))

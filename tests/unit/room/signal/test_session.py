@@ -35,6 +35,7 @@ from bridge.room.seam import (
 )
 from bridge.room.signal import link, socket
 from bridge.room.signal.port import (
+    DataDelivered,
     DataReceived,
     PeerClosed,
     PeerConnected,
@@ -70,6 +71,7 @@ from tests.unit.room.signal.wire import (
 pytestmark = pytest.mark.unit
 
 TOKEN = "a.secret.token"
+TAKEN = (answer(), published())
 
 
 class Phone:
@@ -629,6 +631,46 @@ async def test_a_refused_resume_is_a_lost_room_that_is_joined_anew(
     assert not request.reconnect
     assert request.participant_attributes == {"a": "1"}
     assert request.add_track_requests[0].muted
+
+
+async def test_what_may_have_died_with_a_server_goes_again_to_those_who_come_back(
+    stack: AsyncExitStack,
+) -> None:
+    """Docs, engines: nothing is lost, and what was delivered is not sent twice."""
+    caller = await phone(stack, Script(greeting=[join(person("early"), person("late")), *TAKEN]))
+    await caller.join()
+    for text in (b"1", b"2", b"3"):
+        await asyncio.wait_for(caller.room.publish(text, "t"), DEADLINE)
+    caller.peer.tell(DataDelivered(side=Side.PUBLISHER, label="_reliable", count=1))
+    await caller.room.publish_dtmf("5")
+    server = await caller.server.connection()
+    caller.server.script.resumption = [join()]  # as a new one: we are lost
+    server.transport.abort()
+    await caller.notices.of(RoomReconnecting)
+    waiting = caller.room.publish(b"4", "t")
+    await caller.notices.of(RoomClosed)
+    with pytest.raises(RoomError):
+        await waiting
+    caller.peer.sent.clear()
+    caller.server.script.resumption = [join(person("early")), *TAKEN]
+    await caller.join()
+    await asyncio.wait_for(caller.room.publish(b"4", "t"), DEADLINE)
+    caller.notices.seen.clear()
+    assert caller.server.last is not None
+    await caller.server.last.send(update(person("late")))
+    await caller.notices.of(ParticipantJoined)
+    await asyncio.wait_for(caller.room.publish(b"5", "t"), DEADLINE)
+    assert [
+        (list(one.destination_identities), one.user.payload, one.sequence)
+        for one in caller.packets()
+    ] == [
+        (["early"], b"2", 1),
+        (["early"], b"3", 2),
+        ([], b"4", 3),
+        (["late"], b"2", 4),
+        (["late"], b"3", 5),
+        ([], b"5", 6),
+    ]
 
 
 async def test_a_token_that_no_longer_counts_is_a_lost_room(stack: AsyncExitStack) -> None:
