@@ -35,7 +35,7 @@ class WebDoor:
             metadata=body.metadata,
             room=body.room,
             max_duration=body.max_duration,
-            webhook_url=getattr(body, "webhook_url", None),
+            webhook_url=body.webhook_url,
         )
         return await self._sessions.accept(request, asker_of(who), key=key)
 
