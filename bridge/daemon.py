@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
-from bridge.journal import Entry, Journal
+from bridge.journal import Entry, Journal, OpenCall
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -236,8 +236,9 @@ class Daemon:
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            await self._end_crashed_calls()
+            await self._end_crashed_calls(left)
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -441,9 +442,9 @@ class Daemon:
             self.service.set_livekit_up(up)
             await asyncio.sleep(_HEALTH_INTERVAL)
 
-    async def _end_crashed_calls(self) -> None:
+    async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
-        for call in self._journal.open_calls():
+        for call in left:
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
