@@ -43,6 +43,7 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
+from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
@@ -58,6 +59,8 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
+from bridge.store.project import Projection
+from bridge.store.store import Store
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
@@ -162,11 +165,12 @@ class Daemon:
             told=self.metrics.registration,
             address=self._address_towards,
         )
+        ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             observer=self.metrics,
@@ -174,6 +178,24 @@ class Daemon:
         self._feeds: list[Feed] = []
         self._listeners = [on_event]
         self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self._store = Store.open(
+            _store_url(config.store.url, path, self._unit.state),
+            instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
+        )
+        self._projection = Projection(
+            self._journal, self._store, retention_days=config.privacy.retention_days
+        )
+        self._fleet = Fleet(
+            config,
+            self._store,
+            self._journal,
+            ledger,
+            self.service,
+            self.switchboard,
+            tell=self._tell,
+            ended_after_crash=self.metrics.ended_after_crash,
+        )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -238,7 +260,9 @@ class Daemon:
             await self._engine.start()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
+            self._projection.start()
             await self._end_crashed_calls(left)
+            self._fleet.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -356,12 +380,14 @@ class Daemon:
         self._keep_alive()
         self._registrations.start(config.trunk)
         self.service.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
+        await self._fleet.stop()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
@@ -380,7 +406,9 @@ class Daemon:
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
         await self._server_api.close()
+        await asyncio.to_thread(self._projection.stop)
         await asyncio.to_thread(self._journal.close)
+        await asyncio.to_thread(self._store.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
 
@@ -444,7 +472,10 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        kept = await self._fleet.take_up(left)
         for call in left:
+            if call.call_id in kept:
+                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
@@ -453,6 +484,7 @@ class Daemon:
                 created_at=call.created_at,
                 event=event.as_dict(),
                 record=record,
+                private=call.private,
                 ended=True,
             )
             await self._journal.append([entry])
@@ -505,6 +537,14 @@ def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captu
         pcap=_beside(capture.pcap, path, state) if capture.pcap else None,
         calls=capture.pcap_calls,
     )
+
+
+def _store_url(url: str, path: Path | None, state: Path | None) -> str:
+    """A relative SQLite file lies where a relative journal does."""
+    scheme, slashes, file = url.partition(":///")
+    if scheme != "sqlite" or not slashes or file.startswith("/"):
+        return url
+    return f"sqlite:///{_beside(file, path, state)}"
 
 
 def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
