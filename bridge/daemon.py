@@ -45,6 +45,7 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
+from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
 from bridge.ladders import Ladders
 from bridge.media.ports import Ports
@@ -172,11 +173,12 @@ class Daemon:
             told=self.metrics.registration,
             address=self._address_towards,
         )
+        ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             observer=self.metrics,
@@ -184,7 +186,7 @@ class Daemon:
         self.sessions = Sessions(
             config,
             rooms=LiveKitRooms(self._server_api, keys),
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
@@ -195,6 +197,16 @@ class Daemon:
         )
         self._ladders = Ladders(self._journal, self.switchboard.rungs)
         self._listeners = [on_event, self._ladders.tell]
+        self._fleet = Fleet(
+            config,
+            self._books.store,
+            self._journal,
+            ledger,
+            self.service,
+            self.switchboard,
+            tell=self._tell,
+            ended_after_crash=self.metrics.ended_after_crash,
+        )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -262,8 +274,9 @@ class Daemon:
             await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            await self._end_crashed_calls(self.sessions.take_up(left))
             self._books.start()
+            await self._end_crashed_calls(self.sessions.take_up(left))
+            self._fleet.start()
             self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
@@ -407,12 +420,14 @@ class Daemon:
         self._registrations.start(config.trunk)
         self.service.reload(config)
         self.sessions.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
+        await self._fleet.stop()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
@@ -499,7 +514,10 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        kept = await self._fleet.take_up(left)
         for call in left:
+            if call.call_id in kept:
+                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
@@ -508,6 +526,7 @@ class Daemon:
                 created_at=call.created_at,
                 event=event.as_dict(),
                 record=record,
+                private=call.private,
                 ended=True,
             )
             await self._journal.append([entry])
