@@ -24,6 +24,7 @@ from bridge.adapters import (
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
+from bridge.books import Books
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
@@ -44,6 +45,7 @@ from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.journal import Entry, Journal, OpenCall
+from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -107,6 +109,7 @@ class Daemon:
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
         )
+        self._books = Books(config, self._journal, self._journal.path.parent)
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
@@ -172,8 +175,9 @@ class Daemon:
             observer=self.metrics,
         )
         self._feeds: list[Feed] = []
-        self._listeners = [on_event]
         self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self._ladders = Ladders(self._journal, self.switchboard.rungs)
+        self._listeners = [on_event, self._ladders.tell]
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -236,9 +240,11 @@ class Daemon:
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             await self._end_crashed_calls(left)
+            self._books.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -269,6 +275,9 @@ class Daemon:
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
+            store=self._books.store,
+            projection=self._books.projection,
+            cors=self._config.http.cors_origins,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
@@ -287,6 +296,11 @@ class Daemon:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store took what it was given last."""
+        return self._books.projection.well
 
     def drain(self) -> None:
         """Take no new calls (503); running ones go on. Again: nothing more."""
@@ -380,6 +394,8 @@ class Daemon:
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
         await self._server_api.close()
+        self._ladders.flush()
+        await self._books.stop()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()

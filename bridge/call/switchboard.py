@@ -74,6 +74,10 @@ class WebSessions(Protocol):
 class House(Protocol):
     """The daemon around the calls."""
 
+    @property
+    def store_up(self) -> bool:
+        """Whether the store takes what it is given."""
+
     def drain(self) -> None:
         """Take no new calls."""
 
@@ -162,6 +166,10 @@ class Switchboard:
         """Return a call's SIP messages, as long as they are kept; None for an unknown call."""
         if await self._service.find(call_id) is None:
             return None
+        return self.rungs(call_id)
+
+    def rungs(self, call_id: str) -> list[dict[str, Any]]:
+        """Return the SIP messages of one of the last calls; none when they are gone."""
         sip_call_id = self._service.sip_call_id(call_id)
         return [_rung(one) for one in self._ladder(sip_call_id)] if sip_call_id else []
 
@@ -224,8 +232,8 @@ class Switchboard:
     # The house.
 
     async def readiness(self) -> dict[str, bool]:
-        """Return what a new call needs and whether it is there."""
-        return await self._service.readiness()
+        """Return what belongs to a bridge that is whole, and whether it is there."""
+        return {**await self._service.readiness(), "store": self._house.store_up}
 
     async def drain(self) -> int:
         """Take no new calls; return how many still run."""
