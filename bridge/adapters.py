@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -461,7 +461,11 @@ class Ledger:
         )
 
     def append_record(
-        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+        self,
+        record: CallRecord,
+        event: CallEvent | None,
+        claim: Claim | None = None,
+        snapshot: Mapping[str, Any] | None = None,
     ) -> asyncio.Future[None]:
         """Write a record that no running call writes, with the claim it was made by."""
         return self._write(
@@ -473,6 +477,7 @@ class Ledger:
                     record=record.as_dict(),
                     ended=record.ended_at is not None,
                     claim=claim,
+                    snapshot=dict(snapshot) if snapshot is not None else None,
                 )
             ]
         )

@@ -52,6 +52,9 @@ class Records(Protocol):
     ) -> tuple[list[dict[str, Any]], int]:
         """Return resources, newest first, and how many there are in all."""
 
+    def erase(self, call_id: str) -> bool:
+        """Forget what was said and who called in a call that has ended; whether there is one."""
+
 
 class House(Protocol):
     """The daemon around the calls."""
@@ -87,6 +90,11 @@ class Switchboard:
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""
         return await self._service.find(call_id)
+
+    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the resources of those of *call_ids* that run here, as they are now."""
+        calls = {call_id: self._service.call(call_id) for call_id in call_ids}
+        return {id_: call.record.as_dict() for id_, call in calls.items() if call is not None}
 
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
@@ -160,6 +168,13 @@ class Switchboard:
         if call is not None:
             await transfer(call, to)
         return call is not None
+
+    async def erase(self, call_id: str) -> bool:
+        """Forget a call that has ended; whether this instance's journal has it."""
+        try:
+            return await asyncio.to_thread(self._records.erase, call_id)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be written") from failure
 
     async def _running(self, call_id: str) -> Call | None:
         """Return a call that runs, None for an unknown one; `WrongState` when it has ended."""

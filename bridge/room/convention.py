@@ -22,6 +22,14 @@ TOPIC = "sip_bridge_events"
 TRANSCRIPTION_TOPIC = "lk.transcription"
 """Topic on which agents stream what was said."""
 
+SESSION_TOPIC = "lk.agent.session"
+"""Topic on which agents tell of their session: what was said, and what it took."""
+
+SEGMENT_ID = "lk.segment_id"
+TRANSCRIPTION_FINAL = "lk.transcription_final"
+TRANSCRIBED_TRACK = "lk.transcribed_track_id"
+"""Attributes of a transcription."""
+
 SOURCE = "trunkbridge"
 WITHHELD = "anonymous"
 """How a number that the far party withheld is written."""

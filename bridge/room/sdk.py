@@ -85,7 +85,7 @@ class SdkRoom(RoomSession, RoomAudio):
         quiet_native_logs()
         self._url = spec.url
         self._outbox.renew()
-        joining = Joining(Link(self, self._handlers.rpc))
+        joining = Joining(Link(self, self._handlers))
         self._joining = joining
         task = keep(self._connect(joining, spec))
         try:

@@ -7,7 +7,7 @@ A rejoin makes a new one; nothing here outlives its connection. What must
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from bridge.room.joining import INTRODUCTION_TIMEOUT
 from bridge.room.mix import SAMPLE_WIDTH, mix
 from bridge.room.sdk_audio import TrackFeeder, TrackListener
 from bridge.room.sdk_dispatch import own_events
+from bridge.room.sdk_streams import StreamReaders
 from bridge.room.seam import (
     AudioPublished,
     DtmfRequested,
@@ -30,6 +31,7 @@ from bridge.room.seam import (
     RoomClosed,
     RoomError,
     RoomGone,
+    RoomHandlers,
     RoomNotice,
     RoomReconnected,
     RoomReconnecting,
@@ -77,10 +79,13 @@ class LinkOwner(Protocol):
 class Link:
     """One `rtc.Room`, our track in it, and the tracks of the others."""
 
-    def __init__(self, owner: LinkOwner, rpc: Mapping[str, RpcHandler]) -> None:
+    def __init__(self, owner: LinkOwner, handlers: RoomHandlers) -> None:
         self._owner = owner
-        self._rpc = rpc
+        self._rpc = handlers.rpc
         self._room = rtc.Room()
+        self._streams: StreamReaders | None = None
+        if handlers.stream is not None:
+            self._streams = StreamReaders(self._room, handlers.topics, handlers.stream, kind_name)
         self._feeder: TrackFeeder | None = None
         self._tracks: dict[str, rtc.Track] = {}  # sid -> an audio track we are subscribed to
         self._listeners: dict[str, TrackListener] = {}
@@ -154,6 +159,8 @@ class Link:
         self._closed = True
         if self._parting is not None:
             self._parting.cancel()
+        if self._streams is not None:
+            await self._streams.close()
         listeners = list(self._listeners.values())
         self._listeners.clear()
         for listener in listeners:
@@ -231,10 +238,10 @@ class Link:
         }
         for event, handler in handlers.items():
             self._room.on(event, handler)
-        # Without a handler the SDK logs each stream of a transcript.
-        self._room.register_text_stream_handler(
-            convention.TRANSCRIPTION_TOPIC, lambda reader, _identity: reader.close()
-        )
+        if self._streams is None:  # without a handler the SDK logs each stream of a transcript
+            self._room.register_text_stream_handler(
+                convention.TRANSCRIPTION_TOPIC, lambda reader, _identity: reader.close()
+            )
 
     def _walk(self) -> None:
         """Tell of those who were there before us; no event does."""

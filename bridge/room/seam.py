@@ -140,20 +140,21 @@ RpcHandler = Callable[[str, str, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextStream:
-    """A text that a participant streamed, once it has ended.
+class RoomStream:
+    """What a participant streamed, once it has ended: ``text``, or ``data`` of a byte stream.
 
     ``identity`` is whom it was sent as: an agent sends its user's words under the user's name.
     ``kind`` is that of the participant whose words they are: the owner of the transcribed track
-    when an agent names one that is known, else ``identity``'s. ``lasted`` is how many seconds
-    ago it began. ``whole`` is False when it was broken off: its sender or we went, or it told a
-    reason.
+    when an agent names one that is known, else ``identity``'s; ``unknown`` when nobody knows.
+    ``lasted`` is the time from its first word to its last, in seconds. ``whole`` is False when
+    it was broken off: its sender or we went, or it told a reason.
     """
 
     topic: str
     identity: str
     kind: str
     text: str
+    data: bytes = b""
     attributes: Mapping[str, str] = field(default_factory=dict)
     lasted: float = 0.0
     whole: bool = True
@@ -161,11 +162,11 @@ class TextStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomHandlers:
-    """What a session calls on the loop's thread; ``text`` hears the streams on ``topics``."""
+    """What a session calls on the loop's thread; ``stream`` hears the streams on ``topics``."""
 
     notify: Callable[[RoomNotice], None]
     rpc: Mapping[str, RpcHandler] = field(default_factory=dict)
-    text: Callable[[TextStream], None] | None = None
+    stream: Callable[[RoomStream], None] | None = None
     topics: Collection[str] = ()
 
 

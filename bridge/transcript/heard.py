@@ -18,11 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from bridge.room.seam import TextStream
+from bridge.room.convention import SEGMENT_ID, TRANSCRIPTION_FINAL
+from bridge.room.seam import RoomStream
 from bridge.transcript.segment import CONTENT_LIMIT, NAME_LIMIT, Segment, Speaker, clean
-
-SEGMENT_ID: Final = "lk.segment_id"
-FINAL: Final = "lk.transcription_final"
 
 ACCOUNT_PATIENCE: Final = 0.5
 """Seconds that an agent's segment waits for its agent's account of it."""
@@ -39,6 +37,7 @@ ITEMS_LIMIT: Final = 16
 ITEM_LIFETIME: Final = 10.0  # seconds in which an account finds its segment
 _OVERLAP: Final = 0.3  # seconds into an agent's speech: what comes sooner was said before it
 
+_AGENTS: Final = "agent-"  # how LiveKit names the agents that it dispatches
 _ENDS: Final = tuple(".!?…。！？।؟)\"'”’»")
 
 
@@ -111,13 +110,18 @@ class RoomTranscript:
 
     # What comes.
 
-    def take(self, stream: TextStream, now: float, wall: float) -> None:
+    def take(self, stream: RoomStream, now: float, wall: float) -> None:
         """Take a text of the room that has just ended."""
         content = _content(stream.text)
-        speaker = Speaker.AGENT if stream.kind == "agent" else Speaker.USER
+        speaker = _speaker(stream)
         segment_id = stream.attributes.get(SEGMENT_ID, "")[:NAME_LIMIT]
         key = f"{stream.identity[:NAME_LIMIT]} {segment_id}" if segment_id else ""
-        if not content or (key and key in self._known) or self._count >= SEGMENTS_LIMIT:
+        if (
+            not stream.identity
+            or not content
+            or (key and key in self._known)
+            or self._count >= SEGMENTS_LIMIT
+        ):
             return
         lasted = max(0.0, stream.lasted)
         began = now - lasted
@@ -132,7 +136,7 @@ class RoomTranscript:
             agent_name=self.agent_name,
             segment_id=segment_id or None,
         )
-        final = stream.whole and stream.attributes.get(FINAL, "true") == "true"
+        final = stream.whole and stream.attributes.get(TRANSCRIPTION_FINAL, "true") == "true"
         if self._suppressed(began, now):
             self._forget(key, final=final)
         elif not final:
@@ -258,6 +262,11 @@ class RoomTranscript:
         self._drafts.clear()
         out, self._out = self._out, []
         return out
+
+
+def _speaker(stream: RoomStream) -> Speaker:
+    named_so = stream.kind == "unknown" and stream.identity.startswith(_AGENTS)
+    return Speaker.AGENT if named_so or stream.kind == "agent" else Speaker.USER
 
 
 def _is_of(item: Item, segment: Segment) -> bool:

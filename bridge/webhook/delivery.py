@@ -1,6 +1,6 @@
 """What is told to whom: the deliveries of an event, as values.
 
-Pure. A *receiver* is a URL; the deliveries of one call to one URL are a *lane*, sent in order.
+Pure. A *receiver* is a URL; the deliveries of one call to one URL are a lane, sent in order.
 The id of a delivery is made of what it tells and to whom, so that whoever computes it again
 (a retry, a projection after a crash, another instance) finds the same one.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final
 from bridge.webhook.address import receiver_of
 
 NAMESPACE: Final = uuid.UUID("6b1c1f3e-5f0c-5d0e-9c55-4d1d2f6f7a10")
-"""Of the UUIDv5 of deliveries and lanes. Never changed: receivers drop duplicates by them."""
+"""Of the UUIDv5 of deliveries. Never changed: receivers drop duplicates by them."""
 
 VOICE_SESSION: Final = "voice_session"
 """``private["session"]["kind"]`` of a session of seed 004."""
@@ -32,7 +32,6 @@ _SESSION_END: Final = {
     "disconnected": FAILED,
 }
 _STEP: Final = 4  # orders between two events of a call, for what a session adds
-_LAST: Final = 2**31 - 1
 
 Resource = Mapping[str, Any]
 SessionShape = Callable[[Resource, Resource], Mapping[str, Any]]
@@ -50,18 +49,18 @@ class Receivers:
 class Delivery:
     """One POST to one receiver.
 
-    ``position`` orders the deliveries of a ``lane``; it grows, with gaps. ``receiver`` is whom
-    ``url`` asks (scheme, host, port). ``type`` is the header's event. ``body`` is the JSON text
-    that is signed and sent, the same at every attempt.
+    ``place`` orders the deliveries of a call; it grows, with gaps. ``event`` is the header's.
+    ``receiver`` is whom ``url`` asks (scheme, host, port). ``body`` is the JSON text that is
+    signed and sent, the same at every attempt.
     """
 
     id: str
+    place: int
     call_id: str
-    position: int
-    lane: str
-    receiver: str
+    tenant_id: str | None
+    event: str
     url: str
-    type: str
+    receiver: str
     body: str
 
 
@@ -90,7 +89,7 @@ def deliveries(
         own = ""
     if event is not None and receiver_of(url := own or receivers.url):
         found.append(_of_event(event, as_of(record, [*earlier, event]), url))
-    return sorted(found, key=lambda delivery: delivery.position)
+    return sorted(found, key=lambda delivery: delivery.place)
 
 
 def is_voice_session(private: Resource) -> bool:
@@ -152,11 +151,11 @@ def _told_by(event: Mapping[str, Any]) -> dict[str, Any]:
 def _of_event(event: Mapping[str, Any], record: Resource, url: str) -> Delivery:
     kind = type_of(str(event["event"]))
     return _delivery(
-        call_id=str(event["call_id"]),
+        record,
+        url,
         what=str(event["seq"]),
-        position=int(event["seq"]) * _STEP,
-        url=url,
-        type_=kind,
+        place=int(event["seq"]) * _STEP,
+        event=kind,
         document={**event, "type": kind, "call": record},
     )
 
@@ -167,11 +166,11 @@ def _session_deliveries(
     end = _SESSION_END.get(str(record["status"]))
     public = session(record, private)
     begun = {**public, **_CREATED}  # as it was then, however late that is told
-    found = [_of_session(STARTED, record["created_at"], record, begun, url, position=1)]
+    found = [_of_session(STARTED, record["created_at"], record, begun, url, place=1)]
     if end is not None:
         at = record.get("ended_at") or record["created_at"]
-        position = min(int(record.get("seq") or 0) * _STEP + 2, _LAST)
-        found.append(_of_session(end, at, record, public, url, position=position))
+        place = int(record.get("seq") or 0) * _STEP + 2
+        found.append(_of_session(end, at, record, public, url, place=place))
     return found
 
 
@@ -187,30 +186,31 @@ _CREATED: Final[dict[str, Any]] = {
 
 
 def _of_session(
-    kind: str, at: object, record: Resource, public: Resource, url: str, *, position: int
+    kind: str, at: object, record: Resource, public: Resource, url: str, *, place: int
 ) -> Delivery:
     # A session ends once: ended and failed are one delivery, whichever is computed first.
     what = STARTED if kind == STARTED else ENDED
     return _delivery(
-        call_id=str(record["id"]),
+        record,
+        url,
         what=what,
-        position=position,
-        url=url,
-        type_=kind,
+        place=place,
+        event=kind,
         document={"event": kind, "type": kind, "at": at, "session": public},
     )
 
 
 def _delivery(
-    *, call_id: str, what: str, position: int, url: str, type_: str, document: Mapping[str, Any]
+    record: Resource, url: str, *, what: str, place: int, event: str, document: Mapping[str, Any]
 ) -> Delivery:
+    call_id = str(record["id"])
     return Delivery(
         id=str(uuid.uuid5(NAMESPACE, f"{call_id}\n{what}\n{url}")),
+        place=place,
         call_id=call_id,
-        position=position,
-        lane=str(uuid.uuid5(NAMESPACE, f"{call_id}\n{url}")),
-        receiver=receiver_of(url),
+        tenant_id=record.get("tenant_id"),
+        event=event,
         url=url,
-        type=type_,
+        receiver=receiver_of(url),
         body=json.dumps(document, separators=(",", ":")),
     )

@@ -126,7 +126,7 @@ class RoomData:
         self._identity = identity
         self._lane.renew()
         self._senders.clear()
-        self._streams.clear()
+        self._outputs += self._streams.clear()
         self._pass_on(self._rpc.forget())
 
     def lose(self, others: Sequence[str]) -> None:
@@ -193,7 +193,11 @@ class RoomData:
         self._outputs += [DataFailed(ticket=one) for one in self._lane.fail_waiting()]
 
     def leave(self) -> None:
-        """Tell those whose requests run that we leave; sent only if the channel still stands."""
+        """Tell those whose requests run that we leave; sent only if the channel still stands.
+
+        What others are saying ends here.
+        """
+        self._outputs += self._streams.clear()
         self._pass_on(self._rpc.leave())
 
     # What we send.
@@ -291,20 +295,23 @@ class RoomData:
             case "rpc_request":
                 self._pass_on(self._rpc.request(identity, packet.rpc_request, now))
             case "stream_header":
-                self._header(identity, packet.stream_header, now)
+                self._header(packet, now)
             case "stream_chunk":
-                self._streams.chunk(identity, packet.stream_chunk, now)
+                self._streams.chunk(packet.participant_sid, packet.stream_chunk, now)
             case "stream_trailer":
-                self._told(self._streams.trailer(identity, packet.stream_trailer))
+                sender = packet.participant_sid
+                self._told(self._streams.trailer(sender, packet.stream_trailer, now))
             case _:  # transcription, chat, metrics, acknowledgements of calls we never make
                 self.ignored += 1
 
-    def _header(self, identity: str, header: models.DataStream.Header, now: float) -> None:
+    def _header(self, packet: models.DataPacket, now: float) -> None:
+        identity, header = packet.participant_identity, packet.stream_header
         if header.topic == _RPC_REQUEST_TOPIC:
             request = header.attributes.get(_RPC_REQUEST_ID, "")
             self._pass_on(self._rpc.refuse_stream(identity, request))
         else:
-            self._told(self._streams.header(identity, header, now))
+            sender = packet.participant_sid
+            self._told(self._streams.header(sender, header, now, identity=identity))
 
     def _told(self, text: TextReceived | None) -> None:
         if text is not None:
@@ -323,7 +330,7 @@ class RoomData:
     def poll(self, now: float) -> list[Output]:
         """Return what is to be done, in order."""
         self._pass_on(self._rpc.poll(now))
-        self._streams.poll(now)
+        self._outputs += self._streams.poll(now)
         outputs, self._outputs = self._outputs, []
         for leaving in self._lane.take(now):
             outputs.append(SendData(label=RELIABLE, data=leaving.data))

@@ -12,8 +12,16 @@ from typing import Final, assert_never
 
 import structlog
 
+from bridge.room import convention
 from bridge.room.joining import conclude, retrieve
-from bridge.room.seam import DtmfRequested, RoomError, RoomHandlers, RoomNotice, RpcRefused
+from bridge.room.seam import (
+    DtmfRequested,
+    RoomError,
+    RoomHandlers,
+    RoomNotice,
+    RoomStream,
+    RpcRefused,
+)
 from bridge.room.signal.data import (
     RELIABLE,
     DataFailed,
@@ -45,7 +53,8 @@ class Exchange:
     """The messages of one call, over reconnects and rejoins.
 
     *transmit* gives the transport one message for a data channel, *kind_of* finds out what a
-    caller is, *told* hears the notices.
+    caller is, *told* hears the notices, *speaker* knows the kind of whom words are, by identity
+    and transcribed track.
     """
 
     def __init__(
@@ -55,12 +64,16 @@ class Exchange:
         transmit: Callable[[str, bytes], None],
         kind_of: Callable[[str], Awaitable[str]],
         told: Callable[[RoomNotice], None],
+        speaker: Callable[[str, str], str] = lambda _identity, _track: "unknown",
     ) -> None:
         self._rpc = handlers.rpc
+        self._stream = handlers.stream
+        self._speaker = speaker
         self._transmit = transmit
         self._kind_of = kind_of
         self._told = told
-        self._data = RoomData(methods=handlers.rpc)
+        topics = () if handlers.stream is None else handlers.topics
+        self._data = RoomData(methods=handlers.rpc, topics=topics)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._answering: dict[RpcKey, asyncio.Task[None]] = {}
         self._refusal: RoomError | None = None
@@ -202,10 +215,28 @@ class Exchange:
                 work.add_done_callback(lambda _task: self._answering.pop(output.key, None))
             case RpcExpired():
                 pass  # its handler may have begun what must not end in the middle
-            case UserReceived() | TextReceived():
+            case TextReceived():
+                self._streamed(output)
+            case UserReceived():
                 pass
             case _:
                 assert_never(output)
+
+    def _streamed(self, text: TextReceived) -> None:
+        if self._stream is not None:
+            track = text.attributes.get(convention.TRANSCRIBED_TRACK, "")
+            self._stream(
+                RoomStream(
+                    topic=text.topic,
+                    identity=text.identity,
+                    kind=self._speaker(text.identity, track),
+                    text=text.text,
+                    data=text.data,
+                    attributes=text.attributes,
+                    lasted=text.lasted,
+                    whole=text.whole,
+                )
+            )
 
     def _conclude(self, ticket: int, error: RoomError | None) -> None:
         done = self._waiting.pop(ticket, None)

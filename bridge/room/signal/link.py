@@ -272,6 +272,10 @@ class Link:
         """Return the kind of another participant, None while it has not been told of."""
         return self._talk.machine.kind_of(identity) if self._talk is not None else None
 
+    def speaker(self, identity: str, track: str) -> str:
+        """Return the kind of whom words are that *identity* sent of *track*."""
+        return self._talk.machine.speaker(identity, track) if self._talk is not None else "unknown"
+
     async def set_attributes(self, attributes: dict[str, str]) -> None:
         """Merge *attributes* into ours; done when the server has confirmed it."""
         if self._talk is None or not self._talk.has_socket:

@@ -77,6 +77,10 @@ class _Phase(Enum):
     OUT = "out"  # told to leave, or refused
 
 
+OWN_KIND: Final = "sip"
+AGENT_KIND: Final = "agent"
+
+
 class Signalling:
     """One participant of ours at one server."""
 
@@ -129,6 +133,18 @@ class Signalling:
     def kind_of(self, identity: str) -> str | None:
         """Return the kind of another participant, None while it has not been told of."""
         return self._roster.kind_of(identity)
+
+    def speaker(self, identity: str, track: str) -> str:
+        """Return the kind of whom words are: of the one who sent them, as far as is known.
+
+        An agent may name the track that it has transcribed; then they are its owner's.
+        """
+        kind = OWN_KIND if identity == self._identity else self._roster.kind_known(identity)
+        if kind != AGENT_KIND or not track:
+            return kind
+        if self._published is not None and track == self._published.track.sid:
+            return OWN_KIND
+        return self._roster.kind_of_track(track) or kind
 
     def track_of(self, mid: str) -> str | None:
         """Return the sid of the track that the server sends in the section *mid*."""

@@ -16,6 +16,9 @@ ACTIVE_DELAY: Final = 0.5
 LIMIT: Final = 5000
 """Participants that are kept; nobody dials into a larger room."""
 
+GONE_LIMIT: Final = 64
+"""Participants that are remembered after they left: what they said last comes then."""
+
 TRACKS_LIMIT: Final = 64
 """Audio tracks of one participant that are kept."""
 
@@ -40,6 +43,7 @@ class Roster:
         self._own_identity = ""
         self._persons: dict[str, _Person] = {}  # by sid
         self._by_identity: dict[str, str] = {}
+        self._gone: dict[str, str] = {}  # identity -> kind
 
     def meet(
         self,
@@ -84,6 +88,18 @@ class Roster:
         sid = self._by_identity.get(identity)
         person = self._persons.get(sid) if sid is not None else None
         return person.kind if person is not None and person.told else None
+
+    def kind_known(self, identity: str) -> str:
+        """Return the kind of one that is there, told of or not, or was there until lately."""
+        sid = self._by_identity.get(identity)
+        if sid is not None:
+            return self._persons[sid].kind
+        return self._gone.get(identity, "unknown")
+
+    def kind_of_track(self, sid: str) -> str | None:
+        """Return the kind of the one whose audio track that is."""
+        owners = (person.kind for person in self._persons.values() if sid in person.audio)
+        return next(owners, None)
 
     def audio(self) -> list[str]:
         """Return the sids of all audio tracks that we can play."""
@@ -162,6 +178,9 @@ class Roster:
     def _part(self, person: _Person) -> None:
         del self._persons[person.sid]
         self._by_identity.pop(person.identity, None)
+        self._gone[person.identity] = person.kind
+        if len(self._gone) > GONE_LIMIT:
+            del self._gone[next(iter(self._gone))]
         if person.told:
             others = len(self.others())
             self.notices.append(ParticipantLeft(identity=person.identity, others=others))

@@ -71,7 +71,11 @@ class SignalRoom(RoomSession):
         self._away: Away | None = None
         self._url = ""
         self._exchange = Exchange(
-            handlers, transmit=self._peer.send, kind_of=self._kind_of, told=self._told
+            handlers,
+            transmit=self._peer.send,
+            kind_of=self._kind_of,
+            told=self._told,
+            speaker=self._speaker,
         )
         self._attributes = AttributeWriter()
         self._opening: asyncio.Task[None] | None = None
@@ -240,6 +244,12 @@ class SignalRoom(RoomSession):
 
     def _known_kind(self, identity: str) -> str | None:
         return self._link.kind_of(identity) if self._link is not None else None
+
+    def _speaker(self, identity: str, track: str) -> str:
+        link = self._link or self._leaving
+        if self._joining is not None:
+            link = self._joining.link
+        return link.speaker(identity, track) if link is not None else "unknown"
 
     def _peer_event(self, event: PeerEvent) -> None:
         link = self._link or self._leaving

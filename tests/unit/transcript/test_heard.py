@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.room.seam import TextStream
+from bridge.room.seam import RoomStream
 from bridge.transcript import heard
 from bridge.transcript.heard import Item, RoomTranscript
 from bridge.transcript.segment import CONTENT_LIMIT, Segment, Speaker
@@ -27,11 +27,11 @@ def words(
     final: bool | None = True,
     lasted: float = 0.0,
     whole: bool = True,
-) -> TextStream:
+) -> RoomStream:
     attributes = {} if segment is None else {"lk.segment_id": segment}
     if final is not None:
         attributes["lk.transcription_final"] = "true" if final else "false"
-    return TextStream(
+    return RoomStream(
         topic="lk.transcription",
         identity="agent-1" if kind == "agent" else "sip-in-+911",
         kind=kind,
@@ -49,7 +49,7 @@ class Room:
         self.core = RoomTranscript(suppressed=suppressed)
         self.out: list[Segment] = []
 
-    def at(self, now: float, *streams: TextStream) -> None:
+    def at(self, now: float, *streams: RoomStream) -> None:
         for stream in streams:
             self.core.take(stream, now, WALL + now)
         self.out += self.core.poll(now)
@@ -333,7 +333,7 @@ def test_whatever_comes_each_id_is_told_once_and_little_is_kept(
     for pause, step in steps:
         now += pause
         match step:
-            case TextStream():
+            case RoomStream():
                 room.at(now, step)
             case Item():
                 room.core.tell(step, now)

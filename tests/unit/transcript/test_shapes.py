@@ -164,7 +164,7 @@ def test_nothing_said_is_nothing_in_every_shape() -> None:
 
 
 def test_what_agents_measured_of_a_turn_joins_what_was_heard() -> None:
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": "I'm doing well,", "at": START + 11, "stt_ms": 90},
         {"role": "assistant", "content": "Great! What did", "at": None, "interrupted": True},
         {"role": "assistant", "content": "never said", "at": None, "total_ms": 1},

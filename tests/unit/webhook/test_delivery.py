@@ -90,7 +90,7 @@ def one(position: int, *, private: dict[str, Any] | None = None, url: str = GLOB
 def test_an_event_is_its_json_with_type_and_call() -> None:
     delivery = one(3)
     body = json.loads(delivery.body)
-    assert delivery.type == body.pop("type") == "call.hold"
+    assert delivery.event == body.pop("type") == "call.hold"
     assert body.pop("call") == records()[3]
     assert body == EVENTS[3].as_dict()
     assert (delivery.call_id, delivery.url) == (CALL, GLOBAL)
@@ -104,7 +104,7 @@ def test_an_event_is_its_json_with_type_and_call() -> None:
     ),
 )
 def test_each_event_has_a_type_of_its_own(position: int, kind: str) -> None:
-    assert one(position).type == f"call.{kind}"
+    assert one(position).event == f"call.{kind}"
 
 
 def test_a_calls_own_url_wins_over_the_configured_one() -> None:
@@ -145,11 +145,10 @@ def test_a_newer_record_is_told_as_it_was_after_the_event(position: int, newest:
     assert as_of(records()[newest], events) == records()[min(position, newest)]
 
 
-def test_deliveries_of_a_call_are_one_lane_in_order_of_the_events() -> None:
+def test_deliveries_of_a_call_have_the_order_of_its_events() -> None:
     found = [one(n) for n in range(8)]
-    assert len({delivery.lane for delivery in found}) == 1
-    assert [d.position for d in found] == sorted({d.position for d in found})
-    assert one(0, url=OWN).lane != found[0].lane
+    assert len({(delivery.call_id, delivery.url) for delivery in found}) == 1
+    assert [d.place for d in found] == sorted({d.place for d in found})
 
 
 @given(
@@ -197,7 +196,7 @@ def session(
 def test_a_session_that_was_created_is_told_as_started() -> None:
     (started,) = session("pending")
     body = json.loads(started.body)
-    assert (started.type, started.url) == ("voice_session.started", OWN)
+    assert (started.event, started.url) == ("voice_session.started", OWN)
     assert body["event"] == body["type"] == "voice_session.started"
     assert body["at"] == body["session"].get("created_at", body["at"])
     assert body["session"]["id"] == CALL
@@ -221,30 +220,30 @@ def test_started_is_the_same_delivery_however_far_the_session_is() -> None:
 )
 def test_a_session_that_is_over_is_told_as_ended_or_failed(status: str, kind: str) -> None:
     started, over = session(status, seq=3)
-    assert (started.type, over.type) == ("voice_session.started", kind)
-    assert started.lane == over.lane
-    assert started.position < over.position
+    assert (started.event, over.event) == ("voice_session.started", kind)
+    assert started.url == over.url
+    assert started.place < over.place
     assert json.loads(over.body)["session"]["turn_count"] == 4
 
 
 def test_a_sessions_own_receiver_hears_no_call_events() -> None:
-    assert {d.type for d in session("active", seq=1, event=EVENTS[0])} == {"voice_session.started"}
+    assert {d.event for d in session("active", seq=1, event=EVENTS[0])} == {"voice_session.started"}
 
 
 def test_the_configured_receiver_hears_both_of_a_session_in_order() -> None:
     found = session("completed", seq=8, event=EVENTS[7], own="", url=GLOBAL)
-    assert [d.type for d in found] == [
+    assert [d.event for d in found] == [
         "voice_session.started",
         "call.ended",
         "voice_session.ended",
     ]
-    assert len({d.lane for d in found}) == 1
-    assert len({d.position for d in found}) == 3
+    assert len({d.url for d in found}) == 1
+    assert len({d.place for d in found}) == 3
 
 
 def test_with_an_own_and_a_configured_receiver_each_hears_its_part() -> None:
     found = session("completed", seq=8, event=EVENTS[7], url=GLOBAL)
-    assert {(d.url, d.type) for d in found} == {
+    assert {(d.url, d.event) for d in found} == {
         (OWN, "voice_session.started"),
         (OWN, "voice_session.ended"),
         (GLOBAL, "call.ended"),
@@ -254,4 +253,4 @@ def test_with_an_own_and_a_configured_receiver_each_hears_its_part() -> None:
 def test_a_web_call_is_a_call_and_no_session() -> None:
     private = {"session": {"kind": "web_call"}, "webhook_url": OWN}
     found = deliveries(EVENTS[0].as_dict(), records()[0], private, Receivers(), session=shape)
-    assert [(d.url, d.type) for d in found] == [(OWN, "call.ringing")]
+    assert [(d.url, d.event) for d in found] == [(OWN, "call.ringing")]
