@@ -36,8 +36,9 @@ async def _journal(desk: Desk, livekit: PrivateLiveKit, scale: Scale) -> list[Ro
     return await journal.measure(desk, scale.holds, [] if process is None else [process.pid])
 
 
-async def _api(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
-    return await api_load.measure(desk)
+async def _api(desk: Desk, livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    process = livekit.process
+    return await api_load.measure(desk, [] if process is None else [process.pid])
 
 
 async def _room_return(_desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:

@@ -44,11 +44,13 @@ MIX = {
 }
 
 
-async def measure(desk: Desk, store: str = "") -> list[Row]:
+async def measure(desk: Desk, servers: list[int], store: str = "") -> list[Row]:
     """Return the rows of this bench, on the default store or on *store*."""
     sections: dict[str, Mapping[str, Any]] = {"store": {"url": store}} if store else {}
     with elsewhere():
-        async with running(desk, calls=CALLS, agents=AGENTS, core=CORE, sections=sections) as calls:
+        async with running(
+            desk, calls=CALLS, agents=AGENTS, core=CORE, servers=servers, sections=sections
+        ) as calls:
             return await _measured(calls, "PostgreSQL" if store else "SQLite")
 
 

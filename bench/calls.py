@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.opened import CORE, DOOR
@@ -69,9 +70,13 @@ async def running(
     calls: int,
     agents: int,
     core: int | None = None,
+    servers: Sequence[int] = (),
     sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[Calls]:
-    """Run *calls* calls, *agents* of them with an agent; on one *core* if that is given."""
+    """Run *calls* calls, *agents* of them with an agent.
+
+    With *core* the daemon has that one, and *servers* (processes) are kept off it.
+    """
     carrier = await desk.carrier()
     folder = desk.folder / f"opened-{len(desk.bridges)}"
     folder.mkdir()
@@ -82,6 +87,8 @@ async def running(
     desk.bridges.append(bridge)
     with _pinned(core):
         await bridge.start()
+    if core is not None:
+        keep_off(core, servers)
     numbers = [agent_number() for _ in range(agents)]
     log = desk.folder / "participants.log"
     rooms = [room_of(number) for number in numbers]
@@ -98,6 +105,14 @@ async def running(
             await done(leg, "hangup")
     finally:
         await host.stop()
+
+
+def keep_off(core: int, processes: Sequence[int]) -> None:
+    """Keep *processes*, with all their threads, off *core* where there is another."""
+    others = os.sched_getaffinity(0) - {core}
+    for process in processes if others else ():
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), others)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -81,6 +82,8 @@ def _answer(what: str, how: str = "") -> Any:
     match what:
         case "journal":
             TimedLedger.written_first = how == "on"
+        case "switch":
+            sys.setswitchinterval(float(how))
         case "taken":
             taken, TimedLedger.taken = TimedLedger.taken, []
             return taken
