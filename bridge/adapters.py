@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -452,6 +452,7 @@ class Ledger:
                     created_at=item.record.created_at,
                     event=item.event.as_dict(),
                     record=item.record.as_dict(),
+                    private=item.record.private,
                     ended=item.record.ended_at is not None,
                     snapshot=saved.dump(item.snapshot),
                     lasting=not isinstance(item.event, _PASSING),
@@ -461,7 +462,11 @@ class Ledger:
         )
 
     def append_record(
-        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+        self,
+        record: CallRecord,
+        event: CallEvent | None,
+        claim: Claim | None = None,
+        snapshot: Mapping[str, Any] | None = None,
     ) -> asyncio.Future[None]:
         """Write a record that no running call writes, with the claim it was made by."""
         return self._write(
@@ -471,8 +476,10 @@ class Ledger:
                     created_at=record.created_at,
                     event=event.as_dict() if event is not None else None,
                     record=record.as_dict(),
+                    private=record.private,
                     ended=record.ended_at is not None,
                     claim=claim,
+                    snapshot=dict(snapshot) if snapshot is not None else None,
                 )
             ]
         )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
+from bridge.api import livekit_webhook, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
+from bridge.books import Books
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
@@ -43,7 +45,8 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
-from bridge.journal import Entry, Journal
+from bridge.journal import Entry, Journal, OpenCall
+from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -54,6 +57,10 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
+from bridge.sessions.news import Webhooks
+from bridge.sessions.reading import StoreSessions
+from bridge.sessions.rooms import LiveKitRooms
+from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
@@ -65,6 +72,7 @@ from bridge.trunk.overload import Overload
 from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
+from bridge.webhook.address import check_url
 
 _log = structlog.get_logger(__name__)
 
@@ -107,12 +115,14 @@ class Daemon:
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
         )
+        self._keys = keys
+        self._books = Books(config, self._journal, self._journal.path.parent)
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
             config.livekit.url,
             keys,
-            in_use=lambda room: self.service.uses_room(room),
+            in_use=lambda room: self.service.uses_room(room) or self.sessions.uses_room(room),
         )
         advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
         self._ports = Ports(config.media.ports, own=advertised)
@@ -171,9 +181,20 @@ class Daemon:
             publish=self._tell,
             observer=self.metrics,
         )
+        self.sessions = Sessions(
+            config,
+            rooms=LiveKitRooms(self._server_api, keys),
+            ledger=Ledger(self._journal, self.metrics.journalled),
+            archive=self._journal,
+            publish=self._tell,
+            in_use=lambda room: self.service.uses_room(room),
+        )
         self._feeds: list[Feed] = []
-        self._listeners = [on_event]
-        self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self.switchboard = Switchboard(
+            self.service, self._journal, self, self.ladder.of, self.sessions
+        )
+        self._ladders = Ladders(self._journal, self.switchboard.rungs)
+        self._listeners = [on_event, self._ladders.tell]
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -232,12 +253,18 @@ class Daemon:
             _log.warning("config.advice", setting=line)
         try:
             self._start_captures()
-            self.service.set_livekit_up(await self._server_api.alive())
+            up = await self._server_api.alive()
+            self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            await self._books.open()
+            left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            await self._end_crashed_calls()
+            await self._end_crashed_calls(self.sessions.take_up(left))
+            self._books.start()
+            self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -261,16 +288,34 @@ class Daemon:
             ) from failure
 
     async def _serve_http(self) -> None:
+        doors = Doors(self.switchboard, asyncio.get_running_loop())
+        check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
+        reading = sessions.SessionReading(
+            doors, self.sessions, StoreSessions(self._books.store), self._books.projection
+        )
         app = make_app(
-            Doors(self.switchboard, asyncio.get_running_loop()),
+            doors,
             self._gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
+            store=self._books.store,
+            projection=self._books.projection,
+            cors=self._config.http.cors_origins,
+            web_calls=web_calls.WebDoor(self.sessions),
+            check_url=check,
+            routers=[
+                sessions.router(doors, self.sessions, reading, check_url=check),
+                web_calls.router(doors, self.sessions),
+                livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+            ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
+
+    def _check_receiver(self, url: str) -> None:
+        check_url(url, allow_private=self._config.webhook.allow_private)
 
     @property
     def sip_addresses(self) -> list[str]:
@@ -287,6 +332,11 @@ class Daemon:
 
     # Drain, reload, stop.
 
+    @property
+    def store_up(self) -> bool:
+        """Whether the store took what it was given last."""
+        return self._books.projection.well
+
     def drain(self) -> None:
         """Take no new calls (503); running ones go on. Again: nothing more."""
         if self._draining:
@@ -295,6 +345,7 @@ class Daemon:
         _log.info("daemon.draining", calls=len(self.service.running))
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
+        self.sessions.drain()
         self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
@@ -355,6 +406,7 @@ class Daemon:
         self._keep_alive()
         self._registrations.start(config.trunk)
         self.service.reload(config)
+        self.sessions.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
@@ -378,7 +430,10 @@ class Daemon:
         await self._engine.stop()
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
+        await self.sessions.stop()
         await self._server_api.close()
+        self._ladders.flush()
+        await self._books.stop()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
@@ -439,11 +494,12 @@ class Daemon:
                 _log.warning("livekit.up" if alive else "livekit.down")
             up = alive
             self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
             await asyncio.sleep(_HEALTH_INTERVAL)
 
-    async def _end_crashed_calls(self) -> None:
+    async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
-        for call in self._journal.open_calls():
+        for call in left:
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )

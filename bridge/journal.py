@@ -5,18 +5,23 @@ returns a future that is done when they are durable; whatever waits at that mome
 committed together (group commit). Reads go through a connection of their own and may
 come from any thread.
 
+Beside events and records the journal keeps *facts*: what else is to be kept of a call
+(a line of its transcript, what an agent measured). The store is made out of all three, by
+position (`Journal.reader`); what a call has shown last is in its record alone.
+
 One of the three places where a thread meets the loop (design, Processes).
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,47 +29,13 @@ from typing import Any, Final
 
 import structlog
 
+from bridge import journal_schema
 from bridge.call.idempotency import LIFETIME, Claim
 from bridge.errors import BridgeError
+from bridge.privacy import erased_event, erased_record, masked_event, masked_record
 
 _log = structlog.get_logger(__name__)
 
-_SCHEMA: Final = """
-create table if not exists calls (
-    call_id text primary key,
-    instance text not null,
-    created_at real not null,
-    ended integer not null default 0,
-    record text not null,
-    snapshot text
-);
-create index if not exists calls_open on calls (instance) where not ended;
-create table if not exists events (
-    position integer primary key autoincrement,
-    call_id text not null,
-    seq integer not null,
-    body text not null,
-    unique (call_id, seq)
-);
-create table if not exists claims (
-    key_digest text primary key,
-    body_digest text not null,
-    at real not null,
-    answer text not null
-);
-create index if not exists claims_at on claims (at);
-create view if not exists entries as
-    select call_id, instance, created_at, ended, record, snapshot, 0 as seq, '' as event from calls;
-create trigger if not exists entry_written instead of insert on entries begin
-    insert into events (call_id, seq, body)
-        select new.call_id, new.seq, new.event where new.event is not null
-        on conflict do nothing;
-    insert into calls (call_id, instance, created_at, ended, record, snapshot)
-        values (new.call_id, new.instance, new.created_at, new.ended, new.record, new.snapshot)
-        on conflict (call_id) do update set
-        ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot;
-end;
-"""
 _COUNT: Final = {
     True: "select count(*) from calls",
     False: "select count(*) from calls where json_extract(record, '$.status') = :status",
@@ -74,8 +45,27 @@ _NEWEST: Final = {
     False: "select record from calls where json_extract(record, '$.status') = :status "
     "order by rowid desc limit :limit offset :offset",
 }
+_NOTE: Final = (
+    "insert into facts (call_id, kind, body) select ?, ?, ? "
+    "where not exists (select 1 from calls where call_id = ? and erased)"
+)
+_RECORDS: Final = (
+    "select call_id, changed, instance, record, coalesce(private, '{}') from calls "
+    "where changed > ? order by changed limit ?"
+)
+_EVENTS: Final = (
+    "select e.position, e.call_id, e.seq, e.body, coalesce(c.record, '{}'), "
+    "coalesce(c.private, '{}') from events e left join calls c on c.call_id = e.call_id "
+    "where e.position > ? order by e.position limit ?"
+)
+_FACTS: Final = (
+    "select f.position, f.call_id, f.kind, f.body, coalesce(c.record, '{}'), "
+    "coalesce(c.private, '{}') from facts f left join calls c on c.call_id = f.call_id "
+    "where f.position > ? order by f.position limit ?"
+)
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
+_PATIENCE: Final = 30.0  # seconds a thread waits for the writer
 
 _SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
 _AVOID: Final = 10.0  # seconds without a write on the loop's thread after a slow one
@@ -95,8 +85,10 @@ class Entry:
     """One change of one call, written as a whole.
 
     ``event`` is the published event's JSON object (contract 4), None when only the
-    record changed; ``record`` the call's resource after it; ``snapshot`` what a
-    restart needs (design, seam 6); ``claim`` the Idempotency-Key the call was made by.
+    record changed; ``record`` the call's resource after it; ``private`` what is kept with
+    it and shown to nobody (None: as it was); ``snapshot`` what a restart needs (design,
+    seam 6), which nobody needs of a call that has ended; ``claim`` the Idempotency-Key the
+    call was made by.
     What is not ``lasting`` survives a crash of the process at once, like everything, but a
     power cut only once something lasting was written after it: it waits for no disk.
     """
@@ -105,6 +97,7 @@ class Entry:
     created_at: float
     event: dict[str, Any] | None
     record: dict[str, Any]
+    private: Mapping[str, Any] | None = None
     ended: bool = False
     snapshot: dict[str, Any] | None = None
     claim: Claim | None = None
@@ -118,8 +111,67 @@ class OpenCall:
     call_id: str
     created_at: float
     record: dict[str, Any]
+    private: dict[str, Any]
     snapshot: dict[str, Any] | None
     last_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """How far a reader has come: the last change of a record, event and fact it has seen."""
+
+    changed: int = 0
+    event: int = 0
+    fact: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedRecord:
+    """A call's record as it is now. ``record`` and ``private`` are JSON objects as text."""
+
+    call_id: str
+    changed: int
+    instance: str
+    record: str
+    private: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEvent:
+    """An event, with its call's record as it is now (not as it was then)."""
+
+    position: int
+    call_id: str
+    seq: int
+    body: str
+    record: str
+    private: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFact:
+    """A fact, with its call's record as it is now; ``{}`` when the call is not ours."""
+
+    position: int
+    call_id: str
+    kind: str
+    body: str
+    record: str
+    private: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a reader has not seen, as of one moment; ``complete`` when that is all."""
+
+    records: Sequence[ChangedRecord]
+    events: Sequence[WrittenEvent]
+    facts: Sequence[WrittenFact]
+    marks: Marks
+    complete: bool
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.events) + len(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,13 +183,34 @@ class _Row:
     seq: int | None
     event: str | None
     record: str
+    private: str | None
     ended: bool
     snapshot: str | None
     claim: Claim | None
     lasting: bool = True
 
 
-_Job = tuple[Sequence[_Row], "asyncio.Future[None]", asyncio.AbstractEventLoop]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fact:
+    """A fact as text."""
+
+    call_id: str
+    kind: str
+    body: str
+    lasting: bool
+    claim: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chore:
+    """Work on the tables that answers to a thread; *lasting*: once the disk has it."""
+
+    run: Callable[[sqlite3.Connection], int]
+    done: concurrent.futures.Future[int]
+    lasting: bool
+
+
+_Job = tuple[Sequence[_Row | _Fact], "asyncio.Future[None]", asyncio.AbstractEventLoop]
 
 
 class Journal:
@@ -148,23 +221,25 @@ class Journal:
     takes long all the same, or fails, the writer's thread does it.
     """
 
-    def __init__(self, path: str | Path, *, instance: str) -> None:
+    def __init__(self, path: str | Path, *, instance: str, mask_numbers: bool = False) -> None:
         self.path = Path(path)
         self._instance = instance
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._mask_numbers = mask_numbers
+        self._jobs: queue.SimpleQueue[_Job | _Chore | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._writable = True
         self._waiting = 0  # appends that the writer's thread has not answered
         self._run = 0  # writes on the loop's thread since the writer's last one
+        self._written = [0, 0]  # transactions: the loop's thread's, the writer's
         self._avoid_until = 0.0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
-                connection.executescript(_SCHEMA)
+                self.id = journal_schema.prepare(connection)
             self._reader = self._connect()
             self._direct = self._connect("normal", timeout=0)
             self._direct.execute("pragma wal_autocheckpoint = 0")  # that may wait for the disk
-        except (sqlite3.Error, OSError) as failure:
+        except (sqlite3.Error, OSError, ValueError) as failure:
             raise JournalError(f"{self.path}: {failure}") from failure
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
@@ -175,6 +250,7 @@ class Journal:
         )
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {synchronous}")
+        connection.execute("pragma secure_delete = on")  # what is erased is overwritten
         return connection
 
     @property
@@ -187,16 +263,32 @@ class Journal:
         """Writes that the writer has not taken yet."""
         return self._jobs.qsize()
 
+    @property
+    def written(self) -> int:
+        """How many transactions there were: when it stands still, there is nothing new."""
+        return sum(self._written)
+
     def append(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Write *entries* in order; the future is done when they are durable.
 
         Call it on the loop's thread. The future raises `JournalError` when the disk refuses
         or an entry is no JSON; that costs no other entry.
         """
+        return self._put(lambda: [self._row(entry) for entry in entries])
+
+    def note(
+        self, call_id: str, kind: str, body: Mapping[str, Any], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
+        """Write a fact of a call; as `append`."""
+        return self._put(
+            lambda: [_Fact(call_id=call_id, kind=kind, body=_dump(body), lasting=lasting)]
+        )
+
+    def _put(self, rows_of: Callable[[], Sequence[_Row | _Fact]]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         try:
-            rows = [_row(entry) for entry in entries]
+            rows = rows_of()
         except (TypeError, ValueError, RecursionError) as failure:
             _log.error("journal.entry_refused", error=type(failure).__name__)
             done.set_exception(JournalError(f"no JSON: {failure}"))
@@ -208,7 +300,7 @@ class Journal:
                 self._jobs.put((rows, done, loop))
         return done
 
-    def _write_now(self, rows: Sequence[_Row]) -> bool:
+    def _write_now(self, rows: Sequence[_Row | _Fact]) -> bool:
         """Write *rows* on this thread, if that is all there is to write and costs no disk."""
         if len(rows) != 1 or rows[0].lasting or rows[0].claim is not None:
             return False
@@ -223,9 +315,42 @@ class Journal:
             _log.debug("journal.not_at_once", error=type(failure).__name__)
             return False
         self._run += 1
+        self._written[0] += 1
         if time.monotonic() - began > _SLOW:
             self._avoid_until = began + _AVOID
         return True
+
+    # From any thread, and it waits.
+
+    def erase(self, call_id: str) -> bool:
+        """Forget what was said and who called in a call that has ended; whether there is one.
+
+        Its record keeps its id, its times and its outcome; the store hears of it. Raises
+        `JournalError`.
+        """
+        return bool(self._do(lambda connection: _erase(connection, call_id), lasting=True))
+
+    def retain(self, before: float, *, limit: int = 100) -> int:
+        """Delete at most *limit* calls that were made before *before* and have ended.
+
+        Returns how many there were. Raises `JournalError`.
+        """
+        return self._do(lambda connection: _retain(connection, before, limit), lasting=False)
+
+    def _do(self, run: Callable[[sqlite3.Connection], int], *, lasting: bool) -> int:
+        chore = _Chore(run=run, done=concurrent.futures.Future(), lasting=lasting)
+        self._jobs.put(chore)
+        try:
+            return chore.done.result(_PATIENCE)
+        except TimeoutError as failure:
+            raise JournalError(f"{self.path}: the writer does not answer") from failure
+
+    def reader(self) -> JournalReader:
+        """Return a reader with a connection of its own. Raises `JournalError`."""
+        try:
+            return JournalReader(self._connect("normal"), self.path)
+        except sqlite3.Error as failure:
+            raise JournalError(f"{self.path}: {failure}") from failure
 
     def close(self) -> None:
         """Write what waits, then stop."""
@@ -266,9 +391,20 @@ class Journal:
         )
 
     def last_position(self) -> int:
-        """Return the position of the event written last; 0 when there is none."""
-        rows = self._read("select coalesce(max(position), 0) from events", ())
-        return int(rows[0][0])
+        """Return the position of the event written last, deleted or not; 0 for none."""
+        rows = self._read("select seq from sqlite_sequence where name = 'events'", ())
+        return int(rows[0][0]) if rows else 0
+
+    def heads(self) -> Marks:
+        """Return what a reader that has seen everything has seen."""
+        rows = self._read(
+            "select max((select floor from clock), (select coalesce(max(changed), 0) from calls)),"
+            " coalesce((select seq from sqlite_sequence where name = 'events'), 0),"
+            " coalesce((select seq from sqlite_sequence where name = 'facts'), 0)",
+            (),
+        )
+        changed, event, fact = rows[0]
+        return Marks(changed=int(changed), event=int(event), fact=int(fact))
 
     def calls(
         self, *, status: str | None = None, limit: int, offset: int
@@ -302,7 +438,8 @@ class Journal:
     def open_calls(self) -> list[OpenCall]:
         """Return this instance's calls without an end, oldest first."""
         rows = self._read(
-            "select c.call_id, c.created_at, c.record, c.snapshot, coalesce(max(e.seq), 0) "
+            "select c.call_id, c.created_at, c.record, c.private, c.snapshot, "
+            "coalesce(max(e.seq), 0) "
             "from calls c left join events e on e.call_id = c.call_id "
             "where c.instance = ? and not c.ended "
             "group by c.call_id order by c.created_at",
@@ -313,10 +450,11 @@ class Journal:
                 call_id=call_id,
                 created_at=created_at,
                 record=json.loads(record),
+                private=json.loads(private) if private else {},
                 snapshot=json.loads(snapshot) if snapshot else None,
                 last_seq=last_seq,
             )
-            for call_id, created_at, record, snapshot, last_seq in rows
+            for call_id, created_at, record, private, snapshot, last_seq in rows
         ]
 
     def _read(self, statement: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
@@ -338,9 +476,13 @@ class Journal:
             except queue.Empty:
                 self._commit(connection, quick, [])  # nobody writes while it fails: try again
                 continue
+            chore: _Chore | None = None
             while True:
                 if job is None:
                     stopping = True
+                    break
+                if isinstance(job, _Chore):
+                    chore = job
                     break
                 jobs.append(job)
                 if len(jobs) >= _BATCH or self._jobs.empty():
@@ -348,8 +490,26 @@ class Journal:
                 job = self._jobs.get()
             if jobs:
                 self._settle(jobs, self._commit(connection, quick, jobs))
+            if chore is not None:
+                self._carry_out(chore, connection if chore.lasting else quick)
         connection.close()
         quick.close()
+
+    def _carry_out(self, chore: _Chore, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("begin immediate")
+            done = chore.run(connection)
+            connection.execute("commit")
+            if chore.lasting:  # what was erased is also in the file's log
+                connection.execute("pragma wal_checkpoint(truncate)")
+        except Exception as failure:  # whatever it is, the writer goes on
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("rollback")
+            chore.done.set_exception(JournalError(f"{self.path}: {failure}"))
+        else:
+            self._written[1] += 1
+            chore.done.set_result(done)
 
     def _commit(
         self, connection: sqlite3.Connection, quick: sqlite3.Connection, jobs: Sequence[_Job]
@@ -359,6 +519,7 @@ class Journal:
             if alone is not None and self._writable:
                 # One statement is a transaction by itself.
                 self._insert(connection if alone.lasting else quick, alone)
+                self._written[1] += 1
                 return None
             connection.execute("begin immediate")
             for rows, _, _ in jobs:
@@ -376,23 +537,27 @@ class Journal:
             self._writable = False
             return JournalError(f"{self.path}: {failure}")
         self._writable = True
+        self._written[1] += 1
         return None
 
     def _touch(self, connection: sqlite3.Connection) -> None:
         """Write to both tables and change nothing: whether the disk takes it again."""
         connection.execute("savepoint touch")
         row = _Row(
-            call_id="", created_at=0.0, seq=0, event="{}", record="{}",
+            call_id="", created_at=0.0, seq=0, event="{}", record="{}", private=None,
             ended=True, snapshot=None, claim=None,
         )  # fmt: skip
         self._insert(connection, row)
         connection.execute("rollback to touch")
 
-    def _insert(self, connection: sqlite3.Connection, row: _Row) -> None:
+    def _insert(self, connection: sqlite3.Connection, row: _Row | _Fact) -> None:
         # One statement: the writer's thread needs the GIL before and after each.
+        if isinstance(row, _Fact):
+            connection.execute(_NOTE, (row.call_id, row.kind, row.body, row.call_id))
+            return
         connection.execute(
-            "insert into entries (call_id, instance, created_at, ended, record, snapshot, seq, "
-            "event) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into entries (call_id, instance, created_at, ended, record, snapshot, "
+            "private, seq, event) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.call_id,
                 self._instance,
@@ -400,6 +565,7 @@ class Journal:
                 int(row.ended),
                 row.record,
                 row.snapshot,
+                row.private,
                 row.seq,
                 row.event,
             ),
@@ -412,6 +578,25 @@ class Journal:
                 "values (?, ?, ?, ?)",
                 (claim.key_digest, claim.body_digest, claim.at, _dump(claim.answer)),
             )
+
+    def _row(self, entry: Entry) -> _Row:
+        event, record = entry.event, entry.record
+        if self._mask_numbers:
+            event = None if event is None else masked_event(event)
+            record = masked_record(record) if entry.ended else record
+        keep = entry.snapshot is not None and not entry.ended
+        return _Row(
+            call_id=entry.call_id,
+            created_at=entry.created_at,
+            seq=None if event is None else event["seq"],
+            event=None if event is None else _dump(event),
+            record=_dump(record),
+            private=None if entry.private is None else _dump(entry.private),
+            ended=entry.ended,
+            snapshot=_dump(entry.snapshot) if keep else None,
+            claim=entry.claim,
+            lasting=entry.lasting,
+        )
 
     def _settle(self, jobs: Sequence[_Job], failure: JournalError | None) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
@@ -436,26 +621,12 @@ class Journal:
                 future.set_exception(failure)
 
 
-def _alone(jobs: Sequence[_Job]) -> _Row | None:
+def _alone(jobs: Sequence[_Job]) -> _Row | _Fact | None:
     """Return the only row of *jobs* when one statement writes it."""
     if len(jobs) != 1 or len(jobs[0][0]) != 1:
         return None
     row = jobs[0][0][0]
     return row if row.claim is None else None
-
-
-def _row(entry: Entry) -> _Row:
-    return _Row(
-        call_id=entry.call_id,
-        created_at=entry.created_at,
-        seq=None if entry.event is None else entry.event["seq"],
-        event=None if entry.event is None else _dump(entry.event),
-        record=_dump(entry.record),
-        ended=entry.ended,
-        snapshot=None if entry.snapshot is None else _dump(entry.snapshot),
-        claim=entry.claim,
-        lasting=entry.lasting,
-    )
 
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -465,3 +636,95 @@ def _dump(value: Any) -> str:
     text = _encode(value)
     text.encode()  # half a surrogate pair fails here, not in the middle of a transaction
     return text
+
+
+class JournalReader:
+    """Reads what is new, for one thread."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def news(self, after: Marks, *, limit: int) -> News:
+        """Return at most *limit* of each that come after *after*. Raises `JournalError`."""
+        connection = self._connection
+        try:
+            connection.execute("begin")
+            try:
+                records = connection.execute(_RECORDS, (after.changed, limit)).fetchall()
+                events = connection.execute(_EVENTS, (after.event, limit)).fetchall()
+                facts = connection.execute(_FACTS, (after.fact, limit)).fetchall()
+            finally:
+                connection.execute("commit")
+        except sqlite3.Error as failure:
+            raise JournalError(f"{self._path}: {failure}") from failure
+        return News(
+            records=[
+                ChangedRecord(call_id=a, changed=b, instance=c, record=d, private=e)
+                for a, b, c, d, e in records
+            ],
+            events=[
+                WrittenEvent(position=a, call_id=b, seq=c, body=d, record=e, private=f)
+                for a, b, c, d, e, f in events
+            ],
+            facts=[
+                WrittenFact(position=a, call_id=b, kind=c, body=d, record=e, private=f)
+                for a, b, c, d, e, f in facts
+            ],
+            marks=Marks(
+                changed=records[-1][1] if records else after.changed,
+                event=events[-1][0] if events else after.event,
+                fact=facts[-1][0] if facts else after.fact,
+            ),
+            complete=max(len(records), len(events), len(facts)) < limit,
+        )
+
+    def holds(self, call_id: str) -> bool:
+        """Whether there is a call that was not erased. Raises `JournalError`."""
+        try:
+            found = self._connection.execute(
+                "select 1 from calls where call_id = ? and not erased", (call_id,)
+            ).fetchone()
+        except sqlite3.Error as failure:
+            raise JournalError(f"{self._path}: {failure}") from failure
+        return found is not None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _erase(connection: sqlite3.Connection, call_id: str) -> int:
+    row = connection.execute(
+        "select record, private from calls where call_id = ? and ended", (call_id,)
+    ).fetchone()
+    if row is None:
+        return 0
+    record, private = erased_record(json.loads(row[0]), json.loads(row[1] or "{}"))
+    connection.execute(
+        "update calls set record = ?, private = ?, snapshot = null, erased = 1, "
+        "changed = 1 + max((select floor from clock), (select max(changed) from calls)) "
+        "where call_id = ?",
+        (_dump(record), _dump(private), call_id),
+    )
+    for position, body in connection.execute(
+        "select position, body from events where call_id = ?", (call_id,)
+    ).fetchall():
+        scrubbed = _dump(erased_event(json.loads(body)))
+        connection.execute("update events set body = ? where position = ?", (scrubbed, position))
+    connection.execute("delete from facts where call_id = ?", (call_id,))
+    connection.execute(
+        "insert into facts (call_id, kind, body) values (?, 'erased', '{}')", (call_id,)
+    )
+    return 1
+
+
+def _retain(connection: sqlite3.Connection, before: float, limit: int) -> int:
+    found = connection.execute(
+        "select call_id from calls where ended and created_at < ? order by created_at limit ?",
+        (before, limit),
+    ).fetchall()
+    for table in ("events", "facts", "calls"):
+        connection.executemany(f"delete from {table} where call_id = ?", found)  # noqa: S608
+    connection.execute("delete from claims where at < ?", (before,))
+    return len(found)

@@ -12,11 +12,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from bridge.api import calls, events, problems
+from bridge.api import calls, control, description, events, later, problems
 from bridge.api.auth import Gate, Gatekeeper
 from bridge.api.door import Doors
-from bridge.api.examples import CHANGES, DRAINING, problem_of
+from bridge.api.examples import ALIVE, CHANGES, DRAINING, READY
+from bridge.api.making import CheckUrl, Maker, WebCalls
 from bridge.api.metrics import MetricsDoor, metrics_router
+from bridge.api.reading import CallStore, Projected, Reading
 from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.console import console
 from bridge.feed import Feed
@@ -32,13 +34,20 @@ def make_app(
     version: str,
     metrics: MetricsDoor | None = None,
     trunks: TrunkDoor | None = None,
+    store: CallStore | None = None,
+    projection: Projected | None = None,
+    web_calls: WebCalls | None = None,
+    check_url: CheckUrl | None = None,
     routers: Sequence[APIRouter] = (),
     cors: Sequence[str] = (),
 ) -> FastAPI:
     """Return the app with every route of this version.
 
     *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
-    older API). *cors* are the origins whose pages may ask, ``*`` any; none by default.
+    older API); *web_calls* makes ``voip`` calls. *store* is where calls are read, after
+    *projection* has brought it up to date; without one only the journal is. *check_url*
+    judges a ``webhook_url``; None: webhooks have no secret, and none may be named. *cors*
+    are the origins whose pages may ask, ``*`` any; none by default.
     """
     app = FastAPI(
         title="trunkbridge",
@@ -60,8 +69,11 @@ def make_app(
         )
     app.include_router(_page())
     app.include_router(_health(doors))
-    app.include_router(events.router(doors, feed, gatekeeper))
-    app.include_router(calls.router(doors))
+    reading = Reading(doors, store, projection)
+    maker = Maker(doors, check_url=check_url, web_calls=web_calls)
+    app.include_router(events.router(reading, feed, gatekeeper))
+    app.include_router(calls.router(doors, reading, maker))
+    app.include_router(control.router(doors, reading))
     app.include_router(_house(doors))
     if metrics is not None:
         app.include_router(metrics_router(doors, metrics))
@@ -69,6 +81,8 @@ def make_app(
         app.include_router(trunks_router(doors, trunks))
     for router in routers:
         app.include_router(router)
+    app.include_router(later.router())
+    description.complete(app)
     return app
 
 
@@ -86,12 +100,12 @@ def _page() -> APIRouter:
 def _health(doors: Doors) -> APIRouter:
     router = APIRouter(tags=["health"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", responses=ALIVE)
     async def healthz() -> dict[str, str]:
         """Alive: the process answers."""
         return {"status": "alive"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses=READY)
     async def readyz(response: Response) -> dict[str, Any]:
         """Ready for new calls; 503 while draining, without LiveKit or journal."""
         parts = await doors.ask(doors.service.readiness())
@@ -115,10 +129,7 @@ def _house(doors: Doors) -> APIRouter:
 
     @router.post(
         "/reload",
-        responses={
-            **CHANGES,
-            422: problem_of("the configuration is wrong, nothing changed"),
-        },
+        responses=CHANGES,
     )
     async def reload() -> dict[str, list[str]]:
         """Re-read trunks, routes, workflows, plans and keys.

@@ -1,157 +1,194 @@
-"""The routes of calls (contract 6)."""
+"""The routes of calls (contract 6): made, listed, shown, forgotten."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
 
 from bridge.api import examples
 from bridge.api.access import access_of
-from bridge.api.door import Doors, call_id_of, known
-from bridge.api.models import CallAccepted, CreateCall, Digits, TransferTarget
-from bridge.call.requests import BadRequest
+from bridge.api.door import Doors
+from bridge.api.filters import ActiveCalls, PageOfCalls
+from bridge.api.making import IdempotencyKey, Maker
+from bridge.api.models import CallAccepted, CreateCall
+from bridge.api.reading import Reading
+from bridge.store.queries import CallFilter
 
-Status = Literal[
-    "pending", "connecting", "active", "completed", "failed", "disconnected", "timeout"
-]
+MEASURED: Final = (
+    "duration_seconds",
+    "stt_latency_ms",
+    "llm_latency_ms",
+    "tts_latency_ms",
+    "total_tokens",
+    "agent_handoffs",
+)
+"""Seed 003's metrics."""
 
-LATER = ("workflow_id", "user_id", "started_after", "started_before")
 
-
-def router(doors: Doors) -> APIRouter:
-    """Return the routes below ``/api/v1/calls``."""
+def router(doors: Doors, reading: Reading, maker: Maker) -> APIRouter:
+    """Return the routes below ``/api/v1/calls``, and seed 000's way to dial."""
     routes = APIRouter(prefix="/api/v1/calls", tags=["calls"])
-    _whole(routes, doors)
-    _one(routes, doors)
-    _control(routes, doors)
-    return routes
+    _make(routes, maker)
+    _list(routes, reading)
+    _one(routes, doors, reading)
+    _parts(routes, reading)
+    older = APIRouter(prefix="/api/calls", tags=["calls"])
+    _make_older(older, maker)
+    both = APIRouter()
+    both.include_router(routes)
+    both.include_router(older)
+    return both
 
 
-def _whole(routes: APIRouter, doors: Doors) -> None:
-    service = doors.service
-
-    @routes.post("", status_code=201)
+def _make(routes: APIRouter, maker: Maker) -> None:
+    @routes.post("", status_code=201, responses=examples.CREATED)
     async def create(
-        body: CreateCall,
+        body: Annotated[CreateCall, examples.CREATE],
         request: Request,
-        idempotency_key: Annotated[
-            str | None, Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> CallAccepted:
-        """Dial a phone number; answered at once, the call runs in the background.
+        """Dial a phone number (``sip``), or open a room for a browser and an agent (``voip``).
 
-        With ``Idempotency-Key`` the same request within 24 hours is one call.
+        Answered at once, the call runs in the background. ``call_type`` is ``sip`` when there
+        is a ``phone_number``, else ``voip``. With ``Idempotency-Key`` the same request within
+        24 hours is one call.
         """
-        # A key of the API never meets the requests of another.
-        key = None if idempotency_key is None else f"{access_of(request).name}\0{idempotency_key}"
-        accepted = await doors.ask(service.dial(body.request(), key=key))
-        return CallAccepted(
-            call_id=accepted.call_id,
-            room_name=accepted.room_name,
-            url=accepted.url,
-            token=accepted.token,
-            status=accepted.status,
-        )
+        return await maker.make(body, access_of(request), idempotency_key)
 
-    @routes.get("", responses=examples.PAGE)
-    async def page_of_calls(
+
+def _make_older(routes: APIRouter, maker: Maker) -> None:
+    @routes.post("/outbound", status_code=201, responses=examples.CREATED)
+    async def outbound(
+        body: Annotated[CreateCall, examples.CREATE_SIP],
         request: Request,
-        status: Status | None = None,
-        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-        page_size: Annotated[int, Query(ge=1, le=100)] = 20,
-    ) -> dict[str, Any]:
-        """The calls of this instance, newest first.
+        idempotency_key: IdempotencyKey = None,
+    ) -> CallAccepted:
+        """Dial a phone number: ``POST /api/v1/calls``, always ``sip``."""
+        return await maker.make(body.as_sip(), access_of(request), idempotency_key)
 
-        The filters ``workflow_id``, ``user_id``, ``started_after`` and ``started_before``
-        come with the store; until then they are 422 rather than ignored.
-        """
-        for name in LATER:
-            if name in request.query_params:
-                raise BadRequest(name, "this filter is not served yet")
-        items, total = await doors.ask(
-            service.calls(status=status, limit=page_size, offset=(page - 1) * page_size)
+
+def _list(routes: APIRouter, reading: Reading) -> None:
+    @routes.get("", response_model=None, responses=examples.PAGE)
+    async def page_of_calls(
+        request: Request, asked: Annotated[PageOfCalls, Query()]
+    ) -> JSONResponse:
+        """Calls, newest first, one page of them; running ones as they are now."""
+        wanted = CallFilter(
+            tenant=access_of(request).scope,
+            status=asked.status,
+            workflow_id=None if asked.workflow_id is None else str(asked.workflow_id),
+            user_id=asked.user_id,
+            started_after=asked.started_after,
+            started_before=asked.started_before,
+            direction=asked.direction,
+            call_type=asked.call_type,
         )
-        return {
-            "items": items,
-            "total": total,
-            "page": page,
-            "page_size": page_size,
-            "pages": math.ceil(total / page_size),
-        }
+        items, total = await reading.page(
+            wanted, limit=asked.page_size, offset=(asked.page - 1) * asked.page_size
+        )
+        return JSONResponse(
+            {
+                "items": items,
+                "total": total,
+                "page": asked.page,
+                "page_size": asked.page_size,
+                "pages": math.ceil(total / asked.page_size),
+            }
+        )
 
-    @routes.get("/active", responses=examples.CALLS)
-    async def active(
-        limit: Annotated[int | None, Query(ge=1)] = None,
-    ) -> list[dict[str, Any]]:
+    @routes.get("/active", response_model=None, responses=examples.CALLS)
+    async def active(request: Request, asked: Annotated[ActiveCalls, Query()]) -> JSONResponse:
         """Every call without an end, oldest first; at most *limit*."""
-        return await doors.ask(service.active(limit))
+        return JSONResponse(await reading.active(access_of(request), asked.limit))
 
 
-def _one(routes: APIRouter, doors: Doors) -> None:
-    service = doors.service
-
-    @routes.get("/{call_id}", responses=examples.CALL)
-    async def show(call_id: str) -> dict[str, Any]:
+def _one(routes: APIRouter, doors: Doors, reading: Reading) -> None:
+    @routes.get("/{call_id}", response_model=None, responses=examples.CALL)
+    async def show(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
         """One call's status and details."""
-        return known(await doors.ask(service.find(call_id_of(call_id))))
-
-    @routes.get("/{call_id}/ladder", responses=examples.LADDER)
-    async def ladder(call_id: str) -> list[dict[str, Any]]:
-        """The call's SIP messages in order, numbers masked.
-
-        Kept in memory for the last calls only: empty when they are gone.
-        """
-        return known(await doors.ask(service.ladder(call_id_of(call_id))))
+        return JSONResponse(await reading.call(call_id, access_of(request)))
 
     @routes.delete("/{call_id}", status_code=202, responses=examples.ACCEPTED)
-    async def hang_up(call_id: str) -> dict[str, str]:
+    async def hang_up(call_id: examples.CallIdPath, request: Request) -> dict[str, str]:
         """Hang up (CANCEL before the answer); 202 also when it has ended."""
-        wanted = call_id_of(call_id)
-        known(await doors.ask(service.hang_up(wanted)))
+        wanted = await reading.check(call_id, access_of(request))
+        if not await doors.ask(doors.service.hang_up(wanted)):
+            raise HTTPException(404, "no such call")
         return {"call_id": wanted}
 
+    @routes.post("/{call_id}/erase", status_code=202, responses=examples.ERASED)
+    async def erase(call_id: examples.CallIdPath, request: Request) -> dict[str, str]:
+        """Forget a call: its record, events, messages and words. 409 while it runs."""
+        return {"call_id": await reading.erase(call_id, access_of(request))}
 
-def _control(routes: APIRouter, doors: Doors) -> None:
-    service = doors.service
 
-    @routes.post("/{call_id}/hold", status_code=202, responses=examples.CONTROLLED)
-    async def hold(call_id: str) -> dict[str, str]:
-        """Hold the far end (our own hold: no ``call_hold`` is told of it).
+def _parts(routes: APIRouter, reading: Reading) -> None:
+    @routes.get("/{call_id}/metrics", response_model=None, responses=examples.METRICS)
+    async def metrics(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+        """What the call's agents measured; null what none of them told."""
+        return JSONResponse(metrics_of(await reading.call(call_id, access_of(request))))
 
-        Answered when the far end agreed; 409 when the call's state forbids it, 502 when
-        the far end refused or did not answer.
-        """
-        wanted = call_id_of(call_id)
-        known(await doors.ask(service.hold(wanted)))
-        return {"call_id": wanted}
+    @routes.get("/{call_id}/ladder", response_model=None, responses=examples.LADDER)
+    async def ladder(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+        """The call's SIP messages in order, numbers masked; those of a web call are none."""
+        return JSONResponse(await reading.ladder(call_id, access_of(request)))
 
-    @routes.post("/{call_id}/resume", status_code=202, responses=examples.CONTROLLED)
-    async def resume(call_id: str) -> dict[str, str]:
-        """End our own hold; as ``/hold``."""
-        wanted = call_id_of(call_id)
-        known(await doors.ask(service.resume(wanted)))
-        return {"call_id": wanted}
+    @routes.get(
+        "/{call_id}/recording", status_code=404, response_model=None, responses=examples.RECORDING
+    )
+    async def recording(call_id: examples.CallIdPath, request: Request) -> None:
+        """The call's recording: 404 as long as nothing is recorded."""
+        await reading.call(call_id, access_of(request))
+        raise HTTPException(404, "the call was not recorded")
 
-    @routes.post("/{call_id}/transfer", status_code=202, responses=examples.TRANSFERRED)
-    async def transfer(call_id: str, body: TransferTarget) -> dict[str, str]:
-        """Ask the far end to call somebody else (REFER), whom ``transfer_allow`` must name.
+    @routes.get("/{call_id}/analysis", response_model=None, responses=examples.ANALYSIS)
+    async def analysis(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+        """What was made of the conversation; 404 until an agent has told it."""
+        report = await reading.report(call_id, access_of(request))
+        if not isinstance(report.get("analysis"), Mapping):
+            raise HTTPException(404, "nobody has analysed the call")
+        return JSONResponse(analysis_of(report["analysis"]))
 
-        Answered when the far end agreed to try; how it goes are ``call_transfer`` events. 403
-        when it is not allowed, 409 when the call's state forbids it, 502 when the far end
-        refused or did not answer.
-        """
-        wanted = call_id_of(call_id)
-        known(await doors.ask(service.transfer(wanted, body.to)))
-        return {"call_id": wanted}
+    @routes.get("/{call_id}/cost", response_model=None, responses=examples.COST)
+    async def cost(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+        """What the call cost; 404 until an agent has reported anything."""
+        who = access_of(request)
+        report = await reading.report(call_id, who)
+        if not report:
+            raise HTTPException(404, "nobody has reported anything of the call")
+        return JSONResponse(cost_of(report, await reading.call(call_id, who)))
 
-    @routes.post("/{call_id}/dtmf", status_code=202, responses=examples.CONTROLLED)
-    async def send_dtmf(call_id: str, body: Digits) -> dict[str, str]:
-        """Play keys to the far end as RFC 4733 telephone-events; ``w`` waits half a second.
 
-        409 before the answer, on hold, and when the far end takes no telephone-events.
-        """
-        wanted = call_id_of(call_id)
-        known(await doors.ask(service.send_dtmf(wanted, body.digits)))
-        return {"call_id": wanted}
+def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return seed 003's metrics of a call."""
+    told = call["metrics"] or {}
+    metrics = {name: told.get(name) for name in MEASURED}
+    if metrics["duration_seconds"] is None:
+        metrics["duration_seconds"] = call["duration_seconds"]
+    return metrics
+
+
+def analysis_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return seed 000's call analysis."""
+    names = ("summary", "sentiment", "topics", "action_items")
+    return {**{name: told.get(name) for name in names}, **told}
+
+
+def cost_of(report: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return seed 000's cost breakdown, and what there was to pay for."""
+    told = report.get("cost")
+    told = told if isinstance(told, Mapping) else {}
+    measured = metrics_of(call)
+    return {
+        "total": told.get("total"),
+        "currency": told.get("currency"),
+        "breakdown": told.get("breakdown"),
+        "usage": {
+            "duration_seconds": measured["duration_seconds"],
+            "total_tokens": measured["total_tokens"],
+        },
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -29,13 +29,11 @@ class CallDoor(Protocol):
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource."""
 
-    async def active(self, limit: int | None) -> list[dict[str, Any]]:
-        """Return the calls without an end, oldest first."""
+    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the resources of those of *call_ids* that run here, as they are now."""
 
-    async def calls(
-        self, *, status: str | None, limit: int, offset: int
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Return calls, newest first, and how many there are."""
+    async def active(self, limit: int | None) -> list[dict[str, Any]]:
+        """Return the calls of this instance without an end, oldest first."""
 
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return a call's events so far."""
@@ -57,6 +55,9 @@ class CallDoor(Protocol):
 
     async def send_dtmf(self, call_id: str, digits: str) -> bool:
         """Play keys to the far end. Raises BadRequest, WrongState."""
+
+    async def erase(self, call_id: str) -> bool:
+        """Forget a call that has ended; False when this instance's journal has none."""
 
     async def readiness(self) -> dict[str, bool]:
         """Return what a new call needs and whether it is there."""

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from bridge.api import examples
+from bridge.api.access import access_of
 from bridge.api.auth import Gatekeeper
-from bridge.api.door import Doors, call_id_of, known
+from bridge.api.reading import Reading
 from bridge.api.stream import EventStream, messages, wants_stream
 from bridge.call.requests import BadRequest
 from bridge.feed import Feed
@@ -31,7 +32,7 @@ LastSeenQuery = Annotated[
 ]
 
 
-def router(doors: Doors, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
+def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     """Return the two routes; a stream ends when its key is taken away."""
     routes = APIRouter(prefix="/api/v1", tags=["events"])
 
@@ -42,13 +43,14 @@ def router(doors: Doors, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         query: LastSeenQuery = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
-        """The events of all calls, in the order they were written down.
+        """The events of all calls of this instance, in the order they were written down.
 
         With ``Accept: text/event-stream`` everything after *last_event_id* and then what
         happens, live; an id is a position in the journal, ``latest`` is its end, and
         without one it begins at the first. Otherwise a page of at most *limit*: its
         ``Last-Event-ID`` header is what the next page is asked with.
         """
+        who = access_of(request)
         after = await _position(feed, header or query)
         if wants_stream(request.headers.get("accept", "")):
             return EventStream(
@@ -58,6 +60,7 @@ def router(doors: Doors, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
                     after,
                     lambda one: one.position,
                     lambda: gatekeeper.still_admits(request),
+                    lambda one: reading.sees(one.call_id, who),
                 ),
             )
         page = await feed.page(after, limit)
@@ -65,29 +68,35 @@ def router(doors: Doors, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         headers = {"Last-Event-ID": str(last)}
         if len(page) == limit:
             headers["Link"] = f'</api/v1/events?last_event_id={last}&limit={limit}>; rel="next"'
-        return JSONResponse([json.loads(one.body) for one in page], headers=headers)
+        shown = [one for one in page if await reading.sees(one.call_id, who)]
+        return JSONResponse([json.loads(one.body) for one in shown], headers=headers)
 
     @routes.get("/calls/{call_id}/events", response_model=None, responses=examples.EVENTS)
     async def events_of_call(
-        call_id: str, request: Request, header: LastSeen = None, query: LastSeenQuery = None
+        call_id: examples.CallIdPath,
+        request: Request,
+        header: LastSeen = None,
+        query: LastSeenQuery = None,
     ) -> Response:
         """The journal of one call, in order; an id is an event's seq.
 
         With ``Accept: text/event-stream`` what there is after *last_event_id* and then what
         happens, live; ends after ``call_ended``, and 204 when that was seen already.
         """
-        wanted = call_id_of(call_id)
+        who = access_of(request)
         after = _number(header or query) or 0
         if not wants_stream(request.headers.get("accept", "")):
-            events = known(await doors.ask(doors.service.events_of(wanted)))
+            events = await reading.events(call_id, who)
             return JSONResponse([event for event in events if event["seq"] > after])
-        call = known(await doors.ask(doors.service.find(wanted)))
+        call = await reading.call(call_id, who)
         if call["ended_at"] is not None and after >= call["seq"]:
             return Response(status_code=204)  # HTML 9.2: a browser stops reconnecting
+        wanted = call["id"]
+        here = await reading.is_here(wanted)
         return EventStream(
             feed,
             messages(
-                feed.of_call(wanted, after),
+                feed.of_call(wanted, after) if here else reading.follow(wanted, after),
                 after,
                 lambda one: one.seq,
                 lambda: gatekeeper.still_admits(request),

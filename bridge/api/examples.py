@@ -1,36 +1,63 @@
-"""What the answers look like, for ``/openapi.json``."""
+"""What is asked and answered looks like this: the examples of ``/openapi.json``."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import Body, Path
+
+from bridge.api import resources
 
 _CALL_ID: Final = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 
 Responses = dict[int | str, dict[str, Any]]
 
+CallIdPath = Annotated[
+    str,
+    Path(
+        description="A call's id; what is no id is no call.",
+        max_length=64,
+        examples=[_CALL_ID],
+        json_schema_extra={"format": "uuid"},
+    ),
+]
 
-def _json(example: Any, description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"example": example}}}
+
+def _json(example: Any, description: str, model: Any = None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"example": example}},
+    }
+    if model is not None:
+        found["model"] = model
+    return found
 
 
-def problem_of(detail: str, status: int = 422, title: str = "Unprocessable Content") -> Any:
-    """Return an error's description."""
+def problem_of(
+    detail: str,
+    status: int = 422,
+    title: str = "Unprocessable Content",
+    *,
+    wrong: Mapping[str, str] | None = None,
+) -> Any:
+    """Return an error's description; *wrong* are its fields and what is said of them."""
     example: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
         "status": status,
         "detail": detail,
     }
-    if status == 422:
-        line = "trunkbridge.toml:trunk[0].port: 0: input should be greater than or equal to 1"
-        example["errors"] = [{"field": "trunk[0].port", "message": line}]
-    return {
-        "description": detail,
-        "content": {"application/problem+json": {"example": example}},
-    }
+    if wrong:
+        example["errors"] = [{"field": key, "message": text} for key, text in wrong.items()]
+    content = {"schema": PROBLEM_SCHEMA, "example": example}
+    return {"description": detail, "content": {"application/problem+json": content}}
 
+
+PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 
 _UNKNOWN: Final[Responses] = {404: problem_of("no such call", 404, "Not Found")}
+_AWAY: Final = problem_of("the store cannot be read", 503, "Service Unavailable")
 
 _HOLD: Final = {
     "event": "call_hold",
@@ -40,35 +67,60 @@ _HOLD: Final = {
     "at": "2026-11-21T10:30:07.250Z",
     "direction": "sendonly",
 }
+_METRICS: Final = {
+    "duration_seconds": 180,
+    "stt_latency_ms": 120,
+    "llm_latency_ms": 280,
+    "tts_latency_ms": 85,
+    "total_tokens": 1500,
+    "agent_handoffs": 2,
+}
 _CALL: Final[dict[str, Any]] = {
     "id": _CALL_ID,
-    "workflow_id": None,
-    "workflow_slug": None,
-    "user_id": "user-123",
-    "status": "active",
+    "workflow_id": "4c2b5a0e-7a9d-5a1c-9c53-1d2a6f0b9e7e",
+    "workflow_slug": "welcome-call",
+    "user_id": "user-456",
+    "status": "completed",
     "direction": "outbound",
     "call_type": "sip",
     "phone_number": "+919876543210",
     "trunk_number": "+918047361000",
     "trunk": "exotel-mumbai",
-    "agent": "support",
+    "agent": "greeter-agent",
     "room_name": f"call-{_CALL_ID}",
-    "user_context": {},
+    "user_context": {"name": "Jane Smith", "onboarding_status": "new"},
     "metadata": {},
-    "agent_history": [],
+    "agent_history": ["greeter-agent", "meal-agent", "feedback-agent"],
     "current_agent": None,
+    "metrics": _METRICS,
+    "tenant_id": "0a1b2c3d-4e5f-6a7b-8c9d-0e1f2a3b4c5d",
+    "hold": False,
+    "outcome": "completed",
+    "reason": "hangup",
+    "ended_by": "callee",
+    "sip_status": 200,
+    "q850": 16,
+    "duration_ms": 180250,
+    "carrier_ids": {"x-exotel-callsid": "b7f0c1d2"},
+    "media_engine": "direct",
+    "media_engine_reason": None,
+    "seq": 3,
+    "created_at": "2026-01-17T10:29:55.000Z",
+    "started_at": "2026-01-17T10:30:00.000Z",
+    "ended_at": "2026-01-17T10:33:00.250Z",
+    "duration_seconds": 180,
+}
+_RUNNING: Final[dict[str, Any]] = {
+    **_CALL,
+    "status": "active",
+    "current_agent": "meal-agent",
     "metrics": None,
-    "hold": True,
     "outcome": None,
     "reason": None,
     "ended_by": None,
     "sip_status": None,
     "q850": None,
     "duration_ms": None,
-    "carrier_ids": {"x-exotel-callsid": "b7f0c1d2"},
-    "seq": 3,
-    "created_at": "2026-11-21T10:29:55.000Z",
-    "started_at": "2026-11-21T10:30:00.120Z",
     "ended_at": None,
     "duration_seconds": None,
 }
@@ -99,8 +151,9 @@ _STREAM: Final = (
 
 
 def _both(events: list[Any]) -> dict[str, Any]:
+    schema = {"type": "array", "items": {"$ref": "#/components/schemas/CallEventDocument"}}
     content = {
-        "application/json": {"example": events},
+        "application/json": {"schema": schema, "example": events},
         "text/event-stream": {"schema": {"type": "string"}, "example": _STREAM},
     }
     return {"description": "The events, in order", "content": content}
@@ -109,16 +162,108 @@ def _both(events: list[Any]) -> dict[str, Any]:
 _FULL: Final[Responses] = {
     503: problem_of("1000 event streams are open, no more", 503, "Service Unavailable")
 }
+_ACCEPTED: Final = {
+    "call_id": _CALL_ID,
+    "room_name": f"call-{_CALL_ID}",
+    "url": "wss://livekit.example.com",
+    "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+    "status": "pending",
+}
 
-CALL: Final[Responses] = {200: _json(_CALL, "The call"), **_UNKNOWN}
-CALLS: Final[Responses] = {200: _json([_CALL], "The calls")}
+# Bodies.
+
+_SIP_CALL: Final = {
+    "workflow_slug": "welcome-call",
+    "user_id": "user-456",
+    "call_type": "sip",
+    "phone_number": "+919876543210",
+    "user_context": {"name": "Jane Smith", "onboarding_status": "new"},
+}
+_BARE_CALL: Final = {"phone_number": "+919876543210", "agent": "support"}
+_VOIP_CALL: Final = {
+    "workflow_slug": "daily-call",
+    "user_id": "user-123",
+    "call_type": "voip",
+    "user_context": {"name": "John Doe", "language": "en"},
+    "metadata": {"session_id": "abc123", "source": "mobile-app"},
+}
+
+
+def _body(**examples: Any) -> Any:
+    return Body(openapi_examples={name: {"value": one} for name, one in examples.items()})
+
+
+CREATE: Final = _body(sip=_SIP_CALL, voip=_VOIP_CALL, number_and_agent=_BARE_CALL)
+CREATE_SIP: Final = _body(sip=_SIP_CALL, number_and_agent=_BARE_CALL)
+DTMF: Final = _body(keys={"digits": "12w#"})
+TRANSFER: Final = _body(number={"to": "+918045678900"}, other_call={"to": f"call:{_CALL_ID}"})
+
+# Answers.
+
+CREATED: Final[Responses] = {
+    201: _json(_ACCEPTED, "The call runs"),
+    429: problem_of("max_calls of trunk 'exotel-mumbai' is reached", 429, "Too Many Requests"),
+    503: problem_of("draining: no new calls", 503, "Service Unavailable"),
+}
+CALL: Final[Responses] = {
+    200: _json(_CALL, "The call", resources.CallResource),
+    503: _AWAY,
+    **_UNKNOWN,
+}
+CALLS: Final[Responses] = {
+    200: _json([_RUNNING], "The calls", list[resources.CallResource]),
+    503: _AWAY,
+}
 PAGE: Final[Responses] = {
     200: _json(
-        {"items": [_CALL], "total": 1, "page": 1, "page_size": 20, "pages": 1},
+        {"items": [_CALL], "total": 100, "page": 1, "page_size": 20, "pages": 5},
         "One page of calls, newest first",
-    )
+        resources.CallPage,
+    ),
+    503: _AWAY,
 }
-LADDER: Final[Responses] = {200: _json(_RUNGS, "The messages, in order"), **_UNKNOWN}
+METRICS: Final[Responses] = {
+    200: _json(_METRICS, "What was measured", resources.CallMetrics),
+    503: _AWAY,
+    **_UNKNOWN,
+}
+LADDER: Final[Responses] = {
+    200: _json(_RUNGS, "The messages, in order", list[resources.Rung]),
+    503: _AWAY,
+    **_UNKNOWN,
+}
+RECORDING: Final[Responses] = {
+    404: problem_of("the call was not recorded", 404, "Not Found"),
+    503: _AWAY,
+}
+ANALYSIS: Final[Responses] = {
+    200: _json(
+        {
+            "summary": "Jane asked for an invoice and was sent one.",
+            "sentiment": "positive",
+            "topics": ["invoice"],
+            "action_items": ["send the invoice of March"],
+        },
+        "What was made of the conversation",
+        resources.Analysis,
+    ),
+    404: problem_of("nobody has analysed the call", 404, "Not Found"),
+    503: _AWAY,
+}
+COST: Final[Responses] = {
+    200: _json(
+        {
+            "total": None,
+            "currency": None,
+            "breakdown": None,
+            "usage": {"duration_seconds": 180, "total_tokens": 1500},
+        },
+        "What it cost, by provider",
+        resources.Cost,
+    ),
+    404: problem_of("nobody has reported anything of the call", 404, "Not Found"),
+    503: _AWAY,
+}
 EVENTS: Final[Responses] = {
     200: _both([_HOLD]),
     204: {"description": "The last event was seen already"},
@@ -126,7 +271,15 @@ EVENTS: Final[Responses] = {
     **_FULL,
 }
 ALL_EVENTS: Final[Responses] = {200: _both([_HOLD]), **_FULL}
-ACCEPTED: Final[Responses] = {202: _json({"call_id": _CALL_ID}, "Accepted"), **_UNKNOWN}
+ACCEPTED: Final[Responses] = {
+    202: _json({"call_id": _CALL_ID}, "Accepted", resources.CallId),
+    503: _AWAY,
+    **_UNKNOWN,
+}
+ERASED: Final[Responses] = {
+    **ACCEPTED,
+    409: problem_of("the call runs, end it first", 409, "Conflict"),
+}
 CONTROLLED: Final[Responses] = {
     **ACCEPTED,
     409: problem_of("the call is not answered", 409, "Conflict"),
@@ -136,10 +289,54 @@ TRANSFERRED: Final[Responses] = {
     **CONTROLLED,
     403: problem_of("the trunk's transfer_allow does not allow this target", 403, "Forbidden"),
 }
-DRAINING: Final[Responses] = {202: _json({"status": "draining", "calls": 3}, "Draining")}
+DRAINING: Final[Responses] = {
+    202: _json({"status": "draining", "calls": 3}, "Draining", resources.Draining)
+}
 CHANGES: Final[Responses] = {
     200: _json(
         {"changed": ["trunk[exotel-mumbai].max_calls: 100 -> 50"], "restart": []},
         "What is different now",
-    )
+        resources.Reloaded,
+    ),
+    422: problem_of(
+        "the configuration is wrong, nothing changed",
+        wrong={
+            "trunk[0].port": "trunkbridge.toml:trunk[0].port: 0: input should be greater than 0"
+        },
+    ),
 }
+ALIVE: Final[Responses] = {200: _json({"status": "alive"}, "The process answers")}
+READY: Final[Responses] = {
+    200: _json({"status": "ready", "accepting": True, "livekit": True, "journal": True}, "Ready"),
+    503: _json(
+        {"status": "not ready", "accepting": False, "livekit": True, "journal": True},
+        "Not ready for new calls",
+    ),
+}
+SCRAPE: Final[Responses] = {
+    200: {
+        "description": "The metrics, as text",
+        "content": {
+            "text/plain": {"schema": {"type": "string"}, "example": "trunkbridge_loop_lag 0.001\n"},
+            "application/openmetrics-text": {"schema": {"type": "string"}},
+        },
+    }
+}
+TRUNKS: Final = [
+    {
+        "name": "exotel-mumbai",
+        "profile": "exotel",
+        "host": "pstn.in1.exotel.com",
+        "port": 5070,
+        "transport": "tcp",
+        "status": "up",
+        "calls": {"inbound": 1, "outbound": 4},
+        "max_calls": 100,
+        "calls_per_second": 3,
+        "options_interval": 30,
+        "registration": None,
+        "last_success": "2026-01-17T10:29:55.000Z",
+        "last_failures": [],
+    }
+]
+TRUNKS_ANSWER: Final[Responses] = {200: _json(TRUNKS, "The trunks, in the order of the file")}

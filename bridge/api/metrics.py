@@ -6,6 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from bridge.api import examples
 
 if TYPE_CHECKING:
     from bridge.api.app import Doors
@@ -29,7 +32,7 @@ def metrics_router(doors: Doors, metrics: MetricsDoor) -> APIRouter:
     """Return the route; who may read it is the gate's affair (`bridge.api.auth`)."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=PlainTextResponse, responses=examples.SCRAPE)
     async def scrape(request: Request) -> Response:
         """Everything that is counted, in Prometheus' text format or as OpenMetrics."""
         page = await doors.ask(metrics.take())

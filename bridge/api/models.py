@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bridge.call.requests import DialRequest
+from bridge.call.requests import BadRequest, DialRequest
 
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _WITHHELD = "anonymous"  # contract 3, Numbers
 _ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _MAX_DEPTH = 32
+_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media")
 
 
 def _check_text(value: str) -> str:
@@ -77,6 +78,8 @@ class CreateCall(BaseModel):
     ring_timeout: Timeout | None = None
     max_duration: Timeout | None = None
     early_media: bool = False
+    webhook_url: Annotated[str | None, Field(max_length=2048)] = None
+    record: bool = False
 
     @field_validator("phone_number")
     @classmethod
@@ -101,18 +104,40 @@ class CreateCall(BaseModel):
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:
-        kind = self.call_type or ("sip" if self.phone_number else "voip")
-        if kind == "voip" and self.call_type is not None:
-            raise _wrong("call_type", "voip (web calls) is not served yet, allowed: sip")
-        if self.phone_number is None:
-            raise _wrong("phone_number", "missing, call_type sip needs it (E.164)")
+        if self.record:
+            raise _wrong("record", "recording is not served yet")
+        if self.is_sip:
+            if self.phone_number is None:
+                raise _wrong("phone_number", "missing, call_type sip needs it (E.164)")
+            return self
+        for name in _PHONE_ONLY:
+            if getattr(self, name) not in (None, False):
+                raise _wrong(name, "only for call_type sip")
+        if self.workflow_slug is None and self.agent is None:
+            text = "missing, call_type voip needs it or agent (a phone_number makes it sip)"
+            raise _wrong("workflow_slug", text)
         return self
 
-    def request(self) -> DialRequest:
-        """Return what the call service is asked."""
-        values = self.model_dump(exclude={"call_type"})
+    @property
+    def is_sip(self) -> bool:
+        """Whether a phone is dialled; else a browser joins."""
+        return (self.call_type or ("sip" if self.phone_number is not None else "voip")) == "sip"
+
+    def as_sip(self) -> Self:
+        """Return the same as a phone call. Raises `BadRequest` when it cannot be one."""
+        if self.call_type == "voip":
+            raise BadRequest("call_type", "voip, allowed here: sip")
+        if self.phone_number is None:
+            raise BadRequest("phone_number", "missing, this field is required")
+        return self
+
+    def request(self, *, tenant: str | None = None) -> DialRequest:
+        """Return what the call service is asked for *tenant*; of a phone call."""
+        if self.phone_number is None:
+            raise BadRequest("phone_number", "missing, this field is required")
+        values = self.model_dump(exclude={"call_type", "record"})
         values["metadata"] = values["metadata"] or {}
-        return DialRequest(**values)
+        return DialRequest(**values, tenant=tenant)
 
 
 def _wrong(field: str, text: str) -> PydanticCustomError:
@@ -120,9 +145,9 @@ def _wrong(field: str, text: str) -> PydanticCustomError:
 
 
 class CallAccepted(BaseModel):
-    """``201`` of ``POST /api/v1/calls``."""
+    """``201`` of ``POST /api/v1/calls``: join *room_name* at *url* with *token*."""
 
-    call_id: str
+    call_id: str = Field(json_schema_extra={"format": "uuid"})
     room_name: str
     url: str
     token: str
@@ -132,17 +157,21 @@ class CallAccepted(BaseModel):
 class Digits(BaseModel):
     """``POST /api/v1/calls/{id}/dtmf``"""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"digits": "12w#"}]})
+    model_config = ConfigDict(extra="forbid")
 
-    digits: Annotated[str, Field(description="1 to 64 of 0-9 * # A-D w; w waits half a second.")]
+    digits: Annotated[
+        str,
+        Field(
+            pattern=r"^[0-9*#A-Dw]{1,64}$",
+            description="1 to 64 of 0-9 * # A-D w; w waits half a second.",
+        ),
+    ]
 
 
 class TransferTarget(BaseModel):
     """``POST /api/v1/calls/{id}/transfer``"""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"to": "+918045678900"}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     to: Annotated[
         str,

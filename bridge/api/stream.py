@@ -7,7 +7,7 @@ connection before anything happened resumes there as well.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from fastapi.responses import StreamingResponse
@@ -65,21 +65,32 @@ class EventStream(StreamingResponse):
             self._feed.leave_seat()
 
 
+async def _all(_: Logged) -> bool:
+    return True
+
+
 async def messages(
     batches: AsyncIterator[Sequence[Logged]],
     start: int,
     id_of: Callable[[Logged], int],
     allowed: Callable[[], bool],
+    shown: Callable[[Logged], Awaitable[bool]] = _all,
 ) -> AsyncIterator[bytes]:
-    """Yield *batches* as they go over the wire, until the one who asked may no longer."""
+    """Yield *batches* as they go over the wire, until the one who asked may no longer.
+
+    What is not *shown* to them moves the id on all the same, so that nobody looks twice.
+    """
     yield format_sse_event(id=str(start), retry=RETRY)
     async for batch in batches:
         if not allowed():
             return
-        if batch:
+        seen = [one for one in batch if await shown(one)]
+        if seen:
             yield b"".join(
                 format_sse_event(data_str=one.body, event=one.name, id=str(id_of(one)))
-                for one in batch
+                for one in seen
             )
+        elif batch:
+            yield format_sse_event(id=str(id_of(batch[-1])))
         else:
             yield KEEPALIVE_COMMENT

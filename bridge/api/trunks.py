@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from bridge.api import examples
+
 if TYPE_CHECKING:
     from bridge.api.app import Doors
 
@@ -75,7 +77,7 @@ def trunks_router(doors: Doors, trunks: TrunkDoor) -> APIRouter:
     """Return the route."""
     router = APIRouter(prefix="/api/v1/trunks", tags=["trunks"])
 
-    @router.get("")
+    @router.get("", responses=examples.TRUNKS_ANSWER)
     async def show() -> list[TrunkReport]:
         """Every trunk: whether it can be reached, its calls and limits, its last failures."""
         return [TrunkReport(**row) for row in await doors.ask(trunks.report())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,6 +103,13 @@ class Ledger(JournalPort, Protocol):
     """The journal, for calls and for what the service writes itself."""
 
     def append_record(
-        self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
+        self,
+        record: CallRecord,
+        event: CallEvent | None,
+        claim: Claim | None = None,
+        snapshot: Mapping[str, Any] | None = None,
     ) -> asyncio.Future[None]:
-        """Write a record that no running call writes, with the claim it was made by."""
+        """Write a record that no running call writes, with the claim it was made by.
+
+        *snapshot*: what a restart needs of a call that waits.
+        """

@@ -16,6 +16,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
+from bridge.call.plan import CallPlan
 from bridge.call.state import MachineSnapshot
 
 
@@ -32,6 +33,22 @@ def load(document: Mapping[str, Any]) -> MachineSnapshot:
     """
     saved: MachineSnapshot = _load(MachineSnapshot, document)
     return saved
+
+
+def dump_plan(plan: CallPlan) -> dict[str, Any]:
+    """Return the JSON object of a plan, for a call that has not begun."""
+    document: dict[str, Any] = _dump(plan)
+    return document
+
+
+def load_plan(document: Mapping[str, Any]) -> CallPlan:
+    """Return the plan that *document* describes. Raises what `load` does.
+
+    What an older version did not write has its default.
+    """
+    hints = _hints(CallPlan)
+    names = [item.name for item in _written(CallPlan) if item.name in document]
+    return CallPlan(**{name: _load(hints[name], document[name]) for name in names})
 
 
 def _dump(value: Any) -> Any:

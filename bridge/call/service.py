@@ -308,9 +308,16 @@ class CallService:
         self._limits.check(trunk)
         return await self._dial_now(plan, trunk, None, before)
 
-    def end_waiting(self, plan: CallPlan, verdict: Outcome) -> None:
-        """End a call that never ran."""
-        self._write_end(plan, ended_event(plan, verdict, wall=self._wall()))
+    async def end_waiting(self, plan: CallPlan, verdict: Outcome) -> None:
+        """End a call that never ran. Raises `Unavailable`: the journal did not take it."""
+        event = ended_event(plan, verdict, wall=self._wall())
+        written = self._ledger.append_record(fold(new_record(plan), event), event)
+        try:
+            await asyncio.shield(written)
+        except Exception as failure:
+            raise Unavailable("the journal cannot be written") from failure
+        self._observer.told(plan, event)
+        self._publish(event)
 
     # What SIP tells.
 

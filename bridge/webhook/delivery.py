@@ -1,6 +1,6 @@
 """What is told to whom: the deliveries of an event, as values.
 
-Pure. A *receiver* is a URL; the deliveries of one call to one URL are a *lane*, sent in order.
+Pure. A *receiver* is a URL; the deliveries of one call to one URL are a lane, sent in order.
 The id of a delivery is made of what it tells and to whom, so that whoever computes it again
 (a retry, a projection after a crash, another instance) finds the same one.
 """
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge.store.deliveries import Delivery
 from bridge.webhook.address import receiver_of
+from bridge.webhook.retry import LIFETIME
 
 NAMESPACE: Final = uuid.UUID("6b1c1f3e-5f0c-5d0e-9c55-4d1d2f6f7a10")
-"""Of the UUIDv5 of deliveries and lanes. Never changed: receivers drop duplicates by them."""
+"""Of the UUIDv5 of deliveries. Never changed: receivers drop duplicates by them."""
 
 VOICE_SESSION: Final = "voice_session"
 """``private["session"]["kind"]`` of a session of seed 004."""
@@ -32,11 +34,8 @@ _SESSION_END: Final = {
     "disconnected": FAILED,
 }
 _STEP: Final = 4  # orders between two events of a call, for what a session adds
-_LAST: Final = 2**31 - 1
 
 Resource = Mapping[str, Any]
-SessionShape = Callable[[Resource, Resource], Mapping[str, Any]]
-"""The public session (seed 004's VoiceSessionOut) of a record and its private part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,51 +45,62 @@ class Receivers:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One POST to one receiver.
-
-    ``position`` orders the deliveries of a ``lane``; it grows, with gaps. ``receiver`` is whom
-    ``url`` asks (scheme, host, port). ``type`` is the header's event. ``body`` is the JSON text
-    that is signed and sent, the same at every attempt.
-    """
-
-    id: str
-    call_id: str
-    position: int
-    lane: str
-    receiver: str
-    url: str
-    type: str
-    body: str
-
-
-def deliveries(
-    event: Mapping[str, Any] | None,
+def event_deliveries(
+    event: Mapping[str, Any],
     record: Resource,
     private: Resource,
     receivers: Receivers,
     *,
     earlier: Sequence[Mapping[str, Any]] = (),
-    session: SessionShape | None = None,
 ) -> list[Delivery]:
-    """Return what has to be sent because of *event*, or because *record* changed (None).
+    """Return what has to be sent because of *event*: one POST, or none.
 
-    A call's events go to its own ``webhook_url``, else to ``[webhook] url``. Of a voice session
-    (seed 004) those go to ``[webhook] url`` only; ``voice_session.*`` goes to the session's own
-    URL, else to ``[webhook] url``, and is computed from the state of *record*: ask at every
-    change of it, what was sent before has the same id. *earlier* are the call's events before
-    *event*; they are needed where *record* is newer than *event*. What is no URL gets nothing.
+    A call's events go to its own ``webhook_url``, else to ``[webhook] url``; those of a voice
+    session (seed 004) to the latter only. *earlier* are the call's events before *event*; they
+    are needed where *record* is newer than *event*. What is no URL gets nothing.
     """
-    own = str(private.get("webhook_url") or "")
-    found: list[Delivery] = []
-    if is_voice_session(private):
-        if session is not None and receiver_of(url := own or receivers.url):
-            found += _session_deliveries(record, private, url, session)
-        own = ""
-    if event is not None and receiver_of(url := own or receivers.url):
-        found.append(_of_event(event, as_of(record, [*earlier, event]), url))
-    return sorted(found, key=lambda delivery: delivery.position)
+    own = "" if is_voice_session(private) else str(private.get("webhook_url") or "")
+    if not receiver_of(url := own or receivers.url):
+        return []
+    kind = type_of(str(event["event"]))
+    call = as_of(record, [*earlier, event])
+    return [
+        _delivery(
+            record,
+            url,
+            what=str(event["seq"]),
+            seq=int(event["seq"]) * _STEP,
+            event=kind,
+            document={**event, "type": kind, "call": call},
+        )
+    ]
+
+
+def session_deliveries(
+    record: Resource, private: Resource, receivers: Receivers, *, session: Resource
+) -> list[Delivery]:
+    """Return what should have been sent by now of a voice session (seed 004); of others nothing.
+
+    To its own ``webhook_url``, else to ``[webhook] url``. *session* is its public form as of now
+    (``VoiceSessionOut``). Computed from the state of *record*: ask at every change of it, what
+    was sent before has the same id. A session ends once: ``ended`` and ``failed`` share an id.
+    """
+    url = str(private.get("webhook_url") or receivers.url)
+    if not is_voice_session(private) or not receiver_of(url):
+        return []
+
+    def told(what: str, kind: str, seq: int, at: object, shown: Resource) -> Delivery:
+        document = {"event": kind, "type": kind, "at": at, "session": shown}
+        return _delivery(record, url, what=what, seq=seq, event=kind, document=document)
+
+    # As it was then, however late that is told.
+    begun = {**session, **{name: _CREATED[name] for name in _CREATED if name in session}}
+    found = [told(STARTED, STARTED, 1, record["created_at"], begun)]
+    if (kind := _SESSION_END.get(str(record["status"]))) is not None:
+        seq = int(record.get("seq") or 0) * _STEP + 2
+        at = record.get("ended_at") or record["created_at"]
+        found.append(told(ENDED, kind, seq, at, session))
+    return found
 
 
 def is_voice_session(private: Resource) -> bool:
@@ -149,32 +159,6 @@ def _told_by(event: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _of_event(event: Mapping[str, Any], record: Resource, url: str) -> Delivery:
-    kind = type_of(str(event["event"]))
-    return _delivery(
-        call_id=str(event["call_id"]),
-        what=str(event["seq"]),
-        position=int(event["seq"]) * _STEP,
-        url=url,
-        type_=kind,
-        document={**event, "type": kind, "call": record},
-    )
-
-
-def _session_deliveries(
-    record: Resource, private: Resource, url: str, session: SessionShape
-) -> list[Delivery]:
-    end = _SESSION_END.get(str(record["status"]))
-    public = session(record, private)
-    begun = {**public, **_CREATED}  # as it was then, however late that is told
-    found = [_of_session(STARTED, record["created_at"], record, begun, url, position=1)]
-    if end is not None:
-        at = record.get("ended_at") or record["created_at"]
-        position = min(int(record.get("seq") or 0) * _STEP + 2, _LAST)
-        found.append(_of_session(end, at, record, public, url, position=position))
-    return found
-
-
 _CREATED: Final[dict[str, Any]] = {
     "status": "created",
     "started_at": None,
@@ -186,31 +170,18 @@ _CREATED: Final[dict[str, Any]] = {
 }
 
 
-def _of_session(
-    kind: str, at: object, record: Resource, public: Resource, url: str, *, position: int
-) -> Delivery:
-    # A session ends once: ended and failed are one delivery, whichever is computed first.
-    what = STARTED if kind == STARTED else ENDED
-    return _delivery(
-        call_id=str(record["id"]),
-        what=what,
-        position=position,
-        url=url,
-        type_=kind,
-        document={"event": kind, "type": kind, "at": at, "session": public},
-    )
-
-
 def _delivery(
-    *, call_id: str, what: str, position: int, url: str, type_: str, document: Mapping[str, Any]
+    record: Resource, url: str, *, what: str, seq: int, event: str, document: Mapping[str, Any]
 ) -> Delivery:
+    call_id = str(record["id"])
     return Delivery(
         id=str(uuid.uuid5(NAMESPACE, f"{call_id}\n{what}\n{url}")),
         call_id=call_id,
-        position=position,
-        lane=str(uuid.uuid5(NAMESPACE, f"{call_id}\n{url}")),
-        receiver=receiver_of(url),
+        seq=seq,
+        event=event,
         url=url,
-        type=type_,
         body=json.dumps(document, separators=(",", ":")),
+        tenant_id=record.get("tenant_id"),
+        receiver=receiver_of(url),
+        lifetime=LIFETIME,
     )

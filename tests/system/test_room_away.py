@@ -129,6 +129,35 @@ async def test_an_agent_that_repairs_itself_is_told_what_it_missed_and_nothing_t
     assert seqs(agent) == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.engines("direct")
+async def test_events_that_die_with_their_server_are_told_once_it_is_back(
+    private_desk: Desk, private_livekit: PrivateLiveKit
+) -> None:
+    """A server that stands still before it is killed: what is sent is gone, and counted as sent."""
+    carrier = await private_desk.carrier()
+    bridge = await private_desk.bridge(carrier)
+    leg, agent = await inbound(private_desk, bridge, carrier)
+    call_id = await the_call(agent)
+    private_livekit.pause()
+    await leg.run("hold sendonly")
+    fine(leg)
+    await bridge.seen(call_id, "call_hold")
+    async with gone(private_livekit):
+        pass
+    await agent.event("call_hold", within=25)
+    await leg.run(f"resume; expect audio {AGENT_HERTZ} within 8s; hangup")
+    fine(leg)
+    await agent.event("call_ended")
+    assert names(agent) == [
+        "call_ringing",
+        "call_answered",
+        "call_hold",
+        "call_resume",
+        "call_ended",
+    ]
+    assert seqs(agent) == [1, 2, 3, 4, 5]
+
+
 async def test_a_hold_while_the_server_is_away_is_there_before_it_is_told(
     private_desk: Desk, private_livekit: PrivateLiveKit
 ) -> None:

@@ -14,6 +14,8 @@ from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.call.requests import Accepted, DialRequest
 from bridge.feed import Feed
+from bridge.store.queries import CallFilter
+from bridge.store.store import StoredCall
 
 CALL = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -30,7 +32,12 @@ class FakeService:
         self.ready = True
         self.call: dict[str, Any] = {
             "id": CALL,
+            "tenant_id": None,
+            "status": "pending",
             "outcome": None,
+            "metrics": None,
+            "duration_seconds": None,
+            "created_at": "2026-01-17T10:29:55.000Z",
             "started_at": None,
             "ended_at": None,
             "seq": 0,
@@ -52,14 +59,17 @@ class FakeService:
             raise self.failure
         return self.call if call_id == CALL else None
 
+    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        if self.failure is not None:
+            raise self.failure
+        running = self.call["ended_at"] is None and CALL in call_ids
+        return {CALL: self.call} if running else {}
+
     async def active(self, limit: int | None) -> list[dict[str, Any]]:
         return [self.call][:limit]
 
-    async def calls(
-        self, *, status: str | None, limit: int, offset: int
-    ) -> tuple[list[dict[str, Any]], int]:
-        self.asked.append(("calls", str(status), str(limit), str(offset)))
-        return [self.call], 41
+    async def erase(self, call_id: str) -> bool:
+        return self._control("erase", call_id)
 
     async def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
         return self.rungs if call_id == CALL else None
@@ -102,6 +112,73 @@ class FakeService:
         return {"accepting": self.ready, "livekit": True, "journal": True}
 
 
+class FakeStore:
+    """A store with that call of the service, and whatever else is put in ``rows``."""
+
+    def __init__(self, service: FakeService) -> None:
+        self._service = service
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.logged: dict[str, list[dict[str, Any]]] = {}
+        self.rungs: dict[str, list[dict[str, Any]]] = {}
+        self.told: dict[str, dict[str, Any]] = {}
+        self.erased: list[str] = []
+        self.asked: list[tuple[CallFilter, int, int]] = []
+        self.total: int | None = None
+        self.failure: Exception | None = None
+
+    def _all(self) -> dict[str, dict[str, Any]]:
+        if self.failure is not None:
+            raise self.failure
+        return {CALL: dict(self._service.call), **self.rows}
+
+    def call(self, call_id: str) -> StoredCall | None:
+        row = self._all().get(call_id)
+        if row is None:
+            return None
+        return StoredCall(record=row, private={}, instance="here", tenant_id=row["tenant_id"])
+
+    def calls(
+        self, wanted: CallFilter, *, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        self.asked.append((wanted, limit, offset))
+        statuses = wanted.statuses or ((wanted.status,) if wanted.status else ())
+        found = [
+            row
+            for row in self._all().values()
+            if (not statuses or row["status"] in statuses)
+            and (wanted.tenant is None or row["tenant_id"] in (None, wanted.tenant))
+        ]
+        total = len(found) if self.total is None else self.total
+        return found[offset : offset + limit], total
+
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        self._all()
+        return [event for event in self.logged.get(call_id, ()) if event["seq"] > after]
+
+    def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
+        self._all()
+        return self.rungs.get(call_id)
+
+    def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        self._all()
+        return {id_: self.told[id_] for id_ in call_ids if id_ in self.told}
+
+    def erase(self, call_id: str) -> bool:
+        self._all()
+        self.erased.append(call_id)
+        return True
+
+
+class FakeProjection:
+    """Always as far as the journal, or never."""
+
+    def __init__(self) -> None:
+        self.fresh = True
+
+    async def caught_up(self, timeout: float) -> bool:
+        return self.fresh
+
+
 class FakeLog:
     """A journal in memory: what is in ``rows`` is written."""
 
@@ -132,11 +209,19 @@ class FakeLog:
 
 
 def app_of(
-    service: FakeService, keys: Sequence[ApiKey] = (), log: FakeLog | None = None
+    service: FakeService,
+    keys: Sequence[ApiKey] = (),
+    log: FakeLog | None = None,
+    store: FakeStore | None = None,
+    **parts: Any,
 ) -> FastAPI:
     """Return the app over *service* on the running loop."""
     doors = Doors(service, asyncio.get_running_loop())
-    return make_app(doors, Gatekeeper(keys), Feed(log or FakeLog()), version="0.0.0")
+    parts = {"projection": FakeProjection(), **parts}
+    store = store or FakeStore(service)
+    return make_app(
+        doors, Gatekeeper(keys), Feed(log or FakeLog()), version="0.0.0", store=store, **parts
+    )
 
 
 def transport_of(
@@ -145,9 +230,12 @@ def transport_of(
     *,
     raises: bool = True,
     log: FakeLog | None = None,
+    store: FakeStore | None = None,
+    **parts: Any,
 ) -> httpx.ASGITransport:
     """Return a transport into the app, on the running loop."""
-    return httpx.ASGITransport(app_of(service, keys, log), raise_app_exceptions=raises)
+    app = app_of(service, keys, log, store, **parts)
+    return httpx.ASGITransport(app, raise_app_exceptions=raises)
 
 
 def client_of(
@@ -157,7 +245,9 @@ def client_of(
     base_url: str = "http://127.0.0.1:8080",
     raises: bool = True,
     log: FakeLog | None = None,
+    store: FakeStore | None = None,
+    **parts: Any,
 ) -> httpx.AsyncClient:
     """Return a client of the app."""
-    transport = transport_of(service, keys, raises=raises, log=log)
+    transport = transport_of(service, keys, raises=raises, log=log, store=store, **parts)
     return httpx.AsyncClient(transport=transport, base_url=base_url)

@@ -14,7 +14,8 @@ from bridge.call.requests import (
     NotDone,
     WrongState,
 )
-from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
+from bridge.store.queries import CallFilter
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, FakeStore, client_of
 
 pytestmark = pytest.mark.unit
 
@@ -23,7 +24,9 @@ PROBLEM = "application/problem+json"
 
 async def test_calls_are_listed_by_page() -> None:
     service = FakeService()
-    async with client_of(service) as client:
+    store = FakeStore(service)
+    store.total = 41
+    async with client_of(service, store=store) as client:
         first = await client.get("/api/v1/calls")
         third = await client.get("/api/v1/calls?page=3&page_size=10&status=completed")
     assert first.json() == {
@@ -34,12 +37,25 @@ async def test_calls_are_listed_by_page() -> None:
         "pages": 3,
     }
     assert third.json()["pages"] == 5
-    assert service.asked == [("calls", "None", "20", "0"), ("calls", "completed", "10", "20")]
+    assert store.asked == [(CallFilter(), 20, 0), (CallFilter(status="completed"), 10, 20)]
 
 
 @pytest.mark.parametrize(
     "query",
-    ["page=0", "page_size=0", "page_size=101", "status=done", "user_id=x", "started_after=2026"],
+    [
+        "page=0",
+        "page=x",
+        "page_size=0",
+        "page_size=101",
+        "status=done",
+        "status=",
+        "workflow_id=daily",
+        "started_after=2026",
+        "started_after=2026-01-17",
+        "started_before=1768645800",
+        "started_before=2026-02-30T00:00:00Z",
+        "colour=red",
+    ],
 )
 async def test_a_wrong_page_is_422_and_names_the_field(query: str) -> None:
     async with client_of(FakeService()) as client:

@@ -64,7 +64,7 @@ async def test_a_refusing_disk_fails_the_future_and_shows_in_writable(tmp_path: 
     assert not journal.writable
     blocker.execute(
         "create table calls (call_id text primary key, instance text, created_at real, "
-        "ended integer, record text, snapshot text)"
+        "ended integer, record text, snapshot text, private text, changed integer, erased integer)"
     )
     blocker.close()
     await journal.append([entry("c1", 1)])

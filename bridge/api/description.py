@@ -1,0 +1,97 @@
+"""``/openapi.json``: what every route answers besides what it says itself.
+
+Done once for all routers, those of other parts of the house too: who may ask, problems as
+`Problem`, and the refusals that the gate and the framework make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from bridge.api import resources
+from bridge.api.auth import OPEN
+from bridge.api.examples import problem_of
+
+_METHODS: Final = frozenset(("get", "post", "put", "patch", "delete"))
+_SCHEMES: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key of [[http.key]], or a token signed with http.jwt_secret. "
+        "Without either configured nothing is asked, and only this machine may call.",
+    }
+}
+_DESCRIBED: Final = (resources.Problem, resources.CallEventDocument)
+
+_NO_KEY: Final = problem_of("no or wrong key: Authorization: Bearer <key>", 401, "Unauthorized")
+_NOT_HERE: Final = problem_of("without keys the Host must be loopback", 403, "Forbidden")
+_TOO_LARGE: Final = problem_of("the body is larger than 1048576 bytes", 413, "Content Too Large")
+_NOT_JSON: Final = problem_of(
+    "without keys a body must be application/json", 415, "Unsupported Media Type"
+)
+_STOPPED: Final = problem_of("the bridge has stopped", 503, "Service Unavailable")
+_WRONG: Final = problem_of(
+    "page: input should be greater than or equal to 1",
+    wrong={"page": "input should be greater than or equal to 1"},
+)
+_BAD_BODY: Final = problem_of("there was an error parsing the body", 400, "Bad Request")
+
+
+def complete(app: FastAPI) -> None:
+    """Have *app* describe what its routes leave out."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(plain())
+        return plain()
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    components = schema.setdefault("components", {})
+    components["securitySchemes"] = _SCHEMES
+    schemas = components.setdefault("schemas", {})
+    for model in _DESCRIBED:
+        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(described.pop("$defs", {}))
+        schemas[model.__name__] = described
+    for path, operation in _operations(schema):
+        _describe(path, operation)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+
+
+def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            if method in _METHODS:
+                yield path, operation
+
+
+def _describe(path: str, operation: dict[str, Any]) -> None:
+    answers = operation["responses"]
+    has_body = "requestBody" in operation
+    usual = answers.get("422", {}).get("content", {}).get("application/json")
+    if usual is not None and "$ref" in usual.get("schema", {}):
+        answers["422"] = _WRONG
+    for answer in answers.values():
+        content = answer.get("content", {})
+        if "application/problem+json" in content:
+            content.pop("application/json", None)
+    if path in OPEN:
+        operation["security"] = []
+    else:
+        operation["security"] = [{"bearer": []}]
+        answers.setdefault("401", _NO_KEY)
+        answers.setdefault("403", _NOT_HERE)
+        answers.setdefault("503", _STOPPED)
+    if has_body:
+        answers.setdefault("400", _BAD_BODY)
+        answers.setdefault("413", _TOO_LARGE)
+        answers.setdefault("415", _NOT_JSON)
+    operation["responses"] = dict(sorted(answers.items()))

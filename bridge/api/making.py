@@ -1,0 +1,78 @@
+"""A call as somebody may make it: checked, owned by their tenant, handed to who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Protocol
+
+from fastapi import Header
+
+from bridge.api.access import Access
+from bridge.api.door import Doors
+from bridge.api.models import CallAccepted, CreateCall
+from bridge.call.requests import Accepted, BadRequest
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same request with the same key within 24 hours is one call.",
+    ),
+]
+
+CheckUrl = Callable[[str], object]
+"""Raises ``ValueError`` when a webhook may not go to a URL."""
+
+
+class WebCalls(Protocol):
+    """Who opens rooms for browsers; its coroutine runs on the main loop."""
+
+    async def create(self, body: CreateCall, who: Access, *, key: str | None) -> Accepted:
+        """Accept a web call, once for each *key*. Raises BadRequest, OverLimit, Unavailable."""
+
+
+class Maker:
+    """Makes calls. *check_url* None: webhooks have no secret, so nobody may name one."""
+
+    def __init__(
+        self, doors: Doors, *, check_url: CheckUrl | None = None, web_calls: WebCalls | None = None
+    ) -> None:
+        self._doors = doors
+        self._check_url = check_url
+        self._web_calls = web_calls
+
+    async def make(
+        self, body: CreateCall, who: Access, idempotency_key: str | None
+    ) -> CallAccepted:
+        """Accept a call. Raises `BadRequest`, `OverLimit`, `Unavailable`."""
+        self.check_receiver(body.webhook_url)
+        # A key of the API never meets the requests of another.
+        key = None if idempotency_key is None else f"{who.name}\0{idempotency_key}"
+        if body.is_sip:
+            accepted = await self._doors.ask(
+                self._doors.service.dial(body.request(tenant=who.tenant), key=key)
+            )
+        elif self._web_calls is not None:
+            accepted = await self._doors.ask(self._web_calls.create(body, who, key=key))
+        else:
+            raise BadRequest("call_type", "voip (web calls) is not served here, allowed: sip")
+        return CallAccepted(
+            call_id=accepted.call_id,
+            room_name=accepted.room_name,
+            url=accepted.url,
+            token=accepted.token,
+            status=accepted.status,
+        )
+
+    def check_receiver(self, url: str | None) -> None:
+        """Raise `BadRequest` when events may not be told to *url*."""
+        if url is None:
+            return
+        if self._check_url is None:
+            raise BadRequest("webhook_url", "[webhook] secret is not configured")
+        try:
+            self._check_url(url)
+        except ValueError as failure:
+            raise BadRequest("webhook_url", str(failure)) from failure

@@ -1,0 +1,1 @@
+"""Calls that wait for room on their trunk, and commands for calls of other instances."""

@@ -1,0 +1,143 @@
+"""The connection to the database: one engine, two ways to begin a transaction.
+
+SQLite and PostgreSQL behave the same behind it: `reading` sees one moment and waits for
+nobody, `writing` is alone with what it changes until it commits.
+"""
+
+from __future__ import annotations
+
+import select
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import URL, make_url
+
+from bridge.store.errors import StoreError, store_error
+
+_POOL: Final = 8
+_WAIT: Final = 5  # seconds for a connection, and for a lock of SQLite
+_STATEMENT: Final = 15_000  # milliseconds a statement may take in PostgreSQL
+
+_POSTGRESQL: Final = {
+    "connect_timeout": 5,
+    "application_name": "trunkbridge",
+    "options": f"-c statement_timeout={_STATEMENT} -c timezone=UTC",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def parse(url: str) -> URL:
+    """Return *url* with the driver we use. Raises `StoreError`, which shows nothing of it."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (exc.ArgumentError, ValueError, exc.NoSuchModuleError):
+        raise StoreError("[store] url is no URL of a database") from None
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise StoreError("[store] url: sqlite or postgresql")
+    if parsed.database in (None, "", ":memory:"):
+        raise StoreError("[store] url: SQLite needs the path of a file")
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def connect(url: URL) -> Engine:
+    """Return an engine for *url*; it connects when it is first used."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(
+            url,
+            pool_size=_POOL,
+            max_overflow=4,
+            pool_timeout=_WAIT,
+            hide_parameters=True,
+            connect_args={"check_same_thread": False, "timeout": _WAIT},
+        )
+        event.listen(engine, "connect", _tune)
+        event.listen(engine, "begin", _begin)
+        return engine
+    given = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+    engine = create_engine(
+        url,
+        pool_size=_POOL,
+        max_overflow=4,
+        pool_timeout=_WAIT,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        connect_args=given,
+    )
+    event.listen(engine, "checkout", _check)
+    return engine
+
+
+def _check(connection: Any, *_: Any) -> None:
+    """Refuse a connection that the server has closed: no round trip, a look at the socket."""
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+    except Exception as failure:  # closed on our side
+        raise exc.DisconnectionError from failure
+    # An idle connection has nothing to say but good-bye.
+    if poll.poll(0):
+        raise exc.DisconnectionError
+
+
+def _tune(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # we say when a transaction begins
+    for pragma in ("journal_mode = wal", "synchronous = normal", "secure_delete = on"):
+        connection.execute(f"pragma {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and then writes cannot wait for another one that does.
+    immediate = connection.get_execution_options().get("trunkbridge_writes", False)
+    connection.exec_driver_sql("begin immediate" if immediate else "begin")
+
+
+class Database:
+    """The engine of one store. From any thread."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse(url)
+        try:
+            self.engine = connect(self.url)
+        except (exc.SQLAlchemyError, TypeError, ValueError) as failure:
+            msg = "[store] url is not understood"
+            raise StoreError(msg) from failure
+        self._password = str(self.url.password) if self.url.password else None
+        self._writer = self.engine.execution_options(trunkbridge_writes=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a transaction that changes nothing. Raises `StoreError`."""
+        with self.errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a transaction that is committed at the end. Raises `StoreError`."""
+        with self.errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the library's errors into ours."""
+        try:
+            yield
+        except exc.SQLAlchemyError as failure:
+            raise store_error(failure, self._password) from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()

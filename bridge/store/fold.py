@@ -1,0 +1,103 @@
+"""What agents report of a call, folded into its resource; its transcript's lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+REPORTED: Final = ("metrics", "agent_history", "current_agent")
+_HISTORY: Final = 200  # agents a call's history holds
+
+
+def merged_report(report: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *report* after *news*: metrics one by one, the rest as a whole.
+
+    An agent that becomes the current one joins the history, unless *news* says the history.
+    """
+    merged = dict(report)
+    metrics = news.get("metrics")
+    if isinstance(metrics, Mapping):
+        merged["metrics"] = {**(report.get("metrics") or {}), **metrics}
+    history = news.get("agent_history")
+    if isinstance(history, list | tuple):
+        merged["agent_history"] = [str(name) for name in history][-_HISTORY:]
+    if "current_agent" in news:
+        agent = news["current_agent"]
+        merged["current_agent"] = None if agent is None else str(agent)
+        known = list(merged.get("agent_history") or ())
+        if agent is not None and history is None and known[-1:] != [str(agent)]:
+            merged["agent_history"] = [*known, str(agent)][-_HISTORY:]
+    return merged
+
+
+def folded(record: Mapping[str, Any], report: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a call's resource with what was reported; nobody is current once it has ended."""
+    resource = dict(record)
+    if report:
+        metrics = report.get("metrics")
+        if metrics:
+            resource["metrics"] = {**(record.get("metrics") or {}), **metrics}
+        if report.get("agent_history"):
+            resource["agent_history"] = list(report["agent_history"])
+        if report.get("current_agent") is not None:
+            resource["current_agent"] = report["current_agent"]
+    if record.get("ended_at") is not None and "current_agent" in resource:
+        resource["current_agent"] = None
+    return resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One final line of a transcript. Times are seconds since the epoch.
+
+    ``n`` counts from 0 in the order of time; ``speaker`` is USER, AGENT or SYSTEM;
+    ``until`` is when it had been said, where that is known. What the agent measured for it
+    is in milliseconds, None where unknown. ``id``: a later line with the same id takes its
+    place; without one every line is a line of its own.
+    """
+
+    speaker: str
+    content: str
+    at: float
+    n: int = 0
+    id: str | None = None
+    until: float | None = None
+    agent_name: str | None = None
+    interrupted: bool = False
+    tool_call: Mapping[str, Any] | None = None
+    stt_ms: float | None = None
+    first_token_ms: float | None = None
+    first_audio_ms: float | None = None
+    total_ms: float | None = None
+    llm_model: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_fact(self) -> dict[str, Any]:
+        """Return the body of a ``transcript`` fact (`Journal.note`)."""
+        return {name: getattr(self, name) for name in _FACT}
+
+
+_FACT: Final = tuple(name for name in Segment.__dataclass_fields__ if name != "n")
+
+
+def segment_of(body: Mapping[str, Any], *, n: int = 0) -> Segment:
+    """Return the line that `Segment.as_fact` has described; strange values count as unknown."""
+    known = {name: body[name] for name in _FACT if body.get(name) is not None}
+    known["speaker"] = str(body.get("speaker", ""))
+    known["content"] = str(body.get("content", ""))
+    known["at"] = float(body.get("at") or 0.0)
+    return Segment(**known, n=n)
+
+
+def epoch(stamp: Any) -> float | None:
+    """Return an RFC 3339 time as seconds since the epoch; None for none."""
+    if isinstance(stamp, int | float):
+        return float(stamp)
+    if not isinstance(stamp, str) or not stamp:
+        return None
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return None

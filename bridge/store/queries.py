@@ -1,0 +1,133 @@
+"""Lists of calls, each along an index: which one, and in what order.
+
+A tenant's key sees the tenant's calls and those of nobody, several statuses are several
+lists: each is read along its own index and the database merges them, so that a page costs
+what it shows and not what there is. Totals are counted in the index alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, Select, func, literal_column, select, union_all
+
+from bridge.store.tables import KEY, calls
+
+SortBy = Literal["created_at", "started_at"]
+_SHOWN: Final = ("id", "record", "private", "instance", "tenant_id", "erased_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which calls, in which order; what is None or empty does not matter.
+
+    ``tenant``: that tenant's calls and those without one; None: everybody's. Times are
+    seconds since the epoch, their ends excluded. ``passthrough``: a person in the room
+    speaks. ``only_sessions``: voice sessions. Without ``sort_by`` the newest come first, by
+    their start where starts are asked for.
+    """
+
+    tenant: str | None = None
+    status: str | None = None
+    statuses: Sequence[str] = ()
+    workflow_id: str | None = None
+    user_id: str | None = None
+    call_type: str | None = None
+    direction: str | None = None
+    to_number: str | None = None
+    passthrough: bool | None = None
+    started_after: float | None = None
+    started_before: float | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    only_sessions: bool = False
+    sort_by: SortBy | None = None
+    ascending: bool = False
+
+    @property
+    def order(self) -> SortBy:
+        """What the list is sorted by."""
+        if self.sort_by is not None:
+            return self.sort_by
+        by_start = self.started_after is not None or self.started_before is not None
+        return "started_at" if by_start else "created_at"
+
+
+def page_of(wanted: CallFilter, *, limit: int, offset: int) -> Select[Any]:
+    """Return the question for ids and records of a page."""
+    column = calls.c[wanted.order]
+    shown = (*(calls.c[name] for name in _SHOWN), column.label("place"))
+    branches = _branches(wanted)
+    if len(branches) == 1:
+        found = select(*shown).where(*branches[0])
+        order: tuple[ColumnElement[Any], ...] = (column, calls.c.id)
+    else:
+        merged = union_all(*(select(*shown).where(*one) for one in branches)).subquery()
+        found = select(*(merged.c[name] for name in _SHOWN))
+        order = (merged.c.place, merged.c.id)
+    if not wanted.ascending:
+        order = tuple(one.desc() for one in order)
+    return found.order_by(*order).limit(limit).offset(offset)
+
+
+def total_of(wanted: CallFilter) -> Select[Any]:
+    """Return the question for how many there are."""
+    counts = [
+        select(func.count()).select_from(calls).where(*one).scalar_subquery()
+        for one in _branches(wanted)
+    ]
+    total = counts[0]
+    result: ColumnElement[Any] = total
+    for one in counts[1:]:
+        result = result + one
+    return select(result)
+
+
+def _branches(wanted: CallFilter) -> list[list[ColumnElement[bool]]]:
+    shared = _conditions(wanted)
+    statuses = list(dict.fromkeys(wanted.statuses or ((wanted.status,) if wanted.status else ())))
+    tenants: list[ColumnElement[bool] | None] = [None]
+    if wanted.tenant is not None:
+        tenants = [calls.c.tenant_id == key(wanted.tenant), calls.c.tenant_id.is_(None)]
+    by_status: list[ColumnElement[bool] | None] = [None]
+    if statuses:
+        by_status = [calls.c.status == one for one in statuses]
+    return [
+        [one for one in (tenant, status) if one is not None] + shared
+        for tenant, status in product(tenants, by_status)
+    ]
+
+
+def _conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
+    column = calls.c
+    found: list[ColumnElement[bool]] = []
+    for name, value in (
+        ("workflow_id", wanted.workflow_id),
+        ("user_id", wanted.user_id),
+        ("call_type", wanted.call_type),
+        ("direction", wanted.direction),
+        ("phone_number", wanted.to_number),
+    ):
+        if value is not None:
+            found.append(column[name] == key(value))
+    if wanted.passthrough is not None:  # literally: so stands it in the index
+        found.append(literal_column(f"is_passthrough = {int(wanted.passthrough)}"))
+    if wanted.only_sessions:
+        found.append(literal_column("is_session = 1"))
+    for edge, where in (
+        (wanted.started_after, column.started_at.__gt__),
+        (wanted.started_before, column.started_at.__lt__),
+        (wanted.created_after, column.created_at.__gt__),
+        (wanted.created_before, column.created_at.__lt__),
+    ):
+        if edge is not None:
+            found.append(where(edge))
+    return found
+
+
+def key(value: str) -> str:
+    """Return *value* as the columns have it that are searched by."""
+    return value[:KEY].replace("\x00", "\ufffd")

@@ -1,0 +1,399 @@
+"""The store as it is read: calls, events, transcripts, leases. From any thread; it blocks."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, delete, select, text, update
+
+from bridge.privacy import erased_event, erased_record
+from bridge.store import tables
+from bridge.store.database import Database
+from bridge.store.errors import StoreAway
+from bridge.store.fold import Segment, folded, segment_of
+from bridge.store.migrate import migrate
+from bridge.store.queries import CallFilter, key, page_of, total_of
+from bridge.store.tables import calls, events, instances, transcripts
+from bridge.store.upsert import upsert
+
+LEASE: Final = 30.0
+"""Seconds an instance counts as alive after it last said so."""
+_TOTALS: Final = 1.0  # seconds a total may be old that other instances have changed
+_TOTALS_KEPT: Final = 256
+_CHUNK: Final = 500  # calls deleted in one transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCall:
+    """A call as it stands in the store.
+
+    ``record`` is the public resource, with what agents have reported; ``private`` what is
+    kept with it and shown to nobody; ``instance`` who runs it, or did.
+    """
+
+    record: dict[str, Any]
+    private: dict[str, Any]
+    instance: str
+    tenant_id: str | None
+    erased: bool = False
+
+
+StoredEvent = tuple[int, str, int, str]
+"""An event: position in the store, call, seq, the JSON object as text."""
+
+
+class Store:
+    """One database, which several instances may share. Everything raises `StoreError`."""
+
+    def __init__(self, url: str, *, instance: str, mask_numbers: bool = False) -> None:
+        self.database = Database(url)
+        self.instance = instance
+        self.mask_numbers = mask_numbers
+        self.changes = 0
+        """Counts what this process has written: a total is as old as that."""
+        self._ready = False
+        self._migrating = threading.Lock()
+        self._totals: dict[CallFilter, tuple[int, float, int]] = {}
+
+    @classmethod
+    def open(cls, url: str, *, instance: str, mask_numbers: bool = False) -> Store:
+        """Open the database, with its tables brought up to date.
+
+        One that does not answer is waited for later: everything raises `StoreAway` until
+        then. Raises `StoreError` when waiting will not help.
+        """
+        store = cls(url, instance=instance, mask_numbers=mask_numbers)
+        try:
+            store.prepare()
+        except StoreAway:
+            pass
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def prepare(self) -> None:
+        """Bring the tables up to date, if that has not been done."""
+        with self._migrating:
+            if not self._ready:
+                migrate(self.database)
+                self._ready = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether the database has ever answered."""
+        return self._ready
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for SQL of one's own; `reading` and `writing` know our errors."""
+        return self.database.engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a transaction that changes nothing."""
+        self._check()
+        with self.database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a transaction that is committed at the end."""
+        self._check()
+        with self.database.writing() as connection:
+            yield connection
+
+    def _check(self) -> None:
+        if not self._ready:
+            if self._migrating.locked():
+                raise StoreAway("the store does not answer yet")
+            self.prepare()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def alive(self) -> bool:
+        """Whether the database answers."""
+        try:
+            with self.reading() as connection:
+                connection.execute(text("select 1"))
+        except StoreAway:
+            return False
+        return True
+
+    # Calls.
+
+    def call(self, call_id: str) -> StoredCall | None:
+        """Return a call, or None."""
+        return self._call(calls.c.id == call_id)
+
+    def call_of_room(self, room: str) -> StoredCall | None:
+        """Return the newest call of a room, or None."""
+        return self._call(calls.c.room_name == key(room))
+
+    def _call(self, which: Any) -> StoredCall | None:
+        question = (
+            select(calls, tables.reports.c.body)
+            .outerjoin(tables.reports, tables.reports.c.call_id == calls.c.id)
+            .where(which)
+            .order_by(calls.c.created_at.desc())
+            .limit(1)
+        )
+        with self.reading() as connection:
+            row = connection.execute(question).first()
+        return None if row is None else _stored(row)
+
+    def calls(
+        self, wanted: CallFilter, *, limit: int, offset: int = 0
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return a page of resources, and how many there are in all."""
+        found, total = self.stored_calls(wanted, limit=limit, offset=offset)
+        return [one.record for one in found], total
+
+    def stored_calls(
+        self, wanted: CallFilter, *, limit: int, offset: int = 0
+    ) -> tuple[list[StoredCall], int]:
+        """Return a page of calls with what is private of them, and how many there are."""
+        with self.reading() as connection:
+            rows = connection.execute(page_of(wanted, limit=limit, offset=offset)).all()
+            ids = [row.id for row in rows]
+            reports = self._reports(connection, ids)
+            short = len(rows) < limit and (rows or not offset)
+            total = offset + len(rows) if short else self._total(connection, wanted)
+        return [_stored(row, reports.get(row.id)) for row in rows], total
+
+    def _total(self, connection: Connection, wanted: CallFilter) -> int:
+        now, changes = time.monotonic(), self.changes
+        wanted = replace(wanted, statuses=tuple(wanted.statuses), sort_by=None, ascending=False)
+        known = self._totals.get(wanted)
+        if known is not None and known[2] == changes and now - known[1] < _TOTALS:
+            return known[0]
+        total = int(connection.execute(total_of(wanted)).scalar_one())
+        if len(self._totals) >= _TOTALS_KEPT:
+            self._totals.clear()
+        self._totals[wanted] = total, now, changes
+        return total
+
+    def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what agents have reported, by call; see `bridge.store.fold.folded`."""
+        with self.reading() as connection:
+            return self._reports(connection, call_ids)
+
+    def _reports(
+        self, connection: Connection, call_ids: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        if not call_ids:
+            return {}
+        table = tables.reports
+        rows = connection.execute(
+            select(table.c.call_id, table.c.body).where(table.c.call_id.in_(call_ids))
+        )
+        return {row.call_id: json.loads(row.body) for row in rows}
+
+    # What hangs on a call.
+
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return a call's events with a seq above *after*, in order."""
+        question = (
+            select(events.c.body)
+            .where(events.c.call_id == call_id, events.c.seq > after)
+            .order_by(events.c.seq)
+        )
+        with self.reading() as connection:
+            return [json.loads(row.body) for row in connection.execute(question)]
+
+    def events_since(self, position: int, *, limit: int) -> list[StoredEvent]:
+        """Return events of all calls and instances after *position*, in the order stored."""
+        columns = (events.c.position, events.c.call_id, events.c.seq, events.c.body)
+        question = (
+            select(*columns)
+            .where(events.c.position > position)
+            .order_by(events.c.position)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return [tuple(row) for row in connection.execute(question)]
+
+    def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
+        """Return the SIP messages of a call that has ended; None where none were kept."""
+        question = select(tables.ladder.c.rungs).where(tables.ladder.c.call_id == call_id)
+        with self.reading() as connection:
+            rungs = connection.execute(question).scalar()
+        return None if rungs is None else json.loads(rungs)
+
+    def transcript(self, call_id: str) -> list[Segment]:
+        """Return the lines of a call's transcript in order."""
+        question = (
+            select(transcripts.c.body)
+            .where(transcripts.c.call_id == call_id)
+            .order_by(transcripts.c.at, transcripts.c.place)
+        )
+        with self.reading() as connection:
+            rows = connection.execute(question).all()
+        return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
+
+    def capture_is_off(self, call_id: str) -> bool:
+        """Whether the capture of the room's own transcription was switched off."""
+        table = tables.captures_off
+        with self.reading() as connection:
+            found = connection.execute(select(table.c.at).where(table.c.call_id == call_id))
+            return found.first() is not None
+
+    # Forgetting.
+
+    def erase(self, call_id: str) -> bool:
+        """Forget what was said and who called in a call that has ended; whether there is one.
+
+        Its owner's journal follows, and what still comes of it is erased, too.
+        """
+        with self.writing() as connection:
+            done = erase(connection, call_id, time.time())
+        self.changes += 1
+        return done
+
+    def retain(self, before: float) -> int:
+        """Delete calls that were made before *before* and have ended; return how many."""
+        deleted = 0
+        while True:
+            with self.writing() as connection:
+                question = (
+                    select(calls.c.id)
+                    .where(calls.c.created_at < before, calls.c.ended_at.is_not(None))
+                    .order_by(calls.c.created_at)
+                    .limit(_CHUNK)
+                )
+                found = list(connection.execute(question).scalars())
+                for table, column in _OF_CALLS:
+                    connection.execute(delete(table).where(table.c[column].in_(found)))
+            deleted += len(found)
+            self.changes += 1
+            if len(found) < _CHUNK:
+                break
+        with self.writing() as connection:
+            table = tables.idempotency
+            connection.execute(delete(table).where(table.c.at < before))
+        return deleted
+
+    def erased_since(self, erased_at: float) -> list[tuple[str, float]]:
+        """Return this instance's calls erased at *erased_at* or later, with when, in order."""
+        question = (
+            select(calls.c.id, calls.c.erased_at)
+            .where(calls.c.instance == self.instance, calls.c.erased_at >= erased_at)
+            .order_by(calls.c.erased_at)
+            .limit(1000)
+        )
+        with self.reading() as connection:
+            return [(row.id, row.erased_at) for row in connection.execute(question)]
+
+    # Who is alive.
+
+    def renew(self, lifetime: float = LEASE) -> None:
+        """Say that this instance is alive, for *lifetime* seconds."""
+        with self.writing() as connection:
+            now = self._now(connection)
+            row = {"name": self.instance, "started_at": now, "lease_until": now + lifetime}
+            upsert(connection, instances, [row], key=("name",), change=("lease_until",))
+
+    def give_up(self) -> None:
+        """Say that this instance stops, and has ended its calls."""
+        with self.writing() as connection:
+            connection.execute(
+                update(instances).where(instances.c.name == self.instance).values(lease_until=0)
+            )
+
+    def expired(self) -> list[str]:
+        """Return the instances that were alive once and are not any more."""
+        with self.reading() as connection:
+            now = self._now(connection)
+            question = select(instances.c.name).where(instances.c.lease_until < now)
+            return list(connection.execute(question).scalars())
+
+    def now(self) -> float:
+        """Return the database's clock, which all instances share."""
+        with self.reading() as connection:
+            return self._now(connection)
+
+    def _now(self, connection: Connection) -> float:
+        if self.database.is_sqlite:
+            return time.time()
+        return float(
+            connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one()
+        )
+
+
+_OF_CALLS: Final = (
+    (events, "call_id"),
+    (transcripts, "call_id"),
+    (tables.ladder, "call_id"),
+    (tables.reports, "call_id"),
+    (tables.captures_off, "call_id"),
+    (tables.outbox, "call_id"),
+    (tables.queue, "call_id"),
+    (tables.commands, "call_id"),
+    (calls, "id"),
+)
+
+
+def erase(connection: Connection, call_id: str, now: float) -> bool:
+    """Erase a call that has ended, if it is there."""
+    row = connection.execute(
+        select(calls.c.record, calls.c.private, calls.c.erased_at).where(
+            calls.c.id == call_id, calls.c.ended_at.is_not(None)
+        )
+    ).first()
+    if row is None:
+        return False
+    record, private = erased_record(json.loads(row.record), json.loads(row.private))
+    connection.execute(
+        update(calls)
+        .where(calls.c.id == call_id)
+        .values(
+            record=json.dumps(record),
+            private=json.dumps(private),
+            user_id=None,
+            room_name=None,
+            phone_number=None,
+            erased_at=now if row.erased_at is None else row.erased_at,
+        )
+    )
+    forget(connection, call_id)
+    return True
+
+
+def forget(connection: Connection, call_id: str) -> None:
+    """Delete or empty what hangs on an erased call."""
+    for table in (transcripts, tables.ladder, tables.reports, tables.outbox, tables.commands):
+        connection.execute(delete(table).where(table.c.call_id == call_id))
+    for table in (tables.queue, tables.idempotency):
+        connection.execute(delete(table).where(table.c.call_id == call_id))
+    rows = connection.execute(
+        select(events.c.position, events.c.body).where(events.c.call_id == call_id)
+    ).all()
+    for position, body in rows:
+        document = json.loads(body)
+        scrubbed = erased_event(document)
+        if scrubbed != document:
+            connection.execute(
+                update(events)
+                .where(events.c.position == position)
+                .values(body=json.dumps(scrubbed, separators=(",", ":"), ensure_ascii=False))
+            )
+
+
+def _stored(row: Any, report: dict[str, Any] | None = None) -> StoredCall:
+    if report is None and getattr(row, "body", None):
+        report = json.loads(row.body)
+    return StoredCall(
+        record=folded(json.loads(row.record), report),
+        private=json.loads(row.private),
+        instance=row.instance,
+        tenant_id=row.tenant_id,
+        erased=row.erased_at is not None,
+    )

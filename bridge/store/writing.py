@@ -1,0 +1,282 @@
+"""The journal's news as rows: every write may be repeated and changes nothing then."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection, and_, or_, select
+
+from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
+from bridge.privacy import erased_event, masked_event, masked_record
+from bridge.store import tables
+from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
+from bridge.store.fold import epoch, merged_report
+from bridge.store.queries import key
+from bridge.store.store import erase
+from bridge.store.tables import calls, events
+from bridge.store.upsert import insert_new, insert_of, upsert
+
+_log = structlog.get_logger(__name__)
+
+_SESSION: Final = '"session"'
+_ID: Final = 64  # characters of a call's id
+
+
+class Writer:
+    """Writes one journal's news on a connection."""
+
+    def __init__(
+        self,
+        *,
+        journal: str,
+        mask_numbers: bool = False,
+        deliveries: Deliveries | None = None,
+        session_deliveries: SessionDeliveries | None = None,
+    ) -> None:
+        self._journal = journal
+        self._mask_numbers = mask_numbers
+        self._deliveries = deliveries
+        self._session_deliveries = session_deliveries
+
+    def records(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
+        """Write what calls look like now."""
+        rows = [self._row(item) for item in items]
+        upsert(connection, calls, rows, key=("id",), change=_CHANGED, where=_is_newer)
+
+    def _row(self, item: ChangedRecord) -> dict[str, Any]:
+        record, private = json.loads(item.record), json.loads(item.private)
+        if self._mask_numbers and record.get("ended_at") is not None:
+            record = masked_record(record)
+        created_at = epoch(record.get("created_at"))
+        return {
+            "id": item.call_id[:_ID],
+            "tenant_id": _key(record.get("tenant_id")),
+            "instance": key(item.instance),
+            "journal": self._journal,
+            "revision": item.changed,
+            "seq": int(record.get("seq") or 0),
+            "status": str(record.get("status") or "pending")[:32],
+            "direction": str(record.get("direction") or "")[:16],
+            "call_type": str(record.get("call_type") or "sip")[:16],
+            "trunk": _key(record.get("trunk")),
+            "user_id": _key(record.get("user_id")),
+            "workflow_id": _key(record.get("workflow_id")),
+            "room_name": _key(record.get("room_name")),
+            "phone_number": _key(record.get("phone_number")),
+            "is_session": int(bool(private.get("session"))),
+            "is_passthrough": int(bool(private.get("passthrough"))),
+            "created_at": 0.0 if created_at is None else created_at,
+            "started_at": epoch(record.get("started_at")),
+            "ended_at": epoch(record.get("ended_at")),
+            "record": _dump(record),
+            "private": _dump(private),
+        }
+
+    def events(self, connection: Connection, items: Sequence[WrittenEvent]) -> None:
+        """Write events, and the webhooks that go out for those that are new."""
+        erased = _erased(connection, (item.call_id for item in items))
+        rows = []
+        bodies: dict[tuple[str, int], tuple[dict[str, Any], WrittenEvent]] = {}
+        for item in items:
+            body = json.loads(item.body)
+            shown = erased_event(body) if item.call_id in erased else body
+            shown = masked_event(shown) if self._mask_numbers else shown
+            rows.append(
+                {
+                    "call_id": item.call_id[:_ID],
+                    "seq": item.seq,
+                    "event": str(body.get("event", ""))[:64],
+                    "at": epoch(body.get("at")) or 0.0,
+                    "body": item.body if shown is body else _dump(shown),
+                }
+            )
+            bodies[item.call_id[:_ID], item.seq] = body, item
+        if not rows:
+            return
+        statement = (
+            insert_of(connection, events)
+            .on_conflict_do_nothing(index_elements=["call_id", "seq"])
+            .returning(events.c.call_id, events.c.seq)
+        )
+        new = {(row.call_id, row.seq) for row in connection.execute(statement, rows)}
+        for place, (body, item) in bodies.items():
+            if place in new and item.call_id not in erased:
+                self._deliver(connection, body, item)
+
+    def _deliver(
+        self, connection: Connection, event: dict[str, Any], item: WrittenEvent | WrittenFact
+    ) -> None:
+        record = json.loads(item.record)
+        if self._deliveries is None or not record:
+            return
+        try:
+            found = self._deliveries(event, record, json.loads(item.private))
+        except Exception as failure:  # a webhook less is not a call less
+            _log.error("store.webhook_not_made", call_id=item.call_id, error=type(failure).__name__)
+            return
+        now = time.time()
+        insert_new(connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",))
+
+    def sessions(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
+        """Write the webhooks of the sessions among *items*: last, as they tell of all the rest."""
+        make = self._session_deliveries
+        changed = [one for one in items if _SESSION in one.private]
+        if make is None or not changed:
+            return
+        erased = _erased(connection, (item.call_id for item in changed))
+        for item in changed:
+            private = json.loads(item.private)
+            if item.call_id in erased or not private.get("session"):
+                continue
+            try:
+                found = make(connection, json.loads(item.record), private)
+            except (ValueError, TypeError, KeyError, AttributeError) as failure:
+                error = type(failure).__name__
+                _log.error("store.webhook_not_made", call_id=item.call_id, error=error)
+                continue
+            now = time.time()
+            insert_new(
+                connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",)
+            )
+
+    def facts(self, connection: Connection, items: Sequence[WrittenFact]) -> None:
+        """Write facts; a kind that is unknown is a newer daemon's."""
+        erased = _erased(connection, (item.call_id for item in items))
+        reports: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for item in items:
+            if item.kind == "erased":
+                erase(connection, item.call_id, time.time())
+                erased.add(item.call_id)
+                reports.pop(item.call_id, None)
+            if item.call_id in erased:
+                continue
+            body = json.loads(item.body)
+            match item.kind:
+                case "transcript":
+                    self._transcript(connection, item, body)
+                case "report":
+                    reports.setdefault(item.call_id, []).append((item.position, body))
+                case "ladder":
+                    rungs = _dump(body.get("rungs") or [])
+                    row = {"call_id": item.call_id, "at": time.time(), "rungs": rungs}
+                    upsert(
+                        connection, tables.ladder, [row], key=("call_id",), change=("at", "rungs")
+                    )
+                case "capture_off":
+                    row = {"call_id": item.call_id, "at": time.time()}
+                    insert_new(connection, tables.captures_off, [row], key=("call_id",))
+                case "notice":
+                    self._deliver(connection, body, item)
+        for call_id, news in reports.items():
+            self._report(connection, call_id, news)
+
+    def _transcript(
+        self, connection: Connection, item: WrittenFact, body: Mapping[str, Any]
+    ) -> None:
+        row = {
+            "call_id": item.call_id,
+            "key": key(str(body.get("id") or f"{self._journal}:{item.position}")),
+            "at": float(body.get("at") or 0.0),
+            "place": item.position,
+            "speaker": str(body.get("speaker", ""))[:32],
+            "content": str(body.get("content", "")).replace("\x00", "\ufffd"),
+            "body": _dump(body),
+        }
+        change = ("at", "place", "speaker", "content", "body")
+        upsert(connection, tables.transcripts, [row], key=("call_id", "key"), change=change)
+
+    def _report(
+        self, connection: Connection, call_id: str, news: Iterable[tuple[int, dict[str, Any]]]
+    ) -> None:
+        table = tables.reports
+        row = connection.execute(
+            select(table.c.body, table.c.seen).where(table.c.call_id == call_id).with_for_update()
+        ).first()
+        report: dict[str, Any] = {} if row is None else json.loads(row.body)
+        seen: dict[str, int] = {} if row is None else json.loads(row.seen)
+        for position, body in news:
+            if position > seen.get(self._journal, 0):
+                report = merged_report(report, body)
+                seen[self._journal] = position
+        written = {
+            "call_id": call_id,
+            "at": time.time(),
+            "body": _dump(report),
+            "seen": _dump(seen),
+        }
+        upsert(connection, table, [written], key=("call_id",), change=("at", "body", "seen"))
+
+    def cursor(self, connection: Connection, instance: str, marks: Marks) -> None:
+        """Write how far the journal has been read."""
+        row = {
+            "instance": key(instance),
+            "journal": self._journal,
+            "changed": marks.changed,
+            "event": marks.event,
+            "fact": marks.fact,
+            "at": time.time(),
+        }
+        upsert(
+            connection,
+            tables.cursors,
+            [row],
+            key=("instance", "journal"),
+            change=("changed", "event", "fact", "at"),
+        )
+
+
+_CHANGED: Final = tuple(
+    column.name for column in calls.c if column.name not in ("id", "created_at", "erased_at")
+)
+
+
+def _is_newer(new: Any) -> Any:
+    """Whether a row is to be changed: by a later change, or by the instance that took over."""
+    same = and_(calls.c.journal == new.journal, calls.c.revision < new.revision)
+    other = and_(
+        calls.c.journal != new.journal,
+        calls.c.seq <= new.seq,
+        or_(calls.c.ended_at.is_(None), new.ended_at.is_not(None)),
+    )
+    return and_(calls.c.erased_at.is_(None), or_(same, other))
+
+
+def _erased(connection: Connection, call_ids: Iterable[str]) -> set[str]:
+    ids = sorted(set(call_ids))
+    if not ids:
+        return set()
+    question = select(calls.c.id).where(calls.c.id.in_(ids), calls.c.erased_at.is_not(None))
+    return set(connection.execute(question).scalars())
+
+
+def _waiting(delivery: Delivery, now: float) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "seq": delivery.seq,
+        "call_id": delivery.call_id,
+        "tenant_id": _key(delivery.tenant_id),
+        "event": delivery.event,
+        "url": delivery.url,
+        "body": delivery.body,
+        "state": "waiting",
+        "attempts": 0,
+        "created_at": now,
+        "next_at": now,
+        "receiver": delivery.receiver,
+        "give_up_at": now + delivery.lifetime,
+    }
+
+
+def _key(value: Any) -> str | None:
+    return key(str(value)) if value not in (None, "") else None
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _dump(value: Any) -> str:
+    return _encode(value)
