@@ -21,6 +21,7 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
+from bridge.api import livekit_webhook, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -55,6 +56,10 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
+from bridge.sessions.news import Webhooks
+from bridge.sessions.reading import StoreSessions
+from bridge.sessions.rooms import LiveKitRooms
+from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
@@ -68,6 +73,7 @@ from bridge.trunk.overload import Overload
 from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
+from bridge.webhook.address import check_url
 
 _log = structlog.get_logger(__name__)
 
@@ -110,12 +116,21 @@ class Daemon:
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
         )
+        self._keys = keys
+        self._store = Store.open(
+            _store_url(config.store.url, path, self._unit.state),
+            instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
+        )
+        self._projection = Projection(
+            self._journal, self._store, retention_days=config.privacy.retention_days
+        )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
             config.livekit.url,
             keys,
-            in_use=lambda room: self.service.uses_room(room),
+            in_use=lambda room: self.service.uses_room(room) or self.sessions.uses_room(room),
         )
         advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
         self._ports = Ports(config.media.ports, own=advertised)
@@ -175,16 +190,18 @@ class Daemon:
             publish=self._tell,
             observer=self.metrics,
         )
+        self.sessions = Sessions(
+            config,
+            rooms=LiveKitRooms(self._server_api, keys),
+            ledger=Ledger(self._journal, self.metrics.journalled),
+            archive=self._journal,
+            publish=self._tell,
+            in_use=lambda room: self.service.uses_room(room),
+        )
         self._feeds: list[Feed] = []
         self._listeners = [on_event]
-        self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
-        self._store = Store.open(
-            _store_url(config.store.url, path, self._unit.state),
-            instance=config.store.instance_name,
-            mask_numbers=config.privacy.mask_numbers,
-        )
-        self._projection = Projection(
-            self._journal, self._store, retention_days=config.privacy.retention_days
+        self.switchboard = Switchboard(
+            self.service, self._journal, self, self.ladder.of, self.sessions
         )
         self._fleet = Fleet(
             config,
@@ -254,15 +271,18 @@ class Daemon:
             _log.warning("config.advice", setting=line)
         try:
             self._start_captures()
-            self.service.set_livekit_up(await self._server_api.alive())
+            up = await self._server_api.alive()
+            self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
+            self._projection.start()
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            self._projection.start()
-            await self._end_crashed_calls(left)
+            await self._end_crashed_calls(self.sessions.take_up(left))
             self._fleet.start()
+            self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -286,16 +306,33 @@ class Daemon:
             ) from failure
 
     async def _serve_http(self) -> None:
+        doors = Doors(self.switchboard, asyncio.get_running_loop())
+        check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
+        reading = sessions.SessionReading(
+            doors, self.sessions, StoreSessions(self._store), self._projection
+        )
         app = make_app(
-            Doors(self.switchboard, asyncio.get_running_loop()),
+            doors,
             self._gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
+            store=self._store,
+            projection=self._projection,
+            web_calls=web_calls.WebDoor(self.sessions),
+            check_url=check,
+            routers=[
+                sessions.router(doors, self.sessions, reading, check_url=check),
+                web_calls.router(doors, self.sessions),
+                livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+            ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
+
+    def _check_receiver(self, url: str) -> None:
+        check_url(url, allow_private=self._config.webhook.allow_private)
 
     @property
     def sip_addresses(self) -> list[str]:
@@ -320,6 +357,7 @@ class Daemon:
         _log.info("daemon.draining", calls=len(self.service.running))
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
+        self.sessions.drain()
         self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
@@ -381,6 +419,7 @@ class Daemon:
         self._registrations.start(config.trunk)
         self.service.reload(config)
         self._fleet.reload(config)
+        self.sessions.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
@@ -405,10 +444,12 @@ class Daemon:
         await self._engine.stop()
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
+        await self.sessions.stop()
         await self._server_api.close()
+        await self._projection.caught_up(_GOODBYE)
         await asyncio.to_thread(self._projection.stop)
-        await asyncio.to_thread(self._journal.close)
         await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
 
@@ -468,6 +509,7 @@ class Daemon:
                 _log.warning("livekit.up" if alive else "livekit.down")
             up = alive
             self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
             await asyncio.sleep(_HEALTH_INTERVAL)
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
@@ -539,16 +581,17 @@ def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captu
     )
 
 
-def _store_url(url: str, path: Path | None, state: Path | None) -> str:
-    """A relative SQLite file lies where a relative journal does."""
-    scheme, slashes, file = url.partition(":///")
-    if scheme != "sqlite" or not slashes or file.startswith("/"):
-        return url
-    return f"sqlite:///{_beside(file, path, state)}"
-
-
 def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
     """A relative journal lies in the unit's state folder, else beside the configuration file."""
     if state is not None:
         return state / journal
     return path.parent / journal if path is not None else Path(journal)
+
+
+def _store_url(url: str, path: Path | None, state: Path | None) -> str:
+    """A relative SQLite file lies where the journal does."""
+    prefix = "sqlite:///"
+    name = url.removeprefix(prefix)
+    if not url.startswith(prefix) or name.startswith("/") or name in ("", ":memory:"):
+        return url
+    return f"{prefix}{_beside(name, path, state).absolute()}"
