@@ -21,9 +21,11 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
+from bridge.api import livekit_webhook, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
+from bridge.books import Books
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
@@ -43,7 +45,9 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
+from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
+from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -54,6 +58,10 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
+from bridge.sessions.news import Webhooks
+from bridge.sessions.reading import StoreSessions
+from bridge.sessions.rooms import LiveKitRooms
+from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
@@ -65,6 +73,7 @@ from bridge.trunk.overload import Overload
 from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
+from bridge.webhook.address import check_url
 
 _log = structlog.get_logger(__name__)
 
@@ -107,12 +116,14 @@ class Daemon:
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
         )
+        self._keys = keys
+        self._books = Books(config, self._journal, self._journal.path.parent)
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
             config.livekit.url,
             keys,
-            in_use=lambda room: self.service.uses_room(room),
+            in_use=lambda room: self.service.uses_room(room) or self.sessions.uses_room(room),
         )
         advertised = [a for a in (config.media.advertise, config.sip.advertise) if a]
         self._ports = Ports(config.media.ports, own=advertised)
@@ -162,18 +173,40 @@ class Daemon:
             told=self.metrics.registration,
             address=self._address_towards,
         )
+        ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             observer=self.metrics,
         )
+        self.sessions = Sessions(
+            config,
+            rooms=LiveKitRooms(self._server_api, keys),
+            ledger=ledger,
+            archive=self._journal,
+            publish=self._tell,
+            in_use=lambda room: self.service.uses_room(room),
+        )
         self._feeds: list[Feed] = []
-        self._listeners = [on_event]
-        self.switchboard = Switchboard(self.service, self._journal, self, self.ladder.of)
+        self.switchboard = Switchboard(
+            self.service, self._journal, self, self.ladder.of, self.sessions
+        )
+        self._ladders = Ladders(self._journal, self.switchboard.rungs)
+        self._listeners = [on_event, self._ladders.tell]
+        self._fleet = Fleet(
+            config,
+            self._books.store,
+            self._journal,
+            ledger,
+            self.service,
+            self.switchboard,
+            tell=self._tell,
+            ended_after_crash=self.metrics.ended_after_crash,
+        )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -232,13 +265,19 @@ class Daemon:
             _log.warning("config.advice", setting=line)
         try:
             self._start_captures()
-            self.service.set_livekit_up(await self._server_api.alive())
+            up = await self._server_api.alive()
+            self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            await self._end_crashed_calls(left)
+            self._books.start()
+            await self._end_crashed_calls(self.sessions.take_up(left))
+            self._fleet.start()
+            self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -262,16 +301,34 @@ class Daemon:
             ) from failure
 
     async def _serve_http(self) -> None:
+        doors = Doors(self.switchboard, asyncio.get_running_loop())
+        check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
+        reading = sessions.SessionReading(
+            doors, self.sessions, StoreSessions(self._books.store), self._books.projection
+        )
         app = make_app(
-            Doors(self.switchboard, asyncio.get_running_loop()),
+            doors,
             self._gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
+            store=self._books.store,
+            projection=self._books.projection,
+            cors=self._config.http.cors_origins,
+            web_calls=web_calls.WebDoor(self.sessions),
+            check_url=check,
+            routers=[
+                sessions.router(doors, self.sessions, reading, check_url=check),
+                web_calls.router(doors, self.sessions),
+                livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+            ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
+
+    def _check_receiver(self, url: str) -> None:
+        check_url(url, allow_private=self._config.webhook.allow_private)
 
     @property
     def sip_addresses(self) -> list[str]:
@@ -288,6 +345,11 @@ class Daemon:
 
     # Drain, reload, stop.
 
+    @property
+    def store_up(self) -> bool:
+        """Whether the store took what it was given last."""
+        return self._books.projection.well
+
     def drain(self) -> None:
         """Take no new calls (503); running ones go on. Again: nothing more."""
         if self._draining:
@@ -296,6 +358,7 @@ class Daemon:
         _log.info("daemon.draining", calls=len(self.service.running))
         # The service refuses new calls, each with a record; the SIP core's OPTIONS says 503.
         self.service.drain()
+        self.sessions.drain()
         self._agent.set_draining(draining=True)
 
     async def until_idle(self, timeout: float) -> bool:
@@ -356,12 +419,15 @@ class Daemon:
         self._keep_alive()
         self._registrations.start(config.trunk)
         self.service.reload(config)
+        self.sessions.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
+        await self._fleet.stop()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
@@ -379,7 +445,10 @@ class Daemon:
         await self._engine.stop()
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
+        await self.sessions.stop()
         await self._server_api.close()
+        self._ladders.flush()
+        await self._books.stop()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
@@ -440,11 +509,15 @@ class Daemon:
                 _log.warning("livekit.up" if alive else "livekit.down")
             up = alive
             self.service.set_livekit_up(up)
+            self.sessions.set_livekit_up(up)
             await asyncio.sleep(_HEALTH_INTERVAL)
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        kept = await self._fleet.take_up(left)
         for call in left:
+            if call.call_id in kept:
+                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
@@ -453,6 +526,7 @@ class Daemon:
                 created_at=call.created_at,
                 event=event.as_dict(),
                 record=record,
+                private=call.private,
                 ended=True,
             )
             await self._journal.append([entry])

@@ -21,6 +21,9 @@ from bridge.api.tokens import PERMISSIONS, PLAN, BadTokenError, read_token
 OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """What anybody may read; it says nothing about calls."""
 
+SIGNED: Final = frozenset(("/livekit/webhook",))
+"""What LiveKit posts to: its own JWT over the body says who asks."""
+
 LOCAL: Final = frozenset(("/metrics",))
 """What programs of this machine may read without a key (contract 6)."""
 
@@ -171,7 +174,7 @@ class Gate:
 
 def _is_open(request: Request) -> bool:
     path = request.scope["path"]
-    return path in OPEN or (path in LOCAL and is_from_here(request))
+    return path in OPEN or path in SIGNED or (path in LOCAL and is_from_here(request))
 
 
 def _check_length(text: str) -> None:

@@ -7,15 +7,17 @@ nothing: calls are the service's, the rest is the daemon's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from bridge.call.call import Call
 from bridge.call.control import send_digits, set_hold, transfer
+from bridge.call.record import CallRecord
 from bridge.call.requests import (
     Accepted,
     BadConfiguration,
     DialRequest,
+    NotDone,
     Unavailable,
     WrongState,
 )
@@ -56,8 +58,26 @@ class Records(Protocol):
         """Forget what was said and who called in a call that has ended; whether there is one."""
 
 
+class WebSessions(Protocol):
+    """The web calls of this instance."""
+
+    def record(self, call_id: str) -> CallRecord | None:
+        """Return the record of one that runs, or has just ended; else None."""
+
+    @property
+    def running(self) -> Collection[str]:
+        """The ids of those without an end, oldest first."""
+
+    async def end(self, call_id: str) -> bool:
+        """End one that runs; False when there is none."""
+
+
 class House(Protocol):
     """The daemon around the calls."""
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store takes what it is given."""
 
     def drain(self) -> None:
         """Take no new calls."""
@@ -66,8 +86,30 @@ class House(Protocol):
         """Re-read the configuration; return what changed. Raises `ConfigError`."""
 
 
+class Elsewhere(Protocol):
+    """The instances beside this one."""
+
+    async def pass_on(self, call_id: str, verb: str, **body: Any) -> bool | None:
+        """Have the owner of a call do *verb*; None when it is nobody else's.
+
+        Raises what the owner's own door would, and `Unavailable` when it does not answer.
+        """
+
+
+class Alone(Elsewhere):
+    """There are none."""
+
+    async def pass_on(self, call_id: str, verb: str, **body: Any) -> bool | None:
+        """It is nobody else's."""
+        del call_id, verb, body
+        return None
+
+
 class Switchboard:
-    """The verbs of the API. *ladder* returns the messages of a SIP Call-ID."""
+    """The verbs of the API. *ladder* returns the messages of a SIP Call-ID.
+
+    What is asked about a call that runs *elsewhere* is done there.
+    """
 
     def __init__(
         self,
@@ -75,11 +117,14 @@ class Switchboard:
         records: Records,
         house: House,
         ladder: Callable[[str], Sequence[Message]],
+        sessions: WebSessions | None = None,
     ) -> None:
         self._service = service
+        self._sessions = sessions
         self._records = records
         self._house = house
         self._ladder = ladder
+        self.elsewhere: Elsewhere = Alone()
 
     # Calls.
 
@@ -89,23 +134,39 @@ class Switchboard:
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""
-        return await self._service.find(call_id)
+        session = self._session(call_id)
+        return session.as_dict() if session else await self._service.find(call_id)
+
+    def _session(self, call_id: str) -> CallRecord | None:
+        """Return a web call that runs."""
+        record = None if self._sessions is None else self._sessions.record(call_id)
+        return record if record is not None and record.ended_at is None else None
 
     async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the resources of those of *call_ids* that run here, as they are now."""
-        calls = {call_id: self._service.call(call_id) for call_id in call_ids}
-        return {id_: call.record.as_dict() for id_, call in calls.items() if call is not None}
+        found: dict[str, dict[str, Any]] = {}
+        for call_id in call_ids:
+            call = self._service.call(call_id)
+            record = self._session(call_id) if call is None else call.record
+            if record is not None:
+                found[call_id] = record.as_dict()
+        return found
 
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the calls without an end, oldest first."""
-        return await self._service.active(limit)
+        if self._sessions is None or not self._sessions.running:
+            return await self._service.active(limit)
+        found = await self._service.active()
+        web = (self._session(call_id) for call_id in self._sessions.running)
+        found += [record.as_dict() for record in web if record is not None]
+        return sorted(found, key=lambda call: str(call["created_at"]))[:limit]
 
     async def calls(
         self, *, status: str | None = None, limit: int = 20, offset: int = 0
     ) -> tuple[list[dict[str, Any]], int]:
         """Return calls, newest first, and how many there are; running ones as they are now."""
         if status in _RUNNING:
-            running = [c for c in await self._service.active() if c["status"] == status]
+            running = [c for c in await self.active() if c["status"] == status]
             running.reverse()
             return running[offset : offset + limit], len(running)
         try:
@@ -118,7 +179,8 @@ class Switchboard:
 
     def _as_now(self, resource: dict[str, Any]) -> dict[str, Any]:
         call = self._service.call(resource["id"])
-        return resource if call is None else call.record.as_dict()
+        record = self._session(resource["id"]) if call is None else call.record
+        return resource if record is None else record.as_dict()
 
     async def events_of(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return a call's events so far, or None for an unknown call."""
@@ -128,46 +190,72 @@ class Switchboard:
         """Return a call's SIP messages, as long as they are kept; None for an unknown call."""
         if await self._service.find(call_id) is None:
             return None
+        return self.rungs(call_id)
+
+    def rungs(self, call_id: str) -> list[dict[str, Any]]:
+        """Return the SIP messages of one of the last calls; none when they are gone."""
         sip_call_id = self._service.sip_call_id(call_id)
         return [_rung(one) for one in self._ladder(sip_call_id)] if sip_call_id else []
 
     async def hang_up(self, call_id: str) -> bool:
         """End a call; True also when it has ended, False for an unknown one."""
-        return await self._service.hang_up(call_id)
+        return await self._do(call_id, "hang_up", {})
 
     async def hold(self, call_id: str) -> bool:
         """Hold the far end; False for an unknown call. Raises `WrongState`, `NotDone`."""
-        call = await self._running(call_id)
-        if call is not None:
-            await set_hold(call, hold=True)
-        return call is not None
+        return await self._do(call_id, "hold", {})
 
     async def resume(self, call_id: str) -> bool:
         """End our hold; False for an unknown call. Raises `WrongState`, `NotDone`."""
-        call = await self._running(call_id)
-        if call is not None:
-            await set_hold(call, hold=False)
-        return call is not None
+        return await self._do(call_id, "resume", {})
 
     async def send_dtmf(self, call_id: str, digits: str) -> bool:
         """Play keys to the far end; False for an unknown call.
 
         Raises `BadRequest`, `WrongState`.
         """
-        call = await self._running(call_id)
-        if call is not None:
-            send_digits(call, digits)
-        return call is not None
+        return await self._do(call_id, "dtmf", {"digits": digits})
 
     async def transfer(self, call_id: str, to: str) -> bool:
         """Ask the far end to call *to* instead; False for an unknown call.
 
         Raises `BadRequest`, `NotAllowed`, `WrongState`, `NotDone`.
         """
+        return await self._do(call_id, "transfer", {"to": to})
+
+    async def _do(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
+        if not self._is_here(call_id):
+            passed = await self.elsewhere.pass_on(call_id, verb, **body)
+            if passed is not None:
+                return passed
+        return await self.do_here(call_id, verb, body)
+
+    def _is_here(self, call_id: str) -> bool:
+        if self._service.call(call_id) is not None or self._service.waits(call_id):
+            return True
+        return self._session(call_id) is not None
+
+    async def do_here(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
+        """Do *verb* to a call of this instance; False for an unknown one."""
+        if verb == "hang_up":
+            if self._sessions is not None and await self._sessions.end(call_id):
+                return True
+            return await self._service.hang_up(call_id)
         call = await self._running(call_id)
-        if call is not None:
-            await transfer(call, to)
-        return call is not None
+        if call is None:
+            return False
+        match verb:
+            case "hold":
+                await set_hold(call, hold=True)
+            case "resume":
+                await set_hold(call, hold=False)
+            case "dtmf":
+                send_digits(call, str(body["digits"]))
+            case "transfer":
+                await transfer(call, str(body["to"]))
+            case _:  # of a newer instance
+                raise NotDone(f"the instance that runs this call knows no {verb!r}")
+        return True
 
     async def erase(self, call_id: str) -> bool:
         """Forget a call that has ended; whether this instance's journal has it."""
@@ -179,6 +267,8 @@ class Switchboard:
     async def _running(self, call_id: str) -> Call | None:
         """Return a call that runs, None for an unknown one; `WrongState` when it has ended."""
         call = self._service.call(call_id)
+        if call is None and self._session(call_id) is not None:
+            raise WrongState("it is a web call, there is no phone")
         if call is None and await self._service.find(call_id) is not None:
             raise WrongState("the call has ended")
         return call
@@ -186,8 +276,8 @@ class Switchboard:
     # The house.
 
     async def readiness(self) -> dict[str, bool]:
-        """Return what a new call needs and whether it is there."""
-        return await self._service.readiness()
+        """Return what belongs to a bridge that is whole, and whether it is there."""
+        return {**await self._service.readiness(), "store": self._house.store_up}
 
     async def drain(self) -> int:
         """Take no new calls; return how many still run."""

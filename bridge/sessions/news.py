@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.json_format import ParseError
 from jwt import PyJWTError
 from livekit import api
 
-from bridge.errors import BridgeError
 from bridge.room.dispatch import person_of
 from bridge.room.tokens import LiveKitKeys
+from bridge.sessions.requests import Forged, RoomNews
 from bridge.sessions.state import (
     Came,
-    Input,
     Leaving,
     Participant,
     RoomEnd,
     RoomFinished,
     Went,
 )
-
-
-class Forged(BridgeError):
-    """A webhook that our LiveKit has not signed, or that is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomNews:
-    """Something happened in *room*. ``what`` None: nothing that a session asks for.
-
-    ``began``: somebody is in the room now, or may be at any moment.
-    """
-
-    room: str
-    what: Input | None
-    began: bool = False
-
 
 _WANTED: Final = (
     api.DisconnectReason.CLIENT_INITIATED,

@@ -11,15 +11,14 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
 
-from bridge.call.outcome import API_DELETE
 from bridge.call.plan import Direction
 from bridge.call.record import CallRecord, workflow_id
 from bridge.events import CallAnswered
 from bridge.room import convention
 from bridge.sessions.requests import Kind, SessionRequest
+from bridge.sessions.shape import SESSION, end_reason
 
 CALL_TYPE: Final = "voip"
-SESSION: Final = "session"
 CODEC: Final = "opus"
 
 _STAMPS: Final = ("created_at", "started_at", "ended_at")
@@ -119,17 +118,6 @@ def with_end_reason(record: CallRecord) -> CallRecord:
 def duration_ms(record: CallRecord, at: float) -> int:
     """Return how long the session was, at its end *at*; 0 when nobody had joined."""
     return 0 if record.started_at is None else max(0, round((at - record.started_at) * 1000))
-
-
-def end_reason(record: Mapping[str, Any]) -> str | None:
-    """Return seed 004's ``end_reason`` of a call's resource; None while it lasts."""
-    if record.get("ended_at") is None:
-        return None
-    if record.get("reason") in (API_DELETE, "api_hangup"):
-        return API_DELETE
-    if record.get("reason") == "max_duration":
-        return "max_duration"
-    return "completed" if record.get("status") == "completed" else "error"
 
 
 def job_of(record: CallRecord, profile: str = "") -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bridge.call.record import CallRecord
 from bridge.call.requests import Accepted
 from bridge.errors import BridgeError
+
+if TYPE_CHECKING:  # for those who may know calls and rooms; the API may not
+    from bridge.call.record import CallRecord
+    from bridge.sessions.state import Input
 
 
 class Kind(StrEnum):
@@ -78,3 +81,19 @@ class Created:
 
 class NoCredit(BridgeError):
     """The key's credit is below its plan's minimum (402)."""
+
+
+class Forged(BridgeError):
+    """A webhook that our LiveKit has not signed, or that is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomNews:
+    """Something happened in *room*. ``what`` None: nothing that a session asks for.
+
+    ``began``: somebody is in the room now, or may be at any moment.
+    """
+
+    room: str
+    what: Input | None
+    began: bool = False

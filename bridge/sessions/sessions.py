@@ -27,8 +27,7 @@ from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
 from bridge.sessions.limits import Limits
-from bridge.sessions.news import RoomNews
-from bridge.sessions.requests import Asker, Created, Kind, SessionRequest
+from bridge.sessions.requests import Asker, Created, Kind, RoomNews, SessionRequest
 from bridge.sessions.rooms import PersonSeen, SessionRooms
 from bridge.sessions.state import (
     EndAsked,
@@ -61,7 +60,7 @@ LOOKS: Final = 8  # at once
 FAREWELL: Final = 5.0  # seconds from the end to the deletion of a room (contract 4, Ending)
 DELETE_AGAIN: Final = 5.0
 DELETE_PATIENCE: Final = 3600.0
-OVER_KEPT: Final = 1000  # rooms of ended sessions that are remembered
+OVER_KEPT: Final = 1000  # ended sessions that are remembered
 MAX_DURATION: Final = 3600.0
 """Seconds a web call lasts at most when nobody said otherwise: as long as its token counts."""
 STOPPING: Final = 5.0
@@ -180,6 +179,7 @@ class Sessions:
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
+        self._ended_ones: OrderedDict[str, CallRecord] = OrderedDict()
         self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
@@ -192,34 +192,25 @@ class Sessions:
 
     # What the doors ask.
 
-    async def create(
-        self, request: SessionRequest, asker: Asker, *, key: str | None = None
-    ) -> Created:
-        """Accept a session: record, room, agent, token. Once for each *key*.
+    async def create(self, request: SessionRequest, asker: Asker) -> Created:
+        """Accept a session: record, room, agent, token.
 
         Raises `BadRequest`, `NotAllowed`, `NoCredit`, `OverLimit` (nothing was begun), and
         `Unavailable`: nothing was begun, or there is a record, and it has its end.
         """
+        return await self._create(request, asker, None)
+
+    async def accept(
+        self, request: SessionRequest, asker: Asker, *, key: str | None = None
+    ) -> Accepted:
+        """`create`, once for each *key*; the same answer for 24 hours."""
         if key is None:
-            return await self._create(request, asker, None)
-        made: list[Created] = []
+            return (await self._create(request, asker, None)).accepted
 
         async def act(claim: Callable[[Accepted], Claim]) -> Accepted:
-            made.append(await self._create(request, asker, claim))
-            return made[0].accepted
+            return (await self._create(request, asker, claim)).accepted
 
-        accepted = await self._once.run(key, request, act)
-        if made:
-            return made[0]
-        return Created(
-            record=await self._known(accepted.call_id), url=accepted.url, token=accepted.token
-        )
-
-    async def _known(self, call_id: str) -> CallRecord:
-        live = self._live.get(call_id)
-        if live is not None:
-            return live.record
-        raise BadRequest("Idempotency-Key", "its session is over")
+        return await self._once.run(key, request, act)
 
     async def _create(
         self, request: SessionRequest, asker: Asker, claim: Callable[[Accepted], Claim] | None
@@ -288,9 +279,14 @@ class Sessions:
             await asyncio.wait(set(self._writes))
 
     def record(self, call_id: str) -> CallRecord | None:
-        """Return the record of a session that runs, or None."""
+        """Return the record of a session that runs, or has just ended; else None."""
         live = self._live.get(call_id)
-        return None if live is None else live.record
+        return self._ended_ones.get(call_id) if live is None else live.record
+
+    async def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
+        """Return those of *call_ids* that run here, or have just ended."""
+        found = ((call_id, self.record(call_id)) for call_id in call_ids)
+        return {call_id: record for call_id, record in found if record is not None}
 
     @property
     def running(self) -> Collection[str]:
@@ -300,6 +296,10 @@ class Sessions:
     def uses_room(self, room: str) -> bool:
         """Whether a session that runs is in *room*."""
         return room in self._by_room
+
+    async def heard(self, news: RoomNews) -> None:
+        """`hear`, for the doors."""
+        self.hear(news)
 
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
@@ -482,6 +482,9 @@ class Sessions:
     def _over_now(self, live: _Live, why: SessionEnd) -> None:
         """Its end is written: its room goes."""
         self._leave(live)
+        self._ended_ones[live.record.id] = live.record
+        while len(self._ended_ones) > OVER_KEPT:
+            self._ended_ones.popitem(last=False)
         if not records.session_of(live.record)["own_room"]:
             return
         room = live.record.room_name

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, or_, select
 from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
-from bridge.store.deliveries import Deliveries, Delivery
+from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
 from bridge.store.fold import epoch, merged_report
 from bridge.store.queries import key
 from bridge.store.store import erase
@@ -22,6 +22,7 @@ from bridge.store.upsert import insert_new, insert_of, upsert
 
 _log = structlog.get_logger(__name__)
 
+_SESSION: Final = '"session"'
 _ID: Final = 64  # characters of a call's id
 
 
@@ -29,11 +30,17 @@ class Writer:
     """Writes one journal's news on a connection."""
 
     def __init__(
-        self, *, journal: str, mask_numbers: bool = False, deliveries: Deliveries | None = None
+        self,
+        *,
+        journal: str,
+        mask_numbers: bool = False,
+        deliveries: Deliveries | None = None,
+        session_deliveries: SessionDeliveries | None = None,
     ) -> None:
         self._journal = journal
         self._mask_numbers = mask_numbers
         self._deliveries = deliveries
+        self._session_deliveries = session_deliveries
 
     def records(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
         """Write what calls look like now."""
@@ -113,6 +120,28 @@ class Writer:
             return
         now = time.time()
         insert_new(connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",))
+
+    def sessions(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
+        """Write the webhooks of the sessions among *items*: last, as they tell of all the rest."""
+        make = self._session_deliveries
+        changed = [one for one in items if _SESSION in one.private]
+        if make is None or not changed:
+            return
+        erased = _erased(connection, (item.call_id for item in changed))
+        for item in changed:
+            private = json.loads(item.private)
+            if item.call_id in erased or not private.get("session"):
+                continue
+            try:
+                found = make(connection, json.loads(item.record), private)
+            except (ValueError, TypeError, KeyError, AttributeError) as failure:
+                error = type(failure).__name__
+                _log.error("store.webhook_not_made", call_id=item.call_id, error=error)
+                continue
+            now = time.time()
+            insert_new(
+                connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",)
+            )
 
     def facts(self, connection: Connection, items: Sequence[WrittenFact]) -> None:
         """Write facts; a kind that is unknown is a newer daemon's."""
@@ -237,6 +266,8 @@ def _waiting(delivery: Delivery, now: float) -> dict[str, Any]:
         "attempts": 0,
         "created_at": now,
         "next_at": now,
+        "receiver": delivery.receiver,
+        "give_up_at": now + delivery.lifetime,
     }
 
 

@@ -123,8 +123,7 @@ class Desk:
         """Create a voice session, or what *values* say."""
         wanted = {"kind": Kind.VOICE_SESSION, "config": {"voice": "shubh"}, **values}
         asker = wanted.pop("asker", ASKER)
-        key = wanted.pop("key", None)
-        return await self.sessions.create(SessionRequest(**wanted), asker, key=key)
+        return await self.sessions.create(SessionRequest(**wanted), asker)
 
     def join(self, room: str, who: PersonSeen) -> None:
         self.rooms.inside[room].append(who)

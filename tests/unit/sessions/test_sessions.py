@@ -36,7 +36,7 @@ async def test_without_livekit_nothing_is_accepted_that_stays_open(tmp_path: Pat
         desk.rooms.away = True
         with pytest.raises(Unavailable):
             await desk.create()
-        await desk.until(lambda: not desk.journal.open_calls())
+        await desk.until(lambda: desk.published)
         (event,) = desk.published
         assert event.as_dict()["reason"] == "room_unavailable"
 
