@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
 from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
@@ -231,6 +231,23 @@ class Store:
         )
         with self.reading() as connection:
             return [tuple(row) for row in connection.execute(question)]
+
+    def events_of(self, call_id: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """Return at most *limit* events of a call with a seq above *after*, in order."""
+        columns = (events.c.position, events.c.call_id, events.c.seq, events.c.body)
+        question = (
+            select(*columns)
+            .where(events.c.call_id == call_id, events.c.seq > after)
+            .order_by(events.c.seq)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return [tuple(row) for row in connection.execute(question)]
+
+    def last_position(self) -> int:
+        """Return the position of the event stored last; 0 for none."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.max(events.c.position))).scalar() or 0)
 
     def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return the SIP messages of a call that has ended; None where none were kept."""

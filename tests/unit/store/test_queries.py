@@ -237,6 +237,8 @@ def test_events_of_all_calls_follow_in_the_order_stored(store: Store) -> None:
     ]
     assert [row[2] for row in store.events_since(everything[3][0], limit=1)] == [5]
     assert [one["seq"] for one in store.events("c1", after=1)] == [3, 5]
+    assert [row[1:3] for row in store.events_of("c1", after=1, limit=1)] == [("c1", 3)]
+    assert store.last_position() == everything[-1][0]
 
 
 def test_a_lease_that_is_not_renewed_runs_out(store: Store, made_url: str) -> None:
