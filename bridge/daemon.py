@@ -25,6 +25,7 @@ from bridge.api import livekit_webhook, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
+from bridge.books import Books
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
@@ -44,7 +45,9 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
+from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
+from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -63,8 +66,6 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
-from bridge.store.project import Projection
-from bridge.store.store import Store
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
@@ -116,14 +117,7 @@ class Daemon:
             instance=config.store.instance_name,
         )
         self._keys = keys
-        self._store = Store.open(
-            _store_url(config.store.url, path, self._unit.state),
-            instance=config.store.instance_name,
-            mask_numbers=config.privacy.mask_numbers,
-        )
-        self._projection = Projection(
-            self._journal, self._store, retention_days=config.privacy.retention_days
-        )
+        self._books = Books(config, self._journal, self._journal.path.parent)
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
@@ -179,11 +173,12 @@ class Daemon:
             told=self.metrics.registration,
             address=self._address_towards,
         )
+        ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             observer=self.metrics,
@@ -191,15 +186,26 @@ class Daemon:
         self.sessions = Sessions(
             config,
             rooms=LiveKitRooms(self._server_api, keys),
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
         self._feeds: list[Feed] = []
-        self._listeners = [on_event]
         self.switchboard = Switchboard(
             self.service, self._journal, self, self.ladder.of, self.sessions
+        )
+        self._ladders = Ladders(self._journal, self.switchboard.rungs)
+        self._listeners = [on_event, self._ladders.tell]
+        self._fleet = Fleet(
+            config,
+            self._books.store,
+            self._journal,
+            ledger,
+            self.service,
+            self.switchboard,
+            tell=self._tell,
+            ended_after_crash=self.metrics.ended_after_crash,
         )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
@@ -262,13 +268,15 @@ class Daemon:
             up = await self._server_api.alive()
             self.service.set_livekit_up(up)
             self.sessions.set_livekit_up(up)
-            self._projection.start()
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
+            self._books.start()
             await self._end_crashed_calls(self.sessions.take_up(left))
+            self._fleet.start()
             self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
@@ -296,7 +304,7 @@ class Daemon:
         doors = Doors(self.switchboard, asyncio.get_running_loop())
         check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
         reading = sessions.SessionReading(
-            doors, self.sessions, StoreSessions(self._store), self._projection
+            doors, self.sessions, StoreSessions(self._books.store), self._books.projection
         )
         app = make_app(
             doors,
@@ -305,8 +313,9 @@ class Daemon:
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
-            store=self._store,
-            projection=self._projection,
+            store=self._books.store,
+            projection=self._books.projection,
+            cors=self._config.http.cors_origins,
             web_calls=web_calls.WebDoor(self.sessions),
             check_url=check,
             routers=[
@@ -335,6 +344,11 @@ class Daemon:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store took what it was given last."""
+        return self._books.projection.well
 
     def drain(self) -> None:
         """Take no new calls (503); running ones go on. Again: nothing more."""
@@ -406,12 +420,14 @@ class Daemon:
         self._registrations.start(config.trunk)
         self.service.reload(config)
         self.sessions.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
+        await self._fleet.stop()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
@@ -431,9 +447,8 @@ class Daemon:
         await self._rooms.settle(_GOODBYE)
         await self.sessions.stop()
         await self._server_api.close()
-        await self._projection.caught_up(_GOODBYE)
-        await asyncio.to_thread(self._projection.stop)
-        await asyncio.to_thread(self._store.close)
+        self._ladders.flush()
+        await self._books.stop()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
@@ -499,7 +514,10 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        kept = await self._fleet.take_up(left)
         for call in left:
+            if call.call_id in kept:
+                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
@@ -508,6 +526,7 @@ class Daemon:
                 created_at=call.created_at,
                 event=event.as_dict(),
                 record=record,
+                private=call.private,
                 ended=True,
             )
             await self._journal.append([entry])
@@ -567,12 +586,3 @@ def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
     if state is not None:
         return state / journal
     return path.parent / journal if path is not None else Path(journal)
-
-
-def _store_url(url: str, path: Path | None, state: Path | None) -> str:
-    """A relative SQLite file lies where the journal does."""
-    prefix = "sqlite:///"
-    name = url.removeprefix(prefix)
-    if not url.startswith(prefix) or name.startswith("/") or name in ("", ":memory:"):
-        return url
-    return f"{prefix}{_beside(name, path, state).absolute()}"
