@@ -21,7 +21,7 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, sessions, web_calls
+from bridge.api import livekit_webhook, sessions, web_calls, webhooks
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -117,7 +117,9 @@ class Daemon:
             instance=config.store.instance_name,
         )
         self._keys = keys
-        self._books = Books(config, self._journal, self._journal.path.parent)
+        self._books = Books(
+            config, self._journal, self._journal.path.parent, version=version("trunkbridge")
+        )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
@@ -322,6 +324,7 @@ class Daemon:
                 sessions.router(doors, self.sessions, reading, check_url=check),
                 web_calls.router(doors, self.sessions),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+                webhooks.router(self._books.outbox, self._books.deliverer.wake),
             ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
