@@ -21,7 +21,7 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, sessions, web_calls
+from bridge.api import livekit_webhook, sessions, web_calls, webhooks
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
@@ -45,6 +45,7 @@ from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
+from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
 from bridge.ladders import Ladders
 from bridge.media.ports import Ports
@@ -116,7 +117,9 @@ class Daemon:
             instance=config.store.instance_name,
         )
         self._keys = keys
-        self._books = Books(config, self._journal, self._journal.path.parent)
+        self._books = Books(
+            config, self._journal, self._journal.path.parent, version=version("trunkbridge")
+        )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
             self._server_api,
@@ -172,11 +175,12 @@ class Daemon:
             told=self.metrics.registration,
             address=self._address_towards,
         )
+        ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports),
             rooms=self._rooms,
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             observer=self.metrics,
@@ -184,7 +188,7 @@ class Daemon:
         self.sessions = Sessions(
             config,
             rooms=LiveKitRooms(self._server_api, keys),
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
@@ -195,6 +199,16 @@ class Daemon:
         )
         self._ladders = Ladders(self._journal, self.switchboard.rungs)
         self._listeners = [on_event, self._ladders.tell]
+        self._fleet = Fleet(
+            config,
+            self._books.store,
+            self._journal,
+            ledger,
+            self.service,
+            self.switchboard,
+            tell=self._tell,
+            ended_after_crash=self.metrics.ended_after_crash,
+        )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
@@ -262,8 +276,9 @@ class Daemon:
             await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
-            await self._end_crashed_calls(self.sessions.take_up(left))
             self._books.start()
+            await self._end_crashed_calls(self.sessions.take_up(left))
+            self._fleet.start()
             self.sessions.start()
             if self.serves_http:
                 await self._serve_http()
@@ -309,6 +324,7 @@ class Daemon:
                 sessions.router(doors, self.sessions, reading, check_url=check),
                 web_calls.router(doors, self.sessions),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+                webhooks.router(self._books.outbox, self._books.deliverer.wake),
             ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
@@ -407,12 +423,14 @@ class Daemon:
         self._registrations.start(config.trunk)
         self.service.reload(config)
         self.sessions.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
     async def stop(self) -> None:
         """Stop everything. Calls that still run are ended first."""
         self._unit.ending()
+        await self._fleet.stop()
         await self.hang_up_all()
         for feed in self._feeds:
             feed.close()  # its readers are told what there is, and let the server stop
@@ -499,7 +517,10 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        kept = await self._fleet.take_up(left)
         for call in left:
+            if call.call_id in kept:
+                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
@@ -508,6 +529,7 @@ class Daemon:
                 created_at=call.created_at,
                 event=event.as_dict(),
                 record=record,
+                private=call.private,
                 ended=True,
             )
             await self._journal.append([entry])

@@ -570,6 +570,10 @@ class CallService:
         """Return a call that runs, or None."""
         return self._calls.get(call_id)
 
+    def waits(self, call_id: str) -> bool:
+        """Whether a call was accepted here and waits for room on its trunk."""
+        return any(plan.call_id == call_id for plan in self._waiting.plans())
+
     def sip_call_id(self, call_id: str) -> str | None:
         """Return the SIP Call-ID of one of the last calls, also when it has ended."""
         return self._dialogs.get(call_id)

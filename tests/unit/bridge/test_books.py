@@ -30,7 +30,7 @@ def test_a_relative_file_lies_beside_the_journal(url: str, found: str) -> None:
 
 def books(tmp_path: Path, url: str) -> Books:
     config = from_values({"store": {"url": url, "instance": "one"}}, {})
-    return Books(config, Journal(tmp_path / "journal.db", instance="one"), tmp_path)
+    return Books(config, Journal(tmp_path / "journal.db", instance="one"), tmp_path, version="0")
 
 
 async def test_a_store_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
