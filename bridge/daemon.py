@@ -21,9 +21,10 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, sessions, web_calls
+from bridge.api import livekit_webhook, older, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.reading import Reading
 from bridge.api.server import ApiServer
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
@@ -325,6 +326,13 @@ class Daemon:
             routers=[
                 sessions.router(doors, self.sessions, reading, check_url=check),
                 web_calls.router(doors, self.sessions),
+                older.router(
+                    doors,
+                    Reading(doors, self._store, self._projection),
+                    self.switchboard,
+                    self._store,
+                    self._fleet.dialled_at,
+                ),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
             ],
         )
