@@ -21,11 +21,12 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, older, sessions, web_calls
+from bridge.api import livekit_webhook, older, sessions, web_calls, webhooks
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.reading import Reading
 from bridge.api.server import ApiServer
+from bridge.books import Books
 from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
@@ -47,6 +48,7 @@ from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
+from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
 from bridge.observe.metrics import Gauges, Metrics
@@ -65,8 +67,6 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
-from bridge.store.project import Projection
-from bridge.store.store import Store
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
@@ -118,13 +118,8 @@ class Daemon:
             instance=config.store.instance_name,
         )
         self._keys = keys
-        self._store = Store.open(
-            _store_url(config.store.url, path, self._unit.state),
-            instance=config.store.instance_name,
-            mask_numbers=config.privacy.mask_numbers,
-        )
-        self._projection = Projection(
-            self._journal, self._store, retention_days=config.privacy.retention_days
+        self._books = Books(
+            config, self._journal, self._journal.path.parent, version=version("trunkbridge")
         )
         self._server_api = RoomService(config.livekit.url, keys)
         self._rooms = RoomDesk(
@@ -194,19 +189,20 @@ class Daemon:
         self.sessions = Sessions(
             config,
             rooms=LiveKitRooms(self._server_api, keys),
-            ledger=Ledger(self._journal, self.metrics.journalled),
+            ledger=ledger,
             archive=self._journal,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
         self._feeds: list[Feed] = []
-        self._listeners = [on_event]
         self.switchboard = Switchboard(
             self.service, self._journal, self, self.ladder.of, self.sessions
         )
+        self._ladders = Ladders(self._journal, self.switchboard.rungs)
+        self._listeners = [on_event, self._ladders.tell]
         self._fleet = Fleet(
             config,
-            self._store,
+            self._books.store,
             self._journal,
             ledger,
             self.service,
@@ -275,12 +271,13 @@ class Daemon:
             up = await self._server_api.alive()
             self.service.set_livekit_up(up)
             self.sessions.set_livekit_up(up)
-            self._projection.start()
             if uses_sdk(self._config.media):
                 await sdk.warm_up()
             await self._engine.start()
+            await self._books.open()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
+            self._books.start()
             await self._end_crashed_calls(self.sessions.take_up(left))
             self._fleet.start()
             self.sessions.start()
@@ -310,7 +307,7 @@ class Daemon:
         doors = Doors(self.switchboard, asyncio.get_running_loop())
         check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
         reading = sessions.SessionReading(
-            doors, self.sessions, StoreSessions(self._store), self._projection
+            doors, self.sessions, StoreSessions(self._books.store), self._books.projection
         )
         app = make_app(
             doors,
@@ -319,8 +316,9 @@ class Daemon:
             version=version("trunkbridge"),
             metrics=self.metrics,
             trunks=self.metrics,
-            store=self._store,
-            projection=self._projection,
+            store=self._books.store,
+            projection=self._books.projection,
+            cors=self._config.http.cors_origins,
             web_calls=web_calls.WebDoor(self.sessions),
             check_url=check,
             routers=[
@@ -334,6 +332,7 @@ class Daemon:
                     self._fleet.dialled_at,
                 ),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+                webhooks.router(self._books.outbox, self._books.deliverer.wake),
             ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
@@ -356,6 +355,11 @@ class Daemon:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     # Drain, reload, stop.
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the store took what it was given last."""
+        return self._books.projection.well
 
     def drain(self) -> None:
         """Take no new calls (503); running ones go on. Again: nothing more."""
@@ -426,8 +430,8 @@ class Daemon:
         self._keep_alive()
         self._registrations.start(config.trunk)
         self.service.reload(config)
-        self._fleet.reload(config)
         self.sessions.reload(config)
+        self._fleet.reload(config)
         _log.info("daemon.reloaded", trunks=len(config.trunk), routes=len(config.route))
         return different
 
@@ -454,9 +458,8 @@ class Daemon:
         await self._rooms.settle(_GOODBYE)
         await self.sessions.stop()
         await self._server_api.close()
-        await self._projection.caught_up(_GOODBYE)
-        await asyncio.to_thread(self._projection.stop)
-        await asyncio.to_thread(self._store.close)
+        self._ladders.flush()
+        await self._books.stop()
         await asyncio.to_thread(self._journal.close)
         _log.info("daemon.stopped")
         await self._unit.stop()
@@ -594,12 +597,3 @@ def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
     if state is not None:
         return state / journal
     return path.parent / journal if path is not None else Path(journal)
-
-
-def _store_url(url: str, path: Path | None, state: Path | None) -> str:
-    """A relative SQLite file lies where the journal does."""
-    prefix = "sqlite:///"
-    name = url.removeprefix(prefix)
-    if not url.startswith(prefix) or name.startswith("/") or name in ("", ":memory:"):
-        return url
-    return f"{prefix}{_beside(name, path, state).absolute()}"

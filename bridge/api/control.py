@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Request
 
@@ -13,7 +13,9 @@ from bridge.api.door import Doors
 from bridge.api.models import Digits, TransferTarget
 from bridge.api.reading import Reading
 from bridge.call.requests import WrongState
-from bridge.call.target import ATTENDED
+
+ATTENDED: Final = "call:"
+"""Before the id of another call, in ``to`` (`bridge.call.target`)."""
 
 
 def router(doors: Doors, reading: Reading) -> APIRouter:

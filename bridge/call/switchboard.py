@@ -76,6 +76,10 @@ class WebSessions(Protocol):
 class House(Protocol):
     """The daemon around the calls."""
 
+    @property
+    def store_up(self) -> bool:
+        """Whether the store takes what it is given."""
+
     def drain(self) -> None:
         """Take no new calls."""
 
@@ -187,6 +191,10 @@ class Switchboard:
         """Return a call's SIP messages, as long as they are kept; None for an unknown call."""
         if await self._service.find(call_id) is None:
             return None
+        return self.rungs(call_id)
+
+    def rungs(self, call_id: str) -> list[dict[str, Any]]:
+        """Return the SIP messages of one of the last calls; none when they are gone."""
         sip_call_id = self._service.sip_call_id(call_id)
         return [_rung(one) for one in self._ladder(sip_call_id)] if sip_call_id else []
 
@@ -226,7 +234,7 @@ class Switchboard:
     def _is_here(self, call_id: str) -> bool:
         if self._service.call(call_id) is not None or self._service.waits(call_id):
             return True
-        return self._sessions is not None and call_id in self._sessions.running
+        return self._session(call_id) is not None
 
     async def do_here(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
         """Do *verb* to a call of this instance; False for an unknown one."""
@@ -277,8 +285,8 @@ class Switchboard:
     # The house.
 
     async def readiness(self) -> dict[str, bool]:
-        """Return what a new call needs and whether it is there."""
-        return await self._service.readiness()
+        """Return what belongs to a bridge that is whole, and whether it is there."""
+        return {**await self._service.readiness(), "store": self._house.store_up}
 
     async def drain(self) -> int:
         """Take no new calls; return how many still run."""

@@ -53,6 +53,25 @@ def bridge_token(
     )
 
 
+def listener_token(
+    keys: LiveKitKeys, *, room: str, identity: str, ttl: timedelta = BRIDGE_TTL
+) -> str:
+    """Return the token of one who only reads what is streamed in *room*.
+
+    Nobody there sees it. Its kind is that of an agent, because a room lives no longer for those
+    (livekit-server counts who is hidden, but not who is dependent on others).
+    """
+    grants = api.VideoGrants(
+        room_join=True,
+        room=room,
+        can_publish=False,
+        can_publish_data=False,
+        can_subscribe=True,
+        hidden=True,
+    )
+    return _token(keys, identity, "", "", {}, ttl).with_kind("agent").with_grants(grants).to_jwt()
+
+
 def caller_token(
     keys: LiveKitKeys,
     *,

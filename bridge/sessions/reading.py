@@ -48,10 +48,10 @@ class StoreSessions:
                 assert_never(cast("Any", form))
 
     def _segments(self, call_id: str) -> list[Segment]:
-        return list(_spoken(self._store.transcript(call_id)))
+        return list(spoken(self._store.transcript(call_id)))
 
 
-def _spoken(lines: Iterable[fold.Segment]) -> Iterable[Segment]:
+def spoken(lines: Iterable[fold.Segment]) -> Iterable[Segment]:
     """Yield what somebody said; the store also keeps what the system noted."""
     for line in lines:
         try:
@@ -62,10 +62,10 @@ def _spoken(lines: Iterable[fold.Segment]) -> Iterable[Segment]:
             speaker=speaker,
             content=line.content,
             at=line.at,
-            end=line.until,
+            until=line.until,
             agent_name=line.agent_name,
             interrupted=line.interrupted,
-            segment_id=line.id,
+            id=line.id,
             tool_call=line.tool_call,
             stt_ms=line.stt_ms,
             first_token_ms=line.first_token_ms,

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, text
 
 from bridge.errors import BridgeError
 from bridge.journal import Journal, JournalReader, Marks, News
-from bridge.store.deliveries import Deliveries
+from bridge.store.deliveries import Deliveries, SessionDeliveries
 from bridge.store.errors import StoreError, StoreRefused
 from bridge.store.store import LEASE, Store
 from bridge.store.tables import cursors
@@ -61,6 +61,7 @@ class Projection:
         store: Store,
         *,
         deliveries: Deliveries | None = None,
+        session_deliveries: SessionDeliveries | None = None,
         retention_days: float = 0,
         wall: Callable[[], float] = time.time,
         interval: float = INTERVAL,
@@ -71,7 +72,10 @@ class Projection:
         self._wall = wall
         self._interval = interval
         self._writer = Writer(
-            journal=journal.id, mask_numbers=store.mask_numbers, deliveries=deliveries
+            journal=journal.id,
+            mask_numbers=store.mask_numbers,
+            deliveries=deliveries,
+            session_deliveries=session_deliveries,
         )
         self._marks: Marks | None = None
         self._done = -1  # journal.written, when all of that was in the store
@@ -238,6 +242,7 @@ class Projection:
                 ("record", self._writer.records, news.records),
                 ("event", self._writer.events, news.events),
                 ("fact", self._writer.facts, news.facts),
+                ("session", self._writer.sessions, news.records),
             )
             for kind, write, items in parts:
                 if one_by_one:

@@ -161,7 +161,7 @@ outbox: Final = Table(
     Column("event", String(64), nullable=False),
     Column("url", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Column("state", String(16), nullable=False),  # waiting | done | dead
+    Column("state", String(16), nullable=False),  # waiting | delivered | dead
     Column("attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("next_at", Double, nullable=False),
@@ -170,11 +170,15 @@ outbox: Final = Table(
     Column("finished_at", Double),
     Column("last_status", Integer),
     Column("last_error", Text),
+    Column("receiver", Text, nullable=False, server_default=""),  # scheme, host, port of the URL
+    Column("give_up_at", Double, nullable=False, server_default="0"),
 )
 _WAITING: Final = text("state = 'waiting'")
 Index("outbox_due", outbox.c.next_at, sqlite_where=_WAITING, postgresql_where=_WAITING)
 Index("outbox_call", outbox.c.call_id, outbox.c.seq)
 Index("outbox_age", outbox.c.created_at)
+_DEAD: Final = text("state = 'dead'")
+Index("outbox_dead", outbox.c.created_at, sqlite_where=_DEAD, postgresql_where=_DEAD)
 
 idempotency: Final = Table(
     "idempotency",

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, or_, select
 from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
-from bridge.store.deliveries import Deliveries, Delivery
+from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
 from bridge.store.fold import epoch, merged_report
 from bridge.store.queries import key
 from bridge.store.store import erase
@@ -22,6 +22,7 @@ from bridge.store.upsert import insert_new, insert_of, upsert
 
 _log = structlog.get_logger(__name__)
 
+_SESSION: Final = '"session"'
 _ID: Final = 64  # characters of a call's id
 
 
@@ -29,11 +30,17 @@ class Writer:
     """Writes one journal's news on a connection."""
 
     def __init__(
-        self, *, journal: str, mask_numbers: bool = False, deliveries: Deliveries | None = None
+        self,
+        *,
+        journal: str,
+        mask_numbers: bool = False,
+        deliveries: Deliveries | None = None,
+        session_deliveries: SessionDeliveries | None = None,
     ) -> None:
         self._journal = journal
         self._mask_numbers = mask_numbers
         self._deliveries = deliveries
+        self._session_deliveries = session_deliveries
 
     def records(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
         """Write what calls look like now."""
@@ -65,8 +72,8 @@ class Writer:
             "created_at": 0.0 if created_at is None else created_at,
             "started_at": epoch(record.get("started_at")),
             "ended_at": epoch(record.get("ended_at")),
-            "record": _dump(record),
-            "private": _dump(private),
+            "record": dump(record),
+            "private": dump(private),
         }
 
     def events(self, connection: Connection, items: Sequence[WrittenEvent]) -> None:
@@ -84,7 +91,7 @@ class Writer:
                     "seq": item.seq,
                     "event": str(body.get("event", ""))[:64],
                     "at": epoch(body.get("at")) or 0.0,
-                    "body": item.body if shown is body else _dump(shown),
+                    "body": item.body if shown is body else dump(shown),
                 }
             )
             bodies[item.call_id[:_ID], item.seq] = body, item
@@ -103,16 +110,38 @@ class Writer:
     def _deliver(
         self, connection: Connection, event: dict[str, Any], item: WrittenEvent | WrittenFact
     ) -> None:
-        record = json.loads(item.record)
-        if self._deliveries is None or not record:
+        if self._deliveries is None:
             return
         try:
-            found = self._deliveries(event, record, json.loads(item.private))
+            record, private = json.loads(item.record), json.loads(item.private)
+            found = self._deliveries(event, record, private) if record else ()
         except Exception as failure:  # a webhook less is not a call less
             _log.error("store.webhook_not_made", call_id=item.call_id, error=type(failure).__name__)
             return
         now = time.time()
         insert_new(connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",))
+
+    def sessions(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
+        """Write the webhooks of the sessions among *items*: last, as they tell of all the rest."""
+        make = self._session_deliveries
+        changed = [one for one in items if _SESSION in one.private]
+        if make is None or not changed:
+            return
+        erased = _erased(connection, (item.call_id for item in changed))
+        for item in changed:
+            private = json.loads(item.private)
+            if item.call_id in erased or not private.get("session"):
+                continue
+            try:
+                found = make(connection, json.loads(item.record), private)
+            except (ValueError, TypeError, KeyError, AttributeError) as failure:
+                error = type(failure).__name__
+                _log.error("store.webhook_not_made", call_id=item.call_id, error=error)
+                continue
+            now = time.time()
+            insert_new(
+                connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",)
+            )
 
     def facts(self, connection: Connection, items: Sequence[WrittenFact]) -> None:
         """Write facts; a kind that is unknown is a newer daemon's."""
@@ -132,7 +161,7 @@ class Writer:
                 case "report":
                     reports.setdefault(item.call_id, []).append((item.position, body))
                 case "ladder":
-                    rungs = _dump(body.get("rungs") or [])
+                    rungs = dump(body.get("rungs") or [])
                     row = {"call_id": item.call_id, "at": time.time(), "rungs": rungs}
                     upsert(
                         connection, tables.ladder, [row], key=("call_id",), change=("at", "rungs")
@@ -155,7 +184,7 @@ class Writer:
             "place": item.position,
             "speaker": str(body.get("speaker", ""))[:32],
             "content": str(body.get("content", "")).replace("\x00", "\ufffd"),
-            "body": _dump(body),
+            "body": dump(body),
         }
         change = ("at", "place", "speaker", "content", "body")
         upsert(connection, tables.transcripts, [row], key=("call_id", "key"), change=change)
@@ -176,8 +205,8 @@ class Writer:
         written = {
             "call_id": call_id,
             "at": time.time(),
-            "body": _dump(report),
-            "seen": _dump(seen),
+            "body": dump(report),
+            "seen": dump(seen),
         }
         upsert(connection, table, [written], key=("call_id",), change=("at", "body", "seen"))
 
@@ -237,6 +266,8 @@ def _waiting(delivery: Delivery, now: float) -> dict[str, Any]:
         "attempts": 0,
         "created_at": now,
         "next_at": now,
+        "receiver": delivery.receiver,
+        "give_up_at": now + delivery.lifetime,
     }
 
 
@@ -247,5 +278,5 @@ def _key(value: Any) -> str | None:
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
     return _encode(value)

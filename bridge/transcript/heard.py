@@ -32,7 +32,11 @@ SEGMENTS_LIMIT: Final = 10_000
 """Segments of one room; nothing more is kept after them."""
 
 IDS_LIMIT: Final = 512
+SAME_WITHIN: Final = 15.0
+"""Seconds between a segment that was heard and one that was posted, to be the same."""
+
 WAITING_LIMIT: Final = 16
+HOLDS_LIMIT: Final = 16
 ITEMS_LIMIT: Final = 16
 ITEM_LIFETIME: Final = 10.0  # seconds in which an account finds its segment
 _OVERLAP: Final = 0.3  # seconds into an agent's speech: what comes sooner was said before it
@@ -67,12 +71,14 @@ class RoomTranscript:
     """What is said in one room. Whatever a participant sends, it stays bounded and never raises.
 
     *suppressed* True: nothing counts before `resume`, as before a phone call is answered.
+    *ids* begins the ids of segments that have none of their own, other ones for each connection.
     """
 
-    def __init__(self, *, suppressed: bool = False) -> None:
+    def __init__(self, *, suppressed: bool = False, ids: str = "room") -> None:
         self.agent_name: str | None = None
+        self._ids = ids
         self._quiet_since: float | None = float("-inf") if suppressed else None
-        self._last_quiet = (float("-inf"), float("-inf"))
+        self._quiet: deque[tuple[float, float]] = deque(maxlen=HOLDS_LIMIT)
         self._known: OrderedDict[str, None] = OrderedDict()  # ids of segments that are final
         self._first_heard: OrderedDict[str, float] = OrderedDict()  # of a user's guesses
         self._spoke_up: deque[float] = deque(maxlen=IDS_LIMIT)  # when a user began to speak
@@ -81,6 +87,8 @@ class RoomTranscript:
         self._waiting: deque[_Waiting] = deque()
         self._out: list[Segment] = []
         self._count = 0
+        self._numbered = 0
+        self._recent: deque[Segment] = deque(maxlen=ITEMS_LIMIT)  # what went out last
         self._tool_call: Mapping[str, Any] | None = None
 
     # What suppresses.
@@ -93,18 +101,25 @@ class RoomTranscript:
     def resume(self, now: float) -> None:
         """Take what is said from now on."""
         if self._quiet_since is not None:
-            self._last_quiet = (self._quiet_since, now)
+            self._quiet.append((self._quiet_since, now))
             self._quiet_since = None
 
-    def _in_quiet(self, moment: float) -> bool:
+    def in_quiet(self, moment: float) -> bool:
+        """Whether *moment* was in a hold."""
         if self._quiet_since is not None and moment >= self._quiet_since:
             return True
-        began, ended = self._last_quiet
-        return began <= moment < ended
+        return any(began <= moment < ended for began, ended in self._quiet)
+
+    def in_hold(self, moment: float) -> bool:
+        """Whether *moment* was in a hold of an answered call."""
+        holds = [*self._quiet]
+        if self._quiet_since is not None:
+            holds.append((self._quiet_since, float("inf")))
+        return any(began <= moment < ended for began, ended in holds if began > float("-inf"))
 
     def _suppressed(self, began: float, now: float) -> bool:
         """Whether words count as said in a hold that began at *began* and are known *now*."""
-        if self._in_quiet(began):
+        if self.in_quiet(began):
             return True
         return self._quiet_since is not None and now - self._quiet_since > TAIL
 
@@ -132,9 +147,9 @@ class RoomTranscript:
             speaker=speaker,
             content=content,
             at=max(0.0, wall - lasted),
-            end=wall,
+            id=f"{speaker}:{segment_id}" if segment_id else self._new_id(),
+            until=wall,
             agent_name=self.agent_name,
-            segment_id=segment_id or None,
         )
         final = stream.whole and stream.attributes.get(TRANSCRIPTION_FINAL, "true") == "true"
         if self._suppressed(began, now):
@@ -148,6 +163,10 @@ class RoomTranscript:
         else:
             self._forget(key, final=True)
             self._wait(replace(segment, interrupted=self._is_cut(began, now, content)), now)
+
+    def _new_id(self) -> str:
+        self._numbered += 1
+        return f"{self._ids}:{self._numbered}"
 
     def _speaks_up(self, key: str, began: float) -> float:
         """Note when a user began to say this; return it."""
@@ -186,21 +205,58 @@ class RoomTranscript:
     # What agents tell.
 
     def tell(self, item: Item, now: float) -> None:
-        """Take an agent's account of one message; it may come before or after the text."""
+        """Take an agent's account of one message; it may come before or after the text.
+
+        What went out already goes out again, under the same id.
+        """
         item = replace(item, text=_content(item.text))
-        if self._in_quiet(now) or not item.text:
+        if self.in_quiet(now) or not item.text:
             return
         for waiting in self._waiting:
             if _is_of(item, waiting.segment):
                 waiting.segment = self._joined(waiting.segment, item)
                 waiting.due = now
                 return
+        for index, segment in enumerate(self._recent):
+            if _is_of(item, segment):
+                joined = self._joined(segment, item)
+                if joined != segment:
+                    self._recent[index] = joined
+                    self._out.append(joined)
+                return
         self._items.append((now, item))
 
     def called(self, tool_call: Mapping[str, Any], now: float) -> None:
         """Take that the agent has called a tool: it belongs to what it says next."""
-        if not self._in_quiet(now):
+        if not self.in_quiet(now):
             self._tool_call = tool_call
+
+    def be_posted(self) -> None:
+        """Take no streams any more: what is said is posted from now on.
+
+        What has ended goes out; what had not will be posted.
+        """
+        self._settle_all()
+        self._drafts.clear()
+
+    def posted(self, segment: Segment) -> Segment:
+        """Return a segment that was posted with an id: its own, or that of the same one heard.
+
+        It is noted for the accounts of it.
+        """
+        heard = None
+        for index, one in enumerate(self._recent):
+            if one.source == "room" and _is_same(one, segment):
+                heard = one.id
+                del self._recent[index]
+                break
+        named = replace(
+            segment,
+            id=segment.id or heard or self._new_id(),
+            agent_name=segment.agent_name or self.agent_name,
+        )
+        self._recent.append(named)
+        return named
 
     def _with_account(self, segment: Segment, now: float) -> Segment:
         for index, (told_at, item) in enumerate(self._items):
@@ -210,17 +266,19 @@ class RoomTranscript:
         return segment
 
     def _joined(self, segment: Segment, item: Item) -> Segment:
-        interrupted = segment.interrupted if item.interrupted is None else item.interrupted
+        interrupted = segment.interrupted
+        if item.interrupted is not None and segment.speaker == Speaker.AGENT:
+            interrupted = item.interrupted
         return replace(
             segment,
             interrupted=interrupted,
             agent_name=item.agent_name or segment.agent_name,
             tool_call=item.tool_call or segment.tool_call,
-            stt_ms=item.stt_ms,
-            first_token_ms=item.first_token_ms,
-            first_audio_ms=item.first_audio_ms,
-            total_ms=item.total_ms,
-            llm_model=item.llm_model,
+            stt_ms=_either(item.stt_ms, segment.stt_ms),
+            first_token_ms=_either(item.first_token_ms, segment.first_token_ms),
+            first_audio_ms=_either(item.first_audio_ms, segment.first_audio_ms),
+            total_ms=_either(item.total_ms, segment.total_ms),
+            llm_model=item.llm_model or segment.llm_model,
         )
 
     # What goes out.
@@ -242,9 +300,10 @@ class RoomTranscript:
         if self._count < SEGMENTS_LIMIT:
             self._count += 1
             self._out.append(segment)
+            self._recent.append(segment)
 
     def poll(self, now: float) -> list[Segment]:
-        """Return the segments that are ready, in order."""
+        """Return the segments that are ready, in order, and those that are known better now."""
         while self._waiting and self._waiting[0].due <= now:
             self._put(self._waiting.popleft().segment)
         out, self._out = self._out, []
@@ -264,13 +323,22 @@ class RoomTranscript:
         return out
 
 
+def _either(told: float | None, known: float | None) -> float | None:
+    return known if told is None else told
+
+
 def _speaker(stream: RoomStream) -> Speaker:
     named_so = stream.kind == "unknown" and stream.identity.startswith(_AGENTS)
     return Speaker.AGENT if named_so or stream.kind == "agent" else Speaker.USER
 
 
 def _is_of(item: Item, segment: Segment) -> bool:
-    return item.speaker is segment.speaker and item.text.split() == segment.content.split()
+    return item.speaker == segment.speaker and item.text.split() == segment.content.split()
+
+
+def _is_same(heard: Segment, posted: Segment) -> bool:
+    same = heard.speaker == posted.speaker and heard.content.split() == posted.content.split()
+    return same and abs(heard.at - posted.at) <= SAME_WITHIN
 
 
 def _content(text: str) -> str:

@@ -4,11 +4,13 @@ A body of ``POST …/metrics`` is a ``report`` fact. Two kinds are told apart by
 
 * a *whole* one, as ``PhoneCall.report`` posts it again and again, has ``metrics`` (an object):
   what it knows replaces what was known;
-* a *single* measurement has ``stt_latency_ms``, ``llm_latency_ms``, ``tts_latency_ms`` or
-  ``total_tokens`` itself: latencies are averaged over all of them, tokens summed.
+* a *single* measurement has ``stt_latency_ms``, ``llm_latency_ms``, ``tts_latency_ms``,
+  ``total_tokens`` or ``agent_handoffs`` itself: latencies are averaged over all of them, tokens
+  summed, handoffs are what the last one says.
 
 Both may name ``current_agent`` and ``agent_history``; a change of the current agent is a
-handoff. ``turns`` are what single messages took, joined with the transcript when it is shown.
+handoff. What single turns took (``turns``) is no part of it: `turns_of` are the accounts that
+the transcript's segments are joined with.
 """
 
 from __future__ import annotations
@@ -16,15 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from bridge.transcript.segment import TIMES, clean, name, number, tool_call
+from bridge.transcript.segment import CONTENT_LIMIT, TIMES, clean, name, number, tool_call
 
 LATENCIES: Final = ("stt_latency_ms", "llm_latency_ms", "tts_latency_ms")
 METRICS: Final = (*LATENCIES, "total_tokens", "agent_handoffs")
 
 HISTORY_LIMIT: Final = 1000
-TURNS_LIMIT: Final = 1000
-TURN_TEXT_LIMIT: Final = 200
-"""Characters of a turn's text, by which it finds its segment."""
+TURNS_LIMIT: Final = 64
+"""Turns of one report that are looked at."""
 
 _ROLES: Final = ("user", "assistant")
 
@@ -33,7 +34,7 @@ def fold_report(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[s
     """Return the state after one more report; *old* None is the state before the first.
 
     The state is a JSON object: ``metrics``, ``agent_history``, ``current_agent`` as the call's
-    resource shows them, ``turns``, and ``sums``, which the averages come from.
+    resource shows them, and ``sums``, which the averages come from.
     """
     old = old or {}
     whole = _mapping(new.get("metrics"))
@@ -50,12 +51,11 @@ def fold_report(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[s
             metrics[key] = round((total + one) / (count + 1))
     _tokens(metrics, sums, whole, new)
     history = _history(old, new)
-    _handoffs(metrics, whole, history)
+    _handoffs(metrics, whole, new, history)
     return {
         "metrics": {key: metrics.get(key) for key in METRICS},
         "agent_history": history,
         "current_agent": _current(old, new, history),
-        "turns": _turns(old.get("turns"), new.get("turns")),
         "sums": {key: list(value) for key, value in sums.items()},
     }
 
@@ -76,8 +76,13 @@ def _tokens(
         metrics["total_tokens"] = _plain(total + some)
 
 
-def _handoffs(metrics: dict[str, float], whole: Mapping[str, Any], history: list[str]) -> None:
-    counted = number(whole.get("agent_handoffs"))
+def _handoffs(
+    metrics: dict[str, float],
+    whole: Mapping[str, Any],
+    new: Mapping[str, Any],
+    history: list[str],
+) -> None:
+    counted = number(whole.get("agent_handoffs", new.get("agent_handoffs")))
     if counted is not None:
         metrics["agent_handoffs"] = counted
     elif history:
@@ -103,25 +108,19 @@ def _current(old: Mapping[str, Any], new: Mapping[str, Any], history: list[str])
     return name(old.get("current_agent"))
 
 
-def _turns(old: Any, new: Any) -> list[dict[str, Any]]:
-    """Return the turns, in order; one that is told again by its ``id`` replaces the first."""
-    turns: dict[str, dict[str, Any]] = {}
-    for number_, raw in enumerate([*_listed(old), *_listed(new)]):
-        turn = _turn(raw)
-        if turn is not None:
-            turns[turn["id"] or f"#{number_}"] = turn
-    return list(turns.values())[-TURNS_LIMIT:]
+def turns_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the ``turns`` of a report that are some, the last `TURNS_LIMIT` of them."""
+    turns = (_turn(raw) for raw in list(_listed(report.get("turns")))[-TURNS_LIMIT:])
+    return [turn for turn in turns if turn is not None]
 
 
 def _turn(raw: Any) -> dict[str, Any] | None:
-    if not isinstance(raw, Mapping) or raw.get("role") not in _ROLES:
+    content = raw.get("content") if isinstance(raw, Mapping) else None
+    if not isinstance(content, str) or raw.get("role") not in _ROLES:
         return None
-    content = raw.get("content")
     turn = {
-        "id": name(raw.get("id")),
         "role": raw["role"],
-        "content": clean(content[:TURN_TEXT_LIMIT]) if isinstance(content, str) else None,
-        "at": number(raw.get("at")),
+        "content": clean(content[:CONTENT_LIMIT]),
         "agent_name": name(raw.get("agent_name")),
         "interrupted": raw["interrupted"] if isinstance(raw.get("interrupted"), bool) else None,
         "tool_call": tool_call(raw.get("tool_call")),

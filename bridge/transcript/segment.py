@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Final
 
 CONTENT_LIMIT: Final = 16_000
@@ -22,11 +22,14 @@ NAME_LIMIT: Final = 256
 ARGUMENTS_LIMIT: Final = 16_000
 """Characters of the JSON of a tool's arguments."""
 
+LATEST: Final = 253_370_764_800.0
+"""The last wall time that is one, the year 9999 in every zone."""
+
 TIMES: Final = ("stt_ms", "first_token_ms", "first_audio_ms", "total_ms")
 """What a turn took, in milliseconds, where an agent has measured it."""
 
 
-class Speaker(Enum):
+class Speaker(StrEnum):
     """Whose words they are."""
 
     USER = "USER"  # on the phone or in the browser
@@ -35,21 +38,21 @@ class Speaker(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """What one speaker said. ``at`` and ``end`` are wall time in seconds; unknown is None.
+    """What one speaker said. ``at`` and ``until`` are wall time in seconds; unknown is None.
 
-    ``segment_id`` is the room's or the poster's own: one id is one segment. ``source`` is
-    ``room`` or ``post``. The times (`TIMES`, milliseconds) are the agent's measurements:
-    ``stt_ms`` of what a user said, the others of what an agent said; ``total_ms`` is the time
-    from the user's last word to the agent's first.
+    Written again under the same ``id``, it takes the place of what was written before.
+    ``source`` is ``room`` or ``post``. The times (`TIMES`, milliseconds) are the agent's
+    measurements: ``stt_ms`` of what a user said, the others of what an agent said; ``total_ms``
+    is the time from the user's last word to the agent's first.
     """
 
     speaker: Speaker
     content: str
     at: float
-    end: float | None = None
+    id: str | None = None
+    until: float | None = None
     agent_name: str | None = None
     interrupted: bool = False
-    segment_id: str | None = None
     tool_call: Mapping[str, Any] | None = None
     stt_ms: float | None = None
     first_token_ms: float | None = None
@@ -70,20 +73,20 @@ class Segment:
         """Return the segment of a fact's body; None when that is none."""
         at = number(document.get("at"))
         content = document.get("content")
-        if at is None or not isinstance(content, str):
+        if at is None or at > LATEST or not isinstance(content, str):
             return None
         try:
-            speaker = Speaker(document.get("speaker"))
+            speaker = Speaker(str(document.get("speaker")))
         except ValueError:
             return None
         return cls(
             speaker=speaker,
             content=clean(content[:CONTENT_LIMIT]),
             at=at,
-            end=number(document.get("end")),
+            id=name(document.get("id")),
+            until=number(document.get("until")),
             agent_name=name(document.get("agent_name")),
             interrupted=document.get("interrupted") is True,
-            segment_id=name(document.get("segment_id")),
             tool_call=tool_call(document.get("tool_call")),
             llm_model=name(document.get("llm_model")),
             source="post" if document.get("source") == "post" else "room",

@@ -7,11 +7,11 @@ bridge's call record (speaker and text). What is unknown is None, never 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 from bridge.events import rfc3339
-from bridge.transcript.segment import TIMES, Segment, Speaker
+from bridge.transcript.segment import TIMES, Speaker
 
 STARTED: Final = "Call started"
 
@@ -20,11 +20,28 @@ SECONDS_PER_CHARACTER: Final = 1 / 15
 
 SHORTEST: Final = 1.0  # seconds a subtitle stands
 LONGEST: Final = 30.0
-_NEAR: Final = 30.0  # seconds between a reported turn and its segment
-_WINDOW: Final = 64  # reported turns that are looked at for one segment
 
 
-def in_order(segments: Iterable[Segment]) -> list[Segment]:
+class Said(Protocol):
+    """One final segment: `bridge.transcript.segment.Segment`, or the store's line of it."""
+
+    @property
+    def speaker(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def until(self) -> float | None: ...
+    @property
+    def agent_name(self) -> str | None: ...
+    @property
+    def interrupted(self) -> bool: ...
+    @property
+    def tool_call(self) -> Mapping[str, Any] | None: ...
+
+
+def in_order(segments: Iterable[Said]) -> list[Said]:
     """Return *segments* by when they began; of the same moment in the order they came."""
     return sorted(segments, key=lambda segment: segment.at)
 
@@ -32,7 +49,7 @@ def in_order(segments: Iterable[Segment]) -> list[Segment]:
 # Seed 003.
 
 
-def messages(record: Mapping[str, Any], segments: Iterable[Segment]) -> list[dict[str, Any]]:
+def messages(record: Mapping[str, Any], segments: Iterable[Said]) -> list[dict[str, Any]]:
     """Return ``GET /api/v1/calls/{id}/transcript`` of the call with the resource *record*.
 
     It begins with the call's start, once it has been answered.
@@ -47,7 +64,7 @@ def messages(record: Mapping[str, Any], segments: Iterable[Segment]) -> list[dic
         shown.append(_message("system", STARTED, started, agent or first))
     for segment in ordered:
         agent = segment.agent_name or agent
-        role = "user" if segment.speaker is Speaker.USER else "assistant"
+        role = "user" if segment.speaker == Speaker.USER else "assistant"
         message = _message(role, segment.content, rfc3339(segment.at), agent)
         if segment.tool_call is not None:
             message["tool_call"] = dict(segment.tool_call)
@@ -62,18 +79,18 @@ def _message(role: str, content: str, timestamp: str, agent: str | None) -> dict
 # Seed 000 and the older bridge.
 
 
-def entries(segments: Iterable[Segment]) -> list[dict[str, Any]]:
+def entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
     """Return seed 000's entries: ``speaker`` USER or AGENT, ``content``, ``timestamp``."""
     return [
-        {"speaker": one.speaker.value, "content": one.content, "timestamp": rfc3339(one.at)}
+        {"speaker": str(one.speaker), "content": one.content, "timestamp": rfc3339(one.at)}
         for one in in_order(segments)
     ]
 
 
-def older_entries(segments: Iterable[Segment]) -> list[dict[str, Any]]:
+def older_entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
     """Return ``transcripts`` of the older bridge's call record: ``speaker``, ``text``, …"""
     return [
-        {"speaker": one.speaker.value, "text": one.content, "timestamp": rfc3339(one.at)}
+        {"speaker": str(one.speaker), "text": one.content, "timestamp": rfc3339(one.at)}
         for one in in_order(segments)
     ]
 
@@ -85,11 +102,11 @@ def older_entries(segments: Iterable[Segment]) -> list[dict[str, Any]]:
 class _Turn:
     """What the user said and what the agent answered."""
 
-    user: list[Segment] = field(default_factory=list)
-    agent: list[Segment] = field(default_factory=list)
+    user: list[Said] = field(default_factory=list)
+    agent: list[Said] = field(default_factory=list)
 
     @property
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[Said]:
         return [*self.user, *self.agent]
 
     @property
@@ -97,11 +114,11 @@ class _Turn:
         return min(one.at for one in self.segments)
 
 
-def _turns(segments: Iterable[Segment]) -> list[_Turn]:
+def _turns(segments: Iterable[Said]) -> list[_Turn]:
     """Return the turns: each begins with what the user says, the first may lack it."""
     turns: list[_Turn] = []
     for segment in in_order(segments):
-        if segment.speaker is Speaker.USER:
+        if segment.speaker == Speaker.USER:
             if not turns or turns[-1].agent:
                 turns.append(_Turn())
             turns[-1].user.append(segment)
@@ -112,12 +129,12 @@ def _turns(segments: Iterable[Segment]) -> list[_Turn]:
     return turns
 
 
-def turn_count(segments: Iterable[Segment]) -> int:
+def turn_count(segments: Iterable[Said]) -> int:
     """Return how many turns there were."""
     return len(_turns(segments))
 
 
-def as_json(segments: Iterable[Segment]) -> list[dict[str, Any]]:
+def as_json(segments: Iterable[Said]) -> list[dict[str, Any]]:
     """Return seed 004's turns."""
     return [_shown(index, turn) for index, turn in enumerate(_turns(segments))]
 
@@ -134,7 +151,7 @@ def _shown(index: int, turn: _Turn) -> dict[str, Any]:
     }
 
 
-def _text(segments: Sequence[Segment]) -> str | None:
+def _text(segments: Sequence[Said]) -> str | None:
     return " ".join(one.content for one in segments) if segments else None
 
 
@@ -145,7 +162,7 @@ def _first(turn: _Turn, key: str) -> Any:
     return round(value) if isinstance(value, float) else value
 
 
-def as_text(segments: Iterable[Segment]) -> str:
+def as_text(segments: Iterable[Said]) -> str:
     """Return seed 004's text: lines ``User: …`` and ``Agent: …``, one after the other."""
     lines = []
     for turn in _turns(segments):
@@ -156,7 +173,7 @@ def as_text(segments: Iterable[Segment]) -> str:
     return "".join(lines)
 
 
-def as_srt(segments: Iterable[Segment], *, started_at: float | None = None) -> str:
+def as_srt(segments: Iterable[Said], *, started_at: float | None = None) -> str:
     """Return seed 004's subtitles, timed from *started_at* or else from the first words.
 
     One subtitle per speaker and turn, in order. It ends when its words did, where that is
@@ -174,16 +191,16 @@ def as_srt(segments: Iterable[Segment], *, started_at: float | None = None) -> s
         if index + 1 < len(said):
             end = max(begin + 0.001, min(end, begins[index + 1] - origin))
         shown_until = end
-        who = "User" if part[0].speaker is Speaker.USER else "Agent"
+        who = "User" if part[0].speaker == Speaker.USER else "Agent"
         text = _line(" ".join(one.content for one in part))
         blocks.append(f"{index + 1}\n{_clock(begin)} --> {_clock(end)}\n{who}: {text}\n")
     return "\n".join(blocks)
 
 
-def _end(part: Sequence[Segment]) -> float:
+def _end(part: Sequence[Said]) -> float:
     last = part[-1]
-    if last.end is not None and last.end > last.at:
-        return max(last.end, part[0].at + SHORTEST)
+    if last.until is not None and last.until > last.at:
+        return max(last.until, part[0].at + SHORTEST)
     return last.at + max(SHORTEST, len(last.content) * SECONDS_PER_CHARACTER)
 
 
@@ -198,40 +215,3 @@ def _clock(seconds: float) -> str:
 def _line(text: str) -> str:
     """Return *text* on one line: an empty line would end a subtitle."""
     return " ".join(text.split())
-
-
-# What agents measured, beside what was heard.
-
-
-def with_turns(segments: Iterable[Segment], turns: Sequence[Mapping[str, Any]]) -> list[Segment]:
-    """Return *segments* with what a folded report's ``turns`` know of them.
-
-    A turn belongs to the first segment of its speaker with its text, near its time.
-    """
-    left = [turn for turn in turns if turn.get("content")]
-    joined = []
-    for segment in in_order(segments):
-        found = next((turn for turn in left[:_WINDOW] if _is_of(turn, segment)), None)
-        if found is not None:
-            left.remove(found)
-            segment = _joined(segment, found)
-        joined.append(segment)
-    return joined
-
-
-def _is_of(turn: Mapping[str, Any], segment: Segment) -> bool:
-    if (turn.get("role") == "user") is not (segment.speaker is Speaker.USER):
-        return False
-    at = turn.get("at")
-    if at is not None and abs(at - segment.at) > _NEAR:
-        return False
-    return _line(segment.content).startswith(_line(str(turn["content"])))
-
-
-def _joined(segment: Segment, turn: Mapping[str, Any]) -> Segment:
-    names = (*TIMES, "llm_model", "agent_name", "tool_call")
-    told = {each: turn.get(each) for each in names if getattr(segment, each) is None}
-    interrupted = turn.get("interrupted")
-    if interrupted is not None and segment.speaker is Speaker.AGENT:
-        told["interrupted"] = interrupted
-    return replace(segment, **{key: value for key, value in told.items() if value is not None})

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, assert_never
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.store.errors import StoreError
 from bridge.webhook.outbox import Backlog, Claimed, Outbox
 from bridge.webhook.pace import Limits, Pace
 from bridge.webhook.retry import Answer, State, Verdict, asked_delay, judge
@@ -291,7 +291,7 @@ class Deliverer:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
 
     def _lost(self, failure: Exception) -> None:
-        if not isinstance(failure, SQLAlchemyError):
+        if not isinstance(failure, StoreError):
             _log.error("webhook.turn_failed", exc_info=failure)
         elif not self._away:
             _log.warning("webhook.store_away", error=type(failure).__name__)

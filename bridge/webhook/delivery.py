@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge.store.deliveries import Delivery
 from bridge.webhook.address import receiver_of
+from bridge.webhook.retry import LIFETIME
 
 NAMESPACE: Final = uuid.UUID("6b1c1f3e-5f0c-5d0e-9c55-4d1d2f6f7a10")
 """Of the UUIDv5 of deliveries. Never changed: receivers drop duplicates by them."""
@@ -34,8 +36,6 @@ _SESSION_END: Final = {
 _STEP: Final = 4  # orders between two events of a call, for what a session adds
 
 Resource = Mapping[str, Any]
-SessionShape = Callable[[Resource, Resource], Mapping[str, Any]]
-"""The public session (seed 004's VoiceSessionOut) of a record and its private part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,51 +45,62 @@ class Receivers:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One POST to one receiver.
-
-    ``place`` orders the deliveries of a call; it grows, with gaps. ``event`` is the header's.
-    ``receiver`` is whom ``url`` asks (scheme, host, port). ``body`` is the JSON text that is
-    signed and sent, the same at every attempt.
-    """
-
-    id: str
-    place: int
-    call_id: str
-    tenant_id: str | None
-    event: str
-    url: str
-    receiver: str
-    body: str
-
-
-def deliveries(
-    event: Mapping[str, Any] | None,
+def event_deliveries(
+    event: Mapping[str, Any],
     record: Resource,
     private: Resource,
     receivers: Receivers,
     *,
     earlier: Sequence[Mapping[str, Any]] = (),
-    session: SessionShape | None = None,
 ) -> list[Delivery]:
-    """Return what has to be sent because of *event*, or because *record* changed (None).
+    """Return what has to be sent because of *event*: one POST, or none.
 
-    A call's events go to its own ``webhook_url``, else to ``[webhook] url``. Of a voice session
-    (seed 004) those go to ``[webhook] url`` only; ``voice_session.*`` goes to the session's own
-    URL, else to ``[webhook] url``, and is computed from the state of *record*: ask at every
-    change of it, what was sent before has the same id. *earlier* are the call's events before
-    *event*; they are needed where *record* is newer than *event*. What is no URL gets nothing.
+    A call's events go to its own ``webhook_url``, else to ``[webhook] url``; those of a voice
+    session (seed 004) to the latter only. *earlier* are the call's events before *event*; they
+    are needed where *record* is newer than *event*. What is no URL gets nothing.
     """
-    own = str(private.get("webhook_url") or "")
-    found: list[Delivery] = []
-    if is_voice_session(private):
-        if session is not None and receiver_of(url := own or receivers.url):
-            found += _session_deliveries(record, private, url, session)
-        own = ""
-    if event is not None and receiver_of(url := own or receivers.url):
-        found.append(_of_event(event, as_of(record, [*earlier, event]), url))
-    return sorted(found, key=lambda delivery: delivery.place)
+    own = "" if is_voice_session(private) else str(private.get("webhook_url") or "")
+    if not receiver_of(url := own or receivers.url):
+        return []
+    kind = type_of(str(event["event"]))
+    call = as_of(record, [*earlier, event])
+    return [
+        _delivery(
+            record,
+            url,
+            what=str(event["seq"]),
+            seq=int(event["seq"]) * _STEP,
+            event=kind,
+            document={**event, "type": kind, "call": call},
+        )
+    ]
+
+
+def session_deliveries(
+    record: Resource, private: Resource, receivers: Receivers, *, session: Resource
+) -> list[Delivery]:
+    """Return what should have been sent by now of a voice session (seed 004); of others nothing.
+
+    To its own ``webhook_url``, else to ``[webhook] url``. *session* is its public form as of now
+    (``VoiceSessionOut``). Computed from the state of *record*: ask at every change of it, what
+    was sent before has the same id. A session ends once: ``ended`` and ``failed`` share an id.
+    """
+    url = str(private.get("webhook_url") or receivers.url)
+    if not is_voice_session(private) or not receiver_of(url):
+        return []
+
+    def told(what: str, kind: str, seq: int, at: object, shown: Resource) -> Delivery:
+        document = {"event": kind, "type": kind, "at": at, "session": shown}
+        return _delivery(record, url, what=what, seq=seq, event=kind, document=document)
+
+    # As it was then, however late that is told.
+    begun = {**session, **{name: _CREATED[name] for name in _CREATED if name in session}}
+    found = [told(STARTED, STARTED, 1, record["created_at"], begun)]
+    if (kind := _SESSION_END.get(str(record["status"]))) is not None:
+        seq = int(record.get("seq") or 0) * _STEP + 2
+        at = record.get("ended_at") or record["created_at"]
+        found.append(told(ENDED, kind, seq, at, session))
+    return found
 
 
 def is_voice_session(private: Resource) -> bool:
@@ -148,32 +159,6 @@ def _told_by(event: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _of_event(event: Mapping[str, Any], record: Resource, url: str) -> Delivery:
-    kind = type_of(str(event["event"]))
-    return _delivery(
-        record,
-        url,
-        what=str(event["seq"]),
-        place=int(event["seq"]) * _STEP,
-        event=kind,
-        document={**event, "type": kind, "call": record},
-    )
-
-
-def _session_deliveries(
-    record: Resource, private: Resource, url: str, session: SessionShape
-) -> list[Delivery]:
-    end = _SESSION_END.get(str(record["status"]))
-    public = session(record, private)
-    begun = {**public, **_CREATED}  # as it was then, however late that is told
-    found = [_of_session(STARTED, record["created_at"], record, begun, url, place=1)]
-    if end is not None:
-        at = record.get("ended_at") or record["created_at"]
-        place = int(record.get("seq") or 0) * _STEP + 2
-        found.append(_of_session(end, at, record, public, url, place=place))
-    return found
-
-
 _CREATED: Final[dict[str, Any]] = {
     "status": "created",
     "started_at": None,
@@ -185,32 +170,18 @@ _CREATED: Final[dict[str, Any]] = {
 }
 
 
-def _of_session(
-    kind: str, at: object, record: Resource, public: Resource, url: str, *, place: int
-) -> Delivery:
-    # A session ends once: ended and failed are one delivery, whichever is computed first.
-    what = STARTED if kind == STARTED else ENDED
-    return _delivery(
-        record,
-        url,
-        what=what,
-        place=place,
-        event=kind,
-        document={"event": kind, "type": kind, "at": at, "session": public},
-    )
-
-
 def _delivery(
-    record: Resource, url: str, *, what: str, place: int, event: str, document: Mapping[str, Any]
+    record: Resource, url: str, *, what: str, seq: int, event: str, document: Mapping[str, Any]
 ) -> Delivery:
     call_id = str(record["id"])
     return Delivery(
         id=str(uuid.uuid5(NAMESPACE, f"{call_id}\n{what}\n{url}")),
-        place=place,
         call_id=call_id,
-        tenant_id=record.get("tenant_id"),
+        seq=seq,
         event=event,
         url=url,
-        receiver=receiver_of(url),
         body=json.dumps(document, separators=(",", ":")),
+        tenant_id=record.get("tenant_id"),
+        receiver=receiver_of(url),
+        lifetime=LIFETIME,
     )

@@ -1,8 +1,9 @@
 """The outbox in the store: what waits to be sent, and who sends it.
 
-Every method blocks: call it in a thread. It raises ``SQLAlchemyError`` when the database is
-away. Several instances share one outbox: a row is claimed with an owner and a lease, and sent
-by whoever claimed it. The rows of a lane are claimed one at a time, in order.
+The projection fills it (`bridge.store.writing`). Every method blocks: call it in a thread. It
+raises `StoreError` when the database is away. Several instances share one outbox: a row is
+claimed with an owner and a lease, and sent by whoever claimed it. Those of one call to one URL
+are claimed one at a time, in order.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.webhook.delivery import Delivery
+from bridge.store.store import Store
+from bridge.store.tables import outbox
 from bridge.webhook.retry import LIFETIME, State, Verdict
-from bridge.webhook.table import outbox
 
 LEASE: Final = 60.0
 """Seconds for which a claimed row is its owner's: several times what an attempt may take."""
@@ -38,7 +38,7 @@ class Claimed:
     """A row to send now. ``attempts`` were made before."""
 
     id: str
-    place: int
+    seq: int
     call_id: str
     event: str
     url: str
@@ -63,40 +63,9 @@ class Kept:
 
     id: str
     call_id: str
+    tenant_id: str | None
     state: State
     replayable: bool
-
-
-def insert(connection: sa.Connection, deliveries: Sequence[Delivery], *, now: float) -> int:
-    """Put *deliveries* into the outbox, in the transaction of *connection*.
-
-    What is there already stays as it is. Returns how many were new.
-    """
-    if not deliveries:
-        return 0
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(outbox).on_conflict_do_nothing(index_elements=[outbox.c.id])
-    return sum(
-        connection.execute(statement, _new_row(delivery, now)).rowcount for delivery in deliveries
-    )
-
-
-def _new_row(delivery: Delivery, now: float) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "place": delivery.place,
-        "call_id": delivery.call_id,
-        "tenant_id": delivery.tenant_id,
-        "event": delivery.event,
-        "url": delivery.url,
-        "receiver": delivery.receiver,
-        "body": delivery.body,
-        "state": State.WAITING.value,
-        "attempts": 0,
-        "created_at": now,
-        "next_at": now,
-        "give_up_at": now + LIFETIME,
-    }
 
 
 _NOBODYS: Final = {"claimed_by": None, "claimed_until": None}
@@ -104,7 +73,7 @@ _CLAIMED: Final = tuple(
     outbox.c[name]
     for name in (
         "id",
-        "place",
+        "seq",
         "call_id",
         "event",
         "url",
@@ -117,14 +86,11 @@ _CLAIMED: Final = tuple(
 
 
 class Outbox:
-    """The outbox as one instance sees it; *owner* is the instance's name."""
+    """The outbox as the instance of *store* sees it."""
 
-    def __init__(self, engine: sa.Engine, *, owner: str) -> None:
-        self._engine = engine
-        # SQLite: a transaction that will write says so when it begins (bridge.store.database).
-        self._writer = engine.execution_options(trunkbridge_writes=True)
-        self._owner = owner
-        self._skips_locked = engine.dialect.name == "postgresql"
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owner = store.instance
 
     def release(self) -> None:
         """Give back what this instance claimed before it crashed, or does not send any more."""
@@ -133,7 +99,7 @@ class Outbox:
             .where(outbox.c.state == State.WAITING, outbox.c.claimed_by == self._owner)
             .values(_NOBODYS)
         )
-        with self._writer.begin() as connection:
+        with self._store.writing() as connection:
             connection.execute(statement)
 
     def due(
@@ -155,14 +121,14 @@ class Outbox:
             before.c.call_id == outbox.c.call_id,
             before.c.url == outbox.c.url,
             before.c.state == State.WAITING,
-            before.c.place < outbox.c.place,
+            before.c.seq < outbox.c.seq,
         )
-        order = (outbox.c.next_at, outbox.c.place)
+        order = (outbox.c.next_at, outbox.c.seq)
         ranked = sa.select(
             outbox.c.id,
             outbox.c.receiver,
             outbox.c.next_at,
-            outbox.c.place,
+            outbox.c.seq,
             sa.func.row_number().over(partition_by=outbox.c.receiver, order_by=order).label("rank"),
         ).where(*self._free(now), first)
         if without:
@@ -173,10 +139,10 @@ class Outbox:
         query = (
             sa.select(found.c.id, found.c.receiver)
             .where(found.c.rank <= per_receiver)
-            .order_by(found.c.next_at, found.c.place)
+            .order_by(found.c.next_at, found.c.seq)
             .limit(limit)
         )
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             return [Due(id=row.id, receiver=row.receiver) for row in connection.execute(query)]
 
     def claim(self, ids: Sequence[str], now: float) -> list[Claimed]:
@@ -184,7 +150,7 @@ class Outbox:
         if not ids:
             return []
         free = sa.select(outbox.c.id).where(outbox.c.id.in_(ids), *self._free(now))
-        if self._skips_locked:
+        if not self._store.database.is_sqlite:
             free = free.with_for_update(skip_locked=True)
         statement = (
             sa.update(outbox)
@@ -192,7 +158,7 @@ class Outbox:
             .values(claimed_by=self._owner, claimed_until=now + LEASE)
             .returning(*_CLAIMED)
         )
-        with self._writer.begin() as connection:
+        with self._store.writing() as connection:
             return [Claimed(**row) for row in connection.execute(statement).mappings()]
 
     @staticmethod
@@ -209,7 +175,7 @@ class Outbox:
         Those behind one that waits again wait as long, so that nobody looks at them before.
         A row that another has claimed since, as we were late, is only changed for the better.
         """
-        with self._writer.begin() as connection:
+        with self._store.writing() as connection:
             for claimed, verdict in verdicts:
                 self._settle(connection, claimed, verdict, now)
 
@@ -236,7 +202,7 @@ class Outbox:
                 outbox.c.call_id == claimed.call_id,
                 outbox.c.url == claimed.url,
                 outbox.c.state == State.WAITING,
-                outbox.c.place > claimed.place,
+                outbox.c.seq > claimed.seq,
                 outbox.c.next_at < verdict.next_at,
             )
             connection.execute(behind.values(next_at=verdict.next_at))
@@ -245,14 +211,20 @@ class Outbox:
 
     def find(self, delivery: str) -> Kept | None:
         """Return the delivery with that id, or None."""
-        query = sa.select(outbox.c.call_id, outbox.c.state, outbox.c.body != "").where(
-            outbox.c.id == delivery
-        )
-        with self._engine.connect() as connection:
+        query = sa.select(
+            outbox.c.call_id, outbox.c.tenant_id, outbox.c.state, outbox.c.body != ""
+        ).where(outbox.c.id == delivery)
+        with self._store.reading() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        return Kept(id=delivery, call_id=row[0], state=State(row[1]), replayable=bool(row[2]))
+        return Kept(
+            id=delivery,
+            call_id=row[0],
+            tenant_id=row[1],
+            state=State(row[2]),
+            replayable=bool(row[3]),
+        )
 
     def replay(self, delivery: str, now: float) -> bool:
         """Send a delivery again: same id, same body, tried as a new one is.
@@ -273,7 +245,7 @@ class Outbox:
                 last_status=None,
             )
         )
-        with self._writer.begin() as connection:
+        with self._store.writing() as connection:
             return connection.execute(statement).rowcount == 1
 
     def backlog(self, now: float) -> Backlog:
@@ -282,7 +254,7 @@ class Outbox:
             outbox.c.state == State.WAITING
         )
         dead = sa.select(sa.func.count()).where(outbox.c.state == State.DEAD)
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             count, oldest = connection.execute(waiting).one()
             return Backlog(
                 waiting=count,
@@ -299,16 +271,17 @@ class Outbox:
             sa.update(outbox)
             .where(
                 outbox.c.state == State.DELIVERED,
+                outbox.c.created_at < now - KEPT,
                 outbox.c.finished_at < now - KEPT,
                 outbox.c.body != "",
             )
             .values(body="", url="")
         )
-        with self._writer.begin() as connection:
+        with self._store.writing() as connection:
             return connection.execute(statement).rowcount
 
     def of_call(self, call_id: str) -> list[Mapping[str, Any]]:
         """Return the rows of a call, in order; for tests and for whoever looks into a case."""
-        query = sa.select(outbox).where(outbox.c.call_id == call_id).order_by(outbox.c.place)
-        with self._engine.connect() as connection:
+        query = sa.select(outbox).where(outbox.c.call_id == call_id).order_by(outbox.c.seq)
+        with self._store.reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

@@ -73,8 +73,8 @@ def test_only_what_is_final_of_a_user_is_kept() -> None:
         speaker=Speaker.USER,
         content="Hello there.",
         at=WALL + 1.0,  # when the first guess came
-        end=WALL + 1.9,
-        segment_id="SG_1",
+        id="USER:SG_1",
+        until=WALL + 1.9,
     )
 
 
@@ -83,7 +83,7 @@ def test_an_agents_stream_is_one_segment_from_its_first_word_to_its_last() -> No
     room.at(4.0, words("How may I help?", kind="agent", lasted=2.5))
     room.at(4.0 + heard.ACCOUNT_PATIENCE)
     (segment,) = room.out
-    assert (segment.speaker, segment.at, segment.end) == (Speaker.AGENT, WALL + 1.5, WALL + 4.0)
+    assert (segment.speaker, segment.at, segment.until) == (Speaker.AGENT, WALL + 1.5, WALL + 4.0)
     assert not segment.interrupted
 
 
@@ -201,6 +201,30 @@ def test_an_account_that_is_old_belongs_to_nothing() -> None:
     room.core.tell(Item(speaker=Speaker.USER, text="yes", stt_ms=120.0), 1.0)
     room.at(1.1 + heard.ITEM_LIFETIME, words("yes"))
     assert room.out[0].stt_ms is None
+
+
+def test_an_account_that_comes_late_is_told_under_the_same_id() -> None:
+    room = Room()
+    room.at(1.0, words("We have", kind="agent"))
+    room.at(2.0)
+    item = Item(speaker=Speaker.AGENT, text="We have", interrupted=True, total_ms=700.0)
+    for _ in range(2):
+        room.core.tell(item, 3.0)
+        room.at(3.0)
+    assert [(one.id, one.interrupted, one.total_ms) for one in room.out] == [
+        ("AGENT:SG_1", False, None),
+        ("AGENT:SG_1", True, 700.0),
+    ]
+
+
+def test_what_was_posted_gets_an_id_and_the_account_of_it() -> None:
+    room = Room()
+    room.core.agent_name = "sales"
+    posted = room.core.posted(Segment(speaker=Speaker.USER, content="yes", at=WALL, source="post"))
+    assert (posted.id, posted.agent_name) == ("room:1", "sales")
+    room.core.tell(Item(speaker=Speaker.USER, text="yes", stt_ms=50.0), 1.0)
+    room.at(1.0)
+    assert [(one.id, one.stt_ms, one.source) for one in room.out] == [("room:1", 50.0, "post")]
 
 
 def test_a_tool_that_was_called_stands_with_what_the_agent_says_next() -> None:
@@ -323,6 +347,20 @@ _STEPS = st.lists(
 )
 
 
+def test_the_last_holds_are_remembered() -> None:
+    core = RoomTranscript()
+    for start in (10.0, 20.0):
+        core.hold(start)
+        core.resume(start + 5)
+    assert [core.in_quiet(moment) for moment in (9.9, 10.0, 15.0, 24.9, 25.0)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
 @given(_STEPS, st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_whatever_comes_each_id_is_told_once_and_little_is_kept(
@@ -346,9 +384,8 @@ def test_whatever_comes_each_id_is_told_once_and_little_is_kept(
         due = room.core.next_deadline()
         assert due is None or due > now or room.core.poll(now) is not None
     room.end()
-    ids = [(one.speaker, one.segment_id) for one in room.out if one.segment_id]
-    users = [each for each in ids if each[0] is Speaker.USER]
-    assert len(users) == len(set(users))
+    told = [one for one in room.out if one.speaker is Speaker.USER]
+    assert len({one.id for one in told}) == len({(one.id, one.content) for one in told})
     for one in room.out:
         assert one.content
         assert one.at >= 0

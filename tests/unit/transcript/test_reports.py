@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.transcript import reports
 from bridge.transcript.reports import fold_report
+from bridge.transcript.segment import tool_call
 
 pytestmark = pytest.mark.unit
 
@@ -88,21 +89,50 @@ def test_an_agent_that_has_gone_is_none() -> None:
     assert state["agent_history"] == ["a"]
 
 
-def test_turns_are_kept_in_order_and_one_told_again_replaces_itself() -> None:
-    turn = {"id": "t1", "role": "user", "content": "hi", "stt_ms": 100}
-    state = folded(
-        {"turns": [turn, {"id": "t2", "role": "assistant", "first_token_ms": 5}]},
-        {"turns": [{**turn, "stt_ms": 120}]},
-    )
-    assert [(each["id"], each["stt_ms"]) for each in state["turns"]] == [("t1", 120), ("t2", None)]
+def test_a_flat_report_may_count_its_handoffs() -> None:
+    assert folded({"agent_handoffs": 2})["metrics"]["agent_handoffs"] == 2
 
 
-def test_turns_and_agents_are_bounded() -> None:
-    many = [{"role": "user", "content": "x" * 500} for _ in range(1500)]
-    state = folded({"turns": many, "agent_history": [f"a{n}" for n in range(3000)]})
-    assert len(state["turns"]) == reports.TURNS_LIMIT
-    assert len(state["turns"][0]["content"]) == reports.TURN_TEXT_LIMIT
+def test_agents_are_bounded() -> None:
+    state = folded({"agent_history": [f"a{n}" for n in range(3000)]})
     assert len(state["agent_history"]) == reports.HISTORY_LIMIT
+
+
+def test_turns_are_those_that_have_a_role_and_a_text() -> None:
+    good = {"role": "assistant", "content": "Hi.", "interrupted": True, "first_token_ms": 210}
+    bad: list[Any] = [{"role": "system", "content": "x"}, {"role": "user"}, None, 3]
+    (turn,) = reports.turns_of({"turns": [*bad, good]})
+    assert turn == {
+        "role": "assistant",
+        "content": "Hi.",
+        "agent_name": None,
+        "interrupted": True,
+        "tool_call": None,
+        "llm_model": None,
+        "stt_ms": None,
+        "first_token_ms": 210,
+        "first_audio_ms": None,
+        "total_ms": None,
+    }
+    assert len(reports.turns_of({"turns": [good] * 500})) == reports.TURNS_LIMIT
+    assert reports.turns_of({"turns": "x"}) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "call"),
+    [
+        ({"name": "f", "arguments": {"a": 1}}, {"name": "f", "arguments": {"a": 1}}),
+        ({"name": "f", "arguments": '{"a": 1}'}, {"name": "f", "arguments": {"a": 1}}),
+        ({"name": "f"}, {"name": "f", "arguments": {}}),
+        ({"name": "f", "arguments": "{"}, {"name": "f", "arguments": {}}),
+        ({"name": "f", "arguments": {"a": "x" * 20_000}}, {"name": "f", "arguments": {}}),
+        ({"name": "f", "arguments": {"a": "\0"}}, {"name": "f", "arguments": {"a": ""}}),
+        ({"name": ""}, None),
+        ("f", None),
+    ],
+)
+def test_a_call_of_a_tool_has_a_name_and_arguments(value: Any, call: Any) -> None:
+    assert tool_call(value) == call
 
 
 _JSON = st.recursive(
@@ -136,5 +166,6 @@ def test_whatever_is_posted_the_fold_gives_json_and_never_raises(
 ) -> None:
     state = fold_report(old, new)
     json.dumps(state, allow_nan=False).encode()
-    assert set(state) == {"metrics", "agent_history", "current_agent", "turns", "sums"}
+    assert set(state) == {"metrics", "agent_history", "current_agent", "sums"}
     fold_report(state, new)
+    json.dumps(reports.turns_of(new)).encode()

@@ -104,11 +104,11 @@ def test_seed_000_and_the_older_bridge() -> None:
 
 
 TURNS = [
-    agent("Welcome.", 0, end=START + 1),
+    agent("Welcome.", 0, until=START + 1),
     user("I want", 3, stt_ms=110.4),
-    user("to pay.", 4, end=START + 5, stt_ms=90.0),
-    agent("Sure,", 6, end=START + 8, first_token_ms=200.0, total_ms=900.0, llm_model="m"),
-    agent("which", 8, end=START + 9, interrupted=True),
+    user("to pay.", 4, until=START + 5, stt_ms=90.0),
+    agent("Sure,", 6, until=START + 8, first_token_ms=200.0, total_ms=900.0, llm_model="m"),
+    agent("which", 8, until=START + 9, interrupted=True),
     user("This one.", 9),
 ]
 
@@ -153,7 +153,7 @@ def test_subtitles_count_from_the_start_of_the_call() -> None:
 
 
 def test_a_call_of_hours_has_hours_in_its_subtitles() -> None:
-    shown = shapes.as_srt([user("x", 3723.5, end=START + 3725)], started_at=START)
+    shown = shapes.as_srt([user("x", 3723.5, until=START + 3725)], started_at=START)
     assert shown.startswith("1\n01:02:03,500 --> 01:02:05,000\n")
 
 
@@ -163,29 +163,13 @@ def test_nothing_said_is_nothing_in_every_shape() -> None:
     assert shapes.as_srt([]) == ""
 
 
-def test_what_agents_measured_of_a_turn_joins_what_was_heard() -> None:
-    turns: list[dict[str, Any]] = [
-        {"role": "user", "content": "I'm doing well,", "at": START + 11, "stt_ms": 90},
-        {"role": "assistant", "content": "Great! What did", "at": None, "interrupted": True},
-        {"role": "assistant", "content": "never said", "at": None, "total_ms": 1},
-    ]
-    first, second, third = shapes.with_turns(SEED, turns)
-    assert (first.total_ms, second.stt_ms, third.interrupted) == (None, 90, True)
-    assert third.agent_name == "meal-agent"
-
-
-def test_a_turn_of_another_time_joins_nothing() -> None:
-    turn = {"role": "user", "content": "I'm", "at": START + 100, "stt_ms": 90}
-    assert shapes.with_turns(SEED, [turn]) == SEED
-
-
 _SEGMENTS = st.lists(
     st.builds(
         Segment,
         speaker=st.sampled_from(Speaker),
         content=st.text(min_size=1, max_size=80),
         at=st.floats(START, START + 300),
-        end=st.none() | st.floats(START, START + 400),
+        until=st.none() | st.floats(START, START + 400),
         interrupted=st.booleans(),
         total_ms=st.none() | st.floats(0, 5000),
     ),

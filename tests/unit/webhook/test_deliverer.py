@@ -15,12 +15,15 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
+from bridge.store.deliveries import Delivery
+from bridge.store.store import Store
+from bridge.store.tables import outbox
+from bridge.store.upsert import insert_new
+from bridge.store.writing import _waiting
 from bridge.webhook.deliverer import Deliverer, Rhythm
-from bridge.webhook.delivery import Delivery
-from bridge.webhook.outbox import Outbox, insert
+from bridge.webhook.outbox import Outbox
 from bridge.webhook.retry import State
 from bridge.webhook.sender import Settings
-from bridge.webhook.table import metadata
 from tests.unit.webhook.receiver import SECRET, Heard, receiving
 
 pytestmark = pytest.mark.unit
@@ -29,24 +32,36 @@ FAST = Rhythm(poll=0.05, gap=0.005, timeout=2.0, backlog=0.05)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/store.db")
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+def url(tmp_path: Path) -> str:
+    """The database's."""
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    store = Store.open(url, instance="one")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def other_store(url: str, store: Store) -> Iterator[Store]:
+    """The same database, as another instance sees it."""
+    other = Store.open(url, instance="two")
+    yield other
+    other.close()
 
 
 @contextmanager
 def delivering(
-    engine: sa.Engine,
+    store: Store,
     *,
-    owner: str = "one",
     rhythm: Rhythm = FAST,
     allow_private: bool = True,
     chance: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[Deliverer]:
     deliverer = Deliverer(
-        Outbox(engine, owner=owner),
+        Outbox(store),
         Settings(secret=SECRET, allow_private=allow_private, user_agent="trunkbridge/test"),
         rhythm=rhythm,
         chance=chance,
@@ -64,9 +79,8 @@ def some(url: str, count: int = 1, *, call: str | None = None, first: int = 1) -
     return [
         Delivery(
             id=str(uuid.uuid5(uuid.UUID(call_id), f"{seq} {url}")),
-            place=seq * 4,
+            seq=seq * 4,
             call_id=call_id,
-            tenant_id=None,
             event="call.dtmf",
             url=url,
             receiver=url.rpartition("/")[0],
@@ -76,13 +90,15 @@ def some(url: str, count: int = 1, *, call: str | None = None, first: int = 1) -
     ]
 
 
-def put(engine: sa.Engine, deliveries: list[Delivery], *, now: float | None = None) -> None:
-    with engine.begin() as connection:
-        insert(connection, deliveries, now=time.time() if now is None else now)
+def put(store: Store, deliveries: list[Delivery], *, now: float | None = None) -> None:
+    """Do what the projection does."""
+    at = time.time() if now is None else now
+    with store.writing() as connection:
+        insert_new(connection, outbox, [_waiting(one, at) for one in deliveries], key=("id",))
 
 
-def rows(engine: sa.Engine, call_id: str) -> list[Any]:
-    return list(Outbox(engine, owner="").of_call(call_id))
+def rows(store: Store, call_id: str) -> list[Any]:
+    return list(Outbox(store).of_call(call_id))
 
 
 async def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -92,18 +108,18 @@ async def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def states(engine: sa.Engine, call_id: str) -> list[str]:
-    return [row["state"] for row in rows(engine, call_id)]
+def states(store: Store, call_id: str) -> list[str]:
+    return [row["state"] for row in rows(store, call_id)]
 
 
-async def test_a_delivery_is_a_signed_post_of_its_body(engine: sa.Engine) -> None:
+async def test_a_delivery_is_a_signed_post_of_its_body(store: Store) -> None:
     async with receiving() as receiver:
         (sent,) = some(receiver.url + "?tenant=7")
-        with delivering(engine) as deliverer:
-            put(engine, [sent])
+        with delivering(store) as deliverer:
+            put(store, [sent])
             deliverer.wake()
             await receiver.until(lambda heard: len(heard) == 1)
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
         (one,) = receiver.heard
         assert receiver.refused == 0
         assert one.raw == sent.body.encode()
@@ -112,95 +128,95 @@ async def test_a_delivery_is_a_signed_post_of_its_body(engine: sa.Engine) -> Non
         assert one.headers["X-Trunkbridge-Event"] == "call.dtmf"
         assert one.headers["Content-Type"] == "application/json"
         assert one.headers["User-Agent"] == "trunkbridge/test"
-        assert rows(engine, sent.call_id)[0]["attempts"] == 1
+        assert rows(store, sent.call_id)[0]["attempts"] == 1
         assert deliverer.tally.delivered == 1
 
 
-async def test_calls_come_in_order_although_attempts_fail(engine: sa.Engine) -> None:
+async def test_calls_come_in_order_although_attempts_fail(store: Store) -> None:
     async def every_third_works(heard: Heard) -> web.Response | None:
         return None if heard.nth % 3 == 0 else web.Response(status=500)
 
     async with receiving(every_third_works) as receiver:
         calls = [some(receiver.url, 6) for _ in range(5)]
-        with delivering(engine) as deliverer:
+        with delivering(store) as deliverer:
             for nth in range(6):
-                put(engine, [call[nth] for call in calls])
+                put(store, [call[nth] for call in calls])
                 deliverer.wake()
             await until(lambda: deliverer.tally.delivered == 30, 20)
         for call in calls:
             told = [h.body["seq"] for h in receiver.heard if h.body["call_id"] == call[0].call_id]
             assert told == [seq for seq in range(1, 7) for _ in range(3)]
-            assert states(engine, call[0].call_id) == ["delivered"] * 6
+            assert states(store, call[0].call_id) == ["delivered"] * 6
 
 
 async def test_what_was_sent_but_not_marked_is_sent_again_with_the_same_id(
-    engine: sa.Engine,
+    store: Store,
 ) -> None:
     async with receiving() as receiver:
         (sent,) = some(receiver.url)
-        put(engine, [sent])
-        crashed = Outbox(engine, owner="one")
+        put(store, [sent])
+        crashed = Outbox(store)
         (claimed,) = crashed.claim([sent.id], time.time())  # sent, and then kill -9
         assert claimed.id == sent.id
-        with delivering(engine, owner="one"):
+        with delivering(store):
             await receiver.until(lambda heard: len(heard) == 1)
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
         assert [h.delivery for h in receiver.heard] == [sent.id]
 
 
 async def test_what_another_instance_has_claimed_is_left_to_it_until_its_lease_ends(
-    engine: sa.Engine,
+    store: Store, other_store: Store
 ) -> None:
     async with receiving() as receiver:
         (sent,) = some(receiver.url)
         (other,) = some(receiver.url)
-        put(engine, [sent, other])
+        put(store, [sent, other])
         now = time.time()
-        assert Outbox(engine, owner="two").claim([sent.id], now)
-        assert Outbox(engine, owner="one").claim([sent.id], now) == []
-        with delivering(engine, owner="one"):
-            await until(lambda: states(engine, other.call_id) == ["delivered"])
+        assert Outbox(other_store).claim([sent.id], now)
+        assert Outbox(store).claim([sent.id], now) == []
+        with delivering(store):
+            await until(lambda: states(store, other.call_id) == ["delivered"])
             assert [h.delivery for h in receiver.heard] == [other.id]
-        with engine.begin() as connection:
+        with store.writing() as connection:
             connection.execute(sa.text("update outbox set claimed_until = 1"))
-        with delivering(engine, owner="one"):
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+        with delivering(store):
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
 
 
-async def test_a_dead_letter_lets_the_next_event_of_its_call_pass(engine: sa.Engine) -> None:
+async def test_a_dead_letter_lets_the_next_event_of_its_call_pass(store: Store) -> None:
     async def refuses_the_first(heard: Heard) -> web.Response | None:
         return web.Response(status=410) if heard.body["seq"] == 1 else None
 
     async with receiving(refuses_the_first) as receiver:
         sent = some(receiver.url, 2)
-        put(engine, sent)
-        with delivering(engine) as deliverer:
-            await until(lambda: states(engine, sent[0].call_id) == ["dead", "delivered"])
+        put(store, sent)
+        with delivering(store) as deliverer:
+            await until(lambda: states(store, sent[0].call_id) == ["dead", "delivered"])
             await until(lambda: deliverer.tally.backlog.dead == 1)
             assert (deliverer.tally.delivered, deliverer.tally.dead) == (1, 1)
-        row = rows(engine, sent[0].call_id)[0]
+        row = rows(store, sent[0].call_id)[0]
         assert (row["attempts"], row["last_status"]) == (1, 410)
 
 
-async def test_what_failed_for_a_day_is_dead(engine: sa.Engine) -> None:
+async def test_what_failed_for_a_day_is_dead(store: Store) -> None:
     async def broken(_: Heard) -> web.Response:
         return web.Response(status=500)
 
     async with receiving(broken) as receiver:
         (sent,) = some(receiver.url)
-        put(engine, [sent], now=time.time() - 24 * 3600 - 1)
-        with delivering(engine, chance=lambda: 0.001):
-            await until(lambda: states(engine, sent.call_id) == ["dead"])
+        put(store, [sent], now=time.time() - 24 * 3600 - 1)
+        with delivering(store, chance=lambda: 0.001):
+            await until(lambda: states(store, sent.call_id) == ["dead"])
         assert {h.delivery for h in receiver.heard} == {sent.id}
         assert len(receiver.heard) == 5  # late is no reason not to try
 
 
-async def test_a_replay_sends_id_and_body_again(engine: sa.Engine) -> None:
+async def test_a_replay_sends_id_and_body_again(store: Store) -> None:
     async with receiving() as receiver:
         sent = some(receiver.url, 3)
-        put(engine, sent)
-        outbox = Outbox(engine, owner="api")
-        with delivering(engine) as deliverer:
+        put(store, sent)
+        outbox = Outbox(store)
+        with delivering(store) as deliverer:
             await until(lambda: deliverer.tally.delivered == 3)
             assert outbox.replay(sent[0].id, time.time())
             deliverer.wake()
@@ -210,7 +226,7 @@ async def test_a_replay_sends_id_and_body_again(engine: sa.Engine) -> None:
         assert not outbox.replay(str(uuid.uuid4()), time.time())
 
 
-async def test_a_dead_letter_can_be_replayed(engine: sa.Engine) -> None:
+async def test_a_dead_letter_can_be_replayed(store: Store) -> None:
     gone = True
 
     async def answer(_: Heard) -> web.Response | None:
@@ -218,18 +234,16 @@ async def test_a_dead_letter_can_be_replayed(engine: sa.Engine) -> None:
 
     async with receiving(answer) as receiver:
         (sent,) = some(receiver.url)
-        put(engine, [sent])
-        with delivering(engine):
-            await until(lambda: states(engine, sent.call_id) == ["dead"])
+        put(store, [sent])
+        with delivering(store):
+            await until(lambda: states(store, sent.call_id) == ["dead"])
             gone = False
-            assert Outbox(engine, owner="api").replay(sent.id, time.time())
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+            assert Outbox(store).replay(sent.id, time.time())
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_a_failure_and_nobody_follows_it(
-    engine: sa.Engine, status: int
-) -> None:
+async def test_a_redirect_is_a_failure_and_nobody_follows_it(store: Store, status: int) -> None:
     async with receiving() as target:
 
         async def elsewhere(_: Heard) -> web.Response:
@@ -237,30 +251,30 @@ async def test_a_redirect_is_a_failure_and_nobody_follows_it(
 
         async with receiving(elsewhere) as receiver:
             (sent,) = some(receiver.url)
-            put(engine, [sent])
-            with delivering(engine):
+            put(store, [sent])
+            with delivering(store):
                 await receiver.until(lambda heard: len(heard) >= 2)
             assert target.heard == []
-            row = rows(engine, sent.call_id)[0]
+            row = rows(store, sent.call_id)[0]
             assert (row["state"], row["last_status"]) == ("waiting", status)
 
 
-async def test_a_receiver_that_asks_for_time_gets_it(engine: sa.Engine) -> None:
+async def test_a_receiver_that_asks_for_time_gets_it(store: Store) -> None:
     async def busy(heard: Heard) -> web.Response | None:
         return web.Response(status=429, headers={"Retry-After": "1"}) if heard.nth == 1 else None
 
     async with receiving(busy) as receiver:
         (first,), (second,) = some(receiver.url), some(receiver.url)
-        with delivering(engine) as deliverer:
-            put(engine, [first])
+        with delivering(store) as deliverer:
+            put(store, [first])
             await receiver.until(lambda heard: len(heard) == 1)
             await until(lambda: deliverer.tally.failed == 1)
-            put(engine, [second])  # of another call: the receiver is left alone all the same
+            put(store, [second])  # of another call: the receiver is left alone all the same
             await until(lambda: deliverer.tally.delivered == 1, 10)
         assert receiver.heard[1].at - receiver.heard[0].at >= 0.95
 
 
-async def test_a_receiver_that_drips_its_answer_is_cut_off(engine: sa.Engine) -> None:
+async def test_a_receiver_that_drips_its_answer_is_cut_off(store: Store) -> None:
     dripping = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -280,18 +294,18 @@ async def test_a_receiver_that_drips_its_answer_is_cut_off(engine: sa.Engine) ->
     port = server.sockets[0].getsockname()[1]
     (slow,) = some(f"http://127.0.0.1:{port}/x")
     async with server, receiving() as alive:
-        put(engine, [slow])
+        put(store, [slow])
         rhythm = Rhythm(poll=0.05, gap=0.005, timeout=0.5)
-        with delivering(engine, rhythm=rhythm) as deliverer:
+        with delivering(store, rhythm=rhythm) as deliverer:
             await asyncio.wait_for(dripping.wait(), 5)
             (other,) = some(alive.url)
-            put(engine, [other])
-            await until(lambda: states(engine, other.call_id) == ["delivered"])
+            put(store, [other])
+            await until(lambda: states(store, other.call_id) == ["delivered"])
             await until(lambda: deliverer.tally.failed >= 1)
-        assert rows(engine, slow.call_id)[0]["last_error"] == "timeout"
+        assert rows(store, slow.call_id)[0]["last_error"] == "timeout"
 
 
-async def test_an_endless_body_after_a_status_is_not_read(engine: sa.Engine) -> None:
+async def test_an_endless_body_after_a_status_is_not_read(store: Store) -> None:
     written = 0
 
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -311,13 +325,13 @@ async def test_an_endless_body_after_a_status_is_not_read(engine: sa.Engine) -> 
     port = server.sockets[0].getsockname()[1]
     async with server:
         (sent,) = some(f"http://127.0.0.1:{port}/x")
-        put(engine, [sent])
-        with delivering(engine):
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+        put(store, [sent])
+        with delivering(store):
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
     assert written < 32 * 1024 * 1024
 
 
-async def test_a_hundred_dead_receivers_delay_a_living_one_by_nothing(engine: sa.Engine) -> None:
+async def test_a_hundred_dead_receivers_delay_a_living_one_by_nothing(store: Store) -> None:
     held: list[asyncio.StreamWriter] = []
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -328,16 +342,16 @@ async def test_a_hundred_dead_receivers_delay_a_living_one_by_nothing(engine: sa
     try:
         async with receiving() as alive:
             rhythm = Rhythm(poll=0.05, gap=0.005, timeout=30.0)
-            with delivering(engine, rhythm=rhythm) as deliverer:
+            with delivering(store, rhythm=rhythm) as deliverer:
                 for url in urls:  # two calls of each, three events of each call
-                    put(engine, some(url, 3) + some(url, 3))
+                    put(store, some(url, 3) + some(url, 3))
                 deliverer.wake()
                 await until(lambda: len(held) == 100, 10)
                 sent = some(alive.url, 5)
-                put(engine, sent)
+                put(store, sent)
                 deliverer.wake()
                 began = time.monotonic()
-                await until(lambda: states(engine, sent[0].call_id) == ["delivered"] * 5)
+                await until(lambda: states(store, sent[0].call_id) == ["delivered"] * 5)
                 assert time.monotonic() - began < 2
                 for writer in held:
                     writer.close()
@@ -347,12 +361,14 @@ async def test_a_hundred_dead_receivers_delay_a_living_one_by_nothing(engine: sa
             server.close()
 
 
-async def test_two_instances_share_one_outbox_and_send_nothing_twice(engine: sa.Engine) -> None:
+async def test_two_instances_share_one_outbox_and_send_nothing_twice(
+    store: Store, other_store: Store
+) -> None:
     async with receiving() as receiver:
         calls = [some(receiver.url, 4) for _ in range(25)]
-        with delivering(engine, owner="one") as one, delivering(engine, owner="two") as two:
+        with delivering(store) as one, delivering(other_store) as two:
             for nth in range(4):
-                put(engine, [call[nth] for call in calls])
+                put(store, [call[nth] for call in calls])
             await until(lambda: one.tally.delivered + two.tally.delivered == 100, 20)
         assert len({h.delivery for h in receiver.heard}) == len(receiver.heard) == 100
         for call in calls:
@@ -360,50 +376,50 @@ async def test_two_instances_share_one_outbox_and_send_nothing_twice(engine: sa.
             assert told == [1, 2, 3, 4]
 
 
-async def test_a_private_address_is_refused_when_it_is_connected_to(engine: sa.Engine) -> None:
+async def test_a_private_address_is_refused_when_it_is_connected_to(store: Store) -> None:
     async with receiving() as receiver:
         port = receiver.url.rpartition(":")[2]
         (literal,) = some(receiver.url)
         (name,) = some(f"http://localhost.localdomain:{port}")
-        put(engine, [literal, name])
-        with delivering(engine, allow_private=False):
-            await until(lambda: states(engine, literal.call_id) == ["dead"])
-            await until(lambda: states(engine, name.call_id) == ["dead"])
+        put(store, [literal, name])
+        with delivering(store, allow_private=False):
+            await until(lambda: states(store, literal.call_id) == ["dead"])
+            await until(lambda: states(store, name.call_id) == ["dead"])
         assert receiver.heard == []
-        assert rows(engine, literal.call_id)[0]["last_error"] == "address refused"
+        assert rows(store, literal.call_id)[0]["last_error"] == "address refused"
 
 
 async def test_a_name_that_means_a_private_address_is_refused(
-    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with receiving() as receiver:
         port = int(receiver.url.rpartition(":")[2].partition("/")[0])
         answer = [(2, 1, 6, "", ("127.0.0.1", port))]
         monkeypatch.setattr("bridge.webhook.sender.socket.getaddrinfo", lambda *_, **__: answer)
         (sent,) = some(f"http://rebound.example.com:{port}/hook")
-        put(engine, [sent])
-        with delivering(engine, allow_private=False):
-            await until(lambda: rows(engine, sent.call_id)[0]["attempts"] >= 2)
-        row = rows(engine, sent.call_id)[0]
+        put(store, [sent])
+        with delivering(store, allow_private=False):
+            await until(lambda: rows(store, sent.call_id)[0]["attempts"] >= 2)
+        row = rows(store, sent.call_id)[0]
         assert (row["state"], row["last_error"]) == (State.WAITING, "address refused")
         assert receiver.heard == []
-        with delivering(engine, allow_private=True):
-            await until(lambda: states(engine, sent.call_id) == ["delivered"])
+        with delivering(store, allow_private=True):
+            await until(lambda: states(store, sent.call_id) == ["delivered"])
         assert receiver.heard[0].headers["Host"] == f"rebound.example.com:{port}"
 
 
-async def test_without_a_database_nothing_is_lost(engine: sa.Engine) -> None:
+async def test_without_a_database_nothing_is_lost(store: Store) -> None:
     async with receiving() as receiver:
         sent = some(receiver.url, 3)
-        put(engine, sent[:1])
-        with delivering(engine) as deliverer:
+        put(store, sent[:1])
+        with delivering(store) as deliverer:
             await until(lambda: deliverer.tally.delivered == 1)
-            await until(lambda: states(engine, sent[0].call_id) == ["delivered"])
-            with engine.begin() as connection:
+            await until(lambda: states(store, sent[0].call_id) == ["delivered"])
+            with store.writing() as connection:
                 connection.execute(sa.text("alter table outbox rename to away"))
             await asyncio.sleep(0.2)
-            with engine.begin() as connection:
+            with store.writing() as connection:
                 connection.execute(sa.text("alter table away rename to outbox"))
-            put(engine, sent[1:])
+            put(store, sent[1:])
             await until(lambda: deliverer.tally.delivered == 3)
         assert len(receiver.heard) == 3

@@ -22,7 +22,8 @@ from bridge.events import (
     CallRinging,
     CallTransfer,
 )
-from bridge.webhook.delivery import Receivers, as_of, deliveries
+from bridge.sessions.shape import session_shape
+from bridge.webhook.delivery import Receivers, as_of, event_deliveries, session_deliveries
 
 pytestmark = pytest.mark.unit
 
@@ -76,7 +77,7 @@ def records(**more: Any) -> list[dict[str, Any]]:
 
 
 def one(position: int, *, private: dict[str, Any] | None = None, url: str = GLOBAL) -> Any:
-    found = deliveries(
+    found = event_deliveries(
         EVENTS[position].as_dict(),
         records()[position],
         private or {},
@@ -116,7 +117,7 @@ def test_a_calls_own_url_wins_over_the_configured_one() -> None:
 def test_without_a_receiver_there_is_no_delivery(own: str | None) -> None:
     record = records()[0]
     private = {"webhook_url": own}
-    assert deliveries(EVENTS[0].as_dict(), record, private, Receivers()) == []
+    assert event_deliveries(EVENTS[0].as_dict(), record, private, Receivers()) == []
 
 
 def test_the_id_is_stable_and_differs_by_event_and_by_url() -> None:
@@ -126,7 +127,7 @@ def test_the_id_is_stable_and_differs_by_event_and_by_url() -> None:
 
 
 def test_the_id_does_not_depend_on_how_new_the_record_is() -> None:
-    late = deliveries(
+    late = event_deliveries(
         EVENTS[1].as_dict(),
         records()[7],
         {},
@@ -148,7 +149,7 @@ def test_a_newer_record_is_told_as_it_was_after_the_event(position: int, newest:
 def test_deliveries_of_a_call_have_the_order_of_its_events() -> None:
     found = [one(n) for n in range(8)]
     assert len({(delivery.call_id, delivery.url) for delivery in found}) == 1
-    assert [d.place for d in found] == sorted({d.place for d in found})
+    assert [d.seq for d in found] == sorted({d.seq for d in found})
 
 
 @given(
@@ -159,7 +160,7 @@ def test_any_text_of_a_call_survives_in_the_body(
     metadata: dict[str, str], user: str | None
 ) -> None:
     record = {**records()[0], "metadata": metadata, "user_id": user}
-    found = deliveries(EVENTS[0].as_dict(), record, {}, Receivers(url=GLOBAL))
+    found = event_deliveries(EVENTS[0].as_dict(), record, {}, Receivers(url=GLOBAL))
     assert found[0].body.isascii()
     assert json.loads(found[0].body)["call"] == record
 
@@ -169,28 +170,11 @@ def test_any_text_of_a_call_survives_in_the_body(
 SESSION: dict[str, Any] = {"session": {"kind": "voice_session", "bot_id": None, "config": {}}}
 
 
-def shape(record: Any, private: Any) -> dict[str, Any]:
-    """A stand-in for bridge.sessions: what matters here is that it is asked."""
-    return {
-        "id": record["id"],
-        "status": {"pending": "created"}.get(record["status"], record["status"]),
-        "bot_id": private["session"]["bot_id"],
-        "started_at": record["started_at"],
-        "turn_count": 4,
-    }
-
-
-def session(
-    status: str, *, seq: int = 0, event: CallEvent | None = None, own: str = OWN, url: str = ""
-) -> list[Any]:
+def session(status: str, *, seq: int = 0, own: str = OWN, url: str = "") -> list[Any]:
     record = {**records(call_type="voip")[0], "status": status, "seq": seq}
-    return deliveries(
-        event.as_dict() if event else None,
-        record,
-        {**SESSION, "webhook_url": own},
-        Receivers(url=url),
-        session=shape,
-    )
+    private = {**SESSION, "webhook_url": own}
+    shown = session_shape(record, private, turn_count=4)
+    return session_deliveries(record, private, Receivers(url=url), session=shown)
 
 
 def test_a_session_that_was_created_is_told_as_started() -> None:
@@ -198,15 +182,14 @@ def test_a_session_that_was_created_is_told_as_started() -> None:
     body = json.loads(started.body)
     assert (started.event, started.url) == ("voice_session.started", OWN)
     assert body["event"] == body["type"] == "voice_session.started"
-    assert body["at"] == body["session"].get("created_at", body["at"])
+    assert body["at"] == body["session"]["created_at"]
     assert body["session"]["id"] == CALL
-    assert body["session"]["status"] == "created"
+    assert (body["session"]["status"], body["session"]["turn_count"]) == ("created", 0)
 
 
 def test_started_is_the_same_delivery_however_far_the_session_is() -> None:
-    bodies = {session(status)[0].body for status in ("pending", "active", "completed")}
-    assert {session(s)[0].id for s in ("pending", "active", "failed")} == {session("active")[0].id}
-    assert len(bodies) == 1
+    started = [session(status)[0] for status in ("pending", "active", "completed", "failed")]
+    assert len({(one.id, one.body) for one in started}) == 1
 
 
 @pytest.mark.parametrize(
@@ -222,35 +205,35 @@ def test_a_session_that_is_over_is_told_as_ended_or_failed(status: str, kind: st
     started, over = session(status, seq=3)
     assert (started.event, over.event) == ("voice_session.started", kind)
     assert started.url == over.url
-    assert started.place < over.place
+    assert started.seq < over.seq
     assert json.loads(over.body)["session"]["turn_count"] == 4
 
 
+def test_a_session_ends_once_whatever_its_end_is_called_later() -> None:
+    assert session("completed", seq=3)[1].id == session("failed", seq=3)[1].id
+
+
 def test_a_sessions_own_receiver_hears_no_call_events() -> None:
-    assert {d.event for d in session("active", seq=1, event=EVENTS[0])} == {"voice_session.started"}
-
-
-def test_the_configured_receiver_hears_both_of_a_session_in_order() -> None:
-    found = session("completed", seq=8, event=EVENTS[7], own="", url=GLOBAL)
-    assert [d.event for d in found] == [
-        "voice_session.started",
-        "call.ended",
-        "voice_session.ended",
-    ]
-    assert len({d.url for d in found}) == 1
-    assert len({d.place for d in found}) == 3
+    private = {**SESSION, "webhook_url": OWN}
+    assert event_deliveries(EVENTS[0].as_dict(), records()[0], private, Receivers()) == []
 
 
 def test_with_an_own_and_a_configured_receiver_each_hears_its_part() -> None:
-    found = session("completed", seq=8, event=EVENTS[7], url=GLOBAL)
-    assert {(d.url, d.event) for d in found} == {
-        (OWN, "voice_session.started"),
-        (OWN, "voice_session.ended"),
-        (GLOBAL, "call.ended"),
-    }
+    private = {**SESSION, "webhook_url": OWN}
+    (call,) = event_deliveries(EVENTS[0].as_dict(), records()[0], private, Receivers(url=GLOBAL))
+    assert call.url == GLOBAL
+    assert {one.url for one in session("completed", seq=8, url=GLOBAL)} == {OWN}
+
+
+def test_the_configured_receiver_hears_both_of_a_session_in_order() -> None:
+    (call,) = event_deliveries(EVENTS[7].as_dict(), records()[7], SESSION, Receivers(url=GLOBAL))
+    started, over = session("completed", seq=8, own="", url=GLOBAL)
+    assert started.url == call.url == over.url == GLOBAL
+    assert started.seq < call.seq < over.seq
 
 
 def test_a_web_call_is_a_call_and_no_session() -> None:
     private = {"session": {"kind": "web_call"}, "webhook_url": OWN}
-    found = deliveries(EVENTS[0].as_dict(), records()[0], private, Receivers(), session=shape)
-    assert [(d.url, d.event) for d in found] == [(OWN, "call.ringing")]
+    (call,) = event_deliveries(EVENTS[0].as_dict(), records()[0], private, Receivers())
+    assert (call.url, call.event) == (OWN, "call.ringing")
+    assert session_deliveries(records()[0], private, Receivers(url=GLOBAL), session={}) == []

@@ -1,0 +1,395 @@
+"""The routes of transcripts: what agents post of a room, and what was said on a call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
+
+from fastapi import APIRouter, Body, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+
+from bridge.api.access import Access, access_of
+from bridge.api.door import Doors
+from bridge.api.examples import Responses, problem_of
+from bridge.api.models import JsonObject
+from bridge.call.requests import Unavailable
+from bridge.errors import BridgeError
+from bridge.transcript.reading import Transcribed
+from bridge.transcript.segment import (
+    CONTENT_LIMIT,
+    LATEST,
+    NAME_LIMIT,
+    Segment,
+    Speaker,
+    clean,
+    tool_call,
+)
+
+T = TypeVar("T")
+
+FRESH_WITHIN: Final = 0.25
+"""Seconds a reader waits for the store to have what it may have written itself."""
+
+POSTS_LIMIT: Final = 500
+"""Entries of one post."""
+
+
+class RunningCall(Protocol):
+    """A call that runs on this instance."""
+
+    @property
+    def call_id(self) -> str: ...
+    @property
+    def tenant_id(self) -> str | None: ...
+
+
+class TranscriptDesk(Protocol):
+    """The transcripts of running calls, on the main loop."""
+
+    def running(self, room: str, call_id: str | None = None) -> RunningCall | None:
+        """Return the call of a room that runs here; *call_id* chooses one of several."""
+
+    async def post(self, call_id: str, segments: Sequence[Segment]) -> list[Segment]:
+        """Write what was posted; return what is kept. Raises `BridgeError`."""
+
+    async def report(self, call_id: str, body: Mapping[str, Any]) -> None:
+        """Write what an agent measured. Raises `BridgeError`."""
+
+
+class CallReading(Protocol):
+    """Calls, as somebody may see them."""
+
+    async def call(self, call_id: str, who: Access) -> dict[str, Any]:
+        """Return a call's resource; 404 when *who* must not know of it."""
+
+
+class Projected(Protocol):
+    """What brings the journal into the store."""
+
+    async def caught_up(self, timeout: float) -> bool:
+        """Wait until the store has what the journal has now; whether it does."""
+
+
+# Bodies.
+
+
+def _check_said(value: str) -> str:
+    if not clean(value).strip():
+        raise ValueError("has no text")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
+Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
+
+
+class PostedEntry(BaseModel):
+    """One thing that was said: seed 000's fields, and what else an agent may know of it.
+
+    ``timestamp`` is RFC 3339 or seconds since 1970; without it, now.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    speaker: Literal["USER", "AGENT"]
+    content: Annotated[
+        str, Field(min_length=1, max_length=CONTENT_LIMIT), AfterValidator(_check_said)
+    ]
+    timestamp: datetime | Annotated[float, Field(ge=0, le=LATEST)] | None = None
+    agent_name: Name | None = None
+    interrupted: bool = False
+    tool_call: JsonObject | None = None
+    stt_ms: Milliseconds | None = None
+    first_token_ms: Milliseconds | None = None
+    first_audio_ms: Milliseconds | None = None
+    total_ms: Milliseconds | None = None
+    llm_model: Name | None = None
+
+    @field_validator("timestamp")
+    @classmethod
+    def _check_time(cls, value: datetime | float | None) -> float | None:
+        if not isinstance(value, datetime):
+            return value
+        try:
+            at = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        except (OverflowError, ValueError):
+            at = -1.0
+        if not 0 <= at <= LATEST:
+            raise ValueError("is no time that can be")
+        return at
+
+    @field_validator("tool_call")
+    @classmethod
+    def _check_call(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        called = tool_call(value)
+        if called is None:
+            raise ValueError('allowed: {"name": …, "arguments": {…}}')
+        return called
+
+    def segment(self, now: float) -> Segment:
+        """Return it as it is kept."""
+        fields = self.model_dump(exclude={"speaker", "content", "timestamp"})
+        at = now if self.timestamp is None else float(self.timestamp)  # type: ignore[arg-type]
+        return Segment(
+            speaker=Speaker(self.speaker),
+            content=clean(self.content).strip(),
+            at=at,
+            source="post",
+            **fields,
+        )
+
+
+Count = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
+
+
+class Measured(BaseModel):
+    """Latencies in milliseconds, means over the call, and counts; others are not kept."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    stt_latency_ms: Milliseconds | None = None
+    llm_latency_ms: Milliseconds | None = None
+    tts_latency_ms: Milliseconds | None = None
+    total_tokens: Count | None = None
+    agent_handoffs: Count | None = None
+
+
+class ReportedTurn(BaseModel):
+    """What one message took; ``content`` is how it finds its place in the transcript."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["user", "assistant"]
+    content: Annotated[str, Field(max_length=CONTENT_LIMIT)]
+    agent_name: Name | None = None
+    interrupted: bool | None = None
+    tool_call: JsonObject | None = None
+    stt_ms: Milliseconds | None = None
+    first_token_ms: Milliseconds | None = None
+    first_audio_ms: Milliseconds | None = None
+    total_ms: Milliseconds | None = None
+    llm_model: Name | None = None
+
+
+class Report(Measured):
+    """What an agent measured.
+
+    With ``metrics`` it is whole and takes the place of what was told before. Without, its own
+    latencies are one measurement more, which is averaged, and its tokens are added.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_id: Name | None = None
+    current_agent: Name | None = None
+    agent_history: Annotated[list[Name], Field(max_length=1000)] | None = None
+    metrics: Measured | None = None
+    turns: Annotated[list[ReportedTurn], Field(max_length=64)] | None = None
+    duration_seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+
+
+_ONE: Final = TypeAdapter(PostedEntry)
+_MANY: Final[TypeAdapter[list[PostedEntry]]] = TypeAdapter(
+    Annotated[list[PostedEntry], Field(min_length=1, max_length=POSTS_LIMIT)]
+)
+
+
+def _posted(body: Any) -> list[PostedEntry]:
+    """Return what was posted, one or a list. 422 names the fields that are wrong."""
+    try:
+        return _MANY.validate_python(body) if isinstance(body, list) else [_one(body)]
+    except ValidationError as failure:
+        errors = [{**error, "loc": ("body", *error["loc"])} for error in failure.errors()]
+        raise RequestValidationError(errors) from None
+
+
+def _one(body: Any) -> PostedEntry:
+    return _ONE.validate_python(body)
+
+
+# What is answered, for the description.
+
+_ENTRY: Final = {
+    "speaker": "USER",
+    "content": "I'm doing well, thanks!",
+    "timestamp": "2026-11-21T10:30:10Z",
+}
+_REPORT: Final = {
+    "current_agent": "meal-agent",
+    "agent_history": ["greeter-agent", "meal-agent"],
+    "metrics": {
+        "stt_latency_ms": 120,
+        "llm_latency_ms": 280,
+        "tts_latency_ms": 85,
+        "total_tokens": 1500,
+        "agent_handoffs": 1,
+    },
+}
+_MESSAGES: Final = [
+    {
+        "role": "system",
+        "content": "Call started",
+        "timestamp": "2026-11-21T10:30:00.120Z",
+        "agent_name": "greeter-agent",
+    },
+    {
+        "role": "user",
+        "content": "I'm doing well, thanks!",
+        "timestamp": "2026-11-21T10:30:10.000Z",
+        "agent_name": "greeter-agent",
+    },
+]
+_UNKNOWN_ROOM: Final = problem_of("no such room", 404, "Not Found")
+_POSTED: Final[Responses] = {
+    201: {"content": {"application/json": {"example": {"stored": 1, "suppressed": 0}}}},
+    404: _UNKNOWN_ROOM,
+    422: problem_of("content: missing, this field is required"),
+}
+_REPORTED: Final[Responses] = {
+    404: _UNKNOWN_ROOM,
+    422: problem_of("metrics.total_tokens: input should be greater than or equal to 0"),
+}
+_SAID: Final[Responses] = {
+    200: {"content": {"application/json": {"example": _MESSAGES}}},
+    404: problem_of("no such call", 404, "Not Found"),
+}
+
+
+def _body_of_entries() -> dict[str, Any]:
+    entry = PostedEntry.model_json_schema()
+    entries = {"type": "array", "minItems": 1, "maxItems": POSTS_LIMIT, "items": entry}
+    content = {"schema": {"oneOf": [entry, entries]}, "example": _ENTRY}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def router(
+    doors: Doors,
+    desk: TranscriptDesk,
+    reading: CallReading,
+    *,
+    transcribed: Transcribed | None = None,
+    projection: Projected | None = None,
+    wall: Callable[[], float] = time.time,
+) -> APIRouter:
+    """Return the routes of transcripts; without *transcribed* only running calls are known."""
+    routes = APIRouter(tags=["transcripts"])
+    books = _Books(doors, desk, transcribed, projection)
+    _posts(routes, books, desk, wall)
+
+    @routes.get("/api/v1/calls/{call_id}/transcript", responses=_SAID)
+    async def transcript(call_id: str, request: Request) -> list[dict[str, Any]]:
+        """What was said on a call, in order; it begins with the call's start."""
+        record = await reading.call(call_id, access_of(request))
+        return await books.messages(record)
+
+    return routes
+
+
+def _posts(
+    routes: APIRouter, books: _Books, desk: TranscriptDesk, wall: Callable[[], float]
+) -> None:
+    @routes.post(
+        "/api/sessions/by-room/{room:path}/transcripts",
+        status_code=201,
+        response_model=None,
+        responses=_POSTED,
+        openapi_extra=_body_of_entries(),
+    )
+    async def post(room: str, request: Request, body: Annotated[Any, Body()]) -> JSONResponse:
+        """Post what was said, one entry or a list.
+
+        The first post for a room ends the capture of what is streamed there: from then on the
+        posts alone are its transcript. What was said while the call was held is suppressed.
+        """
+        entries = _posted(body)
+        call_id = await books.call_of(room, None, access_of(request))
+        segments = [entry.segment(wall()) for entry in entries]
+        kept = await books.write(desk.post(call_id, segments))
+        counts = {"stored": len(kept), "suppressed": len(segments) - len(kept)}
+        return JSONResponse(counts, 201)
+
+    @routes.post(
+        "/api/sessions/by-room/{room:path}/metrics",
+        status_code=201,
+        responses=_REPORTED,
+    )
+    async def report(
+        room: str, request: Request, body: Annotated[Report, Body(examples=[_REPORT])]
+    ) -> dict[str, str]:
+        """Report what an agent measured; ``phone.report`` of the agent kit posts it."""
+        call_id = await books.call_of(room, body.call_id, access_of(request))
+        await books.write(desk.report(call_id, body.model_dump(exclude_unset=True)))
+        return {"call_id": call_id}
+
+
+class _Books:
+    """The running calls first, then the store."""
+
+    def __init__(
+        self,
+        doors: Doors,
+        desk: TranscriptDesk,
+        transcribed: Transcribed | None,
+        projection: Projected | None,
+    ) -> None:
+        self._doors = doors
+        self._desk = desk
+        self._transcribed = transcribed
+        self._projection = projection
+
+    async def call_of(self, room: str, call_id: str | None, who: Access) -> str:
+        """Return the id of the call of *room*; 404 when *who* must not know of it."""
+
+        async def running() -> RunningCall | None:
+            return self._desk.running(room, call_id)
+
+        found = await self._doors.ask(running())
+        if found is not None and who.sees(found.tenant_id):
+            return found.call_id
+        books = self._transcribed
+        if found is None and books is not None:
+            await self._fresh()
+            stored = await self._ask(lambda: books.call_of_room(room))
+            if stored is not None and who.sees(stored.tenant_id):
+                return str(stored.record["id"])
+        raise HTTPException(404, "no such room")
+
+    async def write(self, writing: Any) -> Any:
+        """Have the journal write. Raises `Unavailable` when it cannot."""
+        try:
+            return await self._doors.ask(writing)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be written") from failure
+
+    async def messages(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what was said on a call. Raises `Unavailable` when the store is away."""
+        books = self._transcribed
+        if books is None:
+            raise Unavailable("there is no store to read from")
+        await self._fresh()
+        return await self._ask(lambda: books.messages(record))
+
+    async def _fresh(self) -> None:
+        if self._projection is not None:
+            await self._projection.caught_up(FRESH_WITHIN)
+
+    async def _ask(self, read: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(read)
+        except BridgeError as failure:
+            raise Unavailable("the store cannot be read") from failure

@@ -1,0 +1,75 @@
+"""Transcripts as they are read back: the shapes of a call's stored lines. Blocks, as the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.transcript import shapes
+
+
+class Stored(Protocol):
+    """A call as it stands in the store."""
+
+    @property
+    def record(self) -> dict[str, Any]: ...
+    @property
+    def tenant_id(self) -> str | None: ...
+
+
+class TranscriptStore(Protocol):
+    """The store, as transcripts are read. Every method blocks and raises `BridgeError`."""
+
+    def call(self, call_id: str) -> Stored | None:
+        """Return a call."""
+
+    def call_of_room(self, room: str) -> Stored | None:
+        """Return the newest call of a room."""
+
+    def transcript(self, call_id: str) -> Sequence[shapes.Said]:
+        """Return the segments of a call."""
+
+
+class Transcribed:
+    """What the API's pages show of transcripts; every method blocks and raises `BridgeError`."""
+
+    def __init__(self, store: TranscriptStore) -> None:
+        self._store = store
+
+    def call_of_room(self, room: str) -> Stored | None:
+        """Return the newest call of a room."""
+        return self._store.call_of_room(room)
+
+    def messages(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return seed 003's messages of the call with the resource *record*."""
+        return shapes.messages(record, self._store.transcript(record["id"]))
+
+    def entries(self, call_id: str) -> list[dict[str, Any]]:
+        """Return seed 000's entries of a call."""
+        return shapes.entries(self._store.transcript(call_id))
+
+    def older_entries(self, call_id: str) -> list[dict[str, Any]]:
+        """Return ``transcripts`` of the older bridge's call record."""
+        return shapes.older_entries(self._store.transcript(call_id))
+
+    def transcript(self, call_id: str, form: str) -> Any:
+        """Return seed 004's transcript: ``json`` a list of turns, ``txt`` and ``srt`` text."""
+        said = self._store.transcript(call_id)
+        match form:
+            case "txt":
+                return shapes.as_text(said)
+            case "srt":
+                found = self._store.call(call_id)
+                started = None if found is None else found.record.get("started_at")
+                return shapes.as_srt(said, started_at=_epoch(started))
+            case _:
+                return shapes.as_json(said)
+
+    def turn_counts(self, call_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return how many turns each call has."""
+        return {each: shapes.turn_count(self._store.transcript(each)) for each in call_ids}
+
+
+def _epoch(stamp: str | None) -> float | None:
+    return None if stamp is None else datetime.fromisoformat(stamp).timestamp()
