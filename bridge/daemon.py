@@ -326,9 +326,9 @@ class Daemon:
                 web_calls.router(doors, self.sessions),
                 older.router(
                     doors,
-                    Reading(doors, self._store, self._projection),
+                    Reading(doors, self._books.store, self._books.projection),
                     self.switchboard,
-                    self._store,
+                    self._books.store,
                     self._fleet.dialled_at,
                 ),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
