@@ -44,7 +44,10 @@ def front(
     web: Sessions,
     said: Transcripts,
 ) -> FastAPI:
-    """Return the app; call it on the loop of the calls. *web* are the web calls, *said* what is said on all that run here."""
+    """Return the app; call it on the loop of the calls.
+
+    *web* are the web calls, *said* what is said on all that run here.
+    """
     doors = Doors(switchboard, asyncio.get_running_loop())
     check = receiver_check(config)
     reading = Reading(doors, books.store, books.projection)
