@@ -20,9 +20,9 @@ import structlog
 from bridge.call.idempotency import Claim, ClaimArchive, Once
 from bridge.call.ids import CallIds
 from bridge.call.outcome import SessionEnd, session_outcome
-from bridge.call.record import CallRecord, fold
+from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, BadRequest, Unavailable
-from bridge.config import Config
+from bridge.config import Config, WorkflowConfig
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
@@ -376,10 +376,9 @@ class Sessions:
     # One session.
 
     async def _new_record(self, request: SessionRequest, asker: Asker) -> CallRecord:
-        slug = request.workflow_slug
-        workflow = self._config.workflow_of(slug) if slug is not None else None
-        if slug is not None and workflow is None:
-            raise BadRequest("workflow_slug", f"no workflow {slug!r}")
+        workflow = self._workflow(request.workflow_slug)
+        if workflow is not None:
+            request = replace(request, workflow_slug=workflow.slug)
         agent = request.agent or (workflow.agent if workflow else "")
         metadata: Mapping[str, Any] = workflow.metadata if workflow else {}
         call_id = self._new_id()
@@ -396,6 +395,15 @@ class Sessions:
             own_room=own,
             created_at=self._wall(),
         )
+
+    def _workflow(self, wanted: str | None) -> WorkflowConfig | None:
+        """Return the workflow with a slug or an id. Raises `BadRequest`."""
+        if wanted is None:
+            return None
+        for workflow in self._config.workflow:
+            if wanted in (workflow.slug, workflow_id(workflow.slug)):
+                return workflow
+        raise BadRequest("workflow_slug", f"no workflow {wanted!r}")
 
     async def _exists(self, room: str) -> bool:
         if room in self._by_room:
