@@ -53,7 +53,9 @@ from bridge.sessions.state import (
 _log = structlog.get_logger(__name__)
 
 POLL: Final = 5.0  # seconds between looks at all rooms (contract 6)
-SURELY: Final = 30.0  # seconds after which a room's people are listed whatever the list says
+SURELY: Final = 60.0  # seconds after which a room's people are listed whatever the list says
+UNHEARD: Final = 2  # polls after which they are, where no webhook was heard lately
+LATELY: Final = 300.0
 TICK: Final = 0.25  # seconds: how late an end by time may be
 AGAIN: Final = 1.0  # seconds between looks that a patience waits for
 LOOKS: Final = 8  # at once
@@ -184,6 +186,7 @@ class Sessions:
         self._livekit_up = True
         self._draining = False
         self._polled_at = 0.0
+        self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
         self._looking = asyncio.Semaphore(LOOKS)
         self._loops: list[asyncio.Task[None]] = []
@@ -303,6 +306,7 @@ class Sessions:
 
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
+        self._heard_at = self._wall()
         live = self._live.get(self._by_room.get(news.room, ""))
         if live is None or not live.open:
             if news.began and news.room in self._over:
@@ -667,8 +671,18 @@ class Sessions:
             or sid != state.room_sid
             or state.room_since is not None
             or state.server_away
-            or abs(self._wall() - live.listed_at) >= SURELY
+            or state.phase is Phase.WAITING
+            or abs(self._wall() - live.listed_at) >= self._sure_for()
         )
+
+    def _sure_for(self) -> float:
+        """Return how long a list of rooms is believed that shows nothing new.
+
+        The server counts a room's people every five seconds at best, and not at all once
+        all have left.
+        """
+        heard = abs(self._wall() - self._heard_at) < LATELY
+        return SURELY if heard else UNHEARD * self._poll_every
 
     async def _look_closer(self, live: _Live, sid: str) -> None:
         async with self._looking:
