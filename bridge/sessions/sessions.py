@@ -115,10 +115,20 @@ _Open = TypeVar("_Open", bound=OpenCall)
 class _Live:
     """One session that has no end, or one that is not written yet."""
 
-    __slots__ = ("counted", "listed_at", "looked_for", "made_at", "making", "record", "state")
+    __slots__ = (
+        "counted",
+        "listed_at",
+        "looked_for",
+        "made_at",
+        "making",
+        "record",
+        "shown",
+        "state",
+    )
 
     def __init__(self, record: CallRecord, state: SessionState) -> None:
         self.record = record
+        self.shown = record  # as it is written: what happened is told when the journal has it
         self.state = state
         self.making = False  # its room, just now
         self.made_at = 0.0
@@ -284,7 +294,7 @@ class Sessions:
     def record(self, call_id: str) -> CallRecord | None:
         """Return the record of a session that runs, or has just ended; else None."""
         live = self._live.get(call_id)
-        return self._ended_ones.get(call_id) if live is None else live.record
+        return self._ended_ones.get(call_id) if live is None else live.shown
 
     async def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
         """Return those of *call_ids* that run here, or have just ended."""
@@ -294,7 +304,7 @@ class Sessions:
     @property
     def running(self) -> Collection[str]:
         """The ids of the sessions without an end, oldest first."""
-        return [call_id for call_id, live in self._live.items() if live.open]
+        return [call_id for call_id, live in self._live.items() if live.shown.ended_at is None]
 
     def uses_room(self, room: str) -> bool:
         """Whether a session that runs is in *room*."""
@@ -468,7 +478,7 @@ class Sessions:
     def _joined(self, live: _Live, at: float) -> None:
         event = records.answered_event(live.record, at)
         live.record = fold(live.record, event)
-        self._tell(self._append(live.record, event), event)
+        self._tell(live, self._append(live.record, event), event)
         _log.info("session.joined", call_id=live.record.id)
 
     def _ended(self, live: _Live, why: SessionEnd, at: float) -> None:
@@ -487,7 +497,7 @@ class Sessions:
         )
         live.record = records.with_end_reason(fold(record, event))
         written = self._append(live.record, event)
-        self._tell(written, event)
+        self._tell(live, written, event)
         written.add_done_callback(lambda _: self._over_now(live, why))
         _log.info("session.ended", call_id=record.id, reason=verdict.reason)
 
@@ -519,9 +529,15 @@ class Sessions:
         written.add_done_callback(done)
         return written
 
-    def _tell(self, written: asyncio.Future[None], event: CallEvent) -> None:
-        """Publish *event* when it is written; also when the disk refused it."""
-        written.add_done_callback(lambda _: self._publish(event))
+    def _tell(self, live: _Live, written: asyncio.Future[None], event: CallEvent) -> None:
+        """Show and publish *event* when it is written; also when the disk refused it."""
+        record = live.record
+
+        def tell(_: asyncio.Future[None]) -> None:
+            live.shown = record
+            self._publish(event)
+
+        written.add_done_callback(tell)
 
     # Rooms.
 
