@@ -52,8 +52,9 @@ class House:
             transcribed=Transcribed(self.store),
             projection=self.projection,
         )
+        stored: Any = self.store
         self.http = client_of(
-            service, keys, store=self.store, projection=self.projection, routers=[routes]
+            service, keys, store=stored, projection=self.projection, routers=[routes]
         )
 
     async def call(self, tenant: str | None = None, **changes: Any) -> None:
@@ -240,7 +241,7 @@ async def test_what_an_agent_measured_is_shown_with_the_call(house: House) -> No
         reply = await house.http.post(path, json=whole)
         assert (reply.status_code, reply.json()) == (201, {"call_id": CALL})
     metrics = (await house.http.get(f"/api/v1/calls/{CALL}/metrics")).json()
-    assert metrics | whole["metrics"] == metrics  # type: ignore[operator]
+    assert metrics | whole["metrics"] == metrics
     call = (await house.http.get(f"/api/v1/calls/{CALL}")).json()
     assert call["agent_history"] == ["greeter-agent", "meal-agent"]
 

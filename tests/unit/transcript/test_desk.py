@@ -123,7 +123,7 @@ async def house() -> Any:
     await made.desk.close()
 
 
-def item(text: str, role: Any = None, interrupted: bool = False, **metrics: float) -> Any:
+def item(text: str, role: Any = None, interrupted: bool = False, **metrics: Any) -> Any:
     return pb.AgentSessionEvent.ConversationItemAdded(
         item=pb.ChatContext.ChatItem(
             message=pb.ChatMessage(
