@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bench import accepted, blaster, hold_latency, pacing, refused, room_return
+from bench import accepted, api_load, blaster, hold_latency, journal, pacing, refused, room_return
 from bench.engines import report as engines_report
 from bench.engines import run as engines
 from bench.hold_latency import Scale
@@ -31,6 +31,16 @@ async def _pacing(desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[R
     return await pacing.measure(desk)
 
 
+async def _journal(desk: Desk, livekit: PrivateLiveKit, scale: Scale) -> list[Row]:
+    process = livekit.process
+    return await journal.measure(desk, scale.holds, [] if process is None else [process.pid])
+
+
+async def _api(desk: Desk, livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
+    process = livekit.process
+    return await api_load.measure(desk, [] if process is None else [process.pid])
+
+
 async def _room_return(_desk: Desk, _livekit: PrivateLiveKit, _scale: Scale) -> list[Row]:
     return await room_return.measure()
 
@@ -39,6 +49,8 @@ BENCHES: dict[str, Bench] = {
     "hold_latency": _hold_latency,
     "pacing": _pacing,
     "room_return": _room_return,
+    "journal": _journal,
+    "api": _api,
 }
 
 LOCAL: dict[str, Callable[[Path], list[Row]]] = {
@@ -79,7 +91,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="engines: this arm or part")
     parser.add_argument("--out", type=Path, default=engines_report.FOLDER, help="of engines")
     parser.add_argument("--calls", type=int, default=10, help="of hold_latency (default 10)")
-    parser.add_argument("--holds", type=int, default=250, help="of hold_latency (default 250)")
+    parser.add_argument(
+        "--holds", type=int, default=250, help="of hold_latency and journal (default 250)"
+    )
     parser.add_argument(
         "--agents-per-process", type=int, default=5, help="of hold_latency (default 5)"
     )

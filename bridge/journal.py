@@ -337,6 +337,13 @@ class Journal:
         """
         return self._do(lambda connection: _retain(connection, before, limit), lasting=False)
 
+    def disown(self, call_id: str) -> None:
+        """Forget that a call is open: another instance has it now. Raises `JournalError`.
+
+        Its record stands as it is and moves nothing: the store has the other's.
+        """
+        self._do(lambda connection: _disown(connection, call_id), lasting=True)
+
     def _do(self, run: Callable[[sqlite3.Connection], int], *, lasting: bool) -> int:
         chore = _Chore(run=run, done=concurrent.futures.Future(), lasting=lasting)
         self._jobs.put(chore)
@@ -717,6 +724,12 @@ def _erase(connection: sqlite3.Connection, call_id: str) -> int:
         "insert into facts (call_id, kind, body) values (?, 'erased', '{}')", (call_id,)
     )
     return 1
+
+
+def _disown(connection: sqlite3.Connection, call_id: str) -> int:
+    return connection.execute(
+        "update calls set ended = 1, snapshot = null where call_id = ?", (call_id,)
+    ).rowcount
 
 
 def _retain(connection: sqlite3.Connection, before: float, limit: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
@@ -15,18 +15,8 @@ from bridge.api.door import Doors
 from bridge.api.filters import ActiveCalls, PageOfCalls
 from bridge.api.making import IdempotencyKey, Maker
 from bridge.api.models import CallAccepted, CreateCall
-from bridge.api.reading import Reading
+from bridge.api.reading import Reading, metrics_of
 from bridge.store.queries import CallFilter
-
-MEASURED: Final = (
-    "duration_seconds",
-    "stt_latency_ms",
-    "llm_latency_ms",
-    "tts_latency_ms",
-    "total_tokens",
-    "agent_handoffs",
-)
-"""Seed 003's metrics."""
 
 
 def router(doors: Doors, reading: Reading, maker: Maker) -> APIRouter:
@@ -161,15 +151,6 @@ def _parts(routes: APIRouter, reading: Reading) -> None:
         if not report:
             raise HTTPException(404, "nobody has reported anything of the call")
         return JSONResponse(cost_of(report, await reading.call(call_id, who)))
-
-
-def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return seed 003's metrics of a call."""
-    told = call["metrics"] or {}
-    metrics = {name: told.get(name) for name in MEASURED}
-    if metrics["duration_seconds"] is None:
-        metrics["duration_seconds"] = call["duration_seconds"]
-    return metrics
 
 
 def analysis_of(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ headers; a header wins, because a browser that reconnects sends it beside the ol
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -22,14 +22,21 @@ from bridge.feed import Feed
 
 _DIGITS = 18  # fits SQLite, whatever they are
 
-LastSeen = Annotated[
-    str | None,
-    Header(alias="Last-Event-ID", description="The id of the last event that was seen."),
-]
-LastSeenQuery = Annotated[
-    str | None,
-    Query(alias="last_event_id", description="The same, for who cannot send headers."),
-]
+
+def _header(pattern: str) -> Any:
+    text = "The id of the last event that was seen."
+    schema = {"pattern": pattern}
+    return Header(alias="Last-Event-ID", description=text, json_schema_extra=schema)
+
+
+def _query(pattern: str) -> Any:
+    text = "The same, for who cannot send headers."
+    schema = {"pattern": pattern}
+    return Query(alias="last_event_id", description=text, json_schema_extra=schema)
+
+
+_POSITION: Final = "^([0-9]{1,18}|latest)?$"
+_SEQ: Final = "^[0-9]{0,18}$"
 
 
 def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
@@ -39,8 +46,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
     async def all_events(
         request: Request,
-        header: LastSeen = None,
-        query: LastSeenQuery = None,
+        header: Annotated[str | None, _header(_POSITION)] = None,
+        query: Annotated[str | None, _query(_POSITION)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """The events of all calls of this instance, in the order they were written down.
@@ -75,8 +82,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     async def events_of_call(
         call_id: examples.CallIdPath,
         request: Request,
-        header: LastSeen = None,
-        query: LastSeenQuery = None,
+        header: Annotated[str | None, _header(_SEQ)] = None,
+        query: Annotated[str | None, _query(_SEQ)] = None,
     ) -> Response:
         """The journal of one call, in order; an id is an event's seq.
 
@@ -113,7 +120,7 @@ async def _position(feed: Feed, given: str | None) -> int:
 
 
 def _number(given: str | None) -> int | None:
-    if given is None:
+    if not given:
         return None
     if not (given.isascii() and given.isdecimal() and len(given) <= _DIGITS):
         raise BadRequest("last_event_id", "must be the id of an event")

@@ -7,7 +7,7 @@ nothing: calls are the service's, the rest is the daemon's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from bridge.call.call import Call
@@ -17,6 +17,8 @@ from bridge.call.requests import (
     Accepted,
     BadConfiguration,
     DialRequest,
+    Names,
+    NotDone,
     Unavailable,
     WrongState,
 )
@@ -85,8 +87,30 @@ class House(Protocol):
         """Re-read the configuration; return what changed. Raises `ConfigError`."""
 
 
+class Elsewhere(Protocol):
+    """The instances beside this one."""
+
+    async def pass_on(self, call_id: str, verb: str, **body: Any) -> bool | None:
+        """Have the owner of a call do *verb*; None when it is nobody else's.
+
+        Raises what the owner's own door would, and `Unavailable` when it does not answer.
+        """
+
+
+class Alone(Elsewhere):
+    """There are none."""
+
+    async def pass_on(self, call_id: str, verb: str, **body: Any) -> bool | None:
+        """It is nobody else's."""
+        del call_id, verb, body
+        return None
+
+
 class Switchboard:
-    """The verbs of the API. *ladder* returns the messages of a SIP Call-ID."""
+    """The verbs of the API. *ladder* returns the messages of a SIP Call-ID.
+
+    What is asked about a call that runs *elsewhere* is done there.
+    """
 
     def __init__(
         self,
@@ -101,6 +125,7 @@ class Switchboard:
         self._records = records
         self._house = house
         self._ladder = ladder
+        self.elsewhere: Elsewhere = Alone()
 
     # Calls.
 
@@ -175,43 +200,63 @@ class Switchboard:
 
     async def hang_up(self, call_id: str) -> bool:
         """End a call; True also when it has ended, False for an unknown one."""
-        if self._sessions is not None and await self._sessions.end(call_id):
-            return True
-        return await self._service.hang_up(call_id)
+        return await self._do(call_id, "hang_up", {})
 
     async def hold(self, call_id: str) -> bool:
         """Hold the far end; False for an unknown call. Raises `WrongState`, `NotDone`."""
-        call = await self._running(call_id)
-        if call is not None:
-            await set_hold(call, hold=True)
-        return call is not None
+        return await self._do(call_id, "hold", {})
 
     async def resume(self, call_id: str) -> bool:
         """End our hold; False for an unknown call. Raises `WrongState`, `NotDone`."""
-        call = await self._running(call_id)
-        if call is not None:
-            await set_hold(call, hold=False)
-        return call is not None
+        return await self._do(call_id, "resume", {})
 
     async def send_dtmf(self, call_id: str, digits: str) -> bool:
         """Play keys to the far end; False for an unknown call.
 
         Raises `BadRequest`, `WrongState`.
         """
-        call = await self._running(call_id)
-        if call is not None:
-            send_digits(call, digits)
-        return call is not None
+        return await self._do(call_id, "dtmf", {"digits": digits})
 
     async def transfer(self, call_id: str, to: str) -> bool:
         """Ask the far end to call *to* instead; False for an unknown call.
 
         Raises `BadRequest`, `NotAllowed`, `WrongState`, `NotDone`.
         """
+        return await self._do(call_id, "transfer", {"to": to})
+
+    async def _do(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
+        if not self._is_here(call_id):
+            passed = await self.elsewhere.pass_on(call_id, verb, **body)
+            if passed is not None:
+                return passed
+        return await self.do_here(call_id, verb, body)
+
+    def _is_here(self, call_id: str) -> bool:
+        if self._service.call(call_id) is not None or self._service.waits(call_id):
+            return True
+        return self._session(call_id) is not None
+
+    async def do_here(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
+        """Do *verb* to a call of this instance; False for an unknown one."""
+        if verb == "hang_up":
+            if self._sessions is not None and await self._sessions.end(call_id):
+                return True
+            return await self._service.hang_up(call_id)
         call = await self._running(call_id)
-        if call is not None:
-            await transfer(call, to)
-        return call is not None
+        if call is None:
+            return False
+        match verb:
+            case "hold":
+                await set_hold(call, hold=True)
+            case "resume":
+                await set_hold(call, hold=False)
+            case "dtmf":
+                send_digits(call, str(body["digits"]))
+            case "transfer":
+                await transfer(call, str(body["to"]))
+            case _:  # of a newer instance
+                raise NotDone(f"the instance that runs this call knows no {verb!r}")
+        return True
 
     async def erase(self, call_id: str) -> bool:
         """Forget a call that has ended; whether this instance's journal has it."""
@@ -228,6 +273,14 @@ class Switchboard:
         if call is None and await self._service.find(call_id) is not None:
             raise WrongState("the call has ended")
         return call
+
+    async def names(self) -> Names:
+        """What the configuration calls things."""
+        return self._service.names
+
+    async def waits(self, call_id: str) -> bool:
+        """Whether a call was accepted here and waits for room on its trunk."""
+        return self._service.waits(call_id)
 
     # The house.
 

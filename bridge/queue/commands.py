@@ -32,10 +32,6 @@ _LISTEN: Final = 5.0  # seconds a listener waits at a time
 _KEPT: Final = 3600.0
 
 HANG_UP: Final = "hang_up"
-HOLD: Final = "hold"
-RESUME: Final = "resume"
-DTMF: Final = "dtmf"
-TRANSFER: Final = "transfer"
 
 Do = Callable[[str, str, Mapping[str, Any]], Awaitable[bool]]
 """Does a verb to a call of this instance: call, verb, body; False for an unknown call."""

@@ -155,6 +155,11 @@ class Queue:
         if self._task is not None:
             await self._task
 
+    def reload(self, *, size: int, max_wait: float) -> None:
+        """Take new limits; what waits already keeps what its row says elsewhere."""
+        self._size = size
+        self._max_wait = max_wait
+
     @property
     def away(self) -> bool:
         """Whether the store does not answer; then nothing new can wait."""

@@ -10,6 +10,7 @@ from bridge.errors import BridgeError
 
 # SQLSTATE classes of data that will never fit: bad value, broken rule, too large.
 _NEVER: Final = ("22", "23", "54")
+_GONE: Final = ("08", "57")
 _LINE: Final = 300
 
 
@@ -18,7 +19,11 @@ class StoreError(BridgeError):
 
 
 class StoreAway(StoreError):
-    """The database does not answer now, and may later."""
+    """The database does not take it now, and may later."""
+
+
+class StoreUnreachable(StoreAway):
+    """Nobody answers."""
 
 
 class StoreRefused(StoreError):
@@ -31,7 +36,15 @@ def store_error(failure: exc.SQLAlchemyError, password: str | None) -> StoreErro
     if _is_of_the_data(failure):
         return StoreRefused(type(cause).__name__)
     line = " ".join(str(cause).split()) or type(cause).__name__
-    return StoreAway((line.replace(password, "***") if password else line)[:_LINE])
+    away = StoreUnreachable if _is_of_the_connection(failure) else StoreAway
+    return away((line.replace(password, "***") if password else line)[:_LINE])
+
+
+def _is_of_the_connection(failure: exc.SQLAlchemyError) -> bool:
+    if not isinstance(failure, exc.OperationalError | exc.InterfaceError):
+        return False
+    state = getattr(failure.orig, "sqlstate", "")  # SQLite has none
+    return failure.connection_invalidated or state is None or state[:2] in _GONE
 
 
 def _is_of_the_data(failure: exc.SQLAlchemyError) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, select, text, update
 from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
 from bridge.store.database import Database
-from bridge.store.errors import StoreAway
+from bridge.store.errors import StoreAway, StoreUnreachable
 from bridge.store.fold import Segment, folded, segment_of
 from bridge.store.migrate import migrate
 from bridge.store.queries import CallFilter, key, page_of, total_of
@@ -26,6 +26,7 @@ LEASE: Final = 30.0
 """Seconds an instance counts as alive after it last said so."""
 _TOTALS: Final = 1.0  # seconds a total may be old that other instances have changed
 _TOTALS_KEPT: Final = 256
+_REST: Final = 1.0  # seconds in which a database that did not answer is not asked
 _CHUNK: Final = 500  # calls deleted in one transaction
 
 
@@ -59,6 +60,7 @@ class Store:
         """Counts what this process has written: a total is as old as that."""
         self._ready = False
         self._migrating = threading.Lock()
+        self._away_until = 0.0
         self._totals: dict[CallFilter, tuple[int, float, int]] = {}
 
     @classmethod
@@ -98,22 +100,29 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a transaction that changes nothing."""
-        self._check()
-        with self.database.reading() as connection:
+        with self._answering(), self.database.reading() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a transaction that is committed at the end."""
-        self._check()
-        with self.database.writing() as connection:
+        with self._answering(), self.database.writing() as connection:
             yield connection
 
-    def _check(self) -> None:
-        if not self._ready:
-            if self._migrating.locked():
-                raise StoreAway("the store does not answer yet")
-            self.prepare()
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Fail at once while nobody answers: who asks has a thread that others need."""
+        if time.monotonic() < self._away_until:
+            raise StoreUnreachable("the store does not answer")
+        try:
+            if not self._ready:
+                if self._migrating.locked():
+                    raise StoreUnreachable("the store does not answer yet")
+                self.prepare()
+            yield
+        except StoreUnreachable:
+            self._away_until = time.monotonic() + _REST
+            raise
 
     def close(self) -> None:
         """Close all connections."""
@@ -230,14 +239,8 @@ class Store:
 
     def transcript(self, call_id: str) -> list[Segment]:
         """Return the lines of a call's transcript in order."""
-        question = (
-            select(transcripts.c.body)
-            .where(transcripts.c.call_id == call_id)
-            .order_by(transcripts.c.at, transcripts.c.place)
-        )
         with self.reading() as connection:
-            rows = connection.execute(question).all()
-        return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
+            return transcript_of(connection, call_id)
 
     def capture_is_off(self, call_id: str) -> bool:
         """Whether the capture of the room's own transcription was switched off."""
@@ -339,6 +342,16 @@ _OF_CALLS: Final = (
     (tables.commands, "call_id"),
     (calls, "id"),
 )
+
+
+def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
+    """Return the lines of a call's transcript in order."""
+    rows = connection.execute(
+        select(transcripts.c.body)
+        .where(transcripts.c.call_id == call_id)
+        .order_by(transcripts.c.at, transcripts.c.place)
+    ).all()
+    return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
 
 
 def erase(connection: Connection, call_id: str, now: float) -> bool:

@@ -73,8 +73,8 @@ class Writer:
             "created_at": 0.0 if created_at is None else created_at,
             "started_at": epoch(record.get("started_at")),
             "ended_at": epoch(record.get("ended_at")),
-            "record": _dump(record),
-            "private": _dump(private),
+            "record": dump(record),
+            "private": dump(private),
         }
 
     def events(self, connection: Connection, items: Sequence[WrittenEvent]) -> None:
@@ -92,7 +92,7 @@ class Writer:
                     "seq": item.seq,
                     "event": str(body.get("event", ""))[:64],
                     "at": epoch(body.get("at")) or 0.0,
-                    "body": item.body if shown is body else _dump(shown),
+                    "body": item.body if shown is body else dump(shown),
                 }
             )
             bodies[item.call_id[:_ID], item.seq] = body, item
@@ -111,11 +111,11 @@ class Writer:
     def _deliver(
         self, connection: Connection, event: dict[str, Any], item: WrittenEvent | WrittenFact
     ) -> None:
-        record = json.loads(item.record)
-        if self._deliveries is None or not record:
+        if self._deliveries is None:
             return
         try:
-            found = self._deliveries(event, record, json.loads(item.private))
+            record, private = json.loads(item.record), json.loads(item.private)
+            found = self._deliveries(event, record, private) if record else ()
         except Exception as failure:  # a webhook less is not a call less
             _log.error("store.webhook_not_made", call_id=item.call_id, error=type(failure).__name__)
             return
@@ -162,7 +162,7 @@ class Writer:
                 case "report":
                     reports.setdefault(item.call_id, []).append((item.position, body))
                 case "ladder":
-                    rungs = _dump(body.get("rungs") or [])
+                    rungs = dump(body.get("rungs") or [])
                     row = {"call_id": item.call_id, "at": time.time(), "rungs": rungs}
                     upsert(
                         connection, tables.ladder, [row], key=("call_id",), change=("at", "rungs")
@@ -185,7 +185,7 @@ class Writer:
             "place": item.position,
             "speaker": str(body.get("speaker", ""))[:32],
             "content": str(body.get("content", "")).replace("\x00", "\ufffd"),
-            "body": _dump(body),
+            "body": dump(body),
         }
         change = ("at", "place", "speaker", "content", "body")
         upsert(connection, tables.transcripts, [row], key=("call_id", "key"), change=change)
@@ -206,8 +206,8 @@ class Writer:
         written = {
             "call_id": call_id,
             "at": time.time(),
-            "body": _dump(report),
-            "seen": _dump(seen),
+            "body": dump(report),
+            "seen": dump(seen),
         }
         upsert(connection, table, [written], key=("call_id",), change=("at", "body", "seen"))
 
@@ -279,5 +279,5 @@ def _key(value: Any) -> str | None:
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
     return _encode(value)

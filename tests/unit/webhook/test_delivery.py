@@ -22,6 +22,7 @@ from bridge.events import (
     CallRinging,
     CallTransfer,
 )
+from bridge.sessions.shape import session_shape
 from bridge.webhook.delivery import Receivers, as_of, event_deliveries, session_deliveries
 
 pytestmark = pytest.mark.unit

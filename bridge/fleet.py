@@ -1,0 +1,117 @@
+"""This instance beside others on one store: the queue, commands, and calls of those gone.
+
+A plug, as `bridge.adapters`: only the daemon uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from bridge.adapters import Ledger
+from bridge.call.service import CallService
+from bridge.call.switchboard import Switchboard
+from bridge.config import Config
+from bridge.errors import BridgeError
+from bridge.events import CallEnded, CallEvent
+from bridge.journal import Entry, Journal, OpenCall
+from bridge.queue.commands import Commands
+from bridge.queue.dispatcher import Queue
+from bridge.queue.sweeper import Orphan, Sweeper
+from bridge.queue.table import QueueTable
+from bridge.store.store import Store
+
+
+class Fleet:
+    """The queue and what instances do for each other. *tell* publishes an event."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        journal: Journal,
+        ledger: Ledger,
+        service: CallService,
+        switchboard: Switchboard,
+        *,
+        tell: Callable[[CallEvent], None],
+        ended_after_crash: Callable[[Mapping[str, Any], CallEnded], None],
+    ) -> None:
+        me = config.store.instance_name
+        self._store = store
+        self._journal = journal
+        self._tell = tell
+        self._ended_after_crash = ended_after_crash
+        self._table = QueueTable(store, me)
+        self.queue = Queue(
+            self._table,
+            service,
+            ledger,
+            me=me,
+            size=config.queue.size,
+            max_wait=config.queue.max_wait,
+            known=lambda call_id: journal.record(call_id) is not None,
+            handed_over=self._disown,
+        )
+        service.queue_with(self.queue)
+        self.commands = Commands(store, me, switchboard.do_here)
+        switchboard.elsewhere = self.commands
+        self.sweeper = Sweeper(store, me, self._end, known=self._open_here)
+
+    async def take_up(self, open_calls: Sequence[OpenCall]) -> frozenset[str]:
+        """Return those of *open_calls* that are no crashed calls of this instance.
+
+        They wait in the queue again, or another instance has made them its own meanwhile.
+        """
+        waiting = self.queue.take_up(open_calls)
+        rest = [call.call_id for call in open_calls if call.call_id not in waiting]
+        others = await self.sweeper.not_ours(rest)
+        for call_id in others:
+            await self._disown(call_id)
+        return waiting | others
+
+    def start(self) -> None:
+        """Dispatch, listen and sweep from now on, once crashed calls have their end."""
+        self.queue.start()
+        self.commands.start()
+        self.sweeper.start()
+
+    async def stop(self) -> None:
+        """Leave what waits to the next start, or to the others."""
+        await self.queue.stop()
+        await self.commands.stop()
+        await self.sweeper.stop()
+
+    def reload(self, config: Config) -> None:
+        """Take ``[queue]`` as it is now."""
+        self.queue.reload(size=config.queue.size, max_wait=config.queue.max_wait)
+
+    def dialled_at(self, call_id: str) -> float | None:
+        """Return when a call that had waited was dialled; None: it did not wait, or long ago.
+
+        Blocks. Raises `StoreError`.
+        """
+        row = self._table.row(call_id)
+        return None if row is None else row.dialled_at
+
+    def _open_here(self) -> frozenset[str]:
+        return frozenset(call.call_id for call in self._journal.open_calls())
+
+    async def _disown(self, call_id: str) -> None:
+        with suppress(BridgeError):  # the next start asks again
+            await asyncio.to_thread(self._journal.disown, call_id)
+
+    async def _end(self, orphan: Orphan, event: CallEnded, record: Mapping[str, Any]) -> None:
+        entry = Entry(
+            call_id=orphan.call_id,
+            created_at=orphan.created_at,
+            event=event.as_dict(),
+            record=dict(record),
+            private=orphan.private,
+            ended=True,
+        )
+        await self._journal.append([entry])
+        self._ended_after_crash(record, event)
+        self._tell(event)
