@@ -56,7 +56,7 @@ class Books:
             session_deliveries=hook.of_session,
             retention_days=config.privacy.retention_days,
         )
-        self.outbox = Outbox(self.store.engine, owner=self.store.instance)
+        self.outbox = Outbox(self.store)
         secret = config.webhook.secret.get_secret_value()
         self.deliverer = Deliverer(
             self.outbox,
