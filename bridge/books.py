@@ -1,47 +1,73 @@
-"""What is written behind the calls: the store, and the projection of the journal into it.
+"""What is written behind the calls: the store, the projection of the journal into it, webhooks.
 
-Calls never wait for it. A store that does not answer is waited for in the background; one
+Calls never wait for any of it. A store that does not answer is waited for in the background; one
 that cannot be used (a newer schema, a wrong URL) stops the start in one line.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import Connection
 
 from bridge.config import Config
 from bridge.journal import Journal
-from bridge.store.deliveries import Deliveries
+from bridge.sessions.reading import spoken
+from bridge.sessions.shape import session_shape
 from bridge.store.errors import StoreAway
 from bridge.store.project import Projection
-from bridge.store.store import Store
+from bridge.store.store import Store, transcript_of
+from bridge.transcript import shapes
+from bridge.webhook.deliverer import Deliverer
+from bridge.webhook.delivery import Receivers
+from bridge.webhook.hook import Hook
+from bridge.webhook.outbox import Outbox
+from bridge.webhook.sender import Settings
 
 _SQLITE: Final = "sqlite:///"
 
 
 class Books:
-    """The store of one instance. *folder* is where a relative SQLite file lies."""
+    """The store of one instance, and what leaves by it.
 
-    def __init__(
-        self,
-        config: Config,
-        journal: Journal,
-        folder: Path,
-        *,
-        deliveries: Deliveries | None = None,
-    ) -> None:
+    *folder* is where a relative SQLite file lies, *version* is ours, for receivers.
+    """
+
+    def __init__(self, config: Config, journal: Journal, folder: Path, *, version: str) -> None:
         self.store = Store(
             store_url(config.store.url, folder),
             instance=config.store.instance_name,
             mask_numbers=config.privacy.mask_numbers,
         )
+        hook = Hook(
+            Receivers(url=config.webhook.url),
+            events_of=journal.events,
+            report=lambda call_id: self.store.reports([call_id]).get(call_id),
+            session=_session,
+            mask_numbers=config.privacy.mask_numbers,
+        )
         self.projection = Projection(
             journal,
             self.store,
-            deliveries=deliveries,
+            deliveries=hook.of_event,
+            session_deliveries=hook.of_session,
             retention_days=config.privacy.retention_days,
         )
+        self.outbox = Outbox(self.store)
+        secret = config.webhook.secret.get_secret_value()
+        self.deliverer = Deliverer(
+            self.outbox,
+            Settings(
+                secret=secret,
+                header_prefix=config.webhook.header_prefix,
+                allow_private=config.webhook.allow_private,
+                user_agent=f"trunkbridge/{version}",
+            ),
+        )
+        self._delivers = bool(secret)  # nothing is sent that is not signed
 
     async def open(self) -> None:
         """Bring the store's tables up to date. Raises `StoreError` when that can never be."""
@@ -51,13 +77,25 @@ class Books:
             return  # the projection tries again, and says so
 
     def start(self) -> None:
-        """Follow the journal from now on."""
+        """Follow the journal from now on, and send what is to be sent."""
         self.projection.start()
+        if self._delivers:
+            self.deliverer.start()
 
     async def stop(self) -> None:
         """Write what there is, if the store answers, and stop."""
         await asyncio.to_thread(self.projection.stop)
+        self.deliverer.wake()  # the last events leave now, if they can
+        await asyncio.to_thread(self.deliverer.stop)
         await asyncio.to_thread(self.store.close)
+
+
+def _session(
+    connection: Connection, record: Mapping[str, Any], private: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a voice session as seed 004 shows it, with the turns that are in the store."""
+    said = spoken(transcript_of(connection, str(record["id"])))
+    return session_shape(record, private, turn_count=shapes.turn_count(list(said)))
 
 
 def store_url(url: str, folder: Path) -> str:

@@ -21,9 +21,10 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, sessions, web_calls
+from bridge.api import livekit_webhook, sessions, transcripts, web_calls, webhooks
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.reading import Reading
 from bridge.api.server import ApiServer
 from bridge.books import Books
 from bridge.call.crash import end_after_crash
@@ -43,7 +44,7 @@ from bridge.config import (
 )
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
-from bridge.events import CallEvent
+from bridge.events import CallAnswered, CallEnded, CallEvent
 from bridge.feed import Feed
 from bridge.fleet import Fleet
 from bridge.journal import Entry, Journal, OpenCall
@@ -66,6 +67,9 @@ from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
+from bridge.transcript.desk import Transcripts
+from bridge.transcript.reading import Transcribed
+from bridge.transcript.web import WebCapture
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
@@ -117,8 +121,18 @@ class Daemon:
             instance=config.store.instance_name,
         )
         self._keys = keys
-        self._books = Books(config, self._journal, self._journal.path.parent)
+        self._books = Books(
+            config, self._journal, self._journal.path.parent, version=version("trunkbridge")
+        )
         self._server_api = RoomService(config.livekit.url, keys)
+        self._transcripts = Transcripts(self._journal)
+        self._web_ears = WebCapture(
+            self._transcripts,
+            config.livekit.url,
+            keys,
+            is_off=self._is_posted,
+            exists=self._is_room,
+        )
         self._rooms = RoomDesk(
             self._server_api,
             config.livekit.url,
@@ -176,7 +190,7 @@ class Daemon:
         ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
-            legs=LegDesk(config, self._agent, self._engine, self._ports),
+            legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
@@ -196,7 +210,12 @@ class Daemon:
             self.service, self._journal, self, self.ladder.of, self.sessions
         )
         self._ladders = Ladders(self._journal, self.switchboard.rungs)
-        self._listeners = [on_event, self._ladders.tell]
+        self._listeners = [
+            self._transcripts.told,
+            self._listen_in,
+            on_event,
+            self._ladders.tell,
+        ]
         self._fleet = Fleet(
             config,
             self._books.store,
@@ -254,6 +273,35 @@ class Daemon:
             except Exception:  # one listener's bug is no other's
                 _log.exception("daemon.listener_failed", call_id=event.call_id)
 
+    def _listen_in(self, event: CallEvent) -> None:
+        """Listen in the room of a web call while it is active."""
+        match event:
+            case CallAnswered():
+                record = self.sessions.record(event.call_id)
+                if record is not None:
+                    self._web_ears.watch(record.id, record.room_name, tenant_id=record.tenant_id)
+            case CallEnded():
+                self._web_ears.forget(event.call_id)
+            case _:
+                pass
+
+    def _listen_again(self) -> None:
+        """Listen in the rooms of the web calls that went on while we were away."""
+        for call_id in self.sessions.running:
+            record = self.sessions.record(call_id)
+            if record is not None and record.started_at is not None:
+                self._web_ears.watch(record.id, record.room_name, tenant_id=record.tenant_id)
+
+    async def _is_posted(self, call_id: str) -> bool:
+        """Whether a call's transcript is posted by its agent, as far as the store knows."""
+        try:
+            return await asyncio.to_thread(self._books.store.capture_is_off, call_id)
+        except BridgeError:
+            return False
+
+    async def _is_room(self, room: str) -> bool:
+        return room in await self._server_api.rooms([room])
+
     def _on_sip(self, event: SipEvent) -> None:
         self.service.on_sip(event)
 
@@ -278,6 +326,7 @@ class Daemon:
             await self._end_crashed_calls(self.sessions.take_up(left))
             self._fleet.start()
             self.sessions.start()
+            self._listen_again()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -319,9 +368,17 @@ class Daemon:
             web_calls=web_calls.WebDoor(self.sessions),
             check_url=check,
             routers=[
+                transcripts.router(
+                    doors,
+                    self._transcripts,
+                    Reading(doors, self._books.store, self._books.projection),
+                    transcribed=Transcribed(self._books.store),
+                    projection=self._books.projection,
+                ),
                 sessions.router(doors, self.sessions, reading, check_url=check),
                 web_calls.router(doors, self.sessions),
                 livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
+                webhooks.router(self._books.outbox, self._books.deliverer.wake),
             ],
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
@@ -446,6 +503,8 @@ class Daemon:
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
         await self.sessions.stop()
+        await self._web_ears.close()
+        await self._transcripts.close()
         await self._server_api.close()
         self._ladders.flush()
         await self._books.stop()

@@ -48,10 +48,10 @@ class StoreSessions:
                 assert_never(cast("Any", form))
 
     def _segments(self, call_id: str) -> list[Segment]:
-        return list(_spoken(self._store.transcript(call_id)))
+        return list(spoken(self._store.transcript(call_id)))
 
 
-def _spoken(lines: Iterable[fold.Segment]) -> Iterable[Segment]:
+def spoken(lines: Iterable[fold.Segment]) -> Iterable[Segment]:
     """Yield what somebody said; the store also keeps what the system noted."""
     for line in lines:
         try:

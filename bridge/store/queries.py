@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, func, literal_column, select, unio
 from bridge.store.tables import KEY, calls
 
 SortBy = Literal["created_at", "started_at"]
-_SHOWN: Final = ("id", "record", "private", "instance", "tenant_id", "erased_at")
+SHOWN: Final = ("id", "record", "private", "instance", "tenant_id", "erased_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +57,28 @@ class CallFilter:
 
 
 def page_of(wanted: CallFilter, *, limit: int, offset: int) -> Select[Any]:
-    """Return the question for ids and records of a page."""
-    column = calls.c[wanted.order]
-    shown = (*(calls.c[name] for name in _SHOWN), column.label("place"))
-    branches = _branches(wanted)
+    """Return the question for a page of `SHOWN`."""
+    place = calls.c[wanted.order]
+    shown = (*(calls.c[name] for name in SHOWN), place.label("place"))
+    branches = [
+        select(*shown).where(*one).order_by(*_along(wanted, place, calls.c.id))
+        for one in _branches(wanted)
+    ]
     if len(branches) == 1:
-        found = select(*shown).where(*branches[0])
-        order: tuple[ColumnElement[Any], ...] = (column, calls.c.id)
-    else:
-        merged = union_all(*(select(*shown).where(*one) for one in branches)).subquery()
-        found = select(*(merged.c[name] for name in _SHOWN))
-        order = (merged.c.place, merged.c.id)
-    if not wanted.ascending:
-        order = tuple(one.desc() for one in order)
-    return found.order_by(*order).limit(limit).offset(offset)
+        return branches[0].limit(limit).offset(offset)
+    # Of each no more than the page can show: what is left to sort is a handful.
+    heads = [select(one.limit(offset + limit).subquery()) for one in branches]
+    merged = union_all(*heads).subquery()
+    return (
+        select(merged)
+        .order_by(*_along(wanted, merged.c.place, merged.c.id))
+        .limit(limit)
+        .offset(offset)
+    )
+
+
+def _along(wanted: CallFilter, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    return list(columns) if wanted.ascending else [one.desc() for one in columns]
 
 
 def total_of(wanted: CallFilter) -> Select[Any]:

@@ -239,14 +239,8 @@ class Store:
 
     def transcript(self, call_id: str) -> list[Segment]:
         """Return the lines of a call's transcript in order."""
-        question = (
-            select(transcripts.c.body)
-            .where(transcripts.c.call_id == call_id)
-            .order_by(transcripts.c.at, transcripts.c.place)
-        )
         with self.reading() as connection:
-            rows = connection.execute(question).all()
-        return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
+            return transcript_of(connection, call_id)
 
     def capture_is_off(self, call_id: str) -> bool:
         """Whether the capture of the room's own transcription was switched off."""
@@ -348,6 +342,16 @@ _OF_CALLS: Final = (
     (tables.commands, "call_id"),
     (calls, "id"),
 )
+
+
+def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
+    """Return the lines of a call's transcript in order."""
+    rows = connection.execute(
+        select(transcripts.c.body)
+        .where(transcripts.c.call_id == call_id)
+        .order_by(transcripts.c.at, transcripts.c.place)
+    ).all()
+    return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
 
 
 def erase(connection: Connection, call_id: str, now: float) -> bool:

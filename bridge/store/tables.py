@@ -70,12 +70,20 @@ Index("calls_workflow", calls.c.workflow_id, calls.c.created_at, calls.c.id)
 Index("calls_user", calls.c.user_id, calls.c.created_at, calls.c.id)
 Index("calls_number", calls.c.phone_number, calls.c.created_at, calls.c.id)
 Index("calls_type", calls.c.call_type, calls.c.created_at, calls.c.id)
+Index("calls_direction", calls.c.direction, calls.c.created_at, calls.c.id)
 Index("calls_room", calls.c.room_name, calls.c.created_at)
 Index("calls_started", calls.c.started_at, calls.c.id)
 Index("calls_tenant_started", calls.c.tenant_id, calls.c.started_at, calls.c.id)
 _SESSIONS: Final = text("is_session = 1")
 Index(
     "calls_sessions",
+    calls.c.created_at,
+    calls.c.id,
+    sqlite_where=_SESSIONS,
+    postgresql_where=_SESSIONS,
+)
+Index(
+    "calls_tenant_sessions",
     calls.c.tenant_id,
     calls.c.created_at,
     calls.c.id,

@@ -1,5 +1,6 @@
 """The tables: made at a start, by one daemon at a time, never by an older one."""
 
+import re
 import threading
 
 import pytest
@@ -70,7 +71,9 @@ def test_an_older_daemon_refuses_newer_tables_in_one_line(url: str) -> None:
     store.close()
     with pytest.raises(StoreError) as refused:
         Store.open(url, instance="a")
-    assert str(refused.value) == "the store is a newer daemon's (schema 9999, this one knows 0001)"
+    assert re.fullmatch(
+        r"the store is a newer daemon.s \(schema 9999, this one knows \d+\)", str(refused.value)
+    )
 
 
 @pytest.mark.parametrize(

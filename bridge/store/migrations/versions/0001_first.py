@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("private", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("calls_direction", "calls", ["direction", "created_at", "id"], unique=False)
     op.create_index(
         "calls_erased",
         "calls",
@@ -70,7 +71,7 @@ def upgrade() -> None:
     op.create_index(
         "calls_sessions",
         "calls",
-        ["tenant_id", "created_at", "id"],
+        ["created_at", "id"],
         unique=False,
         sqlite_where=sa.text("is_session = 1"),
         postgresql_where=sa.text("is_session = 1"),
@@ -78,6 +79,14 @@ def upgrade() -> None:
     op.create_index("calls_started", "calls", ["started_at", "id"], unique=False)
     op.create_index("calls_status", "calls", ["status", "created_at", "id"], unique=False)
     op.create_index("calls_tenant", "calls", ["tenant_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "calls_tenant_sessions",
+        "calls",
+        ["tenant_id", "created_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("is_session = 1"),
+        postgresql_where=sa.text("is_session = 1"),
+    )
     op.create_index(
         "calls_tenant_started", "calls", ["tenant_id", "started_at", "id"], unique=False
     )
