@@ -44,8 +44,9 @@ class Fleet:
         self._journal = journal
         self._tell = tell
         self._ended_after_crash = ended_after_crash
+        self._table = QueueTable(store, me)
         self.queue = Queue(
-            QueueTable(store, me),
+            self._table,
             service,
             ledger,
             me=me,
@@ -86,6 +87,14 @@ class Fleet:
     def reload(self, config: Config) -> None:
         """Take ``[queue]`` as it is now."""
         self.queue.reload(size=config.queue.size, max_wait=config.queue.max_wait)
+
+    def dialled_at(self, call_id: str) -> float | None:
+        """Return when a call that had waited was dialled; None: it did not wait, or long ago.
+
+        Blocks. Raises `StoreError`.
+        """
+        row = self._table.row(call_id)
+        return None if row is None else row.dialled_at
 
     def _open_here(self) -> frozenset[str]:
         return frozenset(call.call_id for call in self._journal.open_calls())
