@@ -37,6 +37,7 @@ from bridge.sip.probe import TrunkQuestion
 from bridge.sip.registration import RegistrationSettings
 from bridge.sip.target import default_port
 from bridge.sip.uri import SipUri
+from bridge.transcript.desk import Transcripts
 from bridge.transport.flow import SOMEWHERE, is_literal
 from bridge.trunk.admission import split_proxy
 from bridge.trunk.identity import caller_identity
@@ -140,13 +141,21 @@ class Leg:
 
 
 class LegDesk:
-    """Makes the SIP and media sides of calls."""
+    """Makes the SIP and media sides of calls; *transcripts* hear what is said in their rooms."""
 
-    def __init__(self, config: Config, agent: UserAgent, engine: Engine, ports: Ports) -> None:
+    def __init__(
+        self,
+        config: Config,
+        agent: UserAgent,
+        engine: Engine,
+        ports: Ports,
+        transcripts: Transcripts | None = None,
+    ) -> None:
         self._config = config
         self._agent = agent
         self._engine = engine
         self._ports = ports
+        self._transcripts = transcripts
 
     def lease(self, trunk: TrunkConfig, invite: IncomingInvite | None = None) -> Lease:
         """Bind a pair of media ports. Raises `NoPorts`."""
@@ -231,6 +240,10 @@ class LegDesk:
             hold_music=trunk.hold_music,
             track=trunk.codecs[0],
         )
+        if self._transcripts is not None:
+            handlers = self._transcripts.listen(
+                plan.call_id, plan.room, handlers, tenant_id=plan.tenant
+            )
         return self._engine.open(spec, lease, handlers, notify)
 
     def _offer_answer(self, trunk: TrunkConfig, lease: Lease, *, seen_from: str) -> OfferAnswer:

@@ -21,8 +21,6 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api import livekit_webhook, sessions, web_calls, webhooks
-from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.books import Books
@@ -41,11 +39,13 @@ from bridge.config import (
     load,
     not_yet,
 )
+from bridge.ears import Ears
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.fleet import Fleet
+from bridge.front import front
 from bridge.journal import Entry, Journal, OpenCall
 from bridge.ladders import Ladders
 from bridge.media.ports import Ports
@@ -58,14 +58,13 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
-from bridge.sessions.news import Webhooks
-from bridge.sessions.reading import StoreSessions
 from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
+from bridge.transcript.desk import Transcripts
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
@@ -73,7 +72,6 @@ from bridge.trunk.overload import Overload
 from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
-from bridge.webhook.address import check_url
 
 _log = structlog.get_logger(__name__)
 
@@ -121,6 +119,7 @@ class Daemon:
             config, self._journal, self._journal.path.parent, version=version("trunkbridge")
         )
         self._server_api = RoomService(config.livekit.url, keys)
+        self._transcripts = Transcripts(self._journal)
         self._rooms = RoomDesk(
             self._server_api,
             config.livekit.url,
@@ -178,7 +177,7 @@ class Daemon:
         ledger = Ledger(self._journal, self.metrics.journalled)
         self.service = CallService(
             config,
-            legs=LegDesk(config, self._agent, self._engine, self._ports),
+            legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
@@ -193,12 +192,24 @@ class Daemon:
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
+        self._ears = Ears(
+            self._transcripts,
+            self.sessions,
+            self._books.store,
+            self._server_api,
+            config.livekit.url,
+            keys,
+        )
         self._feeds: list[Feed] = []
         self.switchboard = Switchboard(
             self.service, self._journal, self, self.ladder.of, self.sessions
         )
         self._ladders = Ladders(self._journal, self.switchboard.rungs)
-        self._listeners = [on_event, self._ladders.tell]
+        self._listeners = [
+            self._ears.told,
+            on_event,
+            self._ladders.tell,
+        ]
         self._fleet = Fleet(
             config,
             self._books.store,
@@ -280,6 +291,7 @@ class Daemon:
             await self._end_crashed_calls(self.sessions.take_up(left))
             self._fleet.start()
             self.sessions.start()
+            self._ears.start()
             if self.serves_http:
                 await self._serve_http()
         except BaseException:
@@ -303,35 +315,21 @@ class Daemon:
             ) from failure
 
     async def _serve_http(self) -> None:
-        doors = Doors(self.switchboard, asyncio.get_running_loop())
-        check = self._check_receiver if self._config.webhook.secret.get_secret_value() else None
-        reading = sessions.SessionReading(
-            doors, self.sessions, StoreSessions(self._books.store), self._books.projection
-        )
-        app = make_app(
-            doors,
+        app = front(
+            self._config,
+            self.switchboard,
             self._gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
-            trunks=self.metrics,
-            store=self._books.store,
-            projection=self._books.projection,
-            cors=self._config.http.cors_origins,
-            web_calls=web_calls.WebDoor(self.sessions),
-            check_url=check,
-            routers=[
-                sessions.router(doors, self.sessions, reading, check_url=check),
-                web_calls.router(doors, self.sessions),
-                livekit_webhook.router(doors, self.sessions, Webhooks(self._keys)),
-                webhooks.router(self._books.outbox, self._books.deliverer.wake),
-            ],
+            keys=self._keys,
+            books=self._books,
+            fleet=self._fleet,
+            web=self.sessions,
+            said=self._transcripts,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
-
-    def _check_receiver(self, url: str) -> None:
-        check_url(url, allow_private=self._config.webhook.allow_private)
 
     @property
     def sip_addresses(self) -> list[str]:
@@ -449,6 +447,7 @@ class Daemon:
         await joining.settle(_GOODBYE)
         await self._rooms.settle(_GOODBYE)
         await self.sessions.stop()
+        await self._ears.stop()
         await self._server_api.close()
         self._ladders.flush()
         await self._books.stop()

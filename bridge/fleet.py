@@ -44,20 +44,21 @@ class Fleet:
         self._journal = journal
         self._tell = tell
         self._ended_after_crash = ended_after_crash
+        self._table = QueueTable(store, me)
         self.queue = Queue(
-            QueueTable(store, me),
+            self._table,
             service,
             ledger,
             me=me,
             size=config.queue.size,
             max_wait=config.queue.max_wait,
-            known=lambda call_id: journal.record(call_id) is not None,
+            known=self._known,
             handed_over=self._disown,
         )
         service.queue_with(self.queue)
         self.commands = Commands(store, me, switchboard.do_here)
         switchboard.elsewhere = self.commands
-        self.sweeper = Sweeper(store, me, self._end, known=self._open_here)
+        self.sweeper = Sweeper(store, me, self._end, known=self._known)
 
     async def take_up(self, open_calls: Sequence[OpenCall]) -> frozenset[str]:
         """Return those of *open_calls* that are no crashed calls of this instance.
@@ -87,8 +88,16 @@ class Fleet:
         """Take ``[queue]`` as it is now."""
         self.queue.reload(size=config.queue.size, max_wait=config.queue.max_wait)
 
-    def _open_here(self) -> frozenset[str]:
-        return frozenset(call.call_id for call in self._journal.open_calls())
+    def dialled_at(self, call_id: str) -> float | None:
+        """Return when a call that had waited was dialled; None: it did not wait, or long ago.
+
+        Blocks. Raises `StoreError`.
+        """
+        row = self._table.row(call_id)
+        return None if row is None else row.dialled_at
+
+    def _known(self, call_id: str) -> bool:
+        return self._journal.record(call_id) is not None
 
     async def _disown(self, call_id: str) -> None:
         with suppress(BridgeError):  # the next start asks again

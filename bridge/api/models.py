@@ -26,6 +26,13 @@ def _check_text(value: str) -> str:
     return value
 
 
+def checked_number(value: str) -> str:
+    """Return *value*. Raises ``ValueError`` when nobody could dial it."""
+    if not _NUMBER.fullmatch(value):
+        raise ValueError("not a phone number, allowed: E.164 such as +919876543210")
+    return value
+
+
 def _check_json(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse what Python's JSON reader takes and nobody else could read back.
 
@@ -84,9 +91,7 @@ class CreateCall(BaseModel):
     @field_validator("phone_number")
     @classmethod
     def _check_number(cls, value: str | None) -> str | None:
-        if value is not None and not _NUMBER.fullmatch(value):
-            raise ValueError("not a phone number, allowed: E.164 such as +919876543210")
-        return value
+        return None if value is None else checked_number(value)
 
     @field_validator("caller_id")
     @classmethod

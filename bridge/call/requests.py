@@ -45,6 +45,20 @@ class Accepted:
     status: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the configuration calls things, for doors that are told names.
+
+    ``workflows``: a workflow's id and its slug, each to the slug; ``agents``: slug to agent;
+    ``profiles``: trunk to profile; ``phrases``: what a SIP status says.
+    """
+
+    workflows: Mapping[str, str]
+    agents: Mapping[str, str]
+    profiles: Mapping[str, str]
+    phrases: Mapping[int, str]
+
+
 class BadRequest(BridgeError):
     """The request cannot be served as written; names the field."""
 

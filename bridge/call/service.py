@@ -30,9 +30,16 @@ from bridge.call.ports import (
     OpenMedia,
     SipPort,
 )
-from bridge.call.record import ended_event, fold, new_record
+from bridge.call.record import ended_event, fold, new_record, workflow_id
 from bridge.call.referrals import Referrals
-from bridge.call.requests import Accepted, BadRequest, DialRequest, OverLimit, Unavailable
+from bridge.call.requests import (
+    Accepted,
+    BadRequest,
+    DialRequest,
+    Names,
+    OverLimit,
+    Unavailable,
+)
 from bridge.call.waiting import NoQueue, Waiting
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -43,6 +50,7 @@ from bridge.sip import screening
 from bridge.sip.events import Answered, IncomingInvite, SessionId, SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.message import Request
+from bridge.sip.registry import REASON_PHRASES
 from bridge.trunk.admission import Gcra
 from bridge.trunk.numbers import Number, caller_number
 from bridge.trunk.routes import choose_trunk
@@ -565,6 +573,17 @@ class CallService:
         self._limits.reload(config)
         for trunk in config.trunk:
             self._waiting.freed(trunk.name)
+
+    @property
+    def names(self) -> Names:
+        """What the configuration calls things."""
+        slugs = [workflow.slug for workflow in self._config.workflow]
+        return Names(
+            workflows={**{workflow_id(slug): slug for slug in slugs}, **{s: s for s in slugs}},
+            agents={workflow.slug: workflow.agent for workflow in self._config.workflow},
+            profiles={trunk.name: trunk.profile for trunk in self._config.trunk},
+            phrases=REASON_PHRASES,
+        )
 
     def call(self, call_id: str) -> Call | None:
         """Return a call that runs, or None."""

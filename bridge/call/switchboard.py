@@ -17,6 +17,7 @@ from bridge.call.requests import (
     Accepted,
     BadConfiguration,
     DialRequest,
+    Names,
     NotDone,
     Unavailable,
     WrongState,
@@ -272,6 +273,14 @@ class Switchboard:
         if call is None and await self._service.find(call_id) is not None:
             raise WrongState("the call has ended")
         return call
+
+    async def names(self) -> Names:
+        """What the configuration calls things."""
+        return self._service.names
+
+    async def waits(self, call_id: str) -> bool:
+        """Whether a call was accepted here and waits for room on its trunk."""
+        return self._service.waits(call_id)
 
     # The house.
 

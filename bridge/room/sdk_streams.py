@@ -115,12 +115,15 @@ class StreamReaders:
         self._hear(stream)
 
     def _speaker(self, kind: str, track: str) -> str:
-        """Return the kind of whom words are: an agent may name the track it has transcribed."""
-        if kind != AGENT_KIND or not track:
-            return kind
+        """Return the kind of whom words are: their sender's, or of the owner of *track*.
+
+        As the direct engine: ours whoever says so, and another's when an agent does.
+        """
         with suppress(Exception):  # the SDK has no local participant before it is connected
             if track in self._room.local_participant.track_publications:
                 return OWN_KIND
+        if kind != AGENT_KIND or not track:
+            return kind
         for other in list(self._room.remote_participants.values()):
             if track in other.track_publications:
                 return self._kind_name(other.kind)

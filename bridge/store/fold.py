@@ -8,28 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 REPORTED: Final = ("metrics", "agent_history", "current_agent")
-_HISTORY: Final = 200  # agents a call's history holds
-
-
-def merged_report(report: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *report* after *news*: metrics one by one, the rest as a whole.
-
-    An agent that becomes the current one joins the history, unless *news* says the history.
-    """
-    merged = dict(report)
-    metrics = news.get("metrics")
-    if isinstance(metrics, Mapping):
-        merged["metrics"] = {**(report.get("metrics") or {}), **metrics}
-    history = news.get("agent_history")
-    if isinstance(history, list | tuple):
-        merged["agent_history"] = [str(name) for name in history][-_HISTORY:]
-    if "current_agent" in news:
-        agent = news["current_agent"]
-        merged["current_agent"] = None if agent is None else str(agent)
-        known = list(merged.get("agent_history") or ())
-        if agent is not None and history is None and known[-1:] != [str(agent)]:
-            merged["agent_history"] = [*known, str(agent)][-_HISTORY:]
-    return merged
 
 
 def folded(record: Mapping[str, Any], report: Mapping[str, Any] | None) -> dict[str, Any]:

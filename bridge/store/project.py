@@ -53,7 +53,10 @@ _Waiter = tuple["asyncio.Future[bool]", asyncio.AbstractEventLoop]
 
 
 class Projection:
-    """Follows *journal* into *store*. ``retention_days`` 0: for ever."""
+    """Follows *journal* into *store*. ``retention_days`` 0: for ever.
+
+    *wrote* is called after each transaction, on this thread.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Projection:
         *,
         deliveries: Deliveries | None = None,
         session_deliveries: SessionDeliveries | None = None,
+        wrote: Callable[[], None] = lambda: None,
         retention_days: float = 0,
         wall: Callable[[], float] = time.time,
         interval: float = INTERVAL,
@@ -71,6 +75,7 @@ class Projection:
         self._retention_days = retention_days
         self._wall = wall
         self._interval = interval
+        self._wrote = wrote
         self._writer = Writer(
             journal=journal.id,
             mask_numbers=store.mask_numbers,
@@ -214,6 +219,7 @@ class Projection:
                 raise
             self._marks = news.marks
             self._store.changes += 1
+            self._wrote()
         return news.complete
 
     def _begin(self) -> Marks:

@@ -14,11 +14,12 @@ from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
-from bridge.store.fold import epoch, merged_report
+from bridge.store.fold import epoch
 from bridge.store.queries import key
 from bridge.store.store import erase
 from bridge.store.tables import calls, events
 from bridge.store.upsert import insert_new, insert_of, upsert
+from bridge.transcript.reports import fold_report
 
 _log = structlog.get_logger(__name__)
 
@@ -217,7 +218,7 @@ class Writer:
         seen: dict[str, int] = {} if row is None else json.loads(row.seen)
         for position, body in news:
             if position > seen.get(self._journal, 0):
-                report = merged_report(report, body)
+                report = fold_report(report, body)
                 seen[self._journal] = position
         written = {
             "call_id": call_id,

@@ -59,7 +59,7 @@ class _Call:
         self.call_id = call_id
         self.room = room
         self.tenant_id = tenant_id
-        self.core = RoomTranscript(suppressed=phone, ids=uuid.uuid4().hex[:12])
+        self.core = RoomTranscript(phone=phone, ids=uuid.uuid4().hex[:12])
         self.off = False
         self.seq = 0
         self.llm_model: str | None = None

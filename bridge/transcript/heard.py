@@ -41,6 +41,8 @@ ITEMS_LIMIT: Final = 16
 ITEM_LIFETIME: Final = 10.0  # seconds in which an account finds its segment
 _OVERLAP: Final = 0.3  # seconds into an agent's speech: what comes sooner was said before it
 
+_PHONE: Final = "sip"  # kinds of participants
+_AGENT: Final = "agent"
 _AGENTS: Final = "agent-"  # how LiveKit names the agents that it dispatches
 _ENDS: Final = tuple(".!?…。！？।؟)\"'”’»")
 
@@ -70,14 +72,16 @@ class _Waiting:
 class RoomTranscript:
     """What is said in one room. Whatever a participant sends, it stays bounded and never raises.
 
-    *suppressed* True: nothing counts before `resume`, as before a phone call is answered.
-    *ids* begins the ids of segments that have none of their own, other ones for each connection.
+    In the room of a *phone* call nothing counts before it is answered (`resume`), and all but the
+    phone's words are the agent's; in another one an agent is who says so by its kind. *ids*
+    begins the ids of segments that have none of their own, other ones for each connection.
     """
 
-    def __init__(self, *, suppressed: bool = False, ids: str = "room") -> None:
+    def __init__(self, *, phone: bool = False, ids: str = "room") -> None:
+        self._phone = phone
         self.agent_name: str | None = None
         self._ids = ids
-        self._quiet_since: float | None = float("-inf") if suppressed else None
+        self._quiet_since: float | None = float("-inf") if phone else None
         self._quiet: deque[tuple[float, float]] = deque(maxlen=HOLDS_LIMIT)
         self._known: OrderedDict[str, None] = OrderedDict()  # ids of segments that are final
         self._first_heard: OrderedDict[str, float] = OrderedDict()  # of a user's guesses
@@ -128,7 +132,7 @@ class RoomTranscript:
     def take(self, stream: RoomStream, now: float, wall: float) -> None:
         """Take a text of the room that has just ended."""
         content = _content(stream.text)
-        speaker = _speaker(stream)
+        speaker = self._speaker(stream)
         segment_id = stream.attributes.get(SEGMENT_ID, "")[:NAME_LIMIT]
         key = f"{stream.identity[:NAME_LIMIT]} {segment_id}" if segment_id else ""
         if (
@@ -167,6 +171,15 @@ class RoomTranscript:
     def _new_id(self) -> str:
         self._numbered += 1
         return f"{self._ids}:{self._numbered}"
+
+    def _speaker(self, stream: RoomStream) -> Speaker:
+        if stream.kind == "unknown":
+            is_agent = stream.identity.startswith(_AGENTS)
+        elif self._phone:
+            is_agent = stream.kind != _PHONE
+        else:
+            is_agent = stream.kind == _AGENT
+        return Speaker.AGENT if is_agent else Speaker.USER
 
     def _speaks_up(self, key: str, began: float) -> float:
         """Note when a user began to say this; return it."""
@@ -325,11 +338,6 @@ class RoomTranscript:
 
 def _either(told: float | None, known: float | None) -> float | None:
     return known if told is None else told
-
-
-def _speaker(stream: RoomStream) -> Speaker:
-    named_so = stream.kind == "unknown" and stream.identity.startswith(_AGENTS)
-    return Speaker.AGENT if named_so or stream.kind == "agent" else Speaker.USER
 
 
 def _is_of(item: Item, segment: Segment) -> bool:

@@ -137,13 +137,14 @@ class Signalling:
     def speaker(self, identity: str, track: str) -> str:
         """Return the kind of whom words are: of the one who sent them, as far as is known.
 
-        An agent may name the track that it has transcribed; then they are its owner's.
+        The track that was transcribed may be named; then they are its owner's: ours whoever says
+        so, and another's when an agent does.
         """
         kind = OWN_KIND if identity == self._identity else self._roster.kind_known(identity)
-        if kind != AGENT_KIND or not track:
-            return kind
         if self._published is not None and track == self._published.track.sid:
             return OWN_KIND
+        if kind != AGENT_KIND or not track:
+            return kind
         return self._roster.kind_of_track(track) or kind
 
     def track_of(self, mid: str) -> str | None:

@@ -18,6 +18,7 @@ from bridge.errors import BridgeError
 pytestmark = pytest.mark.unit
 
 DELIVERY = str(uuid.uuid4())
+UNKNOWN = "398f546a-ee20-4d10-ab3a-89709c5284c2"
 KEY = Access(name="app", tenant="tenant-a", plan="pro", permissions=frozenset(("stt",)), credit=0.0)
 ADMIN = Access(
     name="ops", tenant="tenant-b", plan="pro", permissions=frozenset(("admin",)), credit=0.0
@@ -82,7 +83,7 @@ async def test_an_id_in_capitals_is_the_same_id() -> None:
     assert (await replay(Box(Sent(None)), DELIVERY.upper())).json() == {"id": DELIVERY}
 
 
-@pytest.mark.parametrize("delivery", [str(uuid.uuid4()), "nothing", "%00"])
+@pytest.mark.parametrize("delivery", [UNKNOWN, "nothing", "%00"])
 async def test_an_unknown_delivery_is_404(delivery: str) -> None:
     answer = await replay(Box(Sent("tenant-a")), delivery)
     assert (answer.status_code, answer.json()["detail"]) == (404, "no such delivery")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,8 +46,8 @@ def words(
 class Room:
     """A transcript whose clock starts at 0 and whose wall clock at `WALL`."""
 
-    def __init__(self, *, suppressed: bool = False) -> None:
-        self.core = RoomTranscript(suppressed=suppressed)
+    def __init__(self, *, phone: bool = False) -> None:
+        self.core = RoomTranscript(phone=phone)
         self.out: list[Segment] = []
 
     def at(self, now: float, *streams: RoomStream) -> None:
@@ -93,6 +94,27 @@ def test_a_segment_counts_once_however_often_it_is_sent() -> None:
     room.at(9.0, words("yes"))
     room.at(9.1, words("yes", segment="SG_2"))
     assert room.said == [("USER", "yes"), ("USER", "yes")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "identity", "in_phone_room", "in_web_room"),
+    [
+        ("sip", "sip-in-+911", "USER", "USER"),
+        ("agent", "agent-AJ_1", "AGENT", "AGENT"),
+        ("standard", "web-user", "AGENT", "USER"),
+        ("unknown", "agent-AJ_1", "AGENT", "AGENT"),
+        ("unknown", "somebody", "USER", "USER"),
+    ],
+)
+def test_whose_words_they_are(
+    kind: str, identity: str, in_phone_room: str, in_web_room: str
+) -> None:
+    for phone, speaker in ((True, in_phone_room), (False, in_web_room)):
+        room = Room(phone=phone)
+        room.core.resume(0.5)
+        room.at(1.0, replace(words("hi", kind=kind), identity=identity))
+        room.end()
+        assert room.said == [(speaker, "hi")]
 
 
 def test_one_id_of_two_speakers_is_two_segments() -> None:
@@ -276,7 +298,7 @@ def test_words_spoken_before_the_hold_are_kept_though_they_come_after_it() -> No
 
 
 def test_nothing_counts_before_the_call_is_answered() -> None:
-    room = Room(suppressed=True)
+    room = Room(phone=True)
     room.at(1.0, words("The number you have dialled"))
     room.core.resume(2.0)
     room.at(2.5, words("Hello?", segment="SG_2"))
@@ -364,9 +386,9 @@ def test_the_last_holds_are_remembered() -> None:
 @given(_STEPS, st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_whatever_comes_each_id_is_told_once_and_little_is_kept(
-    steps: list[tuple[float, Any]], suppressed: bool
+    steps: list[tuple[float, Any]], phone: bool
 ) -> None:
-    room = Room(suppressed=suppressed)
+    room = Room(phone=phone)
     now = 0.0
     for pause, step in steps:
         now += pause

@@ -1,0 +1,371 @@
+"""The older bridge's routes for phone calls (seed 001), in its words and its envelope."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Final, Literal, Protocol
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+
+from bridge.api.access import Access, access_of
+from bridge.api.door import Doors
+from bridge.api.envelope import Enveloped, envelope, refusal
+from bridge.api.filters import Status
+from bridge.api.models import JsonObject, Text, checked_number
+from bridge.api.reading import Reading
+from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
+from bridge.errors import BridgeError
+from bridge.events import rfc3339
+from bridge.store.fold import Segment
+from bridge.store.queries import CallFilter, SortBy
+from bridge.store.store import StoredCall
+
+NO_ASSISTANT: Final = "no such assistant"
+NO_TRUNK: Final = "no such trunk"
+_AN_INSTANT: Final = 1e-6  # seconds: a filter's ends are part of it
+
+
+class OlderDoor(Protocol):
+    """What these routes ask of the bridge besides; on the main loop."""
+
+    async def names(self) -> Names:
+        """What the configuration calls things."""
+
+    async def waits(self, call_id: str) -> bool:
+        """Whether a call was accepted here and waits for room on its trunk."""
+
+
+class OlderStore(Protocol):
+    """What they read of the store. Every method blocks and raises `BridgeError`."""
+
+    def call(self, call_id: str) -> StoredCall | None: ...
+    def transcript(self, call_id: str) -> list[Segment]: ...
+
+
+DialledAt = Callable[[str], float | None]
+"""When a call that had waited was dialled (wall seconds); blocks, raises `BridgeError`."""
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    trunk_id: Annotated[Text, Field(min_length=1, description="A trunk's name.")]
+    to_number: Annotated[str, Field(description="E.164, as +919876543210.")]
+    metadata: JsonObject | None = None
+
+    @field_validator("to_number")
+    @classmethod
+    def _check_number(cls, value: str) -> str:
+        return checked_number(value)
+
+
+class Outbound(_Asked):
+    """``POST /call/outbound``"""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "assistant_id": "daily-call",
+                    "trunk_id": "exotel-mumbai",
+                    "to_number": "+919876543210",
+                    "call_service": "exotel",
+                }
+            ]
+        },
+    )
+
+    assistant_id: Annotated[Text, Field(min_length=1, description="A workflow's slug or id.")]
+    call_service: Annotated[
+        Text, Field(min_length=1, description="The trunk's profile: exotel and so on.")
+    ]
+
+
+class Passthrough(_Asked):
+    """``POST /call/outbound_passthrough``"""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"trunk_id": "exotel-mumbai", "to_number": "+919876543210"}]
+        },
+    )
+
+
+def _day_or_moment(value: object) -> datetime:
+    """Return the time of an ISO 8601 day or time; without an offset it is UTC."""
+    if isinstance(value, datetime):
+        return value
+    text = str(value).replace(" ", "+").replace("Z", "+00:00")
+    try:
+        if len(text) == len("2026-01-17"):
+            # The day as a whole; `_edge` tells its beginning from its end.
+            return datetime.combine(date.fromisoformat(text), time.max, UTC)
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("not a day or time, allowed: 2026-01-17 or RFC 3339") from None
+
+
+Day = Annotated[
+    datetime,
+    BeforeValidator(_day_or_moment),
+    WithJsonSchema({"type": "string", "examples": ["2026-01-17", "2026-01-17T10:30:00Z"]}),
+]
+
+
+class Wanted(BaseModel):
+    """``GET /call/records``: which records, in which order, and which page of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passthrough_only: bool = False
+    to_number: Annotated[str | None, Field(max_length=64)] = None
+    call_status: Status | None = None
+    start_date: Annotated[Day | None, Field(description="Begun on this day or later.")] = None
+    end_date: Annotated[Day | None, Field(description="Begun on this day or before.")] = None
+    sort_by: Literal["created_at", "started_at", "answered_at"] = "created_at"
+    sort_order: Literal["asc", "desc"] = "desc"
+    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+    def filter(self, tenant: str | None) -> CallFilter:
+        """Return what the store is asked."""
+        start, end = self.start_date, self.end_date
+        if start is not None and start.timetz() == time.max.replace(tzinfo=UTC):
+            start = datetime.combine(start.date(), time.min, UTC)
+        by: SortBy = "started_at" if self.sort_by == "answered_at" else "created_at"
+        return CallFilter(
+            tenant=tenant,
+            status=self.call_status,
+            to_number=self.to_number,
+            passthrough=True if self.passthrough_only else None,
+            created_after=None if start is None else _seconds(start) - _AN_INSTANT,
+            created_before=None if end is None else _seconds(end) + _AN_INSTANT,
+            sort_by=by,
+            ascending=self.sort_order == "asc",
+        )
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
+
+
+def router(
+    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, dialled_at: DialledAt
+) -> APIRouter:
+    """Return the routes below ``/call``."""
+    routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
+    _making(routes, doors, older)
+    _looking(routes, doors, reading, older, store, dialled_at)
+    return routes
+
+
+def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
+    @routes.post("/outbound", status_code=202, response_model=None)
+    async def outbound(body: Outbound, request: Request) -> dict[str, Any] | JSONResponse:
+        """Dial a phone number for an assistant (a workflow); it may wait for its trunk."""
+        names = await doors.ask(older.names())
+        slug = names.workflows.get(body.assistant_id)
+        if slug is None:
+            raise HTTPException(404, NO_ASSISTANT)
+        profile = _profile(names, body.trunk_id)
+        if body.call_service != profile:
+            detail = f"trunk {body.trunk_id} is not of {body.call_service}"
+            return refusal(400, detail)
+        if profile == "twilio":
+            return refusal(501, "the Twilio flow is not served by this version")
+        accepted = await _dial(
+            doors,
+            request,
+            DialRequest(
+                phone_number=body.to_number,
+                workflow_slug=slug,
+                trunk=body.trunk_id,
+                metadata=body.metadata or {},
+                tenant=access_of(request).tenant,
+            ),
+        )
+        return envelope("call queued", {"queue_id": accepted.call_id, "status": "queued"})
+
+    @routes.post("/outbound_passthrough", status_code=202, response_model=None)
+    async def passthrough(body: Passthrough, request: Request) -> dict[str, Any]:
+        """Dial a phone number for a person in the browser: no agent, early media is heard."""
+        _profile(await doors.ask(older.names()), body.trunk_id)
+        accepted = await _dial(
+            doors,
+            request,
+            DialRequest(
+                phone_number=body.to_number,
+                trunk=body.trunk_id,
+                passthrough=True,
+                metadata=body.metadata or {},
+                tenant=access_of(request).tenant,
+            ),
+        )
+        data = {
+            "queue_id": accepted.call_id,
+            "room_name": accepted.room_name,
+            "room_token": accepted.token,
+            "room_url": accepted.url,
+            "status": "queued",
+        }
+        return envelope("call queued", data)
+
+
+async def _dial(doors: Doors, request: Request, wanted: DialRequest) -> Accepted:
+    key = request.headers.get("Idempotency-Key")
+    who = access_of(request)
+    return await doors.ask(
+        doors.service.dial(wanted, key=None if key is None else f"{who.name}\0{key}")
+    )
+
+
+def _profile(names: Names, trunk: str) -> str:
+    profile = names.profiles.get(trunk)
+    if profile is None:
+        raise HTTPException(404, NO_TRUNK)
+    return profile
+
+
+def _looking(
+    routes: APIRouter,
+    doors: Doors,
+    reading: Reading,
+    older: OlderDoor,
+    store: OlderStore,
+    dialled_at: DialledAt,
+) -> None:
+    @routes.get("/queue/{queue_id}", response_model=None)
+    async def queued(queue_id: str, request: Request) -> dict[str, Any]:
+        """How far a call is on its way to its trunk."""
+        call = await reading.call(queue_id, access_of(request))
+        names = await doors.ask(older.names())
+        waits = await doors.ask(older.waits(call["id"]))
+        status = queue_status(call, waits=waits)
+        at = None
+        if status == "dispatched":
+            at = await _read(dialled_at, call["id"])
+        data = {
+            "queue_id": call["id"],
+            "status": status,
+            "to_number": _to_number(call),
+            "call_service": _service(call, names),
+            "queued_at": call["created_at"],
+            "dispatched_at": _dispatched_at(call, at) if status == "dispatched" else None,
+            "retry_count": 0,  # nobody is rung twice
+            "last_error": call["reason"] if status == "failed" else None,
+        }
+        return envelope("queue status", data)
+
+    @routes.get("/records", response_model=None)
+    async def records(wanted: Annotated[Wanted, Query()], request: Request) -> dict[str, Any]:
+        """Calls as the older bridge tells of them, with their transcripts."""
+        who: Access = access_of(request)
+        found, total = await reading.page(
+            wanted.filter(who.scope),
+            limit=wanted.limit,
+            offset=(wanted.page - 1) * wanted.limit,
+        )
+        names = await doors.ask(older.names())
+        more = await _read(lambda: [_more(store, call["id"]) for call in found])
+        data = {
+            "records": [
+                record_of(call, names, passthrough=passthrough, transcript=transcript)
+                for call, (passthrough, transcript) in zip(found, more, strict=True)
+            ],
+            "pagination": {
+                "total": total,
+                "page": wanted.page,
+                "limit": wanted.limit,
+                "total_pages": math.ceil(total / wanted.limit),
+            },
+        }
+        return envelope("call records", data)
+
+
+async def _read(read: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return await asyncio.to_thread(read, *given)
+    except BridgeError as failure:
+        raise Unavailable("the store cannot be read") from failure
+
+
+def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:
+    stored = store.call(call_id)
+    return bool(stored and stored.private.get("passthrough")), store.transcript(call_id)
+
+
+def queue_status(call: Mapping[str, Any], *, waits: bool) -> str:
+    """Return how far a call is: ``pending``, ``dispatching``, ``dispatched``, ``failed``."""
+    if call["ended_at"] is None:
+        if call["status"] != "pending":
+            return "dispatched"
+        return "pending" if waits else "dispatching"
+    # Without an answer of any kind it never got as far as the carrier.
+    asked = call["started_at"] is not None or call["sip_status"] is not None
+    return "dispatched" if asked or call["direction"] == "inbound" else "failed"
+
+
+def _dispatched_at(call: Mapping[str, Any], at: float | None) -> str:
+    return str(call["created_at"]) if at is None else rfc3339(at)
+
+
+def record_of(
+    call: Mapping[str, Any],
+    names: Names,
+    *,
+    passthrough: bool,
+    transcript: Sequence[Segment],
+) -> dict[str, Any]:
+    """Return a call's resource as the older bridge's record. What is unknown is null."""
+    web = call["call_type"] == "voip"
+    duration_ms = call["duration_ms"] if call["started_at"] is not None else None
+    return {
+        "room_name": call["room_name"],
+        "queue_id": call["id"],
+        "assistant_id": call["workflow_id"],
+        "assistant_name": call["workflow_slug"] or call["agent"],
+        "is_passthrough": passthrough,
+        "to_number": _to_number(call),
+        "call_status": call["status"],
+        "call_status_reason": call["reason"],
+        "sip_status_code": call["sip_status"],
+        "sip_status_text": names.phrases.get(call["sip_status"] or 0),
+        "answered_at": call["started_at"],
+        "agent_ready_at": None,
+        "call_end_reason": call["reason"],
+        "recording_path": None,
+        "transcripts": [
+            {
+                "speaker": segment.speaker.lower(),
+                "text": segment.content,
+                "timestamp": rfc3339(segment.at),
+            }
+            for segment in transcript
+        ],
+        "started_at": call["created_at"],
+        "ended_at": call["ended_at"],
+        "call_duration_minutes": None if duration_ms is None else round(duration_ms / 60_000, 2),
+        "billable_duration_minutes": 0 if duration_ms is None else math.ceil(duration_ms / 60_000),
+        "call_type": "web" if web else call["direction"],
+        "call_service": _service(call, names),
+        "platform_number": call["trunk_number"],
+    }
+
+
+def _to_number(call: Mapping[str, Any]) -> str | None:
+    inbound = call["direction"] == "inbound" and call["call_type"] != "voip"
+    number: str | None = call["trunk_number"] if inbound else call["phone_number"]
+    return number
+
+
+def _service(call: Mapping[str, Any], names: Names) -> str | None:
+    """Return the older name for whose trunk it is; a web call has none."""
+    return names.profiles.get(call["trunk"] or "")

@@ -1,0 +1,72 @@
+"""What is said on calls, heard: in phone rooms by the call itself, in web rooms by a listener.
+
+A plug, as `bridge.adapters`: only the daemon uses it. Hears every event, on the main loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.errors import BridgeError
+from bridge.events import CallAnswered, CallEnded, CallEvent
+from bridge.room.dispatch import RoomService
+from bridge.room.tokens import LiveKitKeys
+from bridge.sessions.sessions import Sessions
+from bridge.store.store import Store
+from bridge.transcript.desk import Transcripts
+from bridge.transcript.web import WebCapture
+
+
+class Ears:
+    """Listens in the rooms of web calls as long as they are active."""
+
+    def __init__(
+        self,
+        said: Transcripts,
+        sessions: Sessions,
+        store: Store,
+        rooms: RoomService,
+        url: str,
+        keys: LiveKitKeys,
+    ) -> None:
+        self._said = said
+        self._sessions = sessions
+        self._store = store
+        self._rooms = rooms
+        self._web = WebCapture(said, url, keys, is_off=self._is_posted, exists=self._is_room)
+
+    def told(self, event: CallEvent) -> None:
+        """Listen from the answer to the end."""
+        self._said.told(event)
+        match event:
+            case CallAnswered():
+                self._watch(event.call_id)
+            case CallEnded():
+                self._web.forget(event.call_id)
+            case _:
+                pass
+
+    def start(self) -> None:
+        """Listen in the rooms of the web calls that went on while we were away."""
+        for call_id in self._sessions.running:
+            self._watch(call_id)
+
+    async def stop(self) -> None:
+        """Leave all rooms, and write down what was said in them."""
+        await self._web.close()
+        await self._said.close()
+
+    def _watch(self, call_id: str) -> None:
+        record = self._sessions.record(call_id)
+        if record is not None and record.started_at is not None:
+            self._web.watch(record.id, record.room_name, tenant_id=record.tenant_id)
+
+    async def _is_posted(self, call_id: str) -> bool:
+        """Whether a call's transcript is posted by its agent, as far as the store knows."""
+        try:
+            return await asyncio.to_thread(self._store.capture_is_off, call_id)
+        except BridgeError:
+            return False
+
+    async def _is_room(self, room: str) -> bool:
+        return room in await self._rooms.rooms([room])

@@ -1,0 +1,47 @@
+"""An agent of web calls and voice sessions: says a tone to whoever is there, ends with them."""
+
+import asyncio
+import json
+import math
+import struct
+
+from livekit import rtc
+from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobExecutorType, cli
+
+from tests.agents.lines import note
+
+RATE = 48_000
+FRAME = RATE // 50
+HERTZ = 1000
+CYCLE = [int(9000 * math.sin(2 * math.pi * HERTZ / RATE * i)) for i in range(FRAME)]
+SOUND = struct.pack(f"<{FRAME}h", *CYCLE)
+
+server = AgentServer(
+    job_executor_type=JobExecutorType.THREAD,
+    num_idle_processes=1,
+    host="127.0.0.1",
+    port=0,
+    log_level="WARN",
+    load_fnc=lambda: 0.0,
+)
+server.on("worker_registered", lambda *_: note("ready"))
+
+
+@server.rtc_session(agent_name="helper")
+async def entrypoint(ctx: JobContext) -> None:
+    note("job", room=ctx.room.name, metadata=json.loads(ctx.job.metadata or "{}"))
+    gone = asyncio.Event()
+    ctx.room.on("disconnected", lambda *_: gone.set())
+    ctx.room.on("participant_disconnected", lambda *_: gone.set())
+    await ctx.connect(auto_subscribe=AutoSubscribe.AUDIO_ONLY)
+    source = rtc.AudioSource(RATE, 1, queue_size_ms=100)
+    track = rtc.LocalAudioTrack.create_audio_track("agent", source)
+    await ctx.room.local_participant.publish_track(track)
+    while not gone.is_set():
+        await source.capture_frame(rtc.AudioFrame(SOUND, RATE, 1, FRAME))
+    note("leaves", room=ctx.room.name)
+    ctx.shutdown("the user is gone")
+
+
+if __name__ == "__main__":
+    cli.run_app(server)
