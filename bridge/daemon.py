@@ -113,6 +113,7 @@ class Daemon:
         self._journal = Journal(
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
         )
         self._keys = keys
         self._books = Books(
@@ -181,6 +182,7 @@ class Daemon:
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
         )
@@ -189,6 +191,7 @@ class Daemon:
             rooms=LiveKitRooms(self._server_api, keys),
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
@@ -474,6 +477,8 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        projection = self._books.projection
+        store = await asyncio.to_thread(lambda: projection.metrics)
         clock = self._engine.clock()
         return Gauges(
             livekit_up=ready["livekit"],
@@ -481,6 +486,9 @@ class Daemon:
             overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
+            store_up=projection.well,
+            store_lag=store.lag,
+            store_refused=store.refused,
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,

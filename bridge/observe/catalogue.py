@@ -250,6 +250,11 @@ JOURNAL_WRITE = _figure(
     "journal_write_seconds", "histogram", "", "From a write's asking to its being safe", _TINY
 )
 JOURNAL_FAILURES = _figure("journal_failures_total", "counter", "", "Writes that failed")
+STORE_UP = _figure("store_up", "gauge", "", "1 while the store takes what the journal has")
+STORE_LAG = _figure(
+    "store_lag", "gauge", "", "Changes, events and facts of the journal that the store lacks"
+)
+STORE_REFUSED = _figure("store_refused_total", "counter", "", "What the store will never take")
 RELOADS = _figure("reloads_total", "counter", "result", "Reloads of the configuration")
 BUILD_INFO = _figure("build_info", "gauge", "version python", "1; what runs")
 

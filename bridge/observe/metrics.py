@@ -63,6 +63,9 @@ class Gauges:
     overloaded: bool
     journal_writable: bool
     journal_waiting: int
+    store_up: bool
+    store_lag: int
+    store_refused: int
     ports_free: int
     ports_used: int
     ports_resting: int
@@ -392,6 +395,9 @@ class Metrics(CallObserver):
             catalogue.DRAINING: single(gauges.draining),
             catalogue.JOURNAL_WRITABLE: single(gauges.journal_writable),
             catalogue.JOURNAL_WAITING: single(gauges.journal_waiting),
+            catalogue.STORE_UP: single(gauges.store_up),
+            catalogue.STORE_LAG: single(gauges.store_lag),
+            catalogue.STORE_REFUSED: single(gauges.store_refused),
             catalogue.BUILD_INFO: {(self._version, platform.python_version()): 1},
         }
 

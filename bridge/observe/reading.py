@@ -100,5 +100,8 @@ PULLED: Final = (
     catalogue.SIP_CONNECTIONS,
     catalogue.JOURNAL_WRITABLE,
     catalogue.JOURNAL_WAITING,
+    catalogue.STORE_UP,
+    catalogue.STORE_LAG,
+    catalogue.STORE_REFUSED,
     catalogue.BUILD_INFO,
 )
