@@ -128,7 +128,7 @@ async def test_what_agents_report_is_folded_in_once(journal: Journal, store: Sto
         assert await projection.caught_up(PATIENCE)
         found = store.call("c1")
         assert found is not None
-        assert found.record["metrics"] == {"rtp": 1, "stt_ms": 3, "llm_ms": 2}
+        assert {"rtp": 1, "stt_ms": 3, "llm_ms": 2}.items() <= found.record["metrics"].items()
         assert found.record["agent_history"] == ["greeter", "meal", "greeter"]
         assert found.record["current_agent"] == "greeter"
         assert store.calls(CallFilter(), limit=1)[0] == [found.record]
