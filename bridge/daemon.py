@@ -113,6 +113,7 @@ class Daemon:
         self._journal = Journal(
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
         )
         self._keys = keys
         self._books = Books(
@@ -181,6 +182,7 @@ class Daemon:
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
         )
@@ -189,6 +191,7 @@ class Daemon:
             rooms=LiveKitRooms(self._server_api, keys),
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
@@ -474,8 +477,9 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        projection = self._books.projection
+        store = await asyncio.to_thread(lambda: projection.metrics)
         clock = self._engine.clock()
-        books = await asyncio.to_thread(lambda: self._books.projection.metrics)
         sent = self._books.deliverer.tally
         return Gauges(
             livekit_up=ready["livekit"],
@@ -483,6 +487,9 @@ class Daemon:
             overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
+            store_up=projection.well,
+            store_lag=store.lag,
+            store_refused=store.refused,
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,
@@ -494,9 +501,6 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
-            store_up=self.store_up,
-            store_lag=books.lag,
-            store_refused=books.refused,
             webhooks={"delivered": sent.delivered, "failed": sent.failed, "dead": sent.dead},
             webhooks_waiting=sent.backlog.waiting,
             webhooks_oldest=sent.backlog.oldest,
