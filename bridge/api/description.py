@@ -6,6 +6,7 @@ Done once for all routers, those of other parts of the house too: who may ask, p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from bridge.api import resources
-from bridge.api.auth import OPEN
+from bridge.api.auth import LOCAL, OPEN
 from bridge.api.examples import problem_of
 from bridge.api.examples_of_others import ANSWERS, CREATORS, ENVELOPED
 
@@ -60,6 +61,35 @@ def complete(app: FastAPI) -> None:
         return plain()
 
     app.openapi = described  # type: ignore[method-assign]
+
+
+class Allowed:
+    """Which methods a path has, as the description of *app* says.
+
+    A path that is written out is only itself: ``/calls/active`` is no call's.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._written: dict[str, list[str]] = {}
+        self._patterns: list[tuple[re.Pattern[str], list[str]]] = []
+
+    def __call__(self, path: str) -> list[str]:
+        """Return the methods; none of a path that is not described."""
+        if not self._written:
+            self._read()
+        if path in self._written:
+            return self._written[path]
+        return next((known for pattern, known in self._patterns if pattern.fullmatch(path)), [])
+
+    def _read(self) -> None:
+        for path, item in self._app.openapi()["paths"].items():
+            methods = sorted(name.upper() for name in item if name in _METHODS)
+            if "{" in path:
+                pattern = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path))
+                self._patterns.append((re.compile(pattern), methods))
+            else:
+                self._written[path] = methods
 
 
 def _complete(schema: dict[str, Any]) -> None:
@@ -109,7 +139,7 @@ def _refusals(path: str, operation: dict[str, Any], answers: dict[str, Any]) -> 
     if path in OPEN:
         operation["security"] = []
     else:
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [{"bearer": []}, *([{}] if path in LOCAL else [])]
         answers.setdefault("401", _NO_KEY)
         answers.setdefault("403", _NOT_HERE)
         answers.setdefault("503", _STOPPED)
