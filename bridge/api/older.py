@@ -116,7 +116,13 @@ def _day_or_moment(value: object) -> datetime:
 Day = Annotated[
     datetime,
     BeforeValidator(_day_or_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-01-17", "2026-01-17T10:30:00Z"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "anyOf": [{"format": "date"}, {"format": "date-time"}],
+            "examples": ["2026-01-17", "2026-01-17T10:30:00Z"],
+        }
+    ),
 ]
 
 
