@@ -368,24 +368,51 @@ class Sessions:
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
-        rest: list[_Open] = []
-        for call in open_calls:
-            if not records.is_session(call.record, call.private):
-                rest.append(call)
-                continue
-            try:
-                found = records.read_back(call.record, call.private or {}, call.created_at)
-                record = replace(found, seq=call.last_seq)
-                state = self._restored(record)
-            except (KeyError, TypeError, ValueError) as failure:
-                _log.error(
-                    "session.not_taken_up", call_id=call.call_id, error=type(failure).__name__
-                )
-                rest.append(call)
-                continue
-            self._enter(record, state)
-            _log.info("session.taken_up", call_id=call.call_id, status=record.status)
-        return rest
+        return [
+            call
+            for call in open_calls
+            if not self._take_up(
+                call.call_id, call.created_at, call.last_seq, call.record, call.private or {}
+            )
+        ]
+
+    async def adopt(
+        self,
+        call_id: str,
+        *,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        """Go on with a session whose instance is gone; False when it is none.
+
+        It is in our journal when this returns.
+        """
+        if not self._take_up(call_id, created_at, seq, record, private):
+            return False
+        await self._append(self._live[call_id].record, None)
+        return True
+
+    def _take_up(
+        self,
+        call_id: str,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        if not records.is_session(record, private):
+            return False
+        try:
+            found = replace(records.read_back(record, private, created_at), seq=seq)
+            state = self._restored(found)
+        except (KeyError, TypeError, ValueError) as failure:
+            _log.error("session.not_taken_up", call_id=call_id, error=type(failure).__name__)
+            return False
+        self._enter(found, state)
+        _log.info("session.taken_up", call_id=call_id, status=found.status)
+        return True
 
     # One session.
 

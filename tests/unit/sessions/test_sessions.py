@@ -103,6 +103,22 @@ async def test_a_restart_takes_sessions_up_and_leaves_the_rest(tmp_path: Path) -
         assert [e["seq"] for e in desk.events(first.id)] == [1, 2]
 
 
+async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path) -> None:
+    async with a_desk(tmp_path / "theirs.db") as theirs:
+        record = (await theirs.create()).record
+        rooms = theirs.rooms
+    async with a_desk(tmp_path / "ours.db", timing=QUICK) as desk:
+        desk.sessions._rooms = desk.rooms = rooms
+        facts = {"created_at": record.created_at, "seq": 0, "private": record.private}
+        phone = {**record.as_dict(), "call_type": "sip"}
+        assert not await desk.sessions.adopt(record.id, record=phone, **facts)
+        assert await desk.sessions.adopt(record.id, record=record.as_dict(), **facts)
+        assert [call.call_id for call in desk.journal.open_calls()] == [record.id]
+        desk.join(record.room_name, person("PA_user"))
+        await desk.until(lambda: desk.published)
+        assert desk.events(record.id)[0]["event"] == "call_answered"
+
+
 async def test_a_record_that_cannot_be_read_back_is_left_to_be_ended(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db", start=False) as desk:
         broken = Entry(
