@@ -23,6 +23,7 @@ from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, BadRequest, Unavailable
 from bridge.config import Config, WorkflowConfig
+from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
@@ -92,6 +93,9 @@ class SessionArchive(ClaimArchive, Protocol):
     @property
     def writable(self) -> bool:
         """Whether the last write worked."""
+
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call of this instance, or None. Blocks."""
 
 
 class OpenCall(Protocol):
@@ -195,6 +199,7 @@ class Sessions:
         self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
+        self._swept = False
         self._polled_at = 0.0
         self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
@@ -652,13 +657,35 @@ class Sessions:
     async def _watch(self) -> None:
         """Look at the rooms: all of them now and then, one when its patience is over."""
         while True:
-            if not self._live and not self._doomed:
+            if self._swept and not self._live and not self._doomed:
                 await self._woken(None)
             try:
+                if not self._swept:
+                    await self._sweep()
                 await self._look_around()
             except Exception:  # a bug of ours costs no other session its end
                 _log.exception("sessions.watch_failed")
             await asyncio.sleep(TICK)
+
+    async def _sweep(self) -> None:
+        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
+        if not self._livekit_up:
+            return
+        try:
+            made = await self._rooms.made()
+        except RoomError:
+            await asyncio.sleep(AGAIN)
+            return
+        self._swept = True
+        for room, call_id in made.items():
+            if room in self._by_room:
+                continue
+            try:
+                record = await asyncio.to_thread(self._archive.record, call_id)
+            except BridgeError:
+                continue
+            if record is not None and record.get("ended_at") is not None:
+                self._doom(room, 0)
 
     async def _look_around(self) -> None:
         now = self._wall()
