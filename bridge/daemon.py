@@ -54,6 +54,7 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.queue.sweeper import Orphan
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
@@ -222,6 +223,7 @@ class Daemon:
             self.switchboard,
             tell=self._tell,
             ended_after_crash=self.metrics.ended_after_crash,
+            adopt=self._adopt,
         )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
@@ -231,6 +233,16 @@ class Daemon:
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _adopt(self, orphan: Orphan) -> bool:
+        """Go on with a web call whose instance is gone."""
+        return await self.sessions.adopt(
+            orphan.call_id,
+            created_at=orphan.created_at,
+            seq=orphan.seq,
+            record=orphan.record,
+            private=orphan.private,
+        )
 
     def _keep_alive(self) -> None:
         wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
@@ -291,7 +303,9 @@ class Daemon:
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
-            await self._end_crashed_calls(self.sessions.take_up(left))
+            kept = await self._fleet.take_up(left)
+            ours = [call for call in left if call.call_id not in kept]
+            await self._end_crashed_calls(self.sessions.take_up(ours))
             self._fleet.start()
             self.sessions.start()
             self._ears.start()
@@ -530,10 +544,7 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
-        kept = await self._fleet.take_up(left)
         for call in left:
-            if call.call_id in kept:
-                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )
