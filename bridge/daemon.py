@@ -39,7 +39,7 @@ from bridge.config import (
     load,
     not_yet,
 )
-from bridge.ears import Ears
+from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
@@ -58,7 +58,6 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
-from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -186,7 +185,7 @@ class Daemon:
         )
         self.sessions = Sessions(
             config,
-            rooms=LiveKitRooms(self._server_api, keys),
+            rooms=HeardRooms(self._server_api, keys, made=lambda call_id: self._ears.made(call_id)),
             ledger=ledger,
             archive=self._journal,
             publish=self._tell,
