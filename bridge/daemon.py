@@ -474,6 +474,8 @@ class Daemon:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
         clock = self._engine.clock()
+        books = await asyncio.to_thread(lambda: self._books.projection.metrics)
+        sent = self._books.deliverer.tally
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
@@ -491,6 +493,14 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
+            store_up=self.store_up,
+            store_lag=books.lag,
+            store_refused=books.refused,
+            webhooks={"delivered": sent.delivered, "failed": sent.failed, "dead": sent.dead},
+            webhooks_waiting=sent.backlog.waiting,
+            webhooks_oldest=sent.backlog.oldest,
+            queue_waiting=self._fleet.queue.waiting(),
+            web_calls=len(self.sessions.running),
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
         )

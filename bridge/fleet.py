@@ -52,13 +52,13 @@ class Fleet:
             me=me,
             size=config.queue.size,
             max_wait=config.queue.max_wait,
-            known=lambda call_id: journal.record(call_id) is not None,
+            known=self._known,
             handed_over=self._disown,
         )
         service.queue_with(self.queue)
         self.commands = Commands(store, me, switchboard.do_here)
         switchboard.elsewhere = self.commands
-        self.sweeper = Sweeper(store, me, self._end, known=self._open_here)
+        self.sweeper = Sweeper(store, me, self._end, known=self._known)
 
     async def take_up(self, open_calls: Sequence[OpenCall]) -> frozenset[str]:
         """Return those of *open_calls* that are no crashed calls of this instance.
@@ -96,8 +96,8 @@ class Fleet:
         row = self._table.row(call_id)
         return None if row is None else row.dialled_at
 
-    def _open_here(self) -> frozenset[str]:
-        return frozenset(call.call_id for call in self._journal.open_calls())
+    def _known(self, call_id: str) -> bool:
+        return self._journal.record(call_id) is not None
 
     async def _disown(self, call_id: str) -> None:
         with suppress(BridgeError):  # the next start asks again
