@@ -195,6 +195,7 @@ class Daemon:
             self._transcripts,
             self.sessions,
             self._books.store,
+            self._books.projection,
             self._server_api,
             config.livekit.url,
             keys,

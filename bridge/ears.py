@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from bridge.errors import BridgeError
 from bridge.events import CallAnswered, CallEnded, CallEvent
@@ -14,9 +15,13 @@ from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
 from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
+from bridge.store.project import Projection
 from bridge.store.store import Store
 from bridge.transcript.desk import Transcripts
 from bridge.transcript.web import WebCapture
+
+FRESH_WITHIN: Final = 2.0
+"""Seconds that a listener waits for the store to have all that was posted."""
 
 
 class HeardRooms(LiveKitRooms):
@@ -46,6 +51,7 @@ class Ears:
         said: Transcripts,
         sessions: Sessions,
         store: Store,
+        projection: Projection,
         rooms: RoomService,
         url: str,
         keys: LiveKitKeys,
@@ -53,6 +59,7 @@ class Ears:
         self._said = said
         self._sessions = sessions
         self._store = store
+        self._projection = projection
         self._rooms = rooms
         self._web = WebCapture(said, url, keys, is_off=self._is_posted, exists=self._is_room)
 
@@ -88,6 +95,7 @@ class Ears:
 
     async def _is_posted(self, call_id: str) -> bool:
         """Whether a call's transcript is posted by its agent, as far as the store knows."""
+        await self._projection.caught_up(FRESH_WITHIN)  # the post may be our last words of before
         try:
             return await asyncio.to_thread(self._store.capture_is_off, call_id)
         except BridgeError:
