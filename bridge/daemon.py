@@ -39,7 +39,7 @@ from bridge.config import (
     load,
     not_yet,
 )
-from bridge.ears import Ears
+from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
@@ -59,7 +59,6 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
-from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -189,7 +188,7 @@ class Daemon:
         )
         self.sessions = Sessions(
             config,
-            rooms=LiveKitRooms(self._server_api, keys),
+            rooms=HeardRooms(self._server_api, keys, made=lambda call_id: self._ears.made(call_id)),
             ledger=ledger,
             archive=self._journal,
             claims=self._books.claims,
@@ -200,6 +199,7 @@ class Daemon:
             self._transcripts,
             self.sessions,
             self._books.store,
+            self._books.projection,
             self._server_api,
             config.livekit.url,
             keys,

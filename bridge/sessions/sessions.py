@@ -764,7 +764,7 @@ class Sessions:
                 self._feed(live, ServerAway())
                 return
         live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.agent)
+        live.counted = sum(1 for one in people if not one.helper)
         present = [_participant(one) for one in people if one.agent or not one.helper]
         self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
 
