@@ -36,9 +36,6 @@ class OlderDoor(Protocol):
     async def names(self) -> Names:
         """What the configuration calls things."""
 
-    async def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-
 
 class OlderStore(Protocol):
     """What they read of the store. Every method blocks and raises `BridgeError`."""
@@ -47,8 +44,11 @@ class OlderStore(Protocol):
     def transcript(self, call_id: str) -> list[Segment]: ...
 
 
-DialledAt = Callable[[str], float | None]
-"""When a call that had waited was dialled (wall seconds); blocks, raises `BridgeError`."""
+PlaceOf = Callable[[str], tuple[bool, float | None]]
+"""Whether a call waits for its trunk, and when one that had waited was dialled (wall seconds).
+
+Blocks, raises `BridgeError`.
+"""
 
 
 class _Asked(BaseModel):
@@ -158,12 +158,12 @@ def _seconds(moment: datetime) -> float:
 
 
 def router(
-    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, dialled_at: DialledAt
+    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
 ) -> APIRouter:
     """Return the routes below ``/call``."""
     routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
     _making(routes, doors, older)
-    _looking(routes, doors, reading, older, store, dialled_at)
+    _looking(routes, doors, reading, older, store, place_of)
     return routes
 
 
@@ -240,18 +240,15 @@ def _looking(
     reading: Reading,
     older: OlderDoor,
     store: OlderStore,
-    dialled_at: DialledAt,
+    place_of: PlaceOf,
 ) -> None:
     @routes.get("/queue/{queue_id}", response_model=None)
     async def queued(queue_id: str, request: Request) -> dict[str, Any]:
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits = await doors.ask(older.waits(call["id"]))
+        waits, at = await _read(place_of, call["id"])
         status = queue_status(call, waits=waits)
-        at = None
-        if status == "dispatched":
-            at = await _read(dialled_at, call["id"])
         data = {
             "queue_id": call["id"],
             "status": status,
