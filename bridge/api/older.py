@@ -16,6 +16,7 @@ from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.filters import Status
+from bridge.api.making import IdempotencyKey
 from bridge.api.models import JsonObject, Text, checked_number
 from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
@@ -157,6 +158,72 @@ def _seconds(moment: datetime) -> float:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
 
 
+def _said(description: str, example: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"type": "object"}, "example": example}},
+    }
+
+
+def _refused(description: str, data: Any = None) -> dict[str, Any]:
+    return _said(description, {"success": False, "message": description, "data": data})
+
+
+_ID: Final = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
+_WRONG: Final[dict[int | str, dict[str, Any]]] = {
+    422: _refused(
+        "to_number: not a phone number",
+        {"errors": [{"field": "to_number", "message": "not a phone number"}]},
+    )
+}
+_AWAY: Final[dict[int | str, dict[str, Any]]] = {503: _refused("the store cannot be read")}
+_QUEUED: Final[dict[int | str, dict[str, Any]]] = {
+    202: _said("call queued", envelope("call queued", {"queue_id": _ID, "status": "queued"})),
+    400: _refused("trunk lab is not of exotel"),
+    404: _refused(NO_TRUNK),
+    429: _refused("1000 calls wait already (queue.size)"),
+    503: _refused("draining: no new calls"),
+    **_WRONG,
+}
+_NOT_YET: Final[dict[int | str, dict[str, Any]]] = {
+    501: _refused("the Twilio flow is not served by this version")
+}
+_STATUS: Final[dict[int | str, dict[str, Any]]] = {
+    200: _said(
+        "queue status",
+        envelope(
+            "queue status",
+            {
+                "queue_id": _ID,
+                "status": "pending",
+                "to_number": "+919876543210",
+                "call_service": "exotel",
+                "queued_at": "2026-01-17T10:29:55.000Z",
+                "dispatched_at": None,
+                "retry_count": 0,
+                "last_error": None,
+            },
+        ),
+    ),
+    404: _refused("no such call"),
+    **_AWAY,
+}
+_RECORDS: Final[dict[int | str, dict[str, Any]]] = {
+    200: _said(
+        "call records",
+        envelope(
+            "call records",
+            {
+                "records": [],
+                "pagination": {"total": 0, "page": 1, "limit": 20, "total_pages": 0},
+            },
+        ),
+    ),
+    **_WRONG,
+    **_AWAY,
+}
+
+
 def router(
     doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
 ) -> APIRouter:
@@ -168,8 +235,12 @@ def router(
 
 
 def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
-    @routes.post("/outbound", status_code=202, response_model=None)
-    async def outbound(body: Outbound, request: Request) -> dict[str, Any] | JSONResponse:
+    @routes.post(
+        "/outbound", status_code=202, response_model=None, responses={**_QUEUED, **_NOT_YET}
+    )
+    async def outbound(
+        body: Outbound, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any] | JSONResponse:
         """Dial a phone number for an assistant (a workflow); it may wait for its trunk."""
         names = await doors.ask(older.names())
         slug = names.workflows.get(body.assistant_id)
@@ -184,6 +255,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 workflow_slug=slug,
@@ -194,13 +266,16 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         )
         return envelope("call queued", {"queue_id": accepted.call_id, "status": "queued"})
 
-    @routes.post("/outbound_passthrough", status_code=202, response_model=None)
-    async def passthrough(body: Passthrough, request: Request) -> dict[str, Any]:
+    @routes.post("/outbound_passthrough", status_code=202, response_model=None, responses=_QUEUED)
+    async def passthrough(
+        body: Passthrough, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
         """Dial a phone number for a person in the browser: no agent, early media is heard."""
         _profile(await doors.ask(older.names()), body.trunk_id)
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
@@ -219,12 +294,10 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         return envelope("call queued", data)
 
 
-async def _dial(doors: Doors, request: Request, wanted: DialRequest) -> Accepted:
-    key = request.headers.get("Idempotency-Key")
-    who = access_of(request)
-    return await doors.ask(
-        doors.service.dial(wanted, key=None if key is None else f"{who.name}\0{key}")
-    )
+async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
+    # A key of the API never meets the requests of another.
+    own = None if key is None else f"{access_of(request).name}\0{key}"
+    return await doors.ask(doors.service.dial(wanted, key=own))
 
 
 def _profile(names: Names, trunk: str) -> str:
@@ -242,7 +315,7 @@ def _looking(
     store: OlderStore,
     place_of: PlaceOf,
 ) -> None:
-    @routes.get("/queue/{queue_id}", response_model=None)
+    @routes.get("/queue/{queue_id}", response_model=None, responses=_STATUS)
     async def queued(queue_id: str, request: Request) -> dict[str, Any]:
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
@@ -261,7 +334,7 @@ def _looking(
         }
         return envelope("queue status", data)
 
-    @routes.get("/records", response_model=None)
+    @routes.get("/records", response_model=None, responses=_RECORDS)
     async def records(wanted: Annotated[Wanted, Query()], request: Request) -> dict[str, Any]:
         """Calls as the older bridge tells of them, with their transcripts."""
         who: Access = access_of(request)
