@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types arrows native unit system bench fuzz soak install uninstall image clean
+.PHONY: help setup run test check lint types arrows native unit system bench fuzz soak kill install uninstall image clean
 
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
@@ -53,6 +53,9 @@ fuzz: setup  ## coverage-guided fuzzing of framing, headers, SDP, RTP and the me
 
 soak: setup  ## calls, holds and room changes for HOURS=0.17, then everything back where it began
 	@$(ALONE) $(PY) -m tests.soak --hours $(or $(HOURS),0.17)
+
+kill: setup  ## kill -9 at N=200 random points under load on SQLite and PostgreSQL, then nothing is missing
+	@$(ALONE) $(PY) -m tests.kill --kills $(or $(N),200)
 
 install:  ## install as a service: user, /opt/trunkbridge, /etc/trunkbridge, systemd unit (as root)
 	@bash scripts/install.sh

@@ -42,7 +42,7 @@ class Books:
             instance=config.store.instance_name,
             mask_numbers=config.privacy.mask_numbers,
         )
-        hook = Hook(
+        self._hook = Hook(
             Receivers(url=config.webhook.url),
             events_of=journal.events,
             report=lambda call_id: self.store.reports([call_id]).get(call_id),
@@ -52,9 +52,10 @@ class Books:
         self.projection = Projection(
             journal,
             self.store,
-            deliveries=hook.of_event,
-            session_deliveries=hook.of_session,
+            deliveries=self._hook.of_event,
+            session_deliveries=self._hook.of_session,
             retention_days=config.privacy.retention_days,
+            wrote=self._wrote,
         )
         self.outbox = Outbox(self.store)
         secret = config.webhook.secret.get_secret_value()
@@ -68,6 +69,7 @@ class Books:
             ),
         )
         self._delivers = bool(secret)  # nothing is sent that is not signed
+        self._made = 0
 
     async def open(self) -> None:
         """Bring the store's tables up to date. Raises `StoreError` when that can never be."""
@@ -82,11 +84,16 @@ class Books:
         if self._delivers:
             self.deliverer.start()
 
+    def _wrote(self) -> None:
+        """Hear of a transaction of the projection, on its thread."""
+        if self._made != self._hook.made:
+            self._made = self._hook.made
+            self.deliverer.wake()
+
     async def stop(self) -> None:
         """Write what there is, if the store answers, and stop."""
         await asyncio.to_thread(self.projection.stop)
-        self.deliverer.wake()  # the last events leave now, if they can
-        await asyncio.to_thread(self.deliverer.stop)
+        await asyncio.to_thread(self.deliverer.stop)  # the last events leave now, if they can
         await asyncio.to_thread(self.store.close)
 
 

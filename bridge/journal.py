@@ -598,7 +598,7 @@ class Journal:
             seq=None if event is None else event["seq"],
             event=None if event is None else _dump(event),
             record=_dump(record),
-            private=None if entry.private is None else _dump(entry.private),
+            private=_dump(entry.private) if entry.private else None,
             ended=entry.ended,
             snapshot=_dump(entry.snapshot) if keep else None,
             claim=entry.claim,

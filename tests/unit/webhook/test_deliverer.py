@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from bridge.webhook.deliverer import Deliverer, Rhythm
 from bridge.webhook.outbox import Outbox
 from bridge.webhook.retry import State
 from bridge.webhook.sender import Settings
-from tests.unit.webhook.receiver import SECRET, Heard, receiving
+from tests.unit.webhook.receiver import SECRET, Heard, raw_server, receiving
 
 pytestmark = pytest.mark.unit
 
@@ -255,23 +255,16 @@ async def test_a_receiver_that_asks_for_time_gets_it(store: Store) -> None:
 async def test_a_receiver_that_drips_its_answer_is_cut_off(store: Store) -> None:
     dripping = asyncio.Event()
 
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            writer.write(b"HTTP/1.1 200 OK\r\n")
-            while True:
-                writer.write(b"X-Slow: yes\r\n")
-                await writer.drain()
-                dripping.set()
-                await asyncio.sleep(0.05)
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            writer.write(b"X-Slow: yes\r\n")
+            await writer.drain()
+            dripping.set()
+            await asyncio.sleep(0.05)
 
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    (slow,) = some(f"http://127.0.0.1:{port}/x")
-    async with server, receiving() as alive:
+    async with raw_server(drip) as url, receiving() as alive:
+        (slow,) = some(url)
         put(store, [slow])
         rhythm = Rhythm(poll=0.05, gap=0.005, timeout=0.5)
         async with delivering(store, rhythm=rhythm) as deliverer:
@@ -279,30 +272,24 @@ async def test_a_receiver_that_drips_its_answer_is_cut_off(store: Store) -> None
             (other,) = some(alive.url)
             put(store, [other])
             await until(lambda: states(store, other.call_id) == ["delivered"])
-            await until(lambda: deliverer.tally.failed >= 1)
+            await until(lambda: rows(store, slow.call_id)[0]["attempts"] >= 1)
+            assert deliverer.tally.failed >= 1
         assert rows(store, slow.call_id)[0]["last_error"] == "timeout"
 
 
 async def test_an_endless_body_after_a_status_is_not_read(store: Store) -> None:
     written = 0
 
-    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal written
-        try:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
-            while True:
-                writer.write(b"x" * 65536)
-                await writer.drain()
-                written += 65536
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            written += 65536
 
-    server = await asyncio.start_server(endless, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
-        (sent,) = some(f"http://127.0.0.1:{port}/x")
+    async with raw_server(endless) as url:
+        (sent,) = some(url)
         put(store, [sent])
         async with delivering(store):
             await until(lambda: states(store, sent.call_id) == ["delivered"])
@@ -310,33 +297,29 @@ async def test_an_endless_body_after_a_status_is_not_read(store: Store) -> None:
 
 
 async def test_a_hundred_dead_receivers_delay_a_living_one_by_nothing(store: Store) -> None:
-    held: list[asyncio.StreamWriter] = []
+    held = 0
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)  # takes the request and never answers
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal held
+        held += 1
+        while await reader.read(4096):
+            pass  # takes the request and never answers
 
-    servers = [await asyncio.start_server(silent, "127.0.0.1", 0) for _ in range(100)]
-    urls = [f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}/x" for s in servers]
-    try:
-        async with receiving() as alive:
-            rhythm = Rhythm(poll=0.05, gap=0.005, timeout=30.0)
-            async with delivering(store, rhythm=rhythm) as deliverer:
-                for url in urls:  # two calls of each, three events of each call
-                    put(store, some(url, 3) + some(url, 3))
-                deliverer.wake()
-                await until(lambda: len(held) == 100, 10)
-                sent = some(alive.url, 5)
-                put(store, sent)
-                deliverer.wake()
-                began = time.monotonic()
-                await until(lambda: states(store, sent[0].call_id) == ["delivered"] * 5)
-                assert time.monotonic() - began < 2
-                for writer in held:
-                    writer.close()
-            assert len(held) >= 100
-    finally:
-        for server in servers:
-            server.close()
+    async with AsyncExitStack() as dead, receiving() as alive:
+        urls = [await dead.enter_async_context(raw_server(silent)) for _ in range(100)]
+        rhythm = Rhythm(poll=0.05, gap=0.005, timeout=30.0)
+        async with delivering(store, rhythm=rhythm) as deliverer:
+            # Of each two calls with three events.
+            put(store, [one for url in urls for one in some(url, 3) + some(url, 3)])
+            deliverer.wake()
+            await until(lambda: held == 100, 10)
+            sent = some(alive.url, 5)
+            put(store, sent)
+            deliverer.wake()
+            began = time.monotonic()
+            await until(lambda: states(store, sent[0].call_id) == ["delivered"] * 5)
+            assert time.monotonic() - began < 2
+        assert held == 100  # none of them has got a second connection for its second call
 
 
 async def test_two_instances_share_one_outbox_and_send_nothing_twice(
