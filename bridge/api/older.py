@@ -10,14 +10,21 @@ from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.filters import Status
 from bridge.api.making import IdempotencyKey
-from bridge.api.models import JsonObject, Text, checked_number
+from bridge.api.models import JsonObject, checked_number
 from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
 from bridge.errors import BridgeError
@@ -28,6 +35,9 @@ from bridge.store.store import StoredCall
 
 NO_ASSISTANT: Final = "no such assistant"
 NO_TRUNK: Final = "no such trunk"
+WRONG_SERVICE: Final = "call_service is not the trunk's"
+_DIALLED: Final = "+919876543210"
+_NUMBER: Final = {"type": "string", "pattern": r"^\+?[0-9*#]{1,32}$", "description": "E.164."}
 _AN_INSTANT: Final = 1e-6  # seconds: a filter's ends are part of it
 
 
@@ -52,17 +62,18 @@ Blocks, raises `BridgeError`.
 """
 
 
+# Only looked up: what is not among the names is unknown.
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    trunk_id: Annotated[Text, Field(min_length=1, description="A trunk's name.")]
-    to_number: Annotated[str, Field(description="E.164, as +919876543210.")]
+    trunk_id: Annotated[_Name, Field(description="A trunk's name.")]
+    to_number: Annotated[
+        str, AfterValidator(checked_number), WithJsonSchema(_NUMBER), Field(examples=[_DIALLED])
+    ]
     metadata: JsonObject | None = None
-
-    @field_validator("to_number")
-    @classmethod
-    def _check_number(cls, value: str) -> str:
-        return checked_number(value)
 
 
 class Outbound(_Asked):
@@ -82,10 +93,8 @@ class Outbound(_Asked):
         },
     )
 
-    assistant_id: Annotated[Text, Field(min_length=1, description="A workflow's slug or id.")]
-    call_service: Annotated[
-        Text, Field(min_length=1, description="The trunk's profile: exotel and so on.")
-    ]
+    assistant_id: Annotated[_Name, Field(description="A workflow's slug or id.")]
+    call_service: Annotated[_Name, Field(description="The trunk's profile: exotel and so on.")]
 
 
 class Passthrough(_Asked):
@@ -117,7 +126,14 @@ def _day_or_moment(value: object) -> datetime:
 Day = Annotated[
     datetime,
     BeforeValidator(_day_or_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-01-17", "2026-01-17T10:30:00Z"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date", "examples": ["2026-01-17"]},
+                {"type": "string", "format": "date-time", "examples": ["2026-01-17T10:30:00Z"]},
+            ]
+        }
+    ),
 ]
 
 
@@ -179,7 +195,7 @@ _WRONG: Final[dict[int | str, dict[str, Any]]] = {
 _AWAY: Final[dict[int | str, dict[str, Any]]] = {503: _refused("the store cannot be read")}
 _QUEUED: Final[dict[int | str, dict[str, Any]]] = {
     202: _said("call queued", envelope("call queued", {"queue_id": _ID, "status": "queued"})),
-    400: _refused("trunk lab is not of exotel"),
+    400: _refused(WRONG_SERVICE),
     404: _refused(NO_TRUNK),
     429: _refused("1000 calls wait already (queue.size)"),
     503: _refused("draining: no new calls"),
@@ -248,8 +264,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
             raise HTTPException(404, NO_ASSISTANT)
         profile = _profile(names, body.trunk_id)
         if body.call_service != profile:
-            detail = f"trunk {body.trunk_id} is not of {body.call_service}"
-            return refusal(400, detail)
+            return refusal(400, WRONG_SERVICE)
         if profile == "twilio":
             return refusal(501, "the Twilio flow is not served by this version")
         accepted = await _dial(
