@@ -277,6 +277,10 @@ class CallService:
         call.post(HangUp(by=By.API))
         return True
 
+    async def give_up(self, call_id: str) -> bool:
+        """End a call that waits, wherever it was accepted; False when none of that id does."""
+        return await self._waiting.give_up(call_id)
+
     async def readiness(self) -> dict[str, bool]:
         """Return what a new call needs and whether it is there."""
         return {
@@ -589,10 +593,6 @@ class CallService:
     def call(self, call_id: str) -> Call | None:
         """Return a call that runs, or None."""
         return self._calls.get(call_id)
-
-    def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-        return any(plan.call_id == call_id for plan in self._waiting.plans())
 
     def sip_call_id(self, call_id: str) -> str | None:
         """Return the SIP Call-ID of one of the last calls, also when it has ended."""

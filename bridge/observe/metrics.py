@@ -77,6 +77,11 @@ class Gauges:
     sip_sessions: int
     sip_connections: Mapping[str, int]
     max_calls: int
+    webhooks: Mapping[str, int] = field(default_factory=dict)
+    webhooks_waiting: int = 0
+    webhooks_oldest: float = 0.0
+    queue_waiting: Mapping[str, int] = field(default_factory=dict)
+    web_calls: int = 0
     tls_expiry: Mapping[str, float] = field(default_factory=dict)
     tls_failed: Mapping[str, int] = field(default_factory=dict)
 
@@ -398,6 +403,15 @@ class Metrics(CallObserver):
             catalogue.STORE_UP: single(gauges.store_up),
             catalogue.STORE_LAG: single(gauges.store_lag),
             catalogue.STORE_REFUSED: single(gauges.store_refused),
+            catalogue.WEBHOOKS: {
+                (result,): gauges.webhooks.get(result, 0) for result in catalogue.SENDING
+            },
+            catalogue.WEBHOOKS_WAITING: single(gauges.webhooks_waiting),
+            catalogue.WEBHOOKS_OLDEST: single(gauges.webhooks_oldest),
+            catalogue.QUEUE_WAITING: {
+                (name,): gauges.queue_waiting.get(name, 0) for name in self.trunks.trunks
+            },
+            catalogue.WEB_CALLS: single(gauges.web_calls),
             catalogue.BUILD_INFO: {(self._version, platform.python_version()): 1},
         }
 
