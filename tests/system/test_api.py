@@ -207,7 +207,7 @@ async def test_the_curl_lines_do_what_is_said_of_them(desk: Desk, page: str, cou
 
 # schemathesis.
 
-SECONDS: Final = 40
+SECONDS: Final = 30
 """Of examples, the edges of every field, and fuzzing."""
 _IDS: Final = ("call_id", "queue_id", "session_id")
 _CHECKS: Final = """
