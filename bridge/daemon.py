@@ -39,7 +39,7 @@ from bridge.config import (
     load,
     not_yet,
 )
-from bridge.ears import Ears
+from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
@@ -59,7 +59,6 @@ from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
-from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -114,6 +113,7 @@ class Daemon:
         self._journal = Journal(
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
         )
         self._keys = keys
         self._books = Books(
@@ -182,14 +182,16 @@ class Daemon:
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
         )
         self.sessions = Sessions(
             config,
-            rooms=LiveKitRooms(self._server_api, keys),
+            rooms=HeardRooms(self._server_api, keys, made=lambda call_id: self._ears.made(call_id)),
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
@@ -197,6 +199,7 @@ class Daemon:
             self._transcripts,
             self.sessions,
             self._books.store,
+            self._books.projection,
             self._server_api,
             config.livekit.url,
             keys,
@@ -488,8 +491,9 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        projection = self._books.projection
+        store = await asyncio.to_thread(lambda: projection.metrics)
         clock = self._engine.clock()
-        books = await asyncio.to_thread(lambda: self._books.projection.metrics)
         sent = self._books.deliverer.tally
         return Gauges(
             livekit_up=ready["livekit"],
@@ -497,6 +501,9 @@ class Daemon:
             overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
+            store_up=projection.well,
+            store_lag=store.lag,
+            store_refused=store.refused,
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,
@@ -508,9 +515,6 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
-            store_up=self.store_up,
-            store_lag=books.lag,
-            store_refused=books.refused,
             webhooks={"delivered": sent.delivered, "failed": sent.failed, "dead": sent.dead},
             webhooks_waiting=sent.backlog.waiting,
             webhooks_oldest=sent.backlog.oldest,

@@ -93,13 +93,13 @@ class Fleet:
         """Take ``[queue]`` as it is now."""
         self.queue.reload(size=config.queue.size, max_wait=config.queue.max_wait)
 
-    def dialled_at(self, call_id: str) -> float | None:
-        """Return when a call that had waited was dialled; None: it did not wait, or long ago.
+    def place_of(self, call_id: str) -> tuple[bool, float | None]:
+        """Return whether a call waits, and when it was dialled if it had waited lately.
 
         Blocks. Raises `StoreError`.
         """
         row = self._table.row(call_id)
-        return None if row is None else row.dialled_at
+        return (False, None) if row is None else (not row.taken, row.dialled_at)
 
     def _known(self, call_id: str) -> bool:
         return self._journal.record(call_id) is not None

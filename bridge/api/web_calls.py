@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
@@ -94,7 +94,7 @@ class AssistantToken(BaseModel):
 
     assistant_id: Annotated[Name, Field(description="A workflow's slug or id.")]
     metadata: JsonObject | None = None
-    text_only: bool = False
+    text_only: StrictBool = False
 
 
 _UNKNOWN: Final = "no such assistant"

@@ -170,6 +170,7 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
+        claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
         timing: Timing | None = None,
@@ -188,7 +189,7 @@ class Sessions:
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(archive, wall)
+        self._once = Once(claims or archive, wall)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -762,7 +763,7 @@ class Sessions:
                 self._feed(live, ServerAway())
                 return
         live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.agent)
+        live.counted = sum(1 for one in people if not one.helper)
         present = [_participant(one) for one in people if one.agent or not one.helper]
         self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
 
