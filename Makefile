@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types arrows native unit system bench fuzz soak install uninstall image clean
+.PHONY: help setup run test check lint types arrows native unit system bench fuzz soak kill install uninstall image clean
 
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
@@ -37,7 +37,9 @@ unit:  ## pure code and loopback sockets, in parallel
 # Tests that mostly wait (for a server to come back, a browser, an installation): two at a time.
 PATIENT := $(patsubst %,tests/system/test_%.py,room_away room_ways room_worker other_agents \
 	day_in_the_life cli_live console streams embedded metrics service between linphone pjsua \
-	sipp_calls sipp_rows session_timers engine_choice)
+	sipp_calls sipp_rows session_timers engine_choice digest register transfer reliable tls_calls \
+	srtp ipv6 baresip agent_kit follow api sessions transcripts webhooks queue fleet passthrough \
+	store_away)
 SYSTEM := $(PY) -m pytest -m system -q --timeout 300 --durations=10
 
 system:  ## the real livekit-server and real SIP peers
@@ -53,6 +55,9 @@ fuzz: setup  ## coverage-guided fuzzing of framing, headers, SDP, RTP and the me
 
 soak: setup  ## calls, holds and room changes for HOURS=0.17, then everything back where it began
 	@$(ALONE) $(PY) -m tests.soak --hours $(or $(HOURS),0.17)
+
+kill: setup  ## kill -9 at N=200 random points under load on SQLite and PostgreSQL, then nothing is missing
+	@$(ALONE) $(PY) -m tests.kill --kills $(or $(N),200)
 
 install:  ## install as a service: user, /opt/trunkbridge, /etc/trunkbridge, systemd unit (as root)
 	@bash scripts/install.sh

@@ -3,6 +3,7 @@
 Needs httpx only; nothing of the daemon.
 """
 
-from trunkbridge.client import ApiError, Call, Client, Event
+from trunkbridge.client import ApiError, Call, CallPage, Client, Event
+from trunkbridge.session import Session
 
-__all__ = ["ApiError", "Call", "Client", "Event"]
+__all__ = ["ApiError", "Call", "CallPage", "Client", "Event", "Session"]

@@ -12,14 +12,23 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
 
+from trunkbridge.options import (
+    CallOptions,
+    CallQuery,
+    DialOptions,
+    SessionOptions,
+    SessionStatus,
+    given,
+)
+from trunkbridge.session import Session
 from trunkbridge.sse import Message, Reader
 
 PATIENCE = 300.0
@@ -64,6 +73,17 @@ class Event:
     seq: int
     id: int
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPage:
+    """One page of calls, and how many there are in all."""
+
+    items: list[dict[str, Any]]
+    total: int
+    page: int
+    page_size: int
+    pages: int
 
 
 class Client:
@@ -111,36 +131,140 @@ class Client:
         await self._http.aclose()
 
     async def dial(
-        self, phone_number: str, *, idempotency_key: str | None = None, **fields: Any
+        self,
+        phone_number: str,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[DialOptions],
     ) -> Call:
-        """Dial *phone_number*; *fields* are those of ``POST /api/v1/calls``.
+        """Dial *phone_number*; *options* are the fields of ``POST /api/v1/calls``.
 
         Returns as soon as the daemon has accepted the call. With an *idempotency_key*
         a request may be sent again for 24 hours and is one call. Raises `ApiError`.
         """
-        body = {"phone_number": phone_number, **{k: v for k, v in fields.items() if v is not None}}
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        accepted = await self._ask("POST", "/api/v1/calls", json=body, headers=headers)
+        body = {"phone_number": phone_number, **given(options)}
+        return await self._make("/api/v1/calls", body, idempotency_key)
+
+    async def web_call(
+        self, *, idempotency_key: str | None = None, **options: Unpack[CallOptions]
+    ) -> Call:
+        """Open a room for a browser and an agent: ``accepted`` has ``url`` and ``token``.
+
+        Needs ``workflow_slug`` or ``agent``; otherwise as `dial`.
+        """
+        return await self._make(
+            "/api/v1/calls", {"call_type": "voip", **given(options)}, idempotency_key
+        )
+
+    async def test_agent(
+        self,
+        agent_name: str,
+        *,
+        user_id: str | None = None,
+        user_context: Mapping[str, Any] | None = None,
+    ) -> Call:
+        """Open a room for a browser and one agent, without a workflow."""
+        named = {"agent_name": agent_name, "user_id": user_id, "user_context": user_context}
+        return await self._make("/api/v1/calls/test-agent", given(named), None)
+
+    async def _make(self, path: str, body: Mapping[str, Any], key: str | None) -> Call:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        accepted = await self._ask("POST", path, json=body, headers=headers)
         return Call(self, accepted["call_id"], accepted)
 
     def call(self, call_id: str) -> Call:
         """Return a handle of a call that exists already."""
         return Call(self, call_id, {})
 
+    async def page(
+        self, *, page: int = 1, page_size: int = 20, **wanted: Unpack[CallQuery]
+    ) -> CallPage:
+        """Return one page of the calls that are *wanted*, newest first."""
+        answer = await self._page(page, page_size, wanted)
+        return CallPage(**{name: answer[name] for name in CallPage.__dataclass_fields__})
+
     async def calls(
-        self, *, status: str | None = None, page: int = 1, page_size: int = 20
+        self, *, page: int = 1, page_size: int = 20, **wanted: Unpack[CallQuery]
     ) -> list[dict[str, Any]]:
-        """Return one page of the daemon's calls, newest first, those with *status* only."""
-        wanted = {"status": status, "page": page, "page_size": page_size}
-        params = {name: value for name, value in wanted.items() if value is not None}
-        answer = await self._ask("GET", "/api/v1/calls", params=params)
-        found: list[dict[str, Any]] = answer["items"]
+        """Return the calls of one `page`."""
+        found: list[dict[str, Any]] = (await self._page(page, page_size, wanted))["items"]
         return found
 
-    async def active(self) -> list[dict[str, Any]]:
-        """Return every call without an end, oldest first."""
-        calls: list[dict[str, Any]] = await self._ask("GET", "/api/v1/calls/active")
+    async def _page(self, page: int, page_size: int, wanted: CallQuery) -> dict[str, Any]:
+        params = {**given(wanted), "page": page, "page_size": page_size}
+        answer: dict[str, Any] = await self._ask("GET", "/api/v1/calls", params=params)
+        return answer
+
+    async def all_calls(self, **wanted: Unpack[CallQuery]) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield every call that is *wanted*, newest first, page by page, each once."""
+        seen: set[str] = set()
+        number = 1
+        while True:
+            page = await self.page(page=number, page_size=100, **wanted)
+            for call in page.items:
+                if call["id"] not in seen:  # what is new moves the others on
+                    seen.add(call["id"])
+                    yield call
+            if number >= page.pages:
+                return
+            number += 1
+
+    async def active(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return every call without an end, oldest first; at most *limit*, which is 1 to 100."""
+        params = given({"limit": limit})
+        calls: list[dict[str, Any]] = await self._ask("GET", "/api/v1/calls/active", params=params)
         return calls
+
+    # Voice sessions.
+
+    async def create_session(self, **options: Unpack[SessionOptions]) -> Session:
+        """Open a voice session: ``created`` has ``ws_url`` and ``token``.
+
+        Raises `ApiError` 402, 403 and 429 as the key's plan and permissions say.
+        """
+        created = await self._ask("POST", "/v1/voice/sessions", json=given(options))
+        return Session(self, created["id"], created)
+
+    def session(self, session_id: str) -> Session:
+        """Return a handle of a session that exists already."""
+        return Session(self, session_id, {})
+
+    async def sessions(
+        self, *, status: SessionStatus | None = None, limit: int = 50, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return voice sessions, newest first."""
+        params = given({"status": status, "limit": limit, "offset": offset})
+        found: list[dict[str, Any]] = await self._ask("GET", "/v1/voice/sessions", params=params)
+        return found
+
+    # What agents tell of a room.
+
+    async def post_transcript(
+        self, room: str, entries: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> dict[str, int]:
+        """Post what was said in *room*: ``speaker`` USER or AGENT, ``content``, ``timestamp``.
+
+        Returns how many were ``stored`` and how many ``suppressed``, the call being held. The
+        first post for a room ends the capture of what is streamed there.
+        """
+        kept: dict[str, int] = await self._ask("POST", _room(room, "transcripts"), json=entries)
+        return kept
+
+    async def post_metrics(self, room: str, report: Mapping[str, Any]) -> None:
+        """Report what an agent measured in *room*; `trunkbridge.agent` does that by itself."""
+        await self._ask("POST", _room(room, "metrics"), json=report)
+
+    # The daemon.
+
+    async def trunks(self) -> list[dict[str, Any]]:
+        """Return every trunk: whether it can be reached, its calls, its last failures."""
+        trunks: list[dict[str, Any]] = await self._ask("GET", "/api/v1/trunks")
+        return trunks
+
+    async def replay(self, delivery: str) -> None:
+        """Have a webhook delivered again, with the same id."""
+        path = f"/api/v1/webhooks/{quote(delivery, safe='')}/replay"
+        await self._ask("POST", path)
 
     async def events(
         self, *, after: int | None = None, patience: float = PATIENCE
@@ -315,6 +439,38 @@ class Call:
         rungs: list[dict[str, Any]] = await self._client._ask("GET", f"{self._path}/ladder")
         return rungs
 
+    async def transcript(self) -> list[dict[str, Any]]:
+        """Return what was said, in order: ``role``, ``content``, ``timestamp``, …"""
+        said: list[dict[str, Any]] = await self._client._ask("GET", f"{self._path}/transcript")
+        return said
+
+    async def metrics(self) -> dict[str, Any]:
+        """Return what the call's agents measured; None what nobody told."""
+        measured: dict[str, Any] = await self._client._ask("GET", f"{self._path}/metrics")
+        return measured
+
+    async def analysis(self) -> dict[str, Any] | None:
+        """Return what was made of the conversation, None while nobody has."""
+        return await self._part("analysis")
+
+    async def cost(self) -> dict[str, Any] | None:
+        """Return what the call cost, None while no agent has reported anything."""
+        return await self._part("cost")
+
+    async def _part(self, name: str) -> dict[str, Any] | None:
+        try:
+            part: dict[str, Any] = await self._client._ask("GET", f"{self._path}/{name}")
+        except ApiError as refusal:
+            if refusal.status != 404:
+                raise
+            await self.status()  # no such call is another matter
+            return None
+        return part
+
+    async def erase(self) -> None:
+        """Forget what was said and who called. Raises `ApiError` 409 while the call runs."""
+        await self._client._ask("POST", f"{self._path}/erase")
+
     async def hangup(self) -> None:
         """End the call, also before its answer; nothing happens when it has ended."""
         await self._client._ask("DELETE", self._path)
@@ -385,6 +541,10 @@ class _Lost:
         self._reached = None
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
         self._pause = min(self._pause * 2, _BACKOFF[1])
+
+
+def _room(room: str, what: str) -> str:
+    return f"/api/sessions/by-room/{quote(room, safe='')}/{what}"
 
 
 def _event(data: Mapping[str, Any], id_: int) -> Event:

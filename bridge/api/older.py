@@ -10,13 +10,21 @@ from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.filters import Status
-from bridge.api.models import JsonObject, Text, checked_number
+from bridge.api.making import IdempotencyKey
+from bridge.api.models import JsonObject, checked_number
 from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
 from bridge.errors import BridgeError
@@ -27,6 +35,9 @@ from bridge.store.store import StoredCall
 
 NO_ASSISTANT: Final = "no such assistant"
 NO_TRUNK: Final = "no such trunk"
+WRONG_SERVICE: Final = "call_service is not the trunk's"
+_DIALLED: Final = "+919876543210"
+_NUMBER: Final = {"type": "string", "pattern": r"^\+?[0-9*#]{1,32}$", "description": "E.164."}
 _AN_INSTANT: Final = 1e-6  # seconds: a filter's ends are part of it
 
 
@@ -36,9 +47,6 @@ class OlderDoor(Protocol):
     async def names(self) -> Names:
         """What the configuration calls things."""
 
-    async def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-
 
 class OlderStore(Protocol):
     """What they read of the store. Every method blocks and raises `BridgeError`."""
@@ -47,21 +55,25 @@ class OlderStore(Protocol):
     def transcript(self, call_id: str) -> list[Segment]: ...
 
 
-DialledAt = Callable[[str], float | None]
-"""When a call that had waited was dialled (wall seconds); blocks, raises `BridgeError`."""
+PlaceOf = Callable[[str], tuple[bool, float | None]]
+"""Whether a call waits for its trunk, and when one that had waited was dialled (wall seconds).
+
+Blocks, raises `BridgeError`.
+"""
+
+
+# Only looked up: what is not among the names is unknown.
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    trunk_id: Annotated[Text, Field(min_length=1, description="A trunk's name.")]
-    to_number: Annotated[str, Field(description="E.164, as +919876543210.")]
+    trunk_id: Annotated[_Name, Field(description="A trunk's name.")]
+    to_number: Annotated[
+        str, AfterValidator(checked_number), WithJsonSchema(_NUMBER), Field(examples=[_DIALLED])
+    ]
     metadata: JsonObject | None = None
-
-    @field_validator("to_number")
-    @classmethod
-    def _check_number(cls, value: str) -> str:
-        return checked_number(value)
 
 
 class Outbound(_Asked):
@@ -81,10 +93,8 @@ class Outbound(_Asked):
         },
     )
 
-    assistant_id: Annotated[Text, Field(min_length=1, description="A workflow's slug or id.")]
-    call_service: Annotated[
-        Text, Field(min_length=1, description="The trunk's profile: exotel and so on.")
-    ]
+    assistant_id: Annotated[_Name, Field(description="A workflow's slug or id.")]
+    call_service: Annotated[_Name, Field(description="The trunk's profile: exotel and so on.")]
 
 
 class Passthrough(_Asked):
@@ -116,7 +126,14 @@ def _day_or_moment(value: object) -> datetime:
 Day = Annotated[
     datetime,
     BeforeValidator(_day_or_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-01-17", "2026-01-17T10:30:00Z"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date", "examples": ["2026-01-17"]},
+                {"type": "string", "format": "date-time", "examples": ["2026-01-17T10:30:00Z"]},
+            ]
+        }
+    ),
 ]
 
 
@@ -157,19 +174,89 @@ def _seconds(moment: datetime) -> float:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
 
 
+def _said(description: str, example: Any) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"type": "object"}, "example": example}},
+    }
+
+
+def _refused(description: str, data: Any = None) -> dict[str, Any]:
+    return _said(description, {"success": False, "message": description, "data": data})
+
+
+_ID: Final = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
+_WRONG: Final[dict[int | str, dict[str, Any]]] = {
+    422: _refused(
+        "to_number: not a phone number",
+        {"errors": [{"field": "to_number", "message": "not a phone number"}]},
+    )
+}
+_AWAY: Final[dict[int | str, dict[str, Any]]] = {503: _refused("the store cannot be read")}
+_QUEUED: Final[dict[int | str, dict[str, Any]]] = {
+    202: _said("call queued", envelope("call queued", {"queue_id": _ID, "status": "queued"})),
+    400: _refused(WRONG_SERVICE),
+    404: _refused(NO_TRUNK),
+    429: _refused("1000 calls wait already (queue.size)"),
+    503: _refused("draining: no new calls"),
+    **_WRONG,
+}
+_NOT_YET: Final[dict[int | str, dict[str, Any]]] = {
+    501: _refused("the Twilio flow is not served by this version")
+}
+_STATUS: Final[dict[int | str, dict[str, Any]]] = {
+    200: _said(
+        "queue status",
+        envelope(
+            "queue status",
+            {
+                "queue_id": _ID,
+                "status": "pending",
+                "to_number": "+919876543210",
+                "call_service": "exotel",
+                "queued_at": "2026-01-17T10:29:55.000Z",
+                "dispatched_at": None,
+                "retry_count": 0,
+                "last_error": None,
+            },
+        ),
+    ),
+    404: _refused("no such call"),
+    **_AWAY,
+}
+_RECORDS: Final[dict[int | str, dict[str, Any]]] = {
+    200: _said(
+        "call records",
+        envelope(
+            "call records",
+            {
+                "records": [],
+                "pagination": {"total": 0, "page": 1, "limit": 20, "total_pages": 0},
+            },
+        ),
+    ),
+    **_WRONG,
+    **_AWAY,
+}
+
+
 def router(
-    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, dialled_at: DialledAt
+    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
 ) -> APIRouter:
     """Return the routes below ``/call``."""
     routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
     _making(routes, doors, older)
-    _looking(routes, doors, reading, older, store, dialled_at)
+    _looking(routes, doors, reading, older, store, place_of)
     return routes
 
 
 def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
-    @routes.post("/outbound", status_code=202, response_model=None)
-    async def outbound(body: Outbound, request: Request) -> dict[str, Any] | JSONResponse:
+    @routes.post(
+        "/outbound", status_code=202, response_model=None, responses={**_QUEUED, **_NOT_YET}
+    )
+    async def outbound(
+        body: Outbound, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any] | JSONResponse:
         """Dial a phone number for an assistant (a workflow); it may wait for its trunk."""
         names = await doors.ask(older.names())
         slug = names.workflows.get(body.assistant_id)
@@ -177,13 +264,13 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
             raise HTTPException(404, NO_ASSISTANT)
         profile = _profile(names, body.trunk_id)
         if body.call_service != profile:
-            detail = f"trunk {body.trunk_id} is not of {body.call_service}"
-            return refusal(400, detail)
+            return refusal(400, WRONG_SERVICE)
         if profile == "twilio":
             return refusal(501, "the Twilio flow is not served by this version")
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 workflow_slug=slug,
@@ -194,13 +281,16 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         )
         return envelope("call queued", {"queue_id": accepted.call_id, "status": "queued"})
 
-    @routes.post("/outbound_passthrough", status_code=202, response_model=None)
-    async def passthrough(body: Passthrough, request: Request) -> dict[str, Any]:
+    @routes.post("/outbound_passthrough", status_code=202, response_model=None, responses=_QUEUED)
+    async def passthrough(
+        body: Passthrough, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
         """Dial a phone number for a person in the browser: no agent, early media is heard."""
         _profile(await doors.ask(older.names()), body.trunk_id)
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
@@ -219,12 +309,10 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         return envelope("call queued", data)
 
 
-async def _dial(doors: Doors, request: Request, wanted: DialRequest) -> Accepted:
-    key = request.headers.get("Idempotency-Key")
-    who = access_of(request)
-    return await doors.ask(
-        doors.service.dial(wanted, key=None if key is None else f"{who.name}\0{key}")
-    )
+async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
+    # A key of the API never meets the requests of another.
+    own = None if key is None else f"{access_of(request).name}\0{key}"
+    return await doors.ask(doors.service.dial(wanted, key=own))
 
 
 def _profile(names: Names, trunk: str) -> str:
@@ -240,18 +328,15 @@ def _looking(
     reading: Reading,
     older: OlderDoor,
     store: OlderStore,
-    dialled_at: DialledAt,
+    place_of: PlaceOf,
 ) -> None:
-    @routes.get("/queue/{queue_id}", response_model=None)
+    @routes.get("/queue/{queue_id}", response_model=None, responses=_STATUS)
     async def queued(queue_id: str, request: Request) -> dict[str, Any]:
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits = await doors.ask(older.waits(call["id"]))
+        waits, at = await _read(place_of, call["id"])
         status = queue_status(call, waits=waits)
-        at = None
-        if status == "dispatched":
-            at = await _read(dialled_at, call["id"])
         data = {
             "queue_id": call["id"],
             "status": status,
@@ -264,7 +349,7 @@ def _looking(
         }
         return envelope("queue status", data)
 
-    @routes.get("/records", response_model=None)
+    @routes.get("/records", response_model=None, responses=_RECORDS)
     async def records(wanted: Annotated[Wanted, Query()], request: Request) -> dict[str, Any]:
         """Calls as the older bridge tells of them, with their transcripts."""
         who: Access = access_of(request)

@@ -99,7 +99,7 @@ Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
 class PostedEntry(BaseModel):
     """One thing that was said: seed 000's fields, and what else an agent may know of it.
 
-    ``timestamp`` is RFC 3339 or seconds since 1970; without it, now.
+    ``timestamp`` is RFC 3339, or seconds or milliseconds since 1970; without it, now.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -186,11 +186,49 @@ class ReportedTurn(BaseModel):
     llm_model: Name | None = None
 
 
+Line = Annotated[str, Field(max_length=1000)]
+
+
+class Analysed(BaseModel):
+    """What was made of the conversation (seed 000's call analysis)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: Annotated[str, Field(max_length=10_000)] | None = None
+    sentiment: Name | None = None
+    topics: Annotated[list[Line], Field(max_length=64)] | None = None
+    action_items: Annotated[list[Line], Field(max_length=64)] | None = None
+
+
+Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+class CostOf(BaseModel):
+    """What one provider asks for its part."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: Name
+    kind: Name | None = None
+    amount: Amount
+
+
+class Costs(BaseModel):
+    """What the call cost, by provider."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    total: Amount | None = None
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+    breakdown: Annotated[list[CostOf], Field(max_length=64)] | None = None
+
+
 class Report(Measured):
     """What an agent measured.
 
     With ``metrics`` it is whole and takes the place of what was told before. Without, its own
-    latencies are one measurement more, which is averaged, and its tokens are added.
+    latencies are one measurement more, which is averaged, and its tokens are added. ``analysis``
+    and ``cost`` take the place of what was told of them before.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -201,6 +239,8 @@ class Report(Measured):
     metrics: Measured | None = None
     turns: Annotated[list[ReportedTurn], Field(max_length=64)] | None = None
     duration_seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    analysis: Analysed | None = None
+    cost: Costs | None = None
 
 
 _ONE: Final = TypeAdapter(PostedEntry)
@@ -214,8 +254,17 @@ def _posted(body: Any) -> list[PostedEntry]:
     try:
         return _MANY.validate_python(body) if isinstance(body, list) else [_one(body)]
     except ValidationError as failure:
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in failure.errors()]
+        errors = [{**error, "loc": ("body", *_path(error["loc"]))} for error in failure.errors()]
         raise RequestValidationError(errors) from None
+
+
+def _path(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return a field's path without which of its forms (a text, a number) it was tried as."""
+    return (
+        where[:-1]
+        if where[-1:] and where[-1] in ("datetime", "constrained-float", "float")
+        else where
+    )
 
 
 def _one(body: Any) -> PostedEntry:

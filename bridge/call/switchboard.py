@@ -226,13 +226,15 @@ class Switchboard:
 
     async def _do(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
         if not self._is_here(call_id):
+            if verb == "hang_up" and await self._service.give_up(call_id):
+                return True
             passed = await self.elsewhere.pass_on(call_id, verb, **body)
             if passed is not None:
                 return passed
         return await self.do_here(call_id, verb, body)
 
     def _is_here(self, call_id: str) -> bool:
-        if self._service.call(call_id) is not None or self._service.waits(call_id):
+        if self._service.call(call_id) is not None:
             return True
         return self._session(call_id) is not None
 
@@ -277,10 +279,6 @@ class Switchboard:
     async def names(self) -> Names:
         """What the configuration calls things."""
         return self._service.names
-
-    async def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-        return self._service.waits(call_id)
 
     # The house.
 

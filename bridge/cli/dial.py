@@ -10,6 +10,7 @@ import typer
 from bridge.cli.options import ConfigOption, JsonOption, UrlOption, client_of, fail, show_json
 from bridge.cli.timeline import line_of
 from trunkbridge.client import ApiError, Client
+from trunkbridge.options import DialOptions
 
 HELP = """Dial a number through a running daemon.
 
@@ -34,7 +35,7 @@ def dial(
     client = client_of(url, config)
     if trunk is None and agent is None:
         agent = ""  # none is dispatched; the API wants one of the two said
-    fields = {"trunk": trunk, "room": room, "agent": agent}
+    fields: DialOptions = {"trunk": trunk, "room": room, "agent": agent}
     try:
         completed = asyncio.run(_dial(client, to, fields, wait=wait, as_json=as_json))
     except ApiError as failure:
@@ -43,9 +44,7 @@ def dial(
         raise typer.Exit(1)
 
 
-async def _dial(
-    client: Client, to: str, fields: dict[str, str | None], *, wait: bool, as_json: bool
-) -> bool:
+async def _dial(client: Client, to: str, fields: DialOptions, *, wait: bool, as_json: bool) -> bool:
     async with client:
         call = await client.dial(to, **fields)
         if as_json:

@@ -237,13 +237,16 @@ class DirectCarrier:
 
         The room's transports go on: `call_ended` is yet to be sent.
         """
-        self._ports.release(await self.surrender())
+        self._ports.release(await self._stop(goodbye=True))
 
     async def surrender(self) -> Lease:
-        """Stop, and return the lease as it is now: another engine may go on with it."""
+        """Stop, and return the lease as it is now: another engine goes on with its stream."""
+        return await self._stop(goodbye=False)
+
+    async def _stop(self, *, goodbye: bool) -> Lease:
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
-            self._hang_up()
+            self._hang_up(goodbye=goodbye)
         try:
             async with asyncio.timeout(FAREWELL):
                 return await asyncio.shield(self._gone)
@@ -252,10 +255,10 @@ class DirectCarrier:
             self._closed(self._lease.sequence, self._lease.timestamp)
             return self._lease
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, *, goodbye: bool) -> None:
         try:
             self._last = self._read_stats()
-            self._core.hang_up(self.handle)
+            self._core.hang_up(self.handle, goodbye=goodbye)
         except (KeyError, RuntimeError):  # the core was stopped, or knows nothing of the call
             self._closed(self._lease.sequence, self._lease.timestamp)
 

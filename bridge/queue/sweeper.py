@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,7 +48,11 @@ End = Callable[[Orphan, CallEnded, Mapping[str, Any]], Awaitable[None]]
 
 
 class Sweeper:
-    """Ends the calls of instances whose lease is over. *known*: ids open in the journal here."""
+    """Ends the calls of instances whose lease is over.
+
+    *known*: whether the journal here has a record of a call, whose end then comes from there;
+    called in threads.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Sweeper:
         me: str,
         end: End,
         *,
-        known: Callable[[], Collection[str]],
+        known: Callable[[str], bool],
         interval: float = INTERVAL,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -111,7 +115,7 @@ class Sweeper:
         """End what is to be ended now; return how many calls that were."""
         found = []
         if not self._begun:  # taken in an earlier life, and not ended
-            found += await asyncio.to_thread(self._left, frozenset(self._known()))
+            found += await asyncio.to_thread(self._left)
             self._begun = True
         gone = [name for name in await asyncio.to_thread(self._store.expired) if name != self._me]
         if gone:
@@ -131,7 +135,7 @@ class Sweeper:
         with self._store.reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
-    def _left(self, known: Collection[str]) -> list[Orphan]:
+    def _left(self) -> list[Orphan]:
         query = sa.select(*_COLUMNS).where(
             calls.c.instance == self._me, calls.c.ended_at.is_(None), calls.c.call_type == "sip"
         )
@@ -142,7 +146,8 @@ class Sweeper:
                     sa.select(queue.c.call_id).where(queue.c.state.in_(_WAITING))
                 ).scalars()
             )
-        return [_orphan(row) for row in rows if row.id not in known and row.id not in waiting]
+        left = (row for row in rows if row.id not in waiting)
+        return [_orphan(row) for row in left if not self._known(row.id)]
 
     def _take(self, gone: Sequence[str]) -> list[Orphan]:
         elsewhere = sa.exists().where(

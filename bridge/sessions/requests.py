@@ -43,7 +43,8 @@ class SessionRequest:
 
     ``max_duration`` is in seconds and runs from the moment the user joins. ``config`` is a
     voice session's, which the agent gets in its job metadata. ``metadata`` None: none was
-    given, which is told apart from an empty one. ``room`` None: a name of its own.
+    given, which is told apart from an empty one. ``workflow_slug`` may be the
+    workflow's id. ``room`` None: a name of its own.
     """
 
     kind: Kind

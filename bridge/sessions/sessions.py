@@ -20,9 +20,10 @@ import structlog
 from bridge.call.idempotency import Claim, ClaimArchive, Once
 from bridge.call.ids import CallIds
 from bridge.call.outcome import SessionEnd, session_outcome
-from bridge.call.record import CallRecord, fold
+from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, BadRequest, Unavailable
-from bridge.config import Config
+from bridge.config import Config, WorkflowConfig
+from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
@@ -53,7 +54,9 @@ from bridge.sessions.state import (
 _log = structlog.get_logger(__name__)
 
 POLL: Final = 5.0  # seconds between looks at all rooms (contract 6)
-SURELY: Final = 30.0  # seconds after which a room's people are listed whatever the list says
+SURELY: Final = 60.0  # seconds after which a room's people are listed whatever the list says
+UNHEARD: Final = 2  # polls after which they are, where no webhook was heard lately
+LATELY: Final = 300.0
 TICK: Final = 0.25  # seconds: how late an end by time may be
 AGAIN: Final = 1.0  # seconds between looks that a patience waits for
 LOOKS: Final = 8  # at once
@@ -91,6 +94,9 @@ class SessionArchive(ClaimArchive, Protocol):
     def writable(self) -> bool:
         """Whether the last write worked."""
 
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call of this instance, or None. Blocks."""
+
 
 class OpenCall(Protocol):
     """A call without an end, as the journal has it at a start."""
@@ -113,10 +119,20 @@ _Open = TypeVar("_Open", bound=OpenCall)
 class _Live:
     """One session that has no end, or one that is not written yet."""
 
-    __slots__ = ("counted", "listed_at", "looked_for", "made_at", "making", "record", "state")
+    __slots__ = (
+        "counted",
+        "listed_at",
+        "looked_for",
+        "made_at",
+        "making",
+        "record",
+        "shown",
+        "state",
+    )
 
     def __init__(self, record: CallRecord, state: SessionState) -> None:
         self.record = record
+        self.shown = record  # as it is written: what happened is told when the journal has it
         self.state = state
         self.making = False  # its room, just now
         self.made_at = 0.0
@@ -155,6 +171,7 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
+        claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
         check_webhook: Callable[[str], None] = lambda _: None,
@@ -175,7 +192,7 @@ class Sessions:
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(archive, wall)
+        self._once = Once(claims or archive, wall)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -183,7 +200,9 @@ class Sessions:
         self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
+        self._swept = False
         self._polled_at = 0.0
+        self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
         self._looking = asyncio.Semaphore(LOOKS)
         self._loops: list[asyncio.Task[None]] = []
@@ -281,7 +300,7 @@ class Sessions:
     def record(self, call_id: str) -> CallRecord | None:
         """Return the record of a session that runs, or has just ended; else None."""
         live = self._live.get(call_id)
-        return self._ended_ones.get(call_id) if live is None else live.record
+        return self._ended_ones.get(call_id) if live is None else live.shown
 
     async def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
         """Return those of *call_ids* that run here, or have just ended."""
@@ -291,7 +310,7 @@ class Sessions:
     @property
     def running(self) -> Collection[str]:
         """The ids of the sessions without an end, oldest first."""
-        return [call_id for call_id, live in self._live.items() if live.open]
+        return [call_id for call_id, live in self._live.items() if live.shown.ended_at is None]
 
     def uses_room(self, room: str) -> bool:
         """Whether a session that runs is in *room*."""
@@ -303,6 +322,7 @@ class Sessions:
 
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
+        self._heard_at = self._wall()
         live = self._live.get(self._by_room.get(news.room, ""))
         if live is None or not live.open:
             if news.began and news.room in self._over:
@@ -354,32 +374,58 @@ class Sessions:
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
-        rest: list[_Open] = []
-        for call in open_calls:
-            if not records.is_session(call.record, call.private):
-                rest.append(call)
-                continue
-            try:
-                found = records.read_back(call.record, call.private or {}, call.created_at)
-                record = replace(found, seq=call.last_seq)
-                state = self._restored(record)
-            except (KeyError, TypeError, ValueError) as failure:
-                _log.error(
-                    "session.not_taken_up", call_id=call.call_id, error=type(failure).__name__
-                )
-                rest.append(call)
-                continue
-            self._enter(record, state)
-            _log.info("session.taken_up", call_id=call.call_id, status=record.status)
-        return rest
+        return [
+            call
+            for call in open_calls
+            if not self._take_up(
+                call.call_id, call.created_at, call.last_seq, call.record, call.private or {}
+            )
+        ]
+
+    async def adopt(
+        self,
+        call_id: str,
+        *,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        """Go on with a session whose instance is gone; False when it is none.
+
+        It is in our journal when this returns.
+        """
+        if not self._take_up(call_id, created_at, seq, record, private):
+            return False
+        await self._append(self._live[call_id].record, None)
+        return True
+
+    def _take_up(
+        self,
+        call_id: str,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        if not records.is_session(record, private):
+            return False
+        try:
+            found = replace(records.read_back(record, private, created_at), seq=seq)
+            state = self._restored(found)
+        except (KeyError, TypeError, ValueError) as failure:
+            _log.error("session.not_taken_up", call_id=call_id, error=type(failure).__name__)
+            return False
+        self._enter(found, state)
+        _log.info("session.taken_up", call_id=call_id, status=found.status)
+        return True
 
     # One session.
 
     async def _new_record(self, request: SessionRequest, asker: Asker) -> CallRecord:
-        slug = request.workflow_slug
-        workflow = self._config.workflow_of(slug) if slug is not None else None
-        if slug is not None and workflow is None:
-            raise BadRequest("workflow_slug", f"no workflow {slug!r}")
+        workflow = self._workflow(request.workflow_slug)
+        if workflow is not None:
+            request = replace(request, workflow_slug=workflow.slug)
         agent = request.agent or (workflow.agent if workflow else "")
         metadata: Mapping[str, Any] = workflow.metadata if workflow else {}
         call_id = self._new_id()
@@ -396,6 +442,15 @@ class Sessions:
             own_room=own,
             created_at=self._wall(),
         )
+
+    def _workflow(self, wanted: str | None) -> WorkflowConfig | None:
+        """Return the workflow with a slug or an id. Raises `BadRequest`."""
+        if wanted is None:
+            return None
+        for workflow in self._config.workflow:
+            if wanted in (workflow.slug, workflow_id(workflow.slug)):
+                return workflow
+        raise BadRequest("workflow_slug", f"no workflow {wanted!r}")
 
     async def _exists(self, room: str) -> bool:
         if room in self._by_room:
@@ -456,7 +511,7 @@ class Sessions:
     def _joined(self, live: _Live, at: float) -> None:
         event = records.answered_event(live.record, at)
         live.record = fold(live.record, event)
-        self._tell(self._append(live.record, event), event)
+        self._tell(live, self._append(live.record, event), event)
         _log.info("session.joined", call_id=live.record.id)
 
     def _ended(self, live: _Live, why: SessionEnd, at: float) -> None:
@@ -475,7 +530,7 @@ class Sessions:
         )
         live.record = records.with_end_reason(fold(record, event))
         written = self._append(live.record, event)
-        self._tell(written, event)
+        self._tell(live, written, event)
         written.add_done_callback(lambda _: self._over_now(live, why))
         _log.info("session.ended", call_id=record.id, reason=verdict.reason)
 
@@ -507,9 +562,15 @@ class Sessions:
         written.add_done_callback(done)
         return written
 
-    def _tell(self, written: asyncio.Future[None], event: CallEvent) -> None:
-        """Publish *event* when it is written; also when the disk refused it."""
-        written.add_done_callback(lambda _: self._publish(event))
+    def _tell(self, live: _Live, written: asyncio.Future[None], event: CallEvent) -> None:
+        """Show and publish *event* when it is written; also when the disk refused it."""
+        record = live.record
+
+        def tell(_: asyncio.Future[None]) -> None:
+            live.shown = record
+            self._publish(event)
+
+        written.add_done_callback(tell)
 
     # Rooms.
 
@@ -597,13 +658,35 @@ class Sessions:
     async def _watch(self) -> None:
         """Look at the rooms: all of them now and then, one when its patience is over."""
         while True:
-            if not self._live and not self._doomed:
+            if self._swept and not self._live and not self._doomed:
                 await self._woken(None)
             try:
+                if not self._swept:
+                    await self._sweep()
                 await self._look_around()
             except Exception:  # a bug of ours costs no other session its end
                 _log.exception("sessions.watch_failed")
             await asyncio.sleep(TICK)
+
+    async def _sweep(self) -> None:
+        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
+        if not self._livekit_up:
+            return
+        try:
+            made = await self._rooms.made()
+        except RoomError:
+            await asyncio.sleep(AGAIN)
+            return
+        self._swept = True
+        for room, call_id in made.items():
+            if room in self._by_room:
+                continue
+            try:
+                record = await asyncio.to_thread(self._archive.record, call_id)
+            except BridgeError:
+                continue
+            if record is not None and record.get("ended_at") is not None:
+                self._doom(room, 0)
 
     async def _look_around(self) -> None:
         now = self._wall()
@@ -659,8 +742,18 @@ class Sessions:
             or sid != state.room_sid
             or state.room_since is not None
             or state.server_away
-            or abs(self._wall() - live.listed_at) >= SURELY
+            or state.phase is Phase.WAITING
+            or abs(self._wall() - live.listed_at) >= self._sure_for()
         )
+
+    def _sure_for(self) -> float:
+        """Return how long a list of rooms is believed that shows nothing new.
+
+        The server counts a room's people every five seconds at best, and not at all once
+        all have left.
+        """
+        heard = abs(self._wall() - self._heard_at) < LATELY
+        return SURELY if heard else UNHEARD * self._poll_every
 
     async def _look_closer(self, live: _Live, sid: str) -> None:
         async with self._looking:
@@ -671,7 +764,7 @@ class Sessions:
                 self._feed(live, ServerAway())
                 return
         live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.agent)
+        live.counted = sum(1 for one in people if not one.helper)
         present = [_participant(one) for one in people if one.agent or not one.helper]
         self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
 
 from bridge.errors import BridgeError
 from bridge.journal import Journal, JournalReader, Marks, News
 from bridge.store.deliveries import Deliveries, SessionDeliveries
-from bridge.store.errors import StoreError, StoreRefused
+from bridge.store.errors import StoreAway, StoreError
 from bridge.store.store import LEASE, Store
-from bridge.store.tables import cursors
+from bridge.store.tables import calls, cursors
 from bridge.store.writing import Writer
 
 _log = structlog.get_logger(__name__)
@@ -210,11 +210,9 @@ class Projection:
             try:
                 try:
                     self._write(news, one_by_one=False)
-                except StoreError as failure:
-                    if not isinstance(failure, StoreRefused):
-                        raise
-                    self._write(news, one_by_one=True)
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                except StoreAway:
+                    raise
+                except Exception:  # something among them: find it, and leave it out
                     self._write(news, one_by_one=True)
             except BaseException:
                 self._marks = None  # nobody knows whether it was committed
@@ -236,6 +234,10 @@ class Projection:
             return Marks()
         if row.changed > heads.changed or row.event > heads.event or row.fact > heads.fact:
             _log.warning("store.journal_went_back")
+            with self._store.writing() as connection:  # its changes are counted anew
+                connection.execute(
+                    update(calls).where(calls.c.journal == self._journal.id).values(revision=0)
+                )
             return Marks()
         return Marks(changed=row.changed, event=row.event, fact=row.fact)
 
@@ -274,10 +276,10 @@ class Projection:
             try:
                 with self._store.database.errors(), connection.begin_nested():
                     write(connection, [item])
-            except (StoreRefused, ValueError, TypeError, KeyError, AttributeError) as failure:
-                refused.append((kind, item.call_id, f"{type(failure).__name__}"))
-            except RecursionError:
-                refused.append((kind, item.call_id, "RecursionError"))
+            except StoreAway:
+                raise
+            except Exception as failure:  # whatever is wrong with it, the rest goes on
+                refused.append((kind, item.call_id, type(failure).__name__))
         return refused
 
     # Now and then.
@@ -290,8 +292,10 @@ class Projection:
             if reader.holds(call_id):
                 self._journal.erase(call_id)
             self._erased_mark = max(self._erased_mark, erased_at)
-        if self._retention_days and self._wall() >= self._retention_at:
-            self._retain()
+        if self._wall() >= self._retention_at:
+            self._store.tidy(self._wall())
+            if self._retention_days:
+                self._retain()
             self._retention_at = self._wall() + _RETENTION
 
     def _renew(self) -> None:

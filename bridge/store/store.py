@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
+from bridge.call.idempotency import LIFETIME, Claim
 from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
 from bridge.store.database import Database
@@ -61,6 +63,8 @@ class Store:
         self._ready = False
         self._migrating = threading.Lock()
         self._away_until = 0.0
+        self._steady_since: float | None = None  # by the database's clock, as the lease
+        self._lease_until = 0.0
         self._totals: dict[CallFilter, tuple[int, float, int]] = {}
 
     @classmethod
@@ -125,7 +129,8 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; nothing is asked any more."""
+        self._away_until = math.inf
         self.database.close()
 
     def alive(self) -> bool:
@@ -230,6 +235,23 @@ class Store:
         with self.reading() as connection:
             return [tuple(row) for row in connection.execute(question)]
 
+    def events_of(self, call_id: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """Return at most *limit* events of a call with a seq above *after*, in order."""
+        columns = (events.c.position, events.c.call_id, events.c.seq, events.c.body)
+        question = (
+            select(*columns)
+            .where(events.c.call_id == call_id, events.c.seq > after)
+            .order_by(events.c.seq)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return [tuple(row) for row in connection.execute(question)]
+
+    def last_position(self) -> int:
+        """Return the position of the event stored last; 0 for none."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.max(events.c.position))).scalar() or 0)
+
     def ladder(self, call_id: str) -> list[dict[str, Any]] | None:
         """Return the SIP messages of a call that has ended; None where none were kept."""
         question = select(tables.ladder.c.rungs).where(tables.ladder.c.call_id == call_id)
@@ -248,6 +270,19 @@ class Store:
         with self.reading() as connection:
             found = connection.execute(select(table.c.at).where(table.c.call_id == call_id))
             return found.first() is not None
+
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return the claim made at *since* or later on any instance, or None."""
+        table = tables.idempotency
+        question = select(table.c.body_digest, table.c.at, table.c.answer).where(
+            table.c.key_digest == key_digest, table.c.at >= since
+        )
+        with self.reading() as connection:
+            row = connection.execute(question).first()
+        if row is None:
+            return None
+        answer = json.loads(row.answer)
+        return Claim(key_digest=key_digest, body_digest=row.body_digest, at=row.at, answer=answer)
 
     # Forgetting.
 
@@ -279,10 +314,13 @@ class Store:
             self.changes += 1
             if len(found) < _CHUNK:
                 break
-        with self.writing() as connection:
-            table = tables.idempotency
-            connection.execute(delete(table).where(table.c.at < before))
         return deleted
+
+    def tidy(self, now: float) -> None:
+        """Delete Idempotency-Keys that no longer count."""
+        table = tables.idempotency
+        with self.writing() as connection:
+            connection.execute(delete(table).where(table.c.at < now - LIFETIME))
 
     def erased_since(self, erased_at: float) -> list[tuple[str, float]]:
         """Return this instance's calls erased at *erased_at* or later, with when, in order."""
@@ -301,8 +339,14 @@ class Store:
         """Say that this instance is alive, for *lifetime* seconds."""
         with self.writing() as connection:
             now = self._now(connection)
+            before = connection.execute(
+                select(instances.c.lease_until).where(instances.c.name == self.instance)
+            ).scalar()
             row = {"name": self.instance, "started_at": now, "lease_until": now + lifetime}
             upsert(connection, instances, [row], key=("name",), change=("lease_until",))
+        if self._steady_since is None or before is None or before < now:
+            self._steady_since = now
+        self._lease_until = now + lifetime
 
     def give_up(self) -> None:
         """Say that this instance stops, and has ended its calls."""
@@ -311,11 +355,19 @@ class Store:
                 update(instances).where(instances.c.name == self.instance).values(lease_until=0)
             )
 
-    def expired(self) -> list[str]:
-        """Return the instances that were alive once and are not any more."""
+    def expired(self, *, grace: float = LEASE) -> list[str]:
+        """Return the instances that were alive once and are not any more.
+
+        Who was away from the store itself cannot tell others' silence from its own: it says
+        so of nobody (but those that gave up) before its own lease has held for *grace* seconds.
+        """
         with self.reading() as connection:
             now = self._now(connection)
-            question = select(instances.c.name).where(instances.c.lease_until < now)
+            since = self._steady_since
+            steady = since is not None and now - since >= grace and now <= self._lease_until
+            question = select(instances.c.name).where(
+                instances.c.lease_until < now if steady else instances.c.lease_until == 0
+            )
             return list(connection.execute(question).scalars())
 
     def now(self) -> float:

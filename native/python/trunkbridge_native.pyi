@@ -154,8 +154,11 @@ class Core:
     def stats(self, call: int) -> CallStats:
         """Return the counters so far. Raises ``KeyError`` when the call is over."""
 
-    def hang_up(self, call: int) -> None:
-        """End the carrier's side and close its sockets; the transports go on; makes ``hung_up``."""
+    def hang_up(self, call: int, *, goodbye: bool = True) -> None:
+        """End the carrier's side and close its sockets; the transports go on; makes ``hung_up``.
+
+        *goodbye*: the last RTCP report says BYE; not where somebody else goes on with the stream.
+        """
 
     def tap(self, call: int) -> TapReader:
         """Listen to both directions of the call from now on. Raises ``KeyError``."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import signal
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,9 @@ from tests.kill.load import (
     read_all_events,
     take_calls,
 )
+from tests.kill.places import by_api, in_journal, in_store, open_in_journal
 from tests.kill.receiver import Receiver
-from tests.kill.verdict import Found, all_told, judged
+from tests.kill.verdict import Found, all_told, differences, judged
 from tests.system.conftest import started_server
 from tests.system.harness import AgentHost, Bridge, RoomAgent, Server, free_port, room_of, until
 
@@ -51,14 +50,31 @@ TRUNK = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``kills`` of a daemon with ``callers`` and as many clients; ``store`` is a URL or empty."""
+    """``kills`` of a daemon with ``callers`` and as many clients; ``store`` is its URL.
+
+    No ``store``: the harness's own SQLite file. ``webhooks``: they are sent, and judged.
+    """
 
     kills: int
     seed: int
     callers: int = 4
     store: str = ""
-    webhooks: bool = False
+    webhooks: bool = True
     say: Callable[[str], None] = lambda _: None
+
+
+def narrow(port: int) -> dict[str, Any]:
+    """Return a trunk on which calls wait for each other."""
+    return {
+        **TRUNK,
+        "name": "narrow",
+        "host": "127.0.0.1",
+        "port": port,
+        "max_calls": 2,
+        "calls_per_second": 20,
+        "media_allow": ["127.0.0.0/8"],
+        "caller_id": "+912240000001",
+    }
 
 
 async def run(plan: Plan, folder: Path) -> list[str]:
@@ -82,8 +98,10 @@ async def _run(plan: Plan, folder: Path, server: Server, host: AgentHost) -> lis
             server,
             carrier_port=port,
             trunk=TRUNK,
+            trunks=[narrow(port)],
             sections=_sections(plan, receiver.url),
         )
+        bridge.expect_lag()  # on a busy machine any loop is late
         stage = Stage(bridge=bridge, carrier=carrier, ledger=ledger, chance=chance)
         receiver.heard = stage.happened
         agents = [RoomAgent(host, server, room_of(number), "agent") for number in ROOM_NUMBERS]
@@ -126,9 +144,15 @@ async def _killed(
         for agent in agents:
             noted(ledger, agent)
         journal = in_journal(stage.bridge.folder / "journal.db")
-        with suppress(AssertionError):
-            await until(lambda: len(ledger.told["the stream"]) >= _count(journal), "the stream", 10)
-        others = [await by_api(stage.bridge, list(journal.records))]
+        url = plan.store or f"sqlite:///{stage.bridge.folder}/trunkbridge.db"
+
+        def behind() -> bool:
+            told = len(ledger.told["the stream"]) >= _count(journal)
+            return not told or bool([*differences(journal, in_store(url))])
+
+        with suppress(AssertionError):  # the verdict says what
+            await until(lambda: not behind(), "stream and store have everything", 20, poll=0.5)
+        others = [await by_api(stage.bridge, list(journal.records)), in_store(url)]
     _show(plan, ledger, journal)
     return [
         *judged(ledger, journal, others, webhooks=plan.webhooks),
@@ -223,53 +247,6 @@ async def _quiet(plan: Plan, stage: Stage) -> None:
 
         with suppress(AssertionError):  # the verdict says which
             await until(delivered, "every webhook is delivered", QUIET)
-
-
-def open_in_journal(path: Path) -> int:
-    """Return how many calls have no end yet."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        return int(database.execute("select count(*) from calls where not ended").fetchone()[0])
-
-
-def in_journal(path: Path) -> Found:
-    """Read the journal's file as it is."""
-    found = Found(place="journal")
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        for call_id, record, ended in database.execute("select call_id, record, ended from calls"):
-            found.records[call_id] = json.loads(record)
-            if not ended:
-                found.records[call_id] = {**found.records[call_id], "outcome": None}
-        for call_id, body in database.execute("select call_id, body from events order by position"):
-            found.events.setdefault(call_id, []).append(json.loads(body))
-    return found
-
-
-async def by_api(bridge: Bridge, known: list[str]) -> Found:
-    """Ask the API for the list of all calls, and for the events of each that is *known*."""
-    found = Found(place="API")
-    async with httpx.AsyncClient(base_url=bridge.url, timeout=30) as http:
-        async for record in _pages(http):
-            found.records[record["id"]] = record
-        for call_id in known:
-            reply = await http.get(f"/api/v1/calls/{call_id}")
-            if reply.status_code == 200 and reply.json() != found.records.get(call_id):
-                found.records[call_id] = {"id": call_id, "status": "is not what the list says"}
-            events = await http.get(f"/api/v1/calls/{call_id}/events")
-            found.events[call_id] = events.json() if events.status_code == 200 else []
-    return found
-
-
-async def _pages(http: httpx.AsyncClient) -> AsyncIterator[dict[str, Any]]:
-    page = 1
-    while True:
-        reply = await http.get("/api/v1/calls", params={"page": page, "page_size": 100})
-        reply.raise_for_status()
-        document = reply.json()
-        for record in document["items"]:
-            yield record
-        if page >= document["pages"]:
-            return
-        page += 1
 
 
 def _count(found: Found) -> int:

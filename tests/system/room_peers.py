@@ -144,10 +144,16 @@ class BrowserPeer:
         told: dict[str, Any] = await self._page.run("peer.report()")
         return told
 
+    async def leave(self) -> None:
+        """Leave the room, as closing the page in good order does."""
+        await self._page.run("peer.room.disconnect()")
+
 
 @asynccontextmanager
-async def browser_peer(server: Server, room: str, folder: Path) -> AsyncIterator[BrowserPeer]:
-    """Put Chromium with livekit-client into *room*."""
+async def browser_peer(
+    server: Server, room: str, folder: Path, *, given_token: str = ""
+) -> AsyncIterator[BrowserPeer]:
+    """Put Chromium with livekit-client into *room*, by the token it was given or one of ours."""
     if not LIVEKIT_CLIENT.exists():
         missing("livekit-client (scripts/room_peers.sh)")
     site = web.Application()
@@ -165,7 +171,8 @@ async def browser_peer(server: Server, room: str, folder: Path) -> AsyncIterator
         )
         async with browser(f"http://127.0.0.1:{port}/index.html", folder, *flags) as page:
             await page.waits("typeof peer === 'object'", "the page is there")
-            given = (server.url, token(server, room, "agent"), AGENT_HERTZ, LEVEL / 32767)
+            by = given_token or token(server, room, "agent")
+            given = (server.url, by, AGENT_HERTZ, LEVEL / 32767)
             state = await page.run(f"peer.join(...{json.dumps(given)})")
             assert state == "running", f"WebAudio is {state}"
             yield BrowserPeer(page)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use pyo3::exceptions::{PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
-use trunkbridge_core::engine::{CallStats, Config, Engine, Event, Refused, Turns, network};
+use trunkbridge_core::engine::{
+    CallStats, Config, Engine, Event, Parting, Refused, Turns, network,
+};
 use trunkbridge_core::types::{CarrierSetup, Crypto, Law, Levels, MasterKey, Negotiated};
 
 use crate::playout::TapReader;
@@ -144,8 +146,10 @@ impl Core {
         Ok(CoreStats::of(&stats))
     }
 
-    fn hang_up(&self, call: u64) -> PyResult<()> {
-        self.engine.hang_up(call).map_err(refused)
+    #[pyo3(signature = (call, *, goodbye=true))]
+    fn hang_up(&self, call: u64, goodbye: bool) -> PyResult<()> {
+        let parting = if goodbye { Parting::Goodbye } else { Parting::Handover };
+        self.engine.hang_up(call, parting).map_err(refused)
     }
 
     fn tap(&self, call: u64) -> PyResult<TapReader> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -111,6 +112,7 @@ class House:
         sdk = SdkEngine(self._sdk_room, self.ports)  # type: ignore[arg-type]
         self.engine = ChoosingEngine(direct, sdk, self.clock)
         self.peer = open_udp("127.0.0.1", 0)
+        self.control = open_udp("127.0.0.1", 0)
 
     def _direct_room(self, _handlers: RoomHandlers, _peers: PeerFactory, codec: str) -> FakeRoom:
         assert codec == "PCMA"
@@ -139,7 +141,7 @@ class House:
         return Negotiated(
             remote_address="127.0.0.1",
             remote_port=self.peer.getsockname()[1],
-            remote_rtcp_port=self.peer.getsockname()[1] + 1,
+            remote_rtcp_port=self.control.getsockname()[1],
             codec="PCMA",
             payload_type=8,
             receive_codecs=((8, "PCMA"),),
@@ -153,11 +155,27 @@ class House:
         )
 
     def heard(self) -> Iterator[bytes]:
-        while True:
-            try:
-                yield self.peer.recv(2048)
-            except BlockingIOError:
-                return
+        return _received(self.peer)
+
+    def reported(self) -> Iterator[bytes]:
+        return _received(self.control)
+
+
+def _received(sock: socket.socket) -> Iterator[bytes]:
+    while True:
+        try:
+            yield sock.recv(2048)
+        except BlockingIOError:
+            return
+
+
+def says_bye(report: bytes) -> bool:
+    """Tell whether a compound RTCP packet has a BYE (RFC 3550 6.6)."""
+    while report:
+        if report[1] == 203:
+            return True
+        report = report[4 + 4 * int.from_bytes(report[2:4], "big") :]
+    return False
 
 
 @pytest.fixture
@@ -167,6 +185,7 @@ async def house() -> AsyncIterator[House]:
     yield made
     await made.engine.stop()
     made.peer.close()
+    made.control.close()
 
 
 async def test_a_room_within_reach_is_joined_by_the_direct_engine(house: House) -> None:
@@ -221,7 +240,9 @@ async def test_the_stream_goes_on_where_the_direct_engine_stopped(house: House) 
     sent = media.carrier.stats().packets_sent
     assert sent >= 3, "what the direct engine sent counts on"
     await until(lambda: media.carrier.stats().packets_sent >= sent + 3)
+    assert not any(map(says_bye, house.reported())), "the stream goes on"
     await media.carrier.close()
+    await until(lambda: any(map(says_bye, house.reported())))
     sequences = [parse(data).sequence for data in house.heard() if data[1] & 0x7F == 8]
     steps = [(b - a) & 0xFFFF for a, b in pairwise(sequences)]
     assert set(steps) == {1}

@@ -48,7 +48,8 @@ class FakeCore:
             packets_shed=0,
         )
 
-    def hang_up(self, _call: int) -> None:
+    def hang_up(self, _call: int, *, goodbye: bool) -> None:
+        assert goodbye
         self._command("hang_up")
 
     def close(self, _call: int) -> None:

@@ -237,15 +237,34 @@ def test_events_of_all_calls_follow_in_the_order_stored(store: Store) -> None:
     ]
     assert [row[2] for row in store.events_since(everything[3][0], limit=1)] == [5]
     assert [one["seq"] for one in store.events("c1", after=1)] == [3, 5]
+    assert [row[1:3] for row in store.events_of("c1", after=1, limit=1)] == [("c1", 3)]
+    assert store.last_position() == everything[-1][0]
 
 
-def test_a_lease_that_is_not_renewed_runs_out(store: Store) -> None:
-    store.renew(lifetime=1000)
-    assert store.expired() == []
-    store.renew(lifetime=-1)
-    assert store.expired() == ["a"]
+def test_a_lease_that_is_not_renewed_runs_out(store: Store, made_url: str) -> None:
+    other = Store.open(made_url, instance="b")
+    other.renew(lifetime=1000)
     store.renew()
-    assert store.expired() == []
-    store.give_up()
-    assert store.expired() == ["a"]
+    assert store.expired(grace=0) == []
+    other.renew(lifetime=-1)
+    assert store.expired(grace=0) == ["b"]
+    other.renew()
+    assert store.expired(grace=0) == []
+    other.give_up()
+    assert store.expired(grace=0) == store.expired() == ["b"]
     assert abs(store.now() - time.time()) < 60
+    other.close()
+
+
+def test_who_was_away_says_of_nobody_that_it_is_gone(store: Store, made_url: str) -> None:
+    other = Store.open(made_url, instance="b")
+    other.renew(lifetime=-1)
+    assert store.expired(grace=0) == []  # not alive itself
+    store.renew(lifetime=1000)
+    assert store.expired() == []  # not long enough
+    store.renew(lifetime=-1)  # what an outage leaves behind
+    assert store.expired(grace=0) == []
+    store.renew(lifetime=1000)
+    assert store.expired(grace=0.5) == []  # its own silence was as long as the other's
+    assert store.expired(grace=0) == ["b"]
+    other.close()

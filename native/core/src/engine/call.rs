@@ -1,12 +1,13 @@
 //! One call on its media thread: the carrier's RTP on one side, the room's transports on the
 //! other. The carrier's side lives from the beginning, with or without a room.
 
-use super::command::{CallCommand, HeldPeer, OpenCall, PeerCommand};
+use super::command::{CallCommand, HeldPeer, OpenCall, Parting, PeerCommand};
 use super::event::{Backlog, Event, Report};
 use super::pace::Pace;
 use super::phase::Phase;
 use super::stats::{CallStats, StatsCell};
 use crate::carrier::Carrier;
+use crate::g711::silence_byte;
 use crate::net::{OwnPorts, Udp};
 use crate::peer::Output;
 use crate::playout::Mixer;
@@ -130,8 +131,10 @@ impl Call {
             CallCommand::Dtmf(digits) => self.carrier.send_dtmf(&digits),
             CallCommand::Mute(muted) => self.muted = muted,
             CallCommand::Tap(tap) => self.tap = Some(tap),
-            CallCommand::Open(_) | CallCommand::HangUp | CallCommand::Close | CallCommand::Stop => {
-            }
+            CallCommand::Open(_)
+            | CallCommand::HangUp(_)
+            | CallCommand::Close
+            | CallCommand::Stop => {}
             #[cfg(test)]
             CallCommand::Panic => self.panics = true,
         }
@@ -148,24 +151,15 @@ impl Call {
     }
 
     pub fn peer_command(&mut self, side: u8, command: PeerCommand, now: Instant, desk: &mut Desk) {
-        let Some(held) = &mut self.peers[usize::from(side & 1)] else { return };
-        let (peer, out) = (&mut held.peer, &mut desk.outputs);
-        match command {
-            PeerCommand::Answer(sdp) => peer.answer(&sdp, now, out),
-            PeerCommand::Offer(sdp) => peer.take_offer(&sdp, now, out),
-            PeerCommand::Candidate(text) => peer.candidate(&text, now, out),
-            PeerCommand::Receivers(count) => peer.add_receivers(count, now, out),
-            PeerCommand::RestartIce => peer.restart_ice(now, out),
-            PeerCommand::Send { label, data, .. } => peer.send(&label, data, now, out),
-            PeerCommand::Open(_) => {}
-            PeerCommand::Close => {
-                if let Some(held) = self.peers[usize::from(side & 1)].take() {
-                    self.lose(held, desk);
-                }
-                return;
+        let peer = &mut self.peers[usize::from(side & 1)];
+        if matches!(command, PeerCommand::Close) {
+            if let Some(held) = peer.take() {
+                self.lose(held, desk);
             }
+        } else if let Some(held) = peer {
+            command.run(&mut held.peer, now, &mut desk.outputs);
+            self.heed(side, now, desk);
         }
-        self.heed(side, now, desk);
     }
 
     /// Read one datagram of the carrier's RTP socket.
@@ -267,15 +261,14 @@ impl Call {
     /// that left at *at* is past; what moves is the next one.
     fn slew(&mut self, at: Duration, now: Instant, tick: Duration) {
         let period = self.pace.period();
-        let planned = self.pace.due().saturating_sub(at);
         if !self.sent {
             // Nobody heard the clock yet: it starts where it stands best.
             if let Some(until) = self.mixer.slot(now, period) {
-                self.pace.restart(at + until);
+                self.pace.restart(at + until, tick);
             }
             return;
         }
-        let planned = i64::try_from(planned.as_micros()).unwrap_or(i64::MAX);
+        let planned = self.pace.settles().as_micros() as i64 - at.as_micros() as i64;
         let off = self.mixer.ready_in(now, period).map(|ready| ready - planned);
         if let Some(by) = self.phase.judge(off, tick) {
             self.pace.slew(by, tick, at);
@@ -314,7 +307,7 @@ impl Call {
         }
         self.room.last = now;
         self.silence += 1;
-        held.peer.silence(silence_of(self.track), now, &mut desk.outputs);
+        held.peer.silence(&[silence_byte(self.track); 160], now, &mut desk.outputs);
         self.heed(0, now, desk);
     }
 
@@ -386,10 +379,17 @@ impl Call {
         desk.reports.push_back(Report::rare(self.id, 0, event));
     }
 
-    /// Say good-bye to the carrier. Returns where its stream stands.
-    pub fn farewell(&mut self, now: Instant, wall: SystemTime, desk: &mut Desk) -> Event {
+    /// End the carrier's side. Returns where its stream stands.
+    pub fn part(
+        &mut self,
+        parting: Parting,
+        now: Instant,
+        wall: SystemTime,
+        desk: &mut Desk,
+    ) -> Event {
         desk.packet.clear();
-        if let Some(line) = &self.line
+        if parting == Parting::Goodbye
+            && let Some(line) = &self.line
             && let Some(to) = self.carrier.goodbye(now, wall, &mut desk.packet)
         {
             line.rtcp.send(&desk.packet, to);
@@ -452,14 +452,6 @@ fn told_or_over(call: u64, held: &HeldPeer, event: Event, side: u8) -> Told {
             let over = Event::PeerClosed { side, why: "overflow" };
             Told::Over(Report::rare(call, held.generation, over))
         }
-    }
-}
-
-/// 20 ms of silence (ITU-T G.711: the code of the value 0).
-fn silence_of(law: Law) -> &'static [u8; 160] {
-    match law {
-        Law::Mu => &[0xff; 160],
-        Law::A => &[0xd5; 160],
     }
 }
 

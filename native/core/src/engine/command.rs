@@ -3,13 +3,13 @@
 use super::event::{Backlog, Permit};
 use super::stats::StatsCell;
 use crate::net::{EventFd, Udp};
-use crate::peer::{Options, Peer};
+use crate::peer::{Options, Output, Peer};
 use crate::tap::Tap;
 use crate::types::{CarrierSetup, Levels, Negotiated};
 use rtrb::{Producer, PushError};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Commands that a ring holds.
 pub const RING: usize = 4096;
@@ -27,6 +27,15 @@ pub struct OpenCall {
     pub backlog: Arc<Backlog>,
 }
 
+/// How the carrier's side of a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The stream is over: our last report says BYE.
+    Goodbye,
+    /// Somebody else goes on with the stream.
+    Handover,
+}
+
 /// To the media thread that has a call.
 pub enum CallCommand {
     Open(Box<OpenCall>),
@@ -35,7 +44,7 @@ pub enum CallCommand {
     Dtmf(String),
     Mute(bool),
     Tap(Box<Tap>),
-    HangUp,
+    HangUp(Parting),
     Close,
     Stop,
     /// Make the call's work panic: tests only.
@@ -54,6 +63,21 @@ pub enum PeerCommand {
     RestartIce,
     Send { label: String, data: Vec<u8>, _permit: Permit },
     Close,
+}
+
+impl PeerCommand {
+    /// Have *peer* do it. `Open` and `Close` are their thread's.
+    pub fn run(self, peer: &mut Peer, now: Instant, out: &mut Vec<Output>) {
+        match self {
+            PeerCommand::Answer(sdp) => peer.answer(&sdp, now, out),
+            PeerCommand::Offer(sdp) => peer.take_offer(&sdp, now, out),
+            PeerCommand::Candidate(text) => peer.candidate(&text, now, out),
+            PeerCommand::Receivers(count) => peer.add_receivers(count, now, out),
+            PeerCommand::RestartIce => peer.restart_ice(now, out),
+            PeerCommand::Send { label, data, .. } => peer.send(&label, data, now, out),
+            PeerCommand::Open(_) | PeerCommand::Close => {}
+        }
+    }
 }
 
 /// A transport to be made; it stays known by its generation.

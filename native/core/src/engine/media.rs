@@ -1,10 +1,11 @@
 //! A media thread: it moves the packets of its calls and never waits for anything but the clock.
 //!
 //! A turn is: play what is due, read the sockets, let timers run. Turns begin at ticks of an
-//! absolute clock; a command is done at once, between turns.
+//! absolute clock; between turns a command is done at once, and a call whose clock is just being
+//! moved plays when it is due.
 
 use super::call::{Call, Desk, MAX_DATAGRAM};
-use super::command::{CallCommand, Handover, HeldPeer, OpenCall};
+use super::command::{CallCommand, Handover, HeldPeer, OpenCall, Parting};
 use super::event::{Event, Outbox, Report};
 use super::stats::Counters;
 use crate::net::{Epoll, EventFd, OwnPorts, become_realtime, sharpen_timers, wait_until};
@@ -115,7 +116,10 @@ impl Media {
                 counters.seen.store(0, Relaxed);
             }
             // What could not be published waits for the next tick, not for the next command.
-            let deadline = self.time_of(next);
+            let turn = self.time_of(next);
+            let due = self.plays.iter().min().copied().unwrap_or(Duration::MAX);
+            let between = due < self.since_origin(next);
+            let deadline = if between { self.seat.origin + due } else { turn };
             let wait = (!idle || !self.desk.reports.is_empty()).then_some(deadline);
             if self.behind || wait_until(&self.seat.wake, wait) {
                 self.seat.wake.clear();
@@ -130,6 +134,13 @@ impl Media {
             if idle || now < deadline {
                 continue;
             }
+            if now < turn {
+                self.play(due, &mut played);
+                self.keep_house(&played);
+                self.publish();
+                continue;
+            }
+            let deadline = turn;
             let tick = self.tick_of(now);
             let late = now.saturating_duration_since(deadline).as_nanos() as u64;
             counters.late.fetch_add(late, Relaxed);
@@ -142,15 +153,16 @@ impl Media {
     }
 
     fn turn(&mut self, tick: u64, tokens: &mut Vec<u64>, played: &mut Vec<usize>) {
-        played.clear();
-        self.play(tick, played);
+        self.play(self.since_origin(tick), played);
         self.receive(self.time_of(tick + 1), tokens);
-        self.run_timers(played);
+        self.keep_house(played);
+        self.run_timers();
         self.publish();
     }
 
-    fn play(&mut self, tick: u64, played: &mut Vec<usize>) {
-        let at = self.since_origin(tick);
+    /// Play what is due at *at*, since the origin.
+    fn play(&mut self, at: Duration, played: &mut Vec<usize>) {
+        played.clear();
         let now = Instant::now();
         for index in 0..self.plays.len() {
             if self.plays[index] <= at {
@@ -184,11 +196,15 @@ impl Media {
         }
     }
 
-    fn run_timers(&mut self, played: &[usize]) {
+    fn keep_house(&mut self, played: &[usize]) {
         let (now, wall) = (Instant::now(), SystemTime::now());
         for &index in played {
             self.with(index, |call, desk| call.housekeeping(now, wall, desk));
         }
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
         for index in 0..self.timers.len() {
             for side in 0..2u8 {
                 if self.timers[index][usize::from(side)] <= now {
@@ -296,7 +312,7 @@ impl Media {
         let now = Instant::now();
         match command {
             CallCommand::Open(open) => self.open(id, *open, now),
-            CallCommand::HangUp => self.hang_up(id, now),
+            CallCommand::HangUp(parting) => self.hang_up(id, parting, now),
             CallCommand::Close => self.close(id, now),
             CallCommand::Stop => {
                 let ids: Vec<u64> = self.index.keys().copied().collect();
@@ -350,24 +366,21 @@ impl Media {
         self.since_origin(best.unwrap_or(tick))
     }
 
-    fn hang_up(&mut self, id: u64, now: Instant) {
-        let told = match self.index.get(&id).copied() {
-            Some(index) => {
-                let mut told = None;
-                self.with(index, |call, desk| {
-                    told = Some(call.farewell(now, SystemTime::now(), desk));
-                });
-                if let Some(mut call) = self.calls[index].take() {
-                    self.drop_line(&mut call, now);
-                    self.plays[index] = Duration::MAX;
-                    self.calls[index] = Some(call);
-                }
-                told
+    fn hang_up(&mut self, id: u64, parting: Parting, now: Instant) {
+        let mut told = None;
+        if let Some(index) = self.index.get(&id).copied() {
+            self.with(index, |call, desk| {
+                told = Some(call.part(parting, now, SystemTime::now(), desk));
+            });
+            if let Some(mut call) = self.calls[index].take() {
+                self.drop_line(&mut call, now);
+                self.plays[index] = Duration::MAX;
+                self.calls[index] = Some(call);
             }
-            None => self.tombs.remove(&id),
-        };
-        let (sequence, timestamp, packets) = match told {
-            Some(Event::Closed { sequence, timestamp, packets }) => (sequence, timestamp, packets),
+        }
+        // Of one that ended by a fault, now or before, it is known; `close` tells it again.
+        let (sequence, timestamp, packets) = match told.as_ref().or(self.tombs.get(&id)) {
+            Some(&Event::Closed { sequence, timestamp, packets }) => (sequence, timestamp, packets),
             _ => (0, 0, 0),
         };
         let told = Event::HungUp { sequence, timestamp, packets };
@@ -379,8 +392,9 @@ impl Media {
             Some(&index) => {
                 let desk = &mut self.desk;
                 let Some(mut call) = self.calls[index].take() else { return };
-                let farewell = AssertUnwindSafe(|| call.farewell(now, SystemTime::now(), desk));
-                let told = catch_unwind(farewell).ok();
+                let wall = SystemTime::now();
+                let part = AssertUnwindSafe(|| call.part(Parting::Goodbye, now, wall, desk));
+                let told = catch_unwind(part).ok();
                 self.clear(index, call);
                 told
             }

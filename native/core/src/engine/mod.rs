@@ -20,6 +20,7 @@ mod stats;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use command::Parting;
 pub use event::Event;
 pub use stats::{CallStats, Turns};
 
@@ -257,8 +258,8 @@ impl Engine {
 
     /// End the carrier's side and close its sockets; the room's transports go on. Makes
     /// `Event::HungUp`, after which no packet leaves for the carrier.
-    pub fn hang_up(&self, call: u64) -> Result<(), Refused> {
-        self.command(call, CallCommand::HangUp)
+    pub fn hang_up(&self, call: u64, parting: Parting) -> Result<(), Refused> {
+        self.command(call, CallCommand::HangUp(parting))
     }
 
     /// Listen to both directions of a call from now on; replaces who listened. `None`: there is

@@ -176,16 +176,7 @@ impl Setup {
                     return self.end(index);
                 }
                 self.with(index, |work, now, out| {
-                    let peer = &mut work.held.peer;
-                    match command {
-                        PeerCommand::Answer(sdp) => peer.answer(&sdp, now, out),
-                        PeerCommand::Offer(sdp) => peer.take_offer(&sdp, now, out),
-                        PeerCommand::Candidate(text) => peer.candidate(&text, now, out),
-                        PeerCommand::Receivers(count) => peer.add_receivers(count, now, out),
-                        PeerCommand::RestartIce => peer.restart_ice(now, out),
-                        PeerCommand::Send { label, data, .. } => peer.send(&label, data, now, out),
-                        PeerCommand::Open(_) | PeerCommand::Close => {}
-                    }
+                    command.run(&mut work.held.peer, now, out);
                 });
             }
         }

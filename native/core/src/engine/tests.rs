@@ -108,7 +108,9 @@ fn a_panic_ends_one_call_and_the_others_go_on() {
         }
     }
     assert_eq!((engine.turns().calls, engine.turns().faults), (3, 1));
-    // Who opened it closes it as any other.
+    // Who opened it ends it as any other.
+    engine.hang_up(one, Parting::Goodbye).unwrap();
+    wait_for(&engine, one, |event| matches!(event, Event::HungUp { packets: 1.., .. }));
     engine.close(one).unwrap();
     wait_for(&engine, one, |event| matches!(event, Event::Closed { packets: 1.., .. }));
     engine.close(other).unwrap();
