@@ -39,7 +39,7 @@ from bridge.config import (
     load,
     not_yet,
 )
-from bridge.ears import Ears
+from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
@@ -54,11 +54,11 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.queue.sweeper import Orphan
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
 from bridge.room.tokens import LiveKitKeys
-from bridge.sessions.rooms import LiveKitRooms
 from bridge.sessions.sessions import Sessions
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import SipEvent
@@ -113,6 +113,7 @@ class Daemon:
         self._journal = Journal(
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
         )
         self._keys = keys
         self._books = Books(
@@ -181,14 +182,16 @@ class Daemon:
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
         )
         self.sessions = Sessions(
             config,
-            rooms=LiveKitRooms(self._server_api, keys),
+            rooms=HeardRooms(self._server_api, keys, made=lambda call_id: self._ears.made(call_id)),
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
@@ -196,6 +199,7 @@ class Daemon:
             self._transcripts,
             self.sessions,
             self._books.store,
+            self._books.projection,
             self._server_api,
             config.livekit.url,
             keys,
@@ -219,6 +223,7 @@ class Daemon:
             self.switchboard,
             tell=self._tell,
             ended_after_crash=self.metrics.ended_after_crash,
+            adopt=self._adopt,
         )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
@@ -228,6 +233,16 @@ class Daemon:
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _adopt(self, orphan: Orphan) -> bool:
+        """Go on with a web call whose instance is gone."""
+        return await self.sessions.adopt(
+            orphan.call_id,
+            created_at=orphan.created_at,
+            seq=orphan.seq,
+            record=orphan.record,
+            private=orphan.private,
+        )
 
     def _keep_alive(self) -> None:
         wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
@@ -288,7 +303,9 @@ class Daemon:
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
-            await self._end_crashed_calls(self.sessions.take_up(left))
+            kept = await self._fleet.take_up(left)
+            ours = [call for call in left if call.call_id not in kept]
+            await self._end_crashed_calls(self.sessions.take_up(ours))
             self._fleet.start()
             self.sessions.start()
             self._ears.start()
@@ -474,13 +491,19 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        projection = self._books.projection
+        store = await asyncio.to_thread(lambda: projection.metrics)
         clock = self._engine.clock()
+        sent = self._books.deliverer.tally
         return Gauges(
             livekit_up=ready["livekit"],
             draining=not ready["accepting"],
             overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
+            store_up=projection.well,
+            store_lag=store.lag,
+            store_refused=store.refused,
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,
@@ -492,6 +515,11 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
+            webhooks={"delivered": sent.delivered, "failed": sent.failed, "dead": sent.dead},
+            webhooks_waiting=sent.backlog.waiting,
+            webhooks_oldest=sent.backlog.oldest,
+            queue_waiting=self._fleet.queue.waiting(),
+            web_calls=len(self.sessions.running),
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
         )
@@ -516,10 +544,7 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
-        kept = await self._fleet.take_up(left)
         for call in left:
-            if call.call_id in kept:
-                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )

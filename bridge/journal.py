@@ -585,6 +585,7 @@ class Journal:
                 "values (?, ?, ?, ?)",
                 (claim.key_digest, claim.body_digest, claim.at, _dump(claim.answer)),
             )
+            connection.execute(_NOTE, (row.call_id, "claim", _dump(claim.key_digest), row.call_id))
 
     def _row(self, entry: Entry) -> _Row:
         event, record = entry.event, entry.record
@@ -661,6 +662,7 @@ class JournalReader:
                 records = connection.execute(_RECORDS, (after.changed, limit)).fetchall()
                 events = connection.execute(_EVENTS, (after.event, limit)).fetchall()
                 facts = connection.execute(_FACTS, (after.fact, limit)).fetchall()
+                facts = [row if row[2] != "claim" else self._claim(row) for row in facts]
             finally:
                 connection.execute("commit")
         except sqlite3.Error as failure:
@@ -685,6 +687,18 @@ class JournalReader:
             ),
             complete=max(len(records), len(events), len(facts)) < limit,
         )
+
+    def _claim(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put the claim itself into a fact that names it; ``{}`` when it is too old."""
+        position, call_id, kind, body, record, private = row
+        claim: dict[str, Any] = {}
+        found = self._connection.execute(
+            "select body_digest, at, answer from claims where key_digest = ?", (json.loads(body),)
+        ).fetchone()
+        if found is not None:
+            claim = {"key_digest": json.loads(body), "body_digest": found[0], "at": found[1]}
+            claim["answer"] = json.loads(found[2])
+        return position, call_id, kind, _dump(claim), record, private
 
     def holds(self, call_id: str) -> bool:
         """Whether there is a call that was not erased. Raises `JournalError`."""
@@ -720,6 +734,7 @@ def _erase(connection: sqlite3.Connection, call_id: str) -> int:
         scrubbed = _dump(erased_event(json.loads(body)))
         connection.execute("update events set body = ? where position = ?", (scrubbed, position))
     connection.execute("delete from facts where call_id = ?", (call_id,))
+    connection.execute("delete from claims where json_extract(answer, '$.call_id') = ?", (call_id,))
     connection.execute(
         "insert into facts (call_id, kind, body) values (?, 'erased', '{}')", (call_id,)
     )

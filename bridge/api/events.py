@@ -46,8 +46,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
     async def all_events(
         request: Request,
-        header: Annotated[str | None, _header(_POSITION)] = None,
-        query: Annotated[str | None, _query(_POSITION)] = None,
+        header: Annotated[str, _header(_POSITION)] = "",
+        query: Annotated[str, _query(_POSITION)] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """The events of all calls of this instance, in the order they were written down.
@@ -82,8 +82,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     async def events_of_call(
         call_id: examples.CallIdPath,
         request: Request,
-        header: Annotated[str | None, _header(_SEQ)] = None,
-        query: Annotated[str | None, _query(_SEQ)] = None,
+        header: Annotated[str, _header(_SEQ)] = "",
+        query: Annotated[str, _query(_SEQ)] = "",
     ) -> Response:
         """The journal of one call, in order; an id is an event's seq.
 
@@ -113,13 +113,13 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     return routes
 
 
-async def _position(feed: Feed, given: str | None) -> int:
+async def _position(feed: Feed, given: str) -> int:
     if given == "latest":
         return await feed.last_position()
     return _number(given) or 0
 
 
-def _number(given: str | None) -> int | None:
+def _number(given: str) -> int | None:
     if not given:
         return None
     if not (given.isascii() and given.isdecimal() and len(given) <= _DIGITS):

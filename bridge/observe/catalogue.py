@@ -38,6 +38,7 @@ TURNED_AWAY: Final = ("overload", "source_rate", "trunk_rate", "request_rate")
 JOINS: Final = ("first", "again")
 ENDINGS: Final = ("ok", "failed")
 RELOADED: Final = ("ok", "refused")
+SENDING: Final = ("delivered", "failed", "dead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +251,26 @@ JOURNAL_WRITE = _figure(
     "journal_write_seconds", "histogram", "", "From a write's asking to its being safe", _TINY
 )
 JOURNAL_FAILURES = _figure("journal_failures_total", "counter", "", "Writes that failed")
+STORE_UP = _figure("store_up", "gauge", "", "1 while the store takes what the journal has")
+STORE_LAG = _figure(
+    "store_lag", "gauge", "", "Changes, events and facts of the journal that the store lacks"
+)
+STORE_REFUSED = _figure(
+    "store_refused_total", "counter", "", "Records that the store will never take, left out"
+)
+WEBHOOKS = _figure(
+    "webhooks_total", "counter", "result", "Webhooks: delivered, failed attempts, given up"
+)
+WEBHOOKS_WAITING = _figure(
+    "webhooks_waiting", "gauge", "", "Webhooks that wait to be delivered, of all instances"
+)
+WEBHOOKS_OLDEST = _figure(
+    "webhooks_oldest_seconds", "gauge", "", "Age of the webhook that has waited longest"
+)
+QUEUE_WAITING = _figure(
+    "queue_waiting", "gauge", "trunk", "Calls that wait for room on their trunk, of all instances"
+)
+WEB_CALLS = _figure("web_calls", "gauge", "", "Web calls and voice sessions without an end")
 RELOADS = _figure("reloads_total", "counter", "result", "Reloads of the configuration")
 BUILD_INFO = _figure("build_info", "gauge", "version python", "1; what runs")
 

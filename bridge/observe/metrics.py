@@ -63,6 +63,9 @@ class Gauges:
     overloaded: bool
     journal_writable: bool
     journal_waiting: int
+    store_up: bool
+    store_lag: int
+    store_refused: int
     ports_free: int
     ports_used: int
     ports_resting: int
@@ -74,6 +77,11 @@ class Gauges:
     sip_sessions: int
     sip_connections: Mapping[str, int]
     max_calls: int
+    webhooks: Mapping[str, int] = field(default_factory=dict)
+    webhooks_waiting: int = 0
+    webhooks_oldest: float = 0.0
+    queue_waiting: Mapping[str, int] = field(default_factory=dict)
+    web_calls: int = 0
     tls_expiry: Mapping[str, float] = field(default_factory=dict)
     tls_failed: Mapping[str, int] = field(default_factory=dict)
 
@@ -392,6 +400,18 @@ class Metrics(CallObserver):
             catalogue.DRAINING: single(gauges.draining),
             catalogue.JOURNAL_WRITABLE: single(gauges.journal_writable),
             catalogue.JOURNAL_WAITING: single(gauges.journal_waiting),
+            catalogue.STORE_UP: single(gauges.store_up),
+            catalogue.STORE_LAG: single(gauges.store_lag),
+            catalogue.STORE_REFUSED: single(gauges.store_refused),
+            catalogue.WEBHOOKS: {
+                (result,): gauges.webhooks.get(result, 0) for result in catalogue.SENDING
+            },
+            catalogue.WEBHOOKS_WAITING: single(gauges.webhooks_waiting),
+            catalogue.WEBHOOKS_OLDEST: single(gauges.webhooks_oldest),
+            catalogue.QUEUE_WAITING: {
+                (name,): gauges.queue_waiting.get(name, 0) for name in self.trunks.trunks
+            },
+            catalogue.WEB_CALLS: single(gauges.web_calls),
             catalogue.BUILD_INFO: {(self._version, platform.python_version()): 1},
         }
 

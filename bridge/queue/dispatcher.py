@@ -160,6 +160,10 @@ class Queue:
         self._size = size
         self._max_wait = max_wait
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many calls wait for each trunk, as far as is known here."""
+        return {trunk: self._line.waiting(trunk) for trunk in self._line.turns()}
+
     @property
     def away(self) -> bool:
         """Whether the store does not answer; then nothing new can wait."""

@@ -52,7 +52,7 @@ class RoomSeen:
 class PersonSeen:
     """Somebody in a room. ``sid``: the id of this one stay; ``here``: connected, not on the way.
 
-    ``helper``: an agent, or one that nobody sees (who records, or listens in).
+    ``helper``: an agent, or one that nobody sees (who records, or listens in) of any kind.
     """
 
     sid: str
@@ -65,8 +65,8 @@ class PersonSeen:
 
 def person_of(info: api.ParticipantInfo) -> PersonSeen:
     """Return what the server's description of a participant says."""
-    agent = info.kind == api.ParticipantInfo.AGENT or info.permission.agent
     unseen = info.permission.hidden or info.permission.recorder
+    agent = not unseen and (info.kind == api.ParticipantInfo.AGENT or info.permission.agent)
     joined = info.joined_at_ms / 1000 or float(info.joined_at)
     return PersonSeen(
         sid=info.sid,
@@ -133,6 +133,12 @@ class RoomService:
         return {
             room.name: RoomSeen(sid=room.sid, others=room.num_participants) for room in reply.rooms
         }
+
+    async def described(self) -> dict[str, str]:
+        """Return the metadata of every room of the server, by name. Sent once."""
+        request = api.ListRoomsRequest()
+        reply = await self._once("list rooms", lambda: self._api().room.list_rooms(request))
+        return {room.name: room.metadata for room in reply.rooms}
 
     async def people(self, room: str) -> list[PersonSeen]:
         """Return who is in *room*; nobody when there is no such room. Sent once."""

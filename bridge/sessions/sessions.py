@@ -23,6 +23,7 @@ from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, BadRequest, Unavailable
 from bridge.config import Config, WorkflowConfig
+from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
@@ -92,6 +93,9 @@ class SessionArchive(ClaimArchive, Protocol):
     @property
     def writable(self) -> bool:
         """Whether the last write worked."""
+
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call of this instance, or None. Blocks."""
 
 
 class OpenCall(Protocol):
@@ -167,6 +171,7 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
+        claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
         check_webhook: Callable[[str], None] = lambda _: None,
@@ -187,7 +192,7 @@ class Sessions:
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(archive, wall)
+        self._once = Once(claims or archive, wall)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -195,6 +200,7 @@ class Sessions:
         self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
+        self._swept = False
         self._polled_at = 0.0
         self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
@@ -368,24 +374,51 @@ class Sessions:
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
-        rest: list[_Open] = []
-        for call in open_calls:
-            if not records.is_session(call.record, call.private):
-                rest.append(call)
-                continue
-            try:
-                found = records.read_back(call.record, call.private or {}, call.created_at)
-                record = replace(found, seq=call.last_seq)
-                state = self._restored(record)
-            except (KeyError, TypeError, ValueError) as failure:
-                _log.error(
-                    "session.not_taken_up", call_id=call.call_id, error=type(failure).__name__
-                )
-                rest.append(call)
-                continue
-            self._enter(record, state)
-            _log.info("session.taken_up", call_id=call.call_id, status=record.status)
-        return rest
+        return [
+            call
+            for call in open_calls
+            if not self._take_up(
+                call.call_id, call.created_at, call.last_seq, call.record, call.private or {}
+            )
+        ]
+
+    async def adopt(
+        self,
+        call_id: str,
+        *,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        """Go on with a session whose instance is gone; False when it is none.
+
+        It is in our journal when this returns.
+        """
+        if not self._take_up(call_id, created_at, seq, record, private):
+            return False
+        await self._append(self._live[call_id].record, None)
+        return True
+
+    def _take_up(
+        self,
+        call_id: str,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        if not records.is_session(record, private):
+            return False
+        try:
+            found = replace(records.read_back(record, private, created_at), seq=seq)
+            state = self._restored(found)
+        except (KeyError, TypeError, ValueError) as failure:
+            _log.error("session.not_taken_up", call_id=call_id, error=type(failure).__name__)
+            return False
+        self._enter(found, state)
+        _log.info("session.taken_up", call_id=call_id, status=found.status)
+        return True
 
     # One session.
 
@@ -625,13 +658,35 @@ class Sessions:
     async def _watch(self) -> None:
         """Look at the rooms: all of them now and then, one when its patience is over."""
         while True:
-            if not self._live and not self._doomed:
+            if self._swept and not self._live and not self._doomed:
                 await self._woken(None)
             try:
+                if not self._swept:
+                    await self._sweep()
                 await self._look_around()
             except Exception:  # a bug of ours costs no other session its end
                 _log.exception("sessions.watch_failed")
             await asyncio.sleep(TICK)
+
+    async def _sweep(self) -> None:
+        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
+        if not self._livekit_up:
+            return
+        try:
+            made = await self._rooms.made()
+        except RoomError:
+            await asyncio.sleep(AGAIN)
+            return
+        self._swept = True
+        for room, call_id in made.items():
+            if room in self._by_room:
+                continue
+            try:
+                record = await asyncio.to_thread(self._archive.record, call_id)
+            except BridgeError:
+                continue
+            if record is not None and record.get("ended_at") is not None:
+                self._doom(room, 0)
 
     async def _look_around(self) -> None:
         now = self._wall()
@@ -709,7 +764,7 @@ class Sessions:
                 self._feed(live, ServerAway())
                 return
         live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.agent)
+        live.counted = sum(1 for one in people if not one.helper)
         present = [_participant(one) for one in people if one.agent or not one.helper]
         self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
 

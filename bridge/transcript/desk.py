@@ -122,6 +122,8 @@ class Transcripts:
             case CallAnswered() | CallResume():
                 call.core.resume(now)
             case CallEnded():
+                if call.core.in_hold(now):  # no hold outlives its call
+                    call.core.resume(now)
                 self._end_in(call.call_id, LAST_WORDS)
             case _:
                 pass

@@ -122,10 +122,15 @@ class RoomTranscript:
         return any(began <= moment < ended for began, ended in holds if began > float("-inf"))
 
     def _suppressed(self, began: float, now: float) -> bool:
-        """Whether words count as said in a hold that began at *began* and are known *now*."""
-        if self.in_quiet(began):
-            return True
-        return self._quiet_since is not None and now - self._quiet_since > TAIL
+        """Whether words do not count that began at *began* and are known *now*.
+
+        Those that began in a hold; before the answer those that have ended by then, of which
+        the caller has heard nothing.
+        """
+        if self._quiet_since is None:
+            return self.in_hold(began)
+        late = now - self._quiet_since > TAIL
+        return late or began >= self._quiet_since or self.in_hold(began)
 
     # What comes.
 

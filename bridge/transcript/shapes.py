@@ -88,9 +88,9 @@ def entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
 
 
 def older_entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
-    """Return ``transcripts`` of the older bridge's call record: ``speaker``, ``text``, …"""
+    """Return ``transcripts`` of the older bridge's call record: ``speaker`` user or agent, …"""
     return [
-        {"speaker": str(one.speaker), "text": one.content, "timestamp": rfc3339(one.at)}
+        {"speaker": str(one.speaker).lower(), "text": one.content, "timestamp": rfc3339(one.at)}
         for one in in_order(segments)
     ]
 

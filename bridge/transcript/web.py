@@ -131,6 +131,7 @@ class _Listener:
         self._call_id = call_id
         self._name = room
         self._stopping = asyncio.Event()
+        self.connected = False
 
     def stop(self) -> None:
         """Leave, now or once the join under way is done."""
@@ -178,11 +179,13 @@ class _Listener:
         room.on("disconnected", disconnected)
         if not room.isconnected():
             disconnected(rtc.DisconnectReason.UNKNOWN_REASON)
+        self.connected = True
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             either: set[asyncio.Future[Any]] = {gone, stopping}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.connected = False
             stopping.cancel()
             try:
                 async with asyncio.timeout(DISCONNECT_TIMEOUT):

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from livekit import api
 
-from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token
+from bridge.room.dispatch import person_of
+from bridge.room.tokens import LiveKitKeys, bridge_token, caller_token, listener_token
 
 pytestmark = pytest.mark.unit
 
@@ -65,3 +66,24 @@ def test_an_expired_token_is_worth_nothing() -> None:
 
 def test_the_secret_does_not_show() -> None:
     assert KEYS.api_secret not in repr(KEYS)
+
+
+def test_a_listener_reads_and_is_seen_by_nobody() -> None:
+    claims = verify(listener_token(KEYS, room="r", identity="bridge-listener-c"))
+    assert claims.identity == "bridge-listener-c"
+    assert claims.kind == "agent"  # no room lives longer for one
+    video = claims.video
+    assert video is not None
+    assert (video.room, video.room_join, video.hidden) == ("r", True, True)
+    assert (video.can_subscribe, video.can_publish, video.can_publish_data) == (True, False, False)
+    assert not video.recorder  # clients would show that they are recorded
+
+
+def test_a_listener_is_neither_the_user_nor_the_agent() -> None:
+    """Who is in a room is asked of the server, which lists also those whom nobody sees."""
+    permission = api.ParticipantPermission(hidden=True)
+    info = api.ParticipantInfo(sid="PA", kind=api.ParticipantInfo.AGENT, permission=permission)
+    seen = person_of(info)
+    assert (seen.agent, seen.helper) == (False, True)
+    info.permission.hidden = False
+    assert person_of(info).agent

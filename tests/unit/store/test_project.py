@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from bridge.call.idempotency import Claim
 from bridge.journal import Journal
 from bridge.store import project as project_module
 from bridge.store import tables
+from bridge.store.claims import Claims
 from bridge.store.deliveries import Delivery
 from bridge.store.fold import Segment
 from bridge.store.project import Projection
@@ -70,6 +72,29 @@ async def test_a_reader_that_waits_reads_what_was_written_before_it_asked(
             await journal.append([entry("c1", seq)])
             assert await projection.caught_up(PATIENCE)
             assert len(store.events("c1")) == seq
+
+
+async def test_a_key_used_at_one_instance_counts_at_all(
+    journal: Journal, store: Store, made_url: str, tmp_path: Path
+) -> None:
+    answer = {"call_id": "c1", "room_name": "r"}
+    claim = Claim(key_digest="k", body_digest="b", at=AT, answer=answer)
+    await journal.append([replace(entry("c1", 1), claim=claim)])
+    other = Journal(tmp_path / "b.db", instance="b")
+    b = Store.open(made_url, instance="b")
+    claims = Claims(other, b)
+    async with following(journal, store, wall=lambda: AT + 60) as projection:
+        assert await projection.caught_up(PATIENCE)
+        assert claims.claim("k", since=AT) == claim
+        assert claims.claim("k", since=AT + 1) is None
+        assert claims.claim("other", since=AT) is None
+        await journal.append([entry("c1", 2, ended=True)])
+        await asyncio.to_thread(journal.erase, "c1")
+        assert await projection.caught_up(PATIENCE)
+        assert claims.claim("k", since=AT) is None
+    b.close()
+    assert claims.claim("k", since=AT) is None
+    other.close()
 
 
 async def test_more_than_one_batch_is_written_whole(journal: Journal, store: Store) -> None:

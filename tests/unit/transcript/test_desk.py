@@ -301,6 +301,17 @@ async def test_posts_of_what_was_said_in_a_hold_are_suppressed(house: House) -> 
     assert [segment.content for segment in kept] == ["back"]
 
 
+async def test_a_post_after_the_end_of_a_held_call_is_kept(house: House) -> None:
+    house.phone()
+    house.answered()
+    house.hold()
+    house.now = 110.0
+    house.ended()
+    house.now = 110.5
+    kept = await house.desk.post("c", [posted("music", 105), posted("goodbye", 110.5)])
+    assert [segment.content for segment in kept] == ["goodbye"]
+
+
 async def test_posts_for_a_call_that_does_not_run_here_are_written(house: House) -> None:
     await house.desk.post("elsewhere", [posted("x")])
     assert [kind for _, kind, _ in house.book.notes] == ["capture_off", "transcript"]

@@ -305,6 +305,13 @@ def test_nothing_counts_before_the_call_is_answered() -> None:
     assert room.said == [("USER", "Hello?")]
 
 
+def test_what_an_agent_was_saying_when_the_call_was_answered_counts() -> None:
+    room = Room(phone=True)
+    room.core.resume(2.0)
+    room.at(3.0, words("Hello, this is Ana.", kind="agent", lasted=2.5))
+    assert [one.content for one in room.end()] == ["Hello, this is Ana."]
+
+
 def test_what_an_agent_tells_while_held_is_not_taken() -> None:
     room = Room()
     room.core.hold(1.0)

@@ -96,7 +96,7 @@ def test_seed_000_and_the_older_bridge() -> None:
     ]
     assert shapes.older_entries(SEED[:1]) == [
         {
-            "speaker": "AGENT",
+            "speaker": "agent",
             "text": "Hello! How are you today?",
             "timestamp": "2026-01-17T10:30:05.000Z",
         }

@@ -1,0 +1,93 @@
+"""One segment as a fact, and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.store.fold import segment_of
+from bridge.transcript import shapes
+from bridge.transcript.segment import LATEST, Segment, Speaker, clean
+
+pytestmark = pytest.mark.unit
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+_FACTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "speaker": st.sampled_from(["USER", "AGENT", "SYSTEM"]) | _JSON,
+        "content": st.text(max_size=20) | _JSON,
+        "at": st.floats(0, 2e9) | _JSON,
+        **dict.fromkeys(["until", "agent_name", "tool_call", "stt_ms", "id", "interrupted"], _JSON),
+    },
+)
+
+
+@given(_FACTS)
+@settings(max_examples=200, deadline=None)
+def test_whatever_a_fact_says_a_segment_of_it_can_be_shown(fact: dict[str, Any]) -> None:
+    segment = Segment.from_dict(fact)
+    if segment is None:
+        return
+    assert Segment.from_dict(json.loads(json.dumps(segment.as_dict()))) == segment
+    record = {"started_at": None, "agent": None}
+    for shown in (
+        shapes.messages(record, [segment]),
+        shapes.as_json([segment]),
+        shapes.entries([segment]),
+    ):
+        json.dumps(shown, allow_nan=False)
+    shapes.as_srt([segment])
+
+
+def test_the_store_reads_what_a_segment_writes() -> None:
+    segment = Segment(
+        speaker=Speaker.AGENT,
+        content="Hi.",
+        at=1.5,
+        id="AGENT:SG_1",
+        until=2.5,
+        agent_name="sales",
+        interrupted=True,
+        tool_call={"name": "f", "arguments": {}},
+        total_ms=800.0,
+        llm_model="m",
+    )
+    line = segment_of(json.loads(json.dumps(segment.as_dict())))
+    assert (line.speaker, line.id, line.until, line.interrupted) == (
+        "AGENT",
+        "AGENT:SG_1",
+        2.5,
+        True,
+    )
+    assert shapes.as_json([line]) == shapes.as_json([segment])
+    assert shapes.as_text([line]) == "Agent: Hi.\n"
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {},
+        {"speaker": "USER", "content": "x"},
+        {"speaker": "USER", "content": 3, "at": 1.0},
+        {"speaker": "SYSTEM", "content": "x", "at": 1.0},
+        {"speaker": "USER", "content": "x", "at": float("nan")},
+        {"speaker": "USER", "content": "x", "at": -1},
+        {"speaker": "USER", "content": "x", "at": LATEST * 2},
+        {"speaker": "USER", "content": "x", "at": 10**400},
+    ],
+)
+def test_what_is_no_segment_is_none(fact: dict[str, Any]) -> None:
+    assert Segment.from_dict(fact) is None
+
+
+def test_what_no_database_takes_is_taken_out() -> None:
+    assert clean("a\0b\ud800 grüß\n") == "ab? grüß\n"
