@@ -223,10 +223,9 @@ class Commands:
         _log.info("commands.done", call_id=command.call_id, verb=command.verb)
         try:
             await asyncio.to_thread(self._settle, command, answer)
-        except StoreError:  # whoever asked gives up by itself
-            return
-        finally:
-            self._doing.discard(command.id)
+        except StoreError:
+            return  # whoever asked gives up by itself; done it is, and not to be done again
+        self._doing.discard(command.id)
 
     def _waiting(self) -> list[_Command]:
         """Return what is asked of this instance; what is too old its asker has given up."""
