@@ -63,6 +63,8 @@ class Store:
         self._ready = False
         self._migrating = threading.Lock()
         self._away_until = 0.0
+        self.grace = LEASE
+        """Seconds its own lease must have held before it says that others' have not; 0: none."""
         self._steady_since: float | None = None  # by the database's clock, as the lease
         self._lease_until = 0.0
         self._totals: dict[CallFilter, tuple[int, float, int]] = {}
@@ -355,16 +357,17 @@ class Store:
                 update(instances).where(instances.c.name == self.instance).values(lease_until=0)
             )
 
-    def expired(self, *, grace: float = LEASE) -> list[str]:
+    def expired(self) -> list[str]:
         """Return the instances that were alive once and are not any more.
 
         Who was away from the store itself cannot tell others' silence from its own: it says
-        so of nobody (but those that gave up) before its own lease has held for *grace* seconds.
+        so of nobody (but those that gave up) before its own lease has held for `grace` seconds.
         """
         with self.reading() as connection:
             now = self._now(connection)
             since = self._steady_since
-            steady = since is not None and now - since >= grace and now <= self._lease_until
+            held = since is not None and now - since >= self.grace and now <= self._lease_until
+            steady = held or not self.grace
             question = select(instances.c.name).where(
                 instances.c.lease_until < now if steady else instances.c.lease_until == 0
             )

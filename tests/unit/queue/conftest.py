@@ -35,6 +35,7 @@ def store_of(postgres: Postgres, made_database: str) -> Iterator[OpenStore]:
 
     def open_(instance: str) -> Store:
         store = Store.open(url, instance=instance)
+        store.grace = 0  # who is silent is gone at once
         opened.append(store)
         return store
 

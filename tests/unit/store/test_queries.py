@@ -243,15 +243,17 @@ def test_events_of_all_calls_follow_in_the_order_stored(store: Store) -> None:
 
 def test_a_lease_that_is_not_renewed_runs_out(store: Store, made_url: str) -> None:
     other = Store.open(made_url, instance="b")
+    store.grace = 0
     other.renew(lifetime=1000)
-    store.renew()
-    assert store.expired(grace=0) == []
+    assert store.expired() == []
     other.renew(lifetime=-1)
-    assert store.expired(grace=0) == ["b"]
+    assert store.expired() == ["b"]
     other.renew()
-    assert store.expired(grace=0) == []
+    assert store.expired() == []
     other.give_up()
-    assert store.expired(grace=0) == store.expired() == ["b"]
+    assert store.expired() == ["b"]
+    store.grace = 1000
+    assert store.expired() == ["b"]
     assert abs(store.now() - time.time()) < 60
     other.close()
 
@@ -259,12 +261,16 @@ def test_a_lease_that_is_not_renewed_runs_out(store: Store, made_url: str) -> No
 def test_who_was_away_says_of_nobody_that_it_is_gone(store: Store, made_url: str) -> None:
     other = Store.open(made_url, instance="b")
     other.renew(lifetime=-1)
-    assert store.expired(grace=0) == []  # not alive itself
+    store.grace = 1e-9
+    assert store.expired() == []  # not alive itself
     store.renew(lifetime=1000)
+    assert store.expired() == ["b"]
+    store.grace = 1000
     assert store.expired() == []  # not long enough
+    store.grace = 1e-9
     store.renew(lifetime=-1)  # what an outage leaves behind
-    assert store.expired(grace=0) == []
+    assert store.expired() == []
     store.renew(lifetime=1000)
-    assert store.expired(grace=0.5) == []  # its own silence was as long as the other's
-    assert store.expired(grace=0) == ["b"]
+    store.grace = 0.5
+    assert store.expired() == []  # its own silence was as long as the other's
     other.close()
