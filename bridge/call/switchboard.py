@@ -72,6 +72,9 @@ class WebSessions(Protocol):
     async def end(self, call_id: str) -> bool:
         """End one that runs; False when there is none."""
 
+    def forget(self, call_id: str) -> None:
+        """Do not remember one that has ended: it is to be erased."""
+
 
 class House(Protocol):
     """The daemon around the calls."""
@@ -262,6 +265,8 @@ class Switchboard:
 
     async def erase(self, call_id: str) -> bool:
         """Forget a call that has ended; whether this instance's journal has it."""
+        if self._sessions is not None:
+            self._sessions.forget(call_id)
         try:
             return await asyncio.to_thread(self._records.erase, call_id)
         except BridgeError as failure:

@@ -160,8 +160,7 @@ class _Doomed:
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
-    *in_use* tells whether a phone call is in a room, which is then not deleted;
-    *check_webhook* raises `BadRequest` for a ``webhook_url`` that cannot be served.
+    *in_use* tells whether a phone call is in a room, which is then not deleted.
     """
 
     def __init__(
@@ -174,7 +173,6 @@ class Sessions:
         claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
-        check_webhook: Callable[[str], None] = lambda _: None,
         timing: Timing | None = None,
         poll: float = POLL,
         wall: Callable[[], float] = time.time,
@@ -186,7 +184,6 @@ class Sessions:
         self._archive = archive
         self._publish = publish
         self._in_use = in_use
-        self._check_webhook = check_webhook
         self._timing = timing or Timing()
         self._poll_every = poll
         self._wall = wall
@@ -237,8 +234,6 @@ class Sessions:
         self._check_open()
         if request.kind is Kind.VOICE_SESSION:
             self._limits.check_rights(asker)
-        if request.webhook_url is not None:
-            self._check_webhook(request.webhook_url)
         record = await self._new_record(request, asker)
         job = _job_of(record)
         self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
@@ -301,6 +296,10 @@ class Sessions:
         """Return the record of a session that runs, or has just ended; else None."""
         live = self._live.get(call_id)
         return self._ended_ones.get(call_id) if live is None else live.shown
+
+    def forget(self, call_id: str) -> None:
+        """Do not remember a session that has ended: it is to be erased."""
+        self._ended_ones.pop(call_id, None)
 
     async def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
         """Return those of *call_ids* that run here, or have just ended."""

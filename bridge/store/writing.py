@@ -58,7 +58,7 @@ class Writer:
             "tenant_id": _key(record.get("tenant_id")),
             "instance": key(item.instance),
             "journal": self._journal,
-            "revision": item.changed,
+            "revision": item.revision,
             "seq": int(record.get("seq") or 0),
             "status": str(record.get("status") or "pending")[:32],
             "direction": str(record.get("direction") or "")[:16],

@@ -98,11 +98,15 @@ class WebCapture:
 
     # What a listener asks.
 
-    async def wanted(self, call_id: str, room: str) -> bool:
-        """Whether there is something to listen to."""
-        if await self._is_off(call_id):
-            self._desk.open(call_id, room, off=True)
+    async def is_posted(self, call_id: str, room: str) -> bool:
+        """Whether there is nothing to listen to, because it is posted."""
+        if not await self._is_off(call_id):
             return False
+        self._desk.open(call_id, room, off=True)
+        return True
+
+    async def is_there(self, room: str) -> bool:
+        """Whether *room* is there to be joined."""
         return await self._exists(room)
 
     async def connect(self, call_id: str, name: str) -> tuple[rtc.Room, StreamReaders]:
@@ -143,11 +147,12 @@ class _Listener:
         try:
             while not self._stopping.is_set():
                 try:
-                    if not await self._capture.wanted(self._call_id, self._name):
+                    if await self._capture.is_posted(self._call_id, self._name):
                         break
-                    if self._stopping.is_set() or await self._listen():
-                        break
-                    pause = PAUSE
+                    if await self._capture.is_there(self._name) and not self._stopping.is_set():
+                        if await self._listen():
+                            break
+                        pause = PAUSE
                 except Exception as error:  # the room without a listener goes on
                     _log.info(
                         "transcript.not_listening",
