@@ -159,10 +159,12 @@ def _envelope(answers: dict[str, Any]) -> None:
     answers.setdefault("404", _UNKNOWN)
     for status, answer in answers.items():
         if not status.startswith("2"):
-            detail = answer["content"][_PROBLEM]["example"]["detail"]
-            example = {"success": False, "message": detail, "data": None}
-            content = {**answer["content"], "application/json": {"example": example}}
-            answers[status] = {**answer, "content": content}
+            known = answer.get("content", {})
+            problem = known.get(_PROBLEM, {}).get("example", {})
+            message = problem.get("detail", answer["description"])
+            example = {"success": False, "message": message, "data": None}
+            enveloped = {"application/json": {"example": example}}
+            answers[status] = {**answer, "content": {**enveloped, **known}}
 
 
 def _phrase(status: str) -> str:

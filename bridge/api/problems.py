@@ -43,7 +43,7 @@ def problem(
     )
 
 
-def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
+def install(app: FastAPI, allowed: Callable[[str], Sequence[str]] = lambda _: ()) -> None:
     """Turn every error of *app* into a problem document; *allowed* are a path's methods."""
 
     @app.exception_handler(RequestValidationError)

@@ -115,6 +115,62 @@ async def test_the_phone_call_of_seed_003(desk: Desk) -> None:
     assert NUMBER[3:] not in str(rungs)
 
 
+_DAILY: Final = {"workflow_slug": "daily-call", "user_id": "user-123", "call_type": "voip"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kept"),
+    [
+        pytest.param(
+            "/api/v1/calls",
+            {
+                **_DAILY,
+                "user_context": {"name": "John Doe", "language": "en"},
+                "metadata": {"session_id": "abc123", "source": "mobile-app"},
+            },
+            {"agent": "greeter-agent", "workflow_id": workflow_id("daily-call")},
+            id="initiate",
+        ),
+        pytest.param(
+            "/api/v1/calls",
+            {**_DAILY, "user_context": {"name": "John Doe"}},
+            {"agent": "greeter-agent", "metadata": {}},
+            id="voip",
+        ),
+        pytest.param(
+            "/api/v1/calls/test-agent",
+            {
+                "agent_name": "greeter-agent",
+                "user_id": "test-user",
+                "user_context": {"name": "Tester"},
+            },
+            {"agent": "greeter-agent", "call_type": "voip", "workflow_slug": None},
+            id="test-agent",
+        ),
+    ],
+)
+async def test_the_web_calls_of_seed_003(
+    desk: Desk, path: str, body: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    bridge = await a_bridge(desk, await desk.carrier())
+    async with httpx.AsyncClient(base_url=bridge.url) as http:
+        made = await http.post(path, json=body)
+        assert made.status_code == 201
+        answer = made.json()
+        assert set(answer) == {"call_id", "room_name", "url", "token", "status"}
+        assert (answer["room_name"], answer["status"]) == (f"call-{answer['call_id']}", "pending")
+        assert answer["url"].startswith("ws")
+        shown = (await http.get(f"/api/v1/calls/{answer['call_id']}")).json()
+        (active,) = (await http.get("/api/v1/calls/active")).json()
+        listed = (await http.get("/api/v1/calls", params={"user_id": body["user_id"]})).json()
+        hung_up = await http.delete(f"/api/v1/calls/{answer['call_id']}")
+    named = {name: value for name, value in body.items() if name != "agent_name"}
+    wanted = {"status": "pending", "phone_number": None, "started_at": None, **named, **kept}
+    assert {name: shown[name] for name in wanted} == wanted
+    assert shown == active == listed["items"][0]
+    assert hung_up.status_code == 202
+
+
 # The documents' curl lines.
 
 
