@@ -17,6 +17,7 @@ from bridge.config import Config
 from bridge.journal import Journal
 from bridge.sessions.reading import spoken
 from bridge.sessions.shape import session_shape
+from bridge.store.claims import Claims
 from bridge.store.errors import StoreAway
 from bridge.store.project import Projection
 from bridge.store.store import Store, transcript_of
@@ -49,6 +50,7 @@ class Books:
             session=_session,
             mask_numbers=config.privacy.mask_numbers,
         )
+        self.claims = Claims(journal, self.store)
         self.projection = Projection(
             journal,
             self.store,

@@ -35,6 +35,7 @@ from pydantic_settings import (
 from bridge import native
 from bridge.errors import BridgeError
 from bridge.trunk.profiles import profile_of
+from bridge.webhook.address import check_url
 
 ENV_PREFIX = "TRUNKBRIDGE_"
 SEARCH_PATH = (Path("trunkbridge.toml"), Path("/etc/trunkbridge/trunkbridge.toml"))
@@ -418,6 +419,8 @@ class WebhookConfig(_Section):
     def _check_secret(self) -> Self:
         if self.url and not self.secret.get_secret_value():
             raise ValueError("url is set but secret is missing: deliveries are always signed")
+        if self.url:
+            check_url(self.url, allow_private=self.allow_private)
         return self
 
 

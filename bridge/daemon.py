@@ -54,6 +54,7 @@ from bridge.observe.metrics import Gauges, Metrics
 from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
+from bridge.queue.sweeper import Orphan
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
@@ -112,6 +113,7 @@ class Daemon:
         self._journal = Journal(
             _beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
+            mask_numbers=config.privacy.mask_numbers,
         )
         self._keys = keys
         self._books = Books(
@@ -180,6 +182,7 @@ class Daemon:
             rooms=self._rooms,
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
         )
@@ -188,6 +191,7 @@ class Daemon:
             rooms=HeardRooms(self._server_api, keys, made=lambda call_id: self._ears.made(call_id)),
             ledger=ledger,
             archive=self._journal,
+            claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
         )
@@ -219,6 +223,7 @@ class Daemon:
             self.switchboard,
             tell=self._tell,
             ended_after_crash=self.metrics.ended_after_crash,
+            adopt=self._adopt,
         )
         self._reloading = asyncio.Lock()
         self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
@@ -228,6 +233,16 @@ class Daemon:
         self._lag = LoopLag(self._lagged)
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _adopt(self, orphan: Orphan) -> bool:
+        """Go on with a web call whose instance is gone."""
+        return await self.sessions.adopt(
+            orphan.call_id,
+            created_at=orphan.created_at,
+            seq=orphan.seq,
+            record=orphan.record,
+            private=orphan.private,
+        )
 
     def _keep_alive(self) -> None:
         wanted = (trunk.name for trunk in self._config.trunk if trunk.keepalive == "crlf")
@@ -288,7 +303,9 @@ class Daemon:
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
-            await self._end_crashed_calls(self.sessions.take_up(left))
+            kept = await self._fleet.take_up(left)
+            ours = [call for call in left if call.call_id not in kept]
+            await self._end_crashed_calls(self.sessions.take_up(ours))
             self._fleet.start()
             self.sessions.start()
             self._ears.start()
@@ -474,8 +491,9 @@ class Daemon:
     async def _gauges(self) -> Gauges:
         """Return what the metrics look up."""
         ready = await self.service.readiness()
+        projection = self._books.projection
+        store = await asyncio.to_thread(lambda: projection.metrics)
         clock = self._engine.clock()
-        books = await asyncio.to_thread(lambda: self._books.projection.metrics)
         sent = self._books.deliverer.tally
         return Gauges(
             livekit_up=ready["livekit"],
@@ -483,6 +501,9 @@ class Daemon:
             overloaded=self._overload.active,
             journal_writable=ready["journal"],
             journal_waiting=self._journal.waiting,
+            store_up=projection.well,
+            store_lag=store.lag,
+            store_refused=store.refused,
             ports_free=self._ports.available,
             ports_used=self._ports.used,
             ports_resting=self._ports.resting,
@@ -494,9 +515,6 @@ class Daemon:
             sip_sessions=self._endpoint.occupied,
             sip_connections=self._agent.connections,
             max_calls=self._config.sip.max_calls,
-            store_up=self.store_up,
-            store_lag=books.lag,
-            store_refused=books.refused,
             webhooks={"delivered": sent.delivered, "failed": sent.failed, "dead": sent.dead},
             webhooks_waiting=sent.backlog.waiting,
             webhooks_oldest=sent.backlog.oldest,
@@ -526,10 +544,7 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
-        kept = await self._fleet.take_up(left)
         for call in left:
-            if call.call_id in kept:
-                continue
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
             )

@@ -6,7 +6,7 @@ A plug, as `bridge.adapters`: only the daemon uses it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,10 @@ from bridge.store.store import Store
 
 
 class Fleet:
-    """The queue and what instances do for each other. *tell* publishes an event."""
+    """The queue and what instances do for each other. *tell* publishes an event.
+
+    *adopt* goes on with a call whose instance is gone; False: it cannot, and is ended.
+    """
 
     def __init__(
         self,
@@ -38,12 +41,14 @@ class Fleet:
         *,
         tell: Callable[[CallEvent], None],
         ended_after_crash: Callable[[Mapping[str, Any], CallEnded], None],
+        adopt: Callable[[Orphan], Awaitable[bool]],
     ) -> None:
         me = config.store.instance_name
         self._store = store
         self._journal = journal
         self._tell = tell
         self._ended_after_crash = ended_after_crash
+        self._adopt = adopt
         self._table = QueueTable(store, me)
         self.queue = Queue(
             self._table,
@@ -88,13 +93,13 @@ class Fleet:
         """Take ``[queue]`` as it is now."""
         self.queue.reload(size=config.queue.size, max_wait=config.queue.max_wait)
 
-    def dialled_at(self, call_id: str) -> float | None:
-        """Return when a call that had waited was dialled; None: it did not wait, or long ago.
+    def place_of(self, call_id: str) -> tuple[bool, float | None]:
+        """Return whether a call waits, and when it was dialled if it had waited lately.
 
         Blocks. Raises `StoreError`.
         """
         row = self._table.row(call_id)
-        return None if row is None else row.dialled_at
+        return (False, None) if row is None else (not row.taken, row.dialled_at)
 
     def _known(self, call_id: str) -> bool:
         return self._journal.record(call_id) is not None
@@ -104,6 +109,8 @@ class Fleet:
             await asyncio.to_thread(self._journal.disown, call_id)
 
     async def _end(self, orphan: Orphan, event: CallEnded, record: Mapping[str, Any]) -> None:
+        if await self._adopt(orphan):  # a web call goes on in LiveKit
+            return
         entry = Entry(
             call_id=orphan.call_id,
             created_at=orphan.created_at,

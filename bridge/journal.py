@@ -55,13 +55,19 @@ _RECORDS: Final = (
 )
 _EVENTS: Final = (
     "select e.position, e.call_id, e.seq, e.body, coalesce(c.record, '{}'), "
-    "coalesce(c.private, '{}') from events e left join calls c on c.call_id = e.call_id "
+    "coalesce(c.private, '{}'), c.instance "
+    "from events e left join calls c on c.call_id = e.call_id "
     "where e.position > ? order by e.position limit ?"
 )
 _FACTS: Final = (
     "select f.position, f.call_id, f.kind, f.body, coalesce(c.record, '{}'), "
     "coalesce(c.private, '{}') from facts f left join calls c on c.call_id = f.call_id "
     "where f.position > ? order by f.position limit ?"
+)
+_HEADS: Final = (
+    "select max((select floor from clock), (select coalesce(max(changed), 0) from calls)),"
+    " coalesce((select seq from sqlite_sequence where name = 'events'), 0),"
+    " coalesce((select seq from sqlite_sequence where name = 'facts'), 0)"
 )
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
@@ -118,7 +124,10 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """How far a reader has come: the last change of a record, event and fact it has seen."""
+    """How far a reader has come: the last event and fact it has seen.
+
+    ``changed`` is the last record without an event.
+    """
 
     changed: int = 0
     event: int = 0
@@ -127,10 +136,13 @@ class Marks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedRecord:
-    """A call's record as it is now. ``record`` and ``private`` are JSON objects as text."""
+    """A call's record as it is now. ``record`` and ``private`` are JSON objects as text.
+
+    ``revision`` is larger whenever the record has changed since it was read before.
+    """
 
     call_id: str
-    changed: int
+    revision: int
     instance: str
     record: str
     private: str
@@ -146,6 +158,7 @@ class WrittenEvent:
     body: str
     record: str
     private: str
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,13 +417,7 @@ class Journal:
 
     def heads(self) -> Marks:
         """Return what a reader that has seen everything has seen."""
-        rows = self._read(
-            "select max((select floor from clock), (select coalesce(max(changed), 0) from calls)),"
-            " coalesce((select seq from sqlite_sequence where name = 'events'), 0),"
-            " coalesce((select seq from sqlite_sequence where name = 'facts'), 0)",
-            (),
-        )
-        changed, event, fact = rows[0]
+        changed, event, fact = self._read(_HEADS, ())[0]
         return Marks(changed=int(changed), event=int(event), fact=int(fact))
 
     def calls(
@@ -585,6 +592,7 @@ class Journal:
                 "values (?, ?, ?, ?)",
                 (claim.key_digest, claim.body_digest, claim.at, _dump(claim.answer)),
             )
+            connection.execute(_NOTE, (row.call_id, "claim", _dump(claim.key_digest), row.call_id))
 
     def _row(self, entry: Entry) -> _Row:
         event, record = entry.event, entry.record
@@ -661,18 +669,24 @@ class JournalReader:
                 records = connection.execute(_RECORDS, (after.changed, limit)).fetchall()
                 events = connection.execute(_EVENTS, (after.event, limit)).fetchall()
                 facts = connection.execute(_FACTS, (after.fact, limit)).fetchall()
+                facts = [row if row[2] != "claim" else self._claim(row) for row in facts]
+                revision = sum(connection.execute(_HEADS).fetchone())
             finally:
                 connection.execute("commit")
         except sqlite3.Error as failure:
             raise JournalError(f"{self._path}: {failure}") from failure
+        found = {row[0]: (row[2], row[3], row[4]) for row in records}
+        found |= {row[1]: (row[6], row[4], row[5]) for row in events if row[6] is not None}
         return News(
             records=[
-                ChangedRecord(call_id=a, changed=b, instance=c, record=d, private=e)
-                for a, b, c, d, e in records
+                ChangedRecord(call_id=call_id, revision=revision, instance=a, record=b, private=c)
+                for call_id, (a, b, c) in found.items()
             ],
             events=[
-                WrittenEvent(position=a, call_id=b, seq=c, body=d, record=e, private=f)
-                for a, b, c, d, e, f in events
+                WrittenEvent(
+                    position=a, call_id=b, seq=c, body=d, record=e, private=f, instance=g or ""
+                )
+                for a, b, c, d, e, f, g in events
             ],
             facts=[
                 WrittenFact(position=a, call_id=b, kind=c, body=d, record=e, private=f)
@@ -685,6 +699,18 @@ class JournalReader:
             ),
             complete=max(len(records), len(events), len(facts)) < limit,
         )
+
+    def _claim(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put the claim itself into a fact that names it; ``{}`` when it is too old."""
+        position, call_id, kind, body, record, private = row
+        claim: dict[str, Any] = {}
+        found = self._connection.execute(
+            "select body_digest, at, answer from claims where key_digest = ?", (json.loads(body),)
+        ).fetchone()
+        if found is not None:
+            claim = {"key_digest": json.loads(body), "body_digest": found[0], "at": found[1]}
+            claim["answer"] = json.loads(found[2])
+        return position, call_id, kind, _dump(claim), record, private
 
     def holds(self, call_id: str) -> bool:
         """Whether there is a call that was not erased. Raises `JournalError`."""
@@ -720,6 +746,7 @@ def _erase(connection: sqlite3.Connection, call_id: str) -> int:
         scrubbed = _dump(erased_event(json.loads(body)))
         connection.execute("update events set body = ? where position = ?", (scrubbed, position))
     connection.execute("delete from facts where call_id = ?", (call_id,))
+    connection.execute("delete from claims where json_extract(answer, '$.call_id') = ?", (call_id,))
     connection.execute(
         "insert into facts (call_id, kind, body) values (?, 'erased', '{}')", (call_id,)
     )

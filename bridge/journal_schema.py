@@ -56,8 +56,10 @@ _WIDEN: Final = (
     "drop view if exists entries",
 )
 
-# `changed` only ever grows, also when the record that changed last is deleted: a reader
-# that has seen everything up to a number never misses what comes later.
+# A record that is written with a new event is found by the event; only others are marked
+# as changed, as every index costs time while a hold waits. `changed` only ever grows, also
+# when the record that changed last is deleted: a reader that has seen everything up to a
+# number never misses what comes later.
 _REST: Final = """
 create index if not exists calls_open on calls (instance) where not ended;
 create index if not exists calls_changed on calls (changed);
@@ -67,10 +69,23 @@ create index if not exists claims_at on claims (at);
 create view if not exists entries as
     select call_id, instance, created_at, ended, record, snapshot, private,
            0 as seq, '' as event from calls;
-create trigger if not exists entry_written instead of insert on entries begin
-    insert into events (call_id, seq, body)
-        select new.call_id, new.seq, new.event where new.event is not null
+create trigger if not exists entry_written instead of insert on entries
+    when new.event is not null begin
+    insert into events (call_id, seq, body) values (new.call_id, new.seq, new.event)
         on conflict do nothing;
+    update calls set changed =
+        1 + max((select floor from clock), (select coalesce(max(changed), 0) from calls))
+        where changes() = 0 and call_id = new.call_id;
+    insert into calls (call_id, instance, created_at, ended, record, snapshot, private)
+        values (new.call_id, new.instance, new.created_at, new.ended, new.record,
+            new.snapshot, new.private)
+        on conflict (call_id) do update set
+        ended = excluded.ended, record = excluded.record, snapshot = excluded.snapshot,
+        private = coalesce(excluded.private, private)
+        where not erased;
+end;
+create trigger if not exists record_written instead of insert on entries
+    when new.event is null begin
     insert into calls
         (call_id, instance, created_at, ended, record, snapshot, private, changed)
         values (new.call_id, new.instance, new.created_at, new.ended, new.record,

@@ -57,7 +57,7 @@ def make_app(
         openapi_url="/openapi.json",
         redirect_slashes=False,
     )
-    problems.install(app)
+    problems.install(app, description.Allowed(app))
     app.add_middleware(Gate, gatekeeper=gatekeeper)
     if cors:  # around the gate: a browser asks whether it may before it sends a key
         app.add_middleware(

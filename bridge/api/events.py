@@ -20,7 +20,8 @@ from bridge.api.stream import EventStream, messages, wants_stream
 from bridge.call.requests import BadRequest
 from bridge.feed import Feed
 
-_DIGITS = 18  # fits SQLite, whatever they are
+_LATEST: Final = "latest"
+_DIGITS: Final = 18  # fits SQLite, whatever they are
 
 
 def _header(pattern: str) -> Any:
@@ -46,8 +47,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
     async def all_events(
         request: Request,
-        header: Annotated[str | None, _header(_POSITION)] = None,
-        query: Annotated[str | None, _query(_POSITION)] = None,
+        header: Annotated[str, _header(_POSITION)] = "",
+        query: Annotated[str, _query(_POSITION)] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """The events of all calls of this instance, in the order they were written down.
@@ -58,7 +59,7 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         ``Last-Event-ID`` header is what the next page is asked with.
         """
         who = access_of(request)
-        after = await _position(feed, header or query)
+        after = await _position(feed, header, query)
         if wants_stream(request.headers.get("accept", "")):
             return EventStream(
                 feed,
@@ -82,8 +83,8 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     async def events_of_call(
         call_id: examples.CallIdPath,
         request: Request,
-        header: Annotated[str | None, _header(_SEQ)] = None,
-        query: Annotated[str | None, _query(_SEQ)] = None,
+        header: Annotated[str, _header(_SEQ)] = "",
+        query: Annotated[str, _query(_SEQ)] = "",
     ) -> Response:
         """The journal of one call, in order; an id is an event's seq.
 
@@ -91,7 +92,7 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         happens, live; ends after ``call_ended``, and 204 when that was seen already.
         """
         who = access_of(request)
-        after = _number(header or query) or 0
+        after = _last(_number(header), _number(query))
         if not wants_stream(request.headers.get("accept", "")):
             events = await reading.events(call_id, who)
             return JSONResponse([event for event in events if event["seq"] > after])
@@ -113,13 +114,19 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
     return routes
 
 
-async def _position(feed: Feed, given: str | None) -> int:
-    if given == "latest":
+async def _position(feed: Feed, header: str, query: str) -> int:
+    given = header or query
+    if given == _LATEST:
         return await feed.last_position()
-    return _number(given) or 0
+    # A header wins, but what does not count must be an id all the same.
+    return _last(*(None if one == _LATEST else _number(one) for one in (header, query)))
 
 
-def _number(given: str | None) -> int | None:
+def _last(header: int | None, query: int | None) -> int:
+    return next((one for one in (header, query) if one is not None), 0)
+
+
+def _number(given: str) -> int | None:
     if not given:
         return None
     if not (given.isascii() and given.isdecimal() and len(given) <= _DIGITS):

@@ -318,7 +318,7 @@ SCRAPE: Final[Responses] = {
         "description": "The metrics, as text",
         "content": {
             "text/plain": {"schema": {"type": "string"}, "example": "trunkbridge_loop_lag 0.001\n"},
-            "application/openmetrics-text": {"schema": {"type": "string"}},
+            "application/openmetrics-text": {"schema": {"type": "string"}, "example": "# EOF\n"},
         },
     }
 }

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bridge.call.requests import BadRequest, DialRequest
@@ -63,7 +71,7 @@ def _leaves(value: Any, depth: int) -> Iterator[Any]:
 
 
 Text = Annotated[str, Field(max_length=256), AfterValidator(_check_text)]
-Timeout = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Timeout = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 
 
@@ -84,9 +92,9 @@ class CreateCall(BaseModel):
     caller_id: str | None = None
     ring_timeout: Timeout | None = None
     max_duration: Timeout | None = None
-    early_media: bool = False
+    early_media: StrictBool = False
     webhook_url: Annotated[str | None, Field(max_length=2048)] = None
-    record: bool = False
+    record: StrictBool = False
 
     @field_validator("phone_number")
     @classmethod

@@ -5,29 +5,33 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
-from bridge.api.filters import Status
-from bridge.api.models import JsonObject, Text, checked_number
+from bridge.api.making import IdempotencyKey
+from bridge.api.older_bodies import (
+    NO_ASSISTANT,
+    NO_TRUNK,
+    NOT_YET,
+    QUEUED,
+    RECORDS,
+    STATUS,
+    WRONG_SERVICE,
+    Outbound,
+    Passthrough,
+    Wanted,
+)
 from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
 from bridge.errors import BridgeError
 from bridge.events import rfc3339
 from bridge.store.fold import Segment
-from bridge.store.queries import CallFilter, SortBy
 from bridge.store.store import StoredCall
-
-NO_ASSISTANT: Final = "no such assistant"
-NO_TRUNK: Final = "no such trunk"
-_AN_INSTANT: Final = 1e-6  # seconds: a filter's ends are part of it
 
 
 class OlderDoor(Protocol):
@@ -35,9 +39,6 @@ class OlderDoor(Protocol):
 
     async def names(self) -> Names:
         """What the configuration calls things."""
-
-    async def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
 
 
 class OlderStore(Protocol):
@@ -47,129 +48,28 @@ class OlderStore(Protocol):
     def transcript(self, call_id: str) -> list[Segment]: ...
 
 
-DialledAt = Callable[[str], float | None]
-"""When a call that had waited was dialled (wall seconds); blocks, raises `BridgeError`."""
+PlaceOf = Callable[[str], tuple[bool, float | None]]
+"""Whether a call waits for its trunk, and when one that had waited was dialled (wall seconds).
 
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    trunk_id: Annotated[Text, Field(min_length=1, description="A trunk's name.")]
-    to_number: Annotated[str, Field(description="E.164, as +919876543210.")]
-    metadata: JsonObject | None = None
-
-    @field_validator("to_number")
-    @classmethod
-    def _check_number(cls, value: str) -> str:
-        return checked_number(value)
-
-
-class Outbound(_Asked):
-    """``POST /call/outbound``"""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "assistant_id": "daily-call",
-                    "trunk_id": "exotel-mumbai",
-                    "to_number": "+919876543210",
-                    "call_service": "exotel",
-                }
-            ]
-        },
-    )
-
-    assistant_id: Annotated[Text, Field(min_length=1, description="A workflow's slug or id.")]
-    call_service: Annotated[
-        Text, Field(min_length=1, description="The trunk's profile: exotel and so on.")
-    ]
-
-
-class Passthrough(_Asked):
-    """``POST /call/outbound_passthrough``"""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"trunk_id": "exotel-mumbai", "to_number": "+919876543210"}]
-        },
-    )
-
-
-def _day_or_moment(value: object) -> datetime:
-    """Return the time of an ISO 8601 day or time; without an offset it is UTC."""
-    if isinstance(value, datetime):
-        return value
-    text = str(value).replace(" ", "+").replace("Z", "+00:00")
-    try:
-        if len(text) == len("2026-01-17"):
-            # The day as a whole; `_edge` tells its beginning from its end.
-            return datetime.combine(date.fromisoformat(text), time.max, UTC)
-        found = datetime.fromisoformat(text)
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("not a day or time, allowed: 2026-01-17 or RFC 3339") from None
-
-
-Day = Annotated[
-    datetime,
-    BeforeValidator(_day_or_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-01-17", "2026-01-17T10:30:00Z"]}),
-]
-
-
-class Wanted(BaseModel):
-    """``GET /call/records``: which records, in which order, and which page of them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    passthrough_only: bool = False
-    to_number: Annotated[str | None, Field(max_length=64)] = None
-    call_status: Status | None = None
-    start_date: Annotated[Day | None, Field(description="Begun on this day or later.")] = None
-    end_date: Annotated[Day | None, Field(description="Begun on this day or before.")] = None
-    sort_by: Literal["created_at", "started_at", "answered_at"] = "created_at"
-    sort_order: Literal["asc", "desc"] = "desc"
-    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-
-    def filter(self, tenant: str | None) -> CallFilter:
-        """Return what the store is asked."""
-        start, end = self.start_date, self.end_date
-        if start is not None and start.timetz() == time.max.replace(tzinfo=UTC):
-            start = datetime.combine(start.date(), time.min, UTC)
-        by: SortBy = "started_at" if self.sort_by == "answered_at" else "created_at"
-        return CallFilter(
-            tenant=tenant,
-            status=self.call_status,
-            to_number=self.to_number,
-            passthrough=True if self.passthrough_only else None,
-            created_after=None if start is None else _seconds(start) - _AN_INSTANT,
-            created_before=None if end is None else _seconds(end) + _AN_INSTANT,
-            sort_by=by,
-            ascending=self.sort_order == "asc",
-        )
-
-
-def _seconds(moment: datetime) -> float:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
+Blocks, raises `BridgeError`.
+"""
 
 
 def router(
-    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, dialled_at: DialledAt
+    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
 ) -> APIRouter:
     """Return the routes below ``/call``."""
     routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
     _making(routes, doors, older)
-    _looking(routes, doors, reading, older, store, dialled_at)
+    _looking(routes, doors, reading, older, store, place_of)
     return routes
 
 
 def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
-    @routes.post("/outbound", status_code=202, response_model=None)
-    async def outbound(body: Outbound, request: Request) -> dict[str, Any] | JSONResponse:
+    @routes.post("/outbound", status_code=202, response_model=None, responses={**QUEUED, **NOT_YET})
+    async def outbound(
+        body: Outbound, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any] | JSONResponse:
         """Dial a phone number for an assistant (a workflow); it may wait for its trunk."""
         names = await doors.ask(older.names())
         slug = names.workflows.get(body.assistant_id)
@@ -177,13 +77,13 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
             raise HTTPException(404, NO_ASSISTANT)
         profile = _profile(names, body.trunk_id)
         if body.call_service != profile:
-            detail = f"trunk {body.trunk_id} is not of {body.call_service}"
-            return refusal(400, detail)
+            return refusal(400, WRONG_SERVICE)
         if profile == "twilio":
             return refusal(501, "the Twilio flow is not served by this version")
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 workflow_slug=slug,
@@ -194,13 +94,16 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         )
         return envelope("call queued", {"queue_id": accepted.call_id, "status": "queued"})
 
-    @routes.post("/outbound_passthrough", status_code=202, response_model=None)
-    async def passthrough(body: Passthrough, request: Request) -> dict[str, Any]:
+    @routes.post("/outbound_passthrough", status_code=202, response_model=None, responses=QUEUED)
+    async def passthrough(
+        body: Passthrough, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
         """Dial a phone number for a person in the browser: no agent, early media is heard."""
         _profile(await doors.ask(older.names()), body.trunk_id)
         accepted = await _dial(
             doors,
             request,
+            idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
@@ -219,12 +122,10 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         return envelope("call queued", data)
 
 
-async def _dial(doors: Doors, request: Request, wanted: DialRequest) -> Accepted:
-    key = request.headers.get("Idempotency-Key")
-    who = access_of(request)
-    return await doors.ask(
-        doors.service.dial(wanted, key=None if key is None else f"{who.name}\0{key}")
-    )
+async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
+    # A key of the API never meets the requests of another.
+    own = None if key is None else f"{access_of(request).name}\0{key}"
+    return await doors.ask(doors.service.dial(wanted, key=own))
 
 
 def _profile(names: Names, trunk: str) -> str:
@@ -240,18 +141,15 @@ def _looking(
     reading: Reading,
     older: OlderDoor,
     store: OlderStore,
-    dialled_at: DialledAt,
+    place_of: PlaceOf,
 ) -> None:
-    @routes.get("/queue/{queue_id}", response_model=None)
+    @routes.get("/queue/{queue_id}", response_model=None, responses=STATUS)
     async def queued(queue_id: str, request: Request) -> dict[str, Any]:
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits = await doors.ask(older.waits(call["id"]))
+        waits, at = await _read(place_of, call["id"])
         status = queue_status(call, waits=waits)
-        at = None
-        if status == "dispatched":
-            at = await _read(dialled_at, call["id"])
         data = {
             "queue_id": call["id"],
             "status": status,
@@ -264,7 +162,7 @@ def _looking(
         }
         return envelope("queue status", data)
 
-    @routes.get("/records", response_model=None)
+    @routes.get("/records", response_model=None, responses=RECORDS)
     async def records(wanted: Annotated[Wanted, Query()], request: Request) -> dict[str, Any]:
         """Calls as the older bridge tells of them, with their transcripts."""
         who: Access = access_of(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -43,8 +43,8 @@ def problem(
     )
 
 
-def install(app: FastAPI) -> None:
-    """Turn every error of *app* into a problem document."""
+def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
+    """Turn every error of *app* into a problem document; *allowed* are a path's methods."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, failure: RequestValidationError) -> JSONResponse:
@@ -82,7 +82,12 @@ def install(app: FastAPI) -> None:
         return problem(422, "the configuration is wrong, nothing changed", errors=errors)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, failure: HTTPException) -> JSONResponse:
+    async def http(request: Request, failure: HTTPException) -> JSONResponse:
+        if failure.status_code in (404, 405):
+            methods = allowed(request.url.path)
+            if methods and request.method not in methods:
+                # RFC 9110 15.5.6: the methods of the resource, not of one of its routes.
+                return problem(405, "Method Not Allowed", headers={"Allow": ", ".join(methods)})
         return problem(failure.status_code, str(failure.detail), headers=failure.headers)
 
     @app.exception_handler(Exception)

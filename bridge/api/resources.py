@@ -128,7 +128,8 @@ class Cost(_Resource):
 
     total: float | None
     currency: str | None
-    breakdown: list[Any] | None
+    breakdown: list[dict[str, Any]] | None
+    usage: dict[str, float | None]
 
 
 class Draining(_Resource):

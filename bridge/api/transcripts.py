@@ -228,11 +228,49 @@ class ReportedTurn(BaseModel):
     llm_model: Name | None = None
 
 
+Line = Annotated[str, Field(max_length=1000)]
+
+
+class Analysed(BaseModel):
+    """What was made of the conversation (seed 000's call analysis)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: Annotated[str, Field(max_length=10_000)] | None = None
+    sentiment: Name | None = None
+    topics: Annotated[list[Line], Field(max_length=64)] | None = None
+    action_items: Annotated[list[Line], Field(max_length=64)] | None = None
+
+
+Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+class CostOf(BaseModel):
+    """What one provider asks for its part."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: Name
+    kind: Name | None = None
+    amount: Amount
+
+
+class Costs(BaseModel):
+    """What the call cost, by provider."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    total: Amount | None = None
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+    breakdown: Annotated[list[CostOf], Field(max_length=64)] | None = None
+
+
 class Report(Measured):
     """What an agent measured.
 
     With ``metrics`` it is whole and takes the place of what was told before. Without, its own
-    latencies are one measurement more, which is averaged, and its tokens are added.
+    latencies are one measurement more, which is averaged, and its tokens are added. ``analysis``
+    and ``cost`` take the place of what was told of them before.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -246,6 +284,8 @@ class Report(Measured):
         Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_check_number)]
         | None
     ) = None
+    analysis: Analysed | None = None
+    cost: Costs | None = None
 
 
 _ONE: Final = TypeAdapter(PostedEntry)

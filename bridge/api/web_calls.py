@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
@@ -94,10 +94,45 @@ class AssistantToken(BaseModel):
 
     assistant_id: Annotated[Name, Field(description="A workflow's slug or id.")]
     metadata: JsonObject | None = None
-    text_only: bool = False
+    text_only: StrictBool = False
 
 
 _UNKNOWN: Final = "no such assistant"
+
+
+def _enveloped(description: str, example: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+def _refused(message: str, data: Any = None) -> dict[str, Any]:
+    return _enveloped(message, {"success": False, "message": message, "data": data})
+
+
+_WRONG: Final = "assistant_id: missing, this field is required"
+_GET_TOKEN: Final[dict[int | str, dict[str, Any]]] = {
+    200: _enveloped(
+        "A room, and the token to join it with",
+        {
+            "success": True,
+            "message": "token issued",
+            "data": {
+                "room_name": "call-5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11",
+                "agent_dispatch": {
+                    "agent_name": "support",
+                    "room": "call-5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11",
+                },
+                "token": "eyJ…",
+            },
+        },
+    ),
+    404: _refused(_UNKNOWN),
+    422: _refused(
+        _WRONG,
+        {"errors": [{"field": "assistant_id", "message": "missing, this field is required"}]},
+    ),
+    429: _refused("the plan allows 1 sessions at once"),
+    503: _refused("LiveKit does not answer: no new calls"),
+}
 
 
 def router(doors: Doors, sessions: SessionDoor) -> APIRouter:
@@ -149,7 +184,7 @@ def _token(routes: APIRouter, doors: Doors, sessions: SessionDoor) -> None:
 
 
 def _older(routes: APIRouter, doors: Doors, sessions: SessionDoor) -> None:
-    @routes.post("/get_token", response_model=None)
+    @routes.post("/get_token", response_model=None, responses=_GET_TOKEN)
     async def get_token(body: AssistantToken, request: Request) -> dict[str, Any]:
         """Open a room for a browser and a workflow's agent (seed 001, Web Call Flow)."""
         wanted = SessionRequest(

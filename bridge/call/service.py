@@ -16,7 +16,7 @@ import structlog
 
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
-from bridge.call.idempotency import Claim, Once
+from bridge.call.idempotency import Claim, ClaimArchive, Once
 from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.limits import Limits
@@ -79,6 +79,7 @@ class CallService:
         rooms: Rooms,
         ledger: Ledger,
         archive: Archive,
+        claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
@@ -102,7 +103,7 @@ class CallService:
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
         self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
-        self._once = Once(archive, wall)
+        self._once = Once(claims or archive, wall)
         self._telling = Gcra(rate=10, burst=50, keys=256)  # a flood is told ten times a second
         self._untold = 0
         self._chosen: tuple[Request, Chosen] | None = None  # of the INVITE screened last
@@ -275,6 +276,10 @@ class CallService:
             return await self.find(call_id) is not None
         call.post(HangUp(by=By.API))
         return True
+
+    async def give_up(self, call_id: str) -> bool:
+        """End a call that waits, wherever it was accepted; False when none of that id does."""
+        return await self._waiting.give_up(call_id)
 
     async def readiness(self) -> dict[str, bool]:
         """Return what a new call needs and whether it is there."""
@@ -588,10 +593,6 @@ class CallService:
     def call(self, call_id: str) -> Call | None:
         """Return a call that runs, or None."""
         return self._calls.get(call_id)
-
-    def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-        return any(plan.call_id == call_id for plan in self._waiting.plans())
 
     def sip_call_id(self, call_id: str) -> str | None:
         """Return the SIP Call-ID of one of the last calls, also when it has ended."""

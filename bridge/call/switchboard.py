@@ -72,6 +72,9 @@ class WebSessions(Protocol):
     async def end(self, call_id: str) -> bool:
         """End one that runs; False when there is none."""
 
+    def forget(self, call_id: str) -> None:
+        """Do not remember one that has ended: it is to be erased."""
+
 
 class House(Protocol):
     """The daemon around the calls."""
@@ -226,13 +229,15 @@ class Switchboard:
 
     async def _do(self, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
         if not self._is_here(call_id):
+            if verb == "hang_up" and await self._service.give_up(call_id):
+                return True
             passed = await self.elsewhere.pass_on(call_id, verb, **body)
             if passed is not None:
                 return passed
         return await self.do_here(call_id, verb, body)
 
     def _is_here(self, call_id: str) -> bool:
-        if self._service.call(call_id) is not None or self._service.waits(call_id):
+        if self._service.call(call_id) is not None:
             return True
         return self._session(call_id) is not None
 
@@ -260,6 +265,8 @@ class Switchboard:
 
     async def erase(self, call_id: str) -> bool:
         """Forget a call that has ended; whether this instance's journal has it."""
+        if self._sessions is not None:
+            self._sessions.forget(call_id)
         try:
             return await asyncio.to_thread(self._records.erase, call_id)
         except BridgeError as failure:
@@ -277,10 +284,6 @@ class Switchboard:
     async def names(self) -> Names:
         """What the configuration calls things."""
         return self._service.names
-
-    async def waits(self, call_id: str) -> bool:
-        """Whether a call was accepted here and waits for room on its trunk."""
-        return self._service.waits(call_id)
 
     # The house.
 

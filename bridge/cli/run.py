@@ -50,8 +50,8 @@ async def _run(settings: Config, path: Path | None) -> None:
     daemon = Daemon(settings, path=path, unit=unit)
     signals = Signals(daemon)
     signals.install()  # before the start, so that a signal during it stops in order
+    gc.collect()  # before the loop's lag is watched: it takes tens of milliseconds
     await daemon.start()
-    gc.collect()
     gc.freeze()  # a later full collection then costs nothing of what stays for ever
     await signals.until_told_to_stop()
     daemon.drain()

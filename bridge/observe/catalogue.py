@@ -253,7 +253,7 @@ JOURNAL_WRITE = _figure(
 JOURNAL_FAILURES = _figure("journal_failures_total", "counter", "", "Writes that failed")
 STORE_UP = _figure("store_up", "gauge", "", "1 while the store takes what the journal has")
 STORE_LAG = _figure(
-    "store_lag_records", "gauge", "", "What the journal has and the store not yet has"
+    "store_lag", "gauge", "", "Changes, events and facts of the journal that the store lacks"
 )
 STORE_REFUSED = _figure(
     "store_refused_total", "counter", "", "Records that the store will never take, left out"

@@ -63,6 +63,9 @@ class Gauges:
     overloaded: bool
     journal_writable: bool
     journal_waiting: int
+    store_up: bool
+    store_lag: int
+    store_refused: int
     ports_free: int
     ports_used: int
     ports_resting: int
@@ -74,9 +77,6 @@ class Gauges:
     sip_sessions: int
     sip_connections: Mapping[str, int]
     max_calls: int
-    store_up: bool = True
-    store_lag: int = 0
-    store_refused: int = 0
     webhooks: Mapping[str, int] = field(default_factory=dict)
     webhooks_waiting: int = 0
     webhooks_oldest: float = 0.0

@@ -97,9 +97,6 @@ PULLED: Final = (
     catalogue.MAX_CALLS,
     catalogue.DRAINING,
     catalogue.OVERLOADED,
-    catalogue.STORE_UP,
-    catalogue.STORE_LAG,
-    catalogue.STORE_REFUSED,
     catalogue.WEBHOOKS,
     catalogue.WEBHOOKS_WAITING,
     catalogue.WEBHOOKS_OLDEST,
@@ -108,5 +105,8 @@ PULLED: Final = (
     catalogue.SIP_CONNECTIONS,
     catalogue.JOURNAL_WRITABLE,
     catalogue.JOURNAL_WAITING,
+    catalogue.STORE_UP,
+    catalogue.STORE_LAG,
+    catalogue.STORE_REFUSED,
     catalogue.BUILD_INFO,
 )

@@ -20,6 +20,7 @@ import structlog
 
 from bridge.call.requests import BadRequest, NotAllowed, NotDone, Unavailable, WrongState
 from bridge.errors import BridgeError
+from bridge.queue.tasks import finish
 from bridge.store.errors import StoreError
 from bridge.store.store import Store
 from bridge.store.tables import calls, commands, instances, queue
@@ -85,8 +86,7 @@ class Commands:
         """Answer nobody any more. The listener's thread ends by itself."""
         self._stopping = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        await finish(self._task)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -223,10 +223,9 @@ class Commands:
         _log.info("commands.done", call_id=command.call_id, verb=command.verb)
         try:
             await asyncio.to_thread(self._settle, command, answer)
-        except StoreError:  # whoever asked gives up by itself
-            return
-        finally:
-            self._doing.discard(command.id)
+        except StoreError:
+            return  # whoever asked gives up by itself; done it is, and not to be done again
+        self._doing.discard(command.id)
 
     def _waiting(self) -> list[_Command]:
         """Return what is asked of this instance; what is too old its asker has given up."""

@@ -26,6 +26,7 @@ from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.queue.line import Line, Waiter
 from bridge.queue.table import QueueTable, Row
+from bridge.queue.tasks import finish
 from bridge.store.errors import StoreError
 
 _log = structlog.get_logger(__name__)
@@ -114,7 +115,7 @@ class Queue:
         self._to_end: dict[str, tuple[CallPlan, Outcome]] = {}
         self._to_settle: set[str] = set()
         self._to_release: set[str] = set()
-        self._ending: set[str] = set()
+        self._doing_chores = asyncio.Lock()
         self._away = False
         self._begun = False  # whether what an earlier life left has been looked at
         self._looked_at = self._checked_at = self._pruned_at = -math.inf
@@ -152,8 +153,7 @@ class Queue:
         """Dispatch nothing more; what waits stays, for the next start or another instance."""
         self._stopping = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        await finish(self._task)
 
     def reload(self, *, size: int, max_wait: float) -> None:
         """Take new limits; what waits already keeps what its row says elsewhere."""
@@ -290,24 +290,25 @@ class Queue:
         await self._chores()
 
     async def _chores(self) -> None:
-        """Do what has to follow, again until it is done."""
-        for call_id, (plan, verdict) in list(self._to_end.items()):
-            if call_id not in self._ending:
-                self._ending.add(call_id)
+        """Do what has to follow, again until it is done. One at a time.
+
+        Nothing is given back later than this: a row released twice could be one that was
+        dialled in between.
+        """
+        async with self._doing_chores:
+            for call_id, (plan, verdict) in list(self._to_end.items()):
                 try:
                     await self._desk.end_waiting(plan, verdict)
                 except Unavailable:  # the journal: it is asked again
                     continue
-                finally:
-                    self._ending.discard(call_id)
                 self._to_settle.add(call_id)
-                self._to_end.pop(call_id, None)
-        for call_id in list(self._to_settle):
-            await self._ask(self._table.settled, call_id)
-            self._to_settle.discard(call_id)
-        for call_id in list(self._to_release):
-            await self._ask(self._table.release, call_id)
-            self._to_release.discard(call_id)
+                del self._to_end[call_id]
+            for call_id in list(self._to_settle):
+                await self._ask(self._table.settled, call_id)
+                self._to_settle.discard(call_id)
+            for call_id in list(self._to_release):
+                await self._ask(self._table.release, call_id)
+                self._to_release.discard(call_id)
 
     async def _dispatch(self) -> None:
         while not self._stopping:
@@ -329,12 +330,12 @@ class Queue:
 
     async def _dial(self, row: Row) -> bool:
         """Dial a call that is claimed; False when it could not be dialled now."""
-        plan = row.plan
+        waiter = self._line.remove(row.call_id)
+        plan = row.plan if waiter is None else waiter.plan
         if plan is None:
             _log.error("queue.unreadable", call_id=row.call_id)
             await self._ask(self._table.dialled, row.call_id, now=self._wall())
             return True
-        waiter = self._line.remove(row.call_id)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dialling[row.call_id] = done
         ran: bool | None = None

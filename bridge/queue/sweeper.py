@@ -22,6 +22,7 @@ from bridge.call.record import new_record
 from bridge.call.saved import load_plan
 from bridge.errors import BridgeError
 from bridge.events import CallEnded
+from bridge.queue.tasks import finish
 from bridge.store.errors import StoreError
 from bridge.store.store import Store
 from bridge.store.tables import calls, queue
@@ -83,8 +84,7 @@ class Sweeper:
     async def stop(self) -> None:
         """Sweep no more."""
         self._stop.set()
-        if self._task is not None:
-            await self._task
+        await finish(self._task)
 
     async def not_ours(self, call_ids: Sequence[str]) -> frozenset[str]:
         """Return those of *call_ids*, open in the journal here, that another has made its own.

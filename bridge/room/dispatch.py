@@ -134,6 +134,12 @@ class RoomService:
             room.name: RoomSeen(sid=room.sid, others=room.num_participants) for room in reply.rooms
         }
 
+    async def described(self) -> dict[str, str]:
+        """Return the metadata of every room of the server, by name. Sent once."""
+        request = api.ListRoomsRequest()
+        reply = await self._once("list rooms", lambda: self._api().room.list_rooms(request))
+        return {room.name: room.metadata for room in reply.rooms}
+
     async def people(self, room: str) -> list[PersonSeen]:
         """Return who is in *room*; nobody when there is no such room. Sent once."""
         request = api.ListParticipantsRequest(room=room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, assert_never, cast
 
 from bridge.store import fold
@@ -43,9 +44,14 @@ class StoreSessions:
             case "txt":
                 return shapes.as_text(segments)
             case "srt":
-                return shapes.as_srt(segments)
+                return shapes.as_srt(segments, started_at=self._started(call_id))
             case _:
                 assert_never(cast("Any", form))
+
+    def _started(self, call_id: str) -> float | None:
+        found = self._store.call(call_id)
+        stamp = None if found is None else found.record.get("started_at")
+        return None if stamp is None else datetime.fromisoformat(stamp).timestamp()
 
     def _segments(self, call_id: str) -> list[Segment]:
         return list(spoken(self._store.transcript(call_id)))

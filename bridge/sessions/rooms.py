@@ -34,6 +34,9 @@ class SessionRooms(Protocol):
     async def list(self, names: Collection[str]) -> dict[str, RoomSeen]:
         """Return those of *names* that exist, by one request."""
 
+    async def made(self) -> dict[str, str]:
+        """Return the rooms that were made for sessions, of any instance: name -> call id."""
+
     async def people(self, room: str) -> Sequence[PersonSeen]:
         """Return who is in *room*."""
 
@@ -71,6 +74,12 @@ class LiveKitRooms:
         """Return those of *names* that exist, by one request."""
         return await self._service.rooms(names)
 
+    async def made(self) -> dict[str, str]:
+        """Return the rooms that were made for sessions, of any instance: name -> call id."""
+        found = await self._service.described()
+        ours = ((room, _call_of(metadata)) for room, metadata in found.items())
+        return {room: call_id for room, call_id in ours if call_id is not None}
+
     async def people(self, room: str) -> Sequence[PersonSeen]:
         """Return who is in *room*."""
         return await self._service.people(room)
@@ -78,3 +87,15 @@ class LiveKitRooms:
     async def delete(self, room: str) -> None:
         """Delete *room* and everyone in it."""
         await self._service.delete_room(room)
+
+
+def _call_of(metadata: str) -> str | None:
+    """Return the call that a room was made for; None when it is none of ours."""
+    try:
+        said = json.loads(metadata)
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or said.get("source") != SOURCE:
+        return None
+    call_id = said.get("call_id")
+    return call_id if isinstance(call_id, str) else None

@@ -23,6 +23,7 @@ from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, BadRequest, Unavailable
 from bridge.config import Config, WorkflowConfig
+from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
@@ -93,6 +94,9 @@ class SessionArchive(ClaimArchive, Protocol):
     def writable(self) -> bool:
         """Whether the last write worked."""
 
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """Return the resource of a call of this instance, or None. Blocks."""
+
 
 class OpenCall(Protocol):
     """A call without an end, as the journal has it at a start."""
@@ -156,8 +160,7 @@ class _Doomed:
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
-    *in_use* tells whether a phone call is in a room, which is then not deleted;
-    *check_webhook* raises `BadRequest` for a ``webhook_url`` that cannot be served.
+    *in_use* tells whether a phone call is in a room, which is then not deleted.
     """
 
     def __init__(
@@ -167,9 +170,9 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
+        claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
-        check_webhook: Callable[[str], None] = lambda _: None,
         timing: Timing | None = None,
         poll: float = POLL,
         wall: Callable[[], float] = time.time,
@@ -181,13 +184,12 @@ class Sessions:
         self._archive = archive
         self._publish = publish
         self._in_use = in_use
-        self._check_webhook = check_webhook
         self._timing = timing or Timing()
         self._poll_every = poll
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(archive, wall)
+        self._once = Once(claims or archive, wall)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -195,6 +197,7 @@ class Sessions:
         self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
+        self._swept = False
         self._polled_at = 0.0
         self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
@@ -231,8 +234,6 @@ class Sessions:
         self._check_open()
         if request.kind is Kind.VOICE_SESSION:
             self._limits.check_rights(asker)
-        if request.webhook_url is not None:
-            self._check_webhook(request.webhook_url)
         record = await self._new_record(request, asker)
         job = _job_of(record)
         self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
@@ -295,6 +296,10 @@ class Sessions:
         """Return the record of a session that runs, or has just ended; else None."""
         live = self._live.get(call_id)
         return self._ended_ones.get(call_id) if live is None else live.shown
+
+    def forget(self, call_id: str) -> None:
+        """Do not remember a session that has ended: it is to be erased."""
+        self._ended_ones.pop(call_id, None)
 
     async def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
         """Return those of *call_ids* that run here, or have just ended."""
@@ -368,24 +373,51 @@ class Sessions:
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
-        rest: list[_Open] = []
-        for call in open_calls:
-            if not records.is_session(call.record, call.private):
-                rest.append(call)
-                continue
-            try:
-                found = records.read_back(call.record, call.private or {}, call.created_at)
-                record = replace(found, seq=call.last_seq)
-                state = self._restored(record)
-            except (KeyError, TypeError, ValueError) as failure:
-                _log.error(
-                    "session.not_taken_up", call_id=call.call_id, error=type(failure).__name__
-                )
-                rest.append(call)
-                continue
-            self._enter(record, state)
-            _log.info("session.taken_up", call_id=call.call_id, status=record.status)
-        return rest
+        return [
+            call
+            for call in open_calls
+            if not self._take_up(
+                call.call_id, call.created_at, call.last_seq, call.record, call.private or {}
+            )
+        ]
+
+    async def adopt(
+        self,
+        call_id: str,
+        *,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        """Go on with a session whose instance is gone; False when it is none.
+
+        It is in our journal when this returns.
+        """
+        if not self._take_up(call_id, created_at, seq, record, private):
+            return False
+        await self._append(self._live[call_id].record, None)
+        return True
+
+    def _take_up(
+        self,
+        call_id: str,
+        created_at: float,
+        seq: int,
+        record: Mapping[str, Any],
+        private: Mapping[str, Any],
+    ) -> bool:
+        if not records.is_session(record, private):
+            return False
+        try:
+            found = replace(records.read_back(record, private, created_at), seq=seq)
+            state = self._restored(found)
+        except (KeyError, TypeError, ValueError) as failure:
+            _log.error("session.not_taken_up", call_id=call_id, error=type(failure).__name__)
+            return False
+        self._enter(found, state)
+        _log.info("session.taken_up", call_id=call_id, status=found.status)
+        return True
 
     # One session.
 
@@ -625,13 +657,35 @@ class Sessions:
     async def _watch(self) -> None:
         """Look at the rooms: all of them now and then, one when its patience is over."""
         while True:
-            if not self._live and not self._doomed:
+            if self._swept and not self._live and not self._doomed:
                 await self._woken(None)
             try:
+                if not self._swept:
+                    await self._sweep()
                 await self._look_around()
             except Exception:  # a bug of ours costs no other session its end
                 _log.exception("sessions.watch_failed")
             await asyncio.sleep(TICK)
+
+    async def _sweep(self) -> None:
+        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
+        if not self._livekit_up:
+            return
+        try:
+            made = await self._rooms.made()
+        except RoomError:
+            await asyncio.sleep(AGAIN)
+            return
+        self._swept = True
+        for room, call_id in made.items():
+            if room in self._by_room:
+                continue
+            try:
+                record = await asyncio.to_thread(self._archive.record, call_id)
+            except BridgeError:
+                continue
+            if record is not None and record.get("ended_at") is not None:
+                self._doom(room, 0)
 
     async def _look_around(self) -> None:
         now = self._wall()

@@ -292,8 +292,10 @@ class Projection:
             if reader.holds(call_id):
                 self._journal.erase(call_id)
             self._erased_mark = max(self._erased_mark, erased_at)
-        if self._retention_days and self._wall() >= self._retention_at:
-            self._retain()
+        if self._wall() >= self._retention_at:
+            self._store.tidy(self._wall())
+            if self._retention_days:
+                self._retain()
             self._retention_at = self._wall() + _RETENTION
 
     def _renew(self) -> None:

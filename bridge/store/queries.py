@@ -8,7 +8,8 @@ what it shows and not what there is. Totals are counted in the index alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final, Literal
 
@@ -57,7 +58,15 @@ class CallFilter:
 
 
 def page_of(wanted: CallFilter, *, limit: int, offset: int) -> Select[Any]:
-    """Return the question for a page of `SHOWN`."""
+    """Return the question for a page of `SHOWN`.
+
+    Building it costs more than asking it: the same page is built once.
+    """
+    return _page_of(replace(wanted, statuses=tuple(wanted.statuses)), limit, offset)
+
+
+@lru_cache(maxsize=256)
+def _page_of(wanted: CallFilter, limit: int, offset: int) -> Select[Any]:
     place = calls.c[wanted.order]
     shown = (*(calls.c[name] for name in SHOWN), place.label("place"))
     branches = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
+from bridge.call.idempotency import LIFETIME, Claim
 from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
 from bridge.store.database import Database
@@ -127,7 +129,8 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; nothing is asked any more."""
+        self._away_until = math.inf
         self.database.close()
 
     def alive(self) -> bool:
@@ -268,6 +271,19 @@ class Store:
             found = connection.execute(select(table.c.at).where(table.c.call_id == call_id))
             return found.first() is not None
 
+    def claim(self, key_digest: str, *, since: float) -> Claim | None:
+        """Return the claim made at *since* or later on any instance, or None."""
+        table = tables.idempotency
+        question = select(table.c.body_digest, table.c.at, table.c.answer).where(
+            table.c.key_digest == key_digest, table.c.at >= since
+        )
+        with self.reading() as connection:
+            row = connection.execute(question).first()
+        if row is None:
+            return None
+        answer = json.loads(row.answer)
+        return Claim(key_digest=key_digest, body_digest=row.body_digest, at=row.at, answer=answer)
+
     # Forgetting.
 
     def erase(self, call_id: str) -> bool:
@@ -298,10 +314,13 @@ class Store:
             self.changes += 1
             if len(found) < _CHUNK:
                 break
-        with self.writing() as connection:
-            table = tables.idempotency
-            connection.execute(delete(table).where(table.c.at < before))
         return deleted
+
+    def tidy(self, now: float) -> None:
+        """Delete Idempotency-Keys that no longer count."""
+        table = tables.idempotency
+        with self.writing() as connection:
+            connection.execute(delete(table).where(table.c.at < now - LIFETIME))
 
     def erased_since(self, erased_at: float) -> list[tuple[str, float]]:
         """Return this instance's calls erased at *erased_at* or later, with when, in order."""

@@ -58,7 +58,7 @@ class Writer:
             "tenant_id": _key(record.get("tenant_id")),
             "instance": key(item.instance),
             "journal": self._journal,
-            "revision": item.changed,
+            "revision": item.revision,
             "seq": int(record.get("seq") or 0),
             "status": str(record.get("status") or "pending")[:32],
             "direction": str(record.get("direction") or "")[:16],
@@ -170,6 +170,23 @@ class Writer:
                 case "capture_off":
                     row = {"call_id": item.call_id, "at": time.time()}
                     insert_new(connection, tables.captures_off, [row], key=("call_id",))
+                case "claim" if body:
+                    row = {
+                        "key_digest": body["key_digest"],
+                        "body_digest": body["body_digest"],
+                        "call_id": item.call_id,
+                        "at": float(body["at"]),
+                        "answer": dump(body["answer"]),
+                    }
+                    change = ("body_digest", "call_id", "at", "answer")
+                    upsert(
+                        connection,
+                        tables.idempotency,
+                        [row],
+                        key=("key_digest",),
+                        change=change,
+                        where=lambda new: tables.idempotency.c.at < new.at,
+                    )
                 case "notice":
                     self._deliver(connection, body, item)
         for call_id, news in reports.items():

@@ -23,6 +23,9 @@ from bridge.transcript.segment import CONTENT_LIMIT, TIMES, clean, name, number,
 LATENCIES: Final = ("stt_latency_ms", "llm_latency_ms", "tts_latency_ms")
 METRICS: Final = (*LATENCIES, "total_tokens", "agent_handoffs")
 
+CONCLUSIONS: Final = ("analysis", "cost")
+"""What is told as a whole, and the newest counts (seed 000's call log)."""
+
 HISTORY_LIMIT: Final = 1000
 TURNS_LIMIT: Final = 64
 """Turns of one report that are looked at."""
@@ -57,7 +60,7 @@ def fold_report(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[s
         "agent_history": history,
         "current_agent": _current(old, new, history),
         "sums": {key: list(value) for key, value in sums.items()},
-    }
+    } | {key: told for key in CONCLUSIONS if (told := _mapping(new.get(key) or old.get(key)))}
 
 
 def _tokens(

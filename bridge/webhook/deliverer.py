@@ -42,7 +42,7 @@ class Rhythm:
     reach the database.
     """
 
-    poll: float = 0.5
+    poll: float = 1.0
     gap: float = 0.02
     away: float = 5.0
     backlog: float = 15.0
@@ -198,7 +198,7 @@ class Deliverer:
         chosen = [due[index].id for index in self._pace.choose(row.receiver for row in due)]
         for claimed in await self._blocking(lambda: self._outbox.claim(chosen, now)):
             self._begin(claimed)
-        return len(due) >= wanted.limit and bool(chosen)
+        return 0 < len(chosen) < len(due)
 
     async def _settle(self) -> None:
         if not self._sent:

@@ -69,6 +69,11 @@ class Kept:
 
 
 _NOBODYS: Final = {"claimed_by": None, "claimed_until": None}
+_ANY_DUE: Final = (
+    sa.select(outbox.c.id)
+    .where(outbox.c.state == State.WAITING.value, outbox.c.next_at <= sa.bindparam("now"))
+    .limit(1)
+)
 _CLAIMED: Final = tuple(
     outbox.c[name]
     for name in (
@@ -143,6 +148,8 @@ class Outbox:
             .limit(limit)
         )
         with self._store.reading() as connection:
+            if connection.execute(_ANY_DUE, {"now": now}).first() is None:
+                return []  # as nearly always; the question above costs ten times as much
             return [Due(id=row.id, receiver=row.receiver) for row in connection.execute(query)]
 
     def claim(self, ids: Sequence[str], now: float) -> list[Claimed]:

@@ -17,11 +17,16 @@ _REMEMBERED: Final = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many attempts run at the same time: in all, unproven ones, of one proven receiver."""
+    """How many attempts run at the same time: in all, unproven ones, of one proven receiver.
+
+    ``started`` begin in one turn: a backlog is sent at a pace that leaves the interpreter to
+    the calls (about 2 ms of it for each attempt).
+    """
 
     running: int = 256
     unproven: int = 160
     per_receiver: int = 8
+    started: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ class Pace:
 
     def choose(self, receivers: Iterable[str]) -> list[int]:
         """Return which of *receivers*, one for each row that is due, may be started now."""
-        left = self._limits.running - self.running
+        left = min(self._limits.started, self._limits.running - self.running)
         unproven = self._limits.unproven - self._unproven
         taken: Counter[str] = Counter()
         chosen: list[int] = []

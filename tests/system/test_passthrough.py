@@ -64,6 +64,7 @@ async def test_a_person_hears_it_ring_speaks_after_the_answer_and_ends_the_call_
             await hears(peer, CALLER_HERTZ)
             ringing = await bridge.seen(made["queue_id"], "call_ringing")
             assert ringing["early_media"] is True
+            await peer.leave()
         await leg.run("expect hangup within 20s")
         fine(leg)
         ended = await bridge.ended(made["queue_id"])
@@ -95,6 +96,7 @@ async def test_a_person_who_leaves_while_it_rings_takes_the_call_back(
     ) as peer:
         await leg.run(f"early media {RINGBACK}")
         await hears(peer, RINGBACK)
+        await peer.leave()
     ended = await bridge.ended(made["queue_id"], 25)
     assert (ended["outcome"], ended["reason"]) == ("cancelled", "agent_gone")
     assert leg.report.cancelled

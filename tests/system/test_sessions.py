@@ -367,3 +367,43 @@ async def test_webhooks_alone_drive_a_session(
         )
         assert forged.status_code == 401
         await house.http.aclose()
+
+
+async def test_a_session_outlives_its_livekit_server(
+    private_livekit: PrivateLiveKit,
+    agent_host: AgentHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUICK_SESSIONS", json.dumps({**QUICK, "room_lost": 60}))
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    async with Desk(private_livekit.server, agent_host, folder) as desk:
+        house = await started(desk, sessions={"agent": ""})
+        stays, waits = await house.create(), await house.create()
+        user = await house.joined(stays)
+        await house.is_(stays["id"], "active")
+        private_livekit.kill()
+        refused = await until(lambda: _refused(house), "new sessions are refused", 15)
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await house.session(waits["id"]))["status"] == "created"  # its time is over
+        assert await asyncio.to_thread(private_livekit.start)
+        assert (await house.is_(waits["id"], "timeout"))["end_reason"] == "error"
+
+        async def is_back() -> bool:
+            async with room_service(desk.server) as service:
+                room = stays["config"]["livekit_room"]
+                found = await service.room.list_participants(api.ListParticipantsRequest(room=room))
+            return bool(found.participants)
+
+        await until(is_back, "the user's client is back", 40, poll=0.5)
+        await asyncio.sleep(4)  # more than a patience: nothing must end
+        assert (await house.session(stays["id"]))["status"] == "active"
+        await user.leave()
+        assert (await house.is_(stays["id"], "completed"))["end_reason"] == "completed"
+        await house.http.aclose()
+
+
+async def _refused(house: House) -> httpx.Response | None:
+    reply = await house.http.post("/v1/voice/sessions", json=CREATE)
+    return reply if reply.status_code == 503 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import APIRouter
 
 from bridge.api.problems import setting_of
 from bridge.call.requests import (
@@ -20,6 +21,7 @@ from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, FakeStore, clie
 pytestmark = pytest.mark.unit
 
 PROBLEM = "application/problem+json"
+_NO_MORE: dict[str, Any] = {PROBLEM: {}}
 
 
 async def test_calls_are_listed_by_page() -> None:
@@ -200,3 +202,54 @@ async def test_the_description_has_an_example_of_every_answer() -> None:
                     if "example" not in content and not generated:
                         missing.append(f"{method} {path} {status} {kind}")
     assert missing == []
+
+
+async def test_what_other_routers_leave_out_is_described_for_them() -> None:
+    routes = APIRouter()
+
+    @routes.post("/call/outbound", status_code=202)
+    async def outbound(body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+    @routes.get("/v1/voice/{one}", responses={409: {"description": "no", "content": _NO_MORE}})
+    async def one(one: str) -> dict[str, Any]:
+        return {"one": one}
+
+    async with client_of(FakeService(), [KEY], routers=[routes]) as client:
+        schema = (await client.get("/openapi.json")).json()
+    posted = schema["paths"]["/call/outbound"]["post"]
+    assert set(posted["responses"]) == {
+        *("202", "400", "401", "402", "403", "404"),
+        *("413", "415", "422", "429", "503"),
+    }
+    assert posted["responses"]["202"]["content"]["application/json"]["example"]["success"]
+    wrong = posted["responses"]["422"]["content"]
+    assert set(wrong) == {"application/json", "application/problem+json"}
+    shown = schema["paths"]["/v1/voice/{one}"]["get"]
+    assert set(shown["responses"]) == {"200", "401", "403", "404", "409", "422", "503"}
+    example = shown["responses"]["409"]["content"]["application/problem+json"]["example"]
+    assert example == {"type": "about:blank", "title": "Conflict", "status": 409, "detail": "no"}
+    assert posted["security"] == [{"bearer": []}]
+    assert schema["paths"]["/healthz"]["get"]["security"] == []
+    assert {"Problem", "CallEventDocument"} <= set(schema["components"]["schemas"])
+    assert "HTTPValidationError" not in str(schema)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/api/v1/calls/active", "GET"),
+        ("PUT", "/api/v1/calls", "GET, POST"),
+        ("OPTIONS", f"/api/v1/calls/{CALL}", "DELETE, GET"),
+        ("PUT", f"/api/v1/calls/{CALL}/hold", "POST"),
+    ],
+)
+async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(
+    method: str, path: str, allowed: str
+) -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.headers["content-type"] == PROBLEM
+    assert service.hung_up == []

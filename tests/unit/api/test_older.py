@@ -67,9 +67,6 @@ class Service(FakeService):
     async def names(self) -> Names:
         return NAMES
 
-    async def waits(self, call_id: str) -> bool:
-        return self.waiting
-
 
 class Store(FakeStore):
     def __init__(self, service: FakeService) -> None:
@@ -101,7 +98,7 @@ class Older:
             Reading(doors, self.store, FakeProjection()),
             self.service,
             self.store,
-            lambda _: self.dialled_at,
+            lambda _: (self.service.waiting, self.dialled_at),
         )
         self.client = client_of(self.service, keys, store=self.store, routers=[routes])
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bridge.api.auth import ApiKey
+from bridge.api.transcripts import Report
 from bridge.errors import BridgeError
 from bridge.store.queries import CallFilter
 from tests.unit.api.door import (
@@ -16,6 +18,7 @@ from tests.unit.api.door import (
     FakeProjection,
     FakeService,
     FakeStore,
+    app_of,
     client_of,
 )
 
@@ -379,3 +382,47 @@ async def test_seed_000_dials_by_a_door_of_its_own() -> None:
         "call_type",
         "phone_number",
     ]
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/twilio/stream", "/v1/agents/agent_abc123/session"])
+async def test_a_websocket_that_comes_later_is_refused_with_501(path: str) -> None:
+    app = app_of(FakeService())
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "ws",
+        "query_string": b"",
+        "headers": [],
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
+    await app(scope, receive, send)
+    assert sent[0]["type"] == "websocket.http.response.start"
+    assert sent[0]["status"] == 501
+
+
+def test_what_was_concluded_of_a_call_can_be_reported_and_is_bounded() -> None:
+    told = {
+        "analysis": {"summary": "fine", "topics": ["invoice"]},
+        "cost": {"currency": "USD", "breakdown": [{"provider": "x", "amount": 0.5}]},
+    }
+    assert Report.model_validate(told).model_dump(exclude_unset=True) == told
+    for wrong in (
+        {"cost": {"currency": "dollars"}},
+        {"cost": {"total": -1}},
+        {"cost": {"colour": 1}},
+        {"analysis": {"topics": ["x"] * 65}},
+        {"analysis": {"summary": "x" * 10_001}},
+    ):
+        with pytest.raises(ValidationError):
+            Report.model_validate(wrong)

@@ -290,3 +290,27 @@ async def test_an_erased_call_says_only_that_it_was(
     assert listed["items"] == [shown]
     assert (await client.get("/api/v1/calls?user_id=user-123")).json()["total"] == 0
     assert "9876543210" not in (await client.get(f"/api/v1/calls/{CALL}/events")).text
+
+
+async def test_the_parts_of_seed_000s_call_log(house: House, client: httpx.AsyncClient) -> None:
+    """Call analysis (summary, sentiment, topics, action items) and the cost by provider."""
+    await the_call(house)
+    analysis = {
+        "summary": "Jane asked for an invoice.",
+        "sentiment": "positive",
+        "topics": ["invoice"],
+        "action_items": ["send the invoice"],
+    }
+    parts = [{"provider": "deepgram", "kind": "stt", "amount": 0.02}]
+    await house.report(
+        CALL, analysis=analysis, cost={"total": 0.02, "currency": "USD", "breakdown": parts}
+    )
+    assert (await client.get(f"/api/v1/calls/{CALL}/analysis")).json() == analysis
+    assert (await client.get(f"/api/v1/calls/{CALL}/cost")).json() == {
+        "total": 0.02,
+        "currency": "USD",
+        "breakdown": parts,
+        "usage": {"duration_seconds": 180, "total_tokens": 1500},
+    }
+    await house.report(CALL, metrics={"total_tokens": 1600})
+    assert (await client.get(f"/api/v1/calls/{CALL}/analysis")).json() == analysis

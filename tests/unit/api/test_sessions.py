@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -328,7 +329,7 @@ async def test_a_transcript_has_three_forms(house: House) -> None:
         await house.desk.journal.note(
             made["id"],
             "transcript",
-            {"speaker": speaker, "content": text, "at": 1_800_000_000.0 + n, "id": f"s{n}"},
+            {"speaker": speaker, "content": text, "at": time.time() + n, "id": f"s{n}"},
         )
     path = f"/v1/voice/sessions/{made['id']}/transcript"
     (turn,) = (await house.get(path)).json()

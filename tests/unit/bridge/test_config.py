@@ -105,6 +105,7 @@ WRONG = [
     ("[capture]\nhep = 'homer'", "capture.hep", "HOST:PORT"),
     ("[capture]\npcap_calls = 0", "capture.pcap_calls", "greater than or equal to 1"),
     ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
+    ("[webhook]\nurl = 'http://10.0.0.1'\nsecret = 's'", "webhook", "is private or reserved"),
     ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
     ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
     ("[[trunk]]\nhost = 'h'", "trunk[0].name", "missing"),

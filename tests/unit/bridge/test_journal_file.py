@@ -177,10 +177,10 @@ async def test_a_record_that_changed_is_news_again_and_only_its_last_state(
     reader = journal.reader()
     await journal.append([entry("c1", 1), entry("c2", 1), entry("c1", 2)])
     news = reader.news(Marks(), limit=10)
-    assert [(one.call_id, one.record) for one in news.records] == [
-        ("c2", '{"id":"c2","seq":1}'),
-        ("c1", '{"id":"c1","seq":2}'),
-    ]
+    assert {one.call_id: one.record for one in news.records} == {
+        "c2": '{"id":"c2","seq":1}',
+        "c1": '{"id":"c1","seq":2}',
+    }
     assert news.complete
     assert news.marks == journal.heads()
     assert len(reader.news(news.marks, limit=10)) == 0
@@ -188,6 +188,20 @@ async def test_a_record_that_changed_is_news_again_and_only_its_last_state(
     await journal.append([replace(entry("c2", 2), lasting=False)])
     assert journal.written == written + 1
     assert [one.call_id for one in reader.news(news.marks, limit=10).records] == ["c2"]
+    reader.close()
+
+
+async def test_a_record_written_without_a_new_event_is_news_too(journal: Journal) -> None:
+    reader = journal.reader()
+    await journal.append([entry("c1", 1), entry("c2", 1)])
+    first = reader.news(Marks(), limit=10)
+    for again in (replace(entry("c1", 1), record={"n": 1}), replace(entry("c2", 5), event=None)):
+        await journal.append([again])
+        news = reader.news(first.marks, limit=10)
+        assert [one.call_id for one in news.records] == [again.call_id]
+        assert len(news.events) == 0
+        assert news.records[0].revision > first.records[0].revision
+        first = news
     reader.close()
 
 

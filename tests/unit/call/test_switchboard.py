@@ -211,3 +211,39 @@ async def test_draining_and_reloading_are_the_houses(path: Path) -> None:
         with pytest.raises(BadConfiguration) as refused:
             await switchboard.reload()
         assert refused.value.lines == ("t.toml:a: x", "t.toml:b: y")
+
+
+class Others:
+    """Other instances, one of which runs the call ``theirs``."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def pass_on(self, call_id: str, verb: str, **body: Any) -> bool | None:
+        self.asked.append((call_id, verb, body))
+        return True if call_id == "theirs" else None
+
+
+async def test_what_another_instance_runs_is_done_there_and_ours_here(path: Path) -> None:
+    async with a_desk(path) as desk:
+        asked = board(desk)
+        asked.elsewhere = others = Others()
+        assert await asked.hold("theirs")
+        assert await asked.resume("theirs")
+        assert await asked.send_dtmf("theirs", "1")
+        assert await asked.transfer("theirs", "+918045678900")
+        assert await asked.hang_up("theirs")
+        assert others.asked == [
+            ("theirs", "hold", {}),
+            ("theirs", "resume", {}),
+            ("theirs", "dtmf", {"digits": "1"}),
+            ("theirs", "transfer", {"to": "+918045678900"}),
+            ("theirs", "hang_up", {}),
+        ]
+        others.asked.clear()
+        accepted = await desk.service.dial(DialRequest(phone_number=NUMBER, agent="support"))
+        assert await asked.hang_up(accepted.call_id)
+        assert others.asked == []
+        assert not await asked.hold(UNKNOWN)
+        with pytest.raises(NotDone, match="knows no"):
+            await asked.do_here((await take(desk))["id"], "sing", {})

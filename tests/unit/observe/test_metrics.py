@@ -46,6 +46,9 @@ class Daemon:
             overloaded=False,
             journal_writable=True,
             journal_waiting=2,
+            store_up=True,
+            store_lag=5,
+            store_refused=1,
             ports_free=4000,
             ports_used=3,
             ports_resting=1,
@@ -443,6 +446,9 @@ async def test_the_daemons_gauges_are_looked_up_at_each_scrape() -> None:
     assert await one(metrics, "trunkbridge_livekit_up") == 0
     assert await one(metrics, "trunkbridge_draining") == 1
     assert await one(metrics, "trunkbridge_journal_waiting") == 9
+    assert await one(metrics, "trunkbridge_store_up") == 1
+    assert await one(metrics, "trunkbridge_store_lag") == 5
+    assert await one(metrics, "trunkbridge_store_refused_total") == 1
     assert await rows(metrics, "trunkbridge_media_ports") == {
         ("free",): 4000,
         ("resting",): 1,

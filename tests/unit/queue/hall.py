@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +25,23 @@ def limited(**changes: Any) -> Config:
     return config(trunk(**{"max_calls": 1, "calls_per_second": 100, **changes}))
 
 
+@cache
+def _made() -> Path:
+    """A SQLite file with the tables, to be copied."""
+    path = Path(tempfile.mkdtemp(prefix="trunkbridge-queue-")) / "made.db"
+    Store.open(f"sqlite:///{path}", instance="test").close()
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    return path
+
+
 class Hall:
     """A desk and its queue. ``away`` makes the database unreachable."""
 
     def __init__(self, folder: Path, settings: Config, *, size: int, max_wait: float) -> None:
         self.desk = Desk(folder / "journal.db", settings)
         self.service = self.desk.service
+        if not (folder / "store.db").exists():
+            shutil.copy(_made(), folder / "store.db")
         self.store = Store.open(f"sqlite:///{folder / 'store.db'}", instance="test")
         self.table = QueueTable(self.store, "test")
         self.handed: list[str] = []

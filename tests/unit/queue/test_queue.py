@@ -268,3 +268,35 @@ async def test_dialled_is_written_before_the_invite(tmp_path: Path) -> None:
         await hall.service.hang_up(first)
         await until(lambda: hall.service.running == (second,))
         assert states == [DIALLED, "None"]
+
+
+async def test_a_passthrough_call_has_no_agent_hears_it_ring_and_waits_like_any_other(
+    tmp_path: Path,
+) -> None:
+    async with a_hall(tmp_path) as hall:
+        first, second = await dial(hall, 2, agent=None, trunk="exotel", passthrough=True)
+        call = hall.service.call(first)
+        assert call is not None
+        for plan in (call.plan, hall.table.row(second).plan):  # type: ignore[union-attr]
+            assert plan is not None
+            assert (plan.agent, plan.wants_agent) == ("", False)
+            assert (plan.passthrough, plan.early_media) == (True, True)
+
+
+async def test_a_far_ends_referral_waits_for_nothing(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        await dial(hall)
+        with pytest.raises(OverLimit):
+            await hall.service._dial_for_a_call(request())
+        assert hall.table.counts() == {}
+
+
+async def test_a_trunk_that_is_gone_after_a_reload_keeps_its_calls_until_they_are_too_old(
+    tmp_path: Path,
+) -> None:
+    async with a_hall(tmp_path, max_wait=0.3) as hall:
+        first, second = await dial(hall, 2)
+        hall.service.reload(config(trunk(name="another")))
+        await hall.service.hang_up(first)
+        await until(lambda: second in {event.call_id for event in hall.desk.published})
+        assert (await hall.record(second))["reason"] == "queue_timeout"

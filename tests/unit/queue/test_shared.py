@@ -21,6 +21,7 @@ from bridge.events import CallEnded
 from bridge.queue.commands import Commands
 from bridge.queue.sweeper import Orphan, Sweeper
 from bridge.queue.table import CLAIMED, DIALLED, DONE, WAITING, QueueTable
+from bridge.store.errors import StoreAway
 from bridge.store.store import Store
 from bridge.store.tables import calls, commands
 from tests.unit.queue.conftest import OpenStore
@@ -212,6 +213,19 @@ async def test_a_refusal_of_the_owner_is_the_askers(
             await asking.pass_on("1", "hold")
 
 
+async def test_what_was_done_is_not_done_again_though_its_answer_was_lost(
+    store_of: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise StoreAway("no answer")
+
+    monkeypatch.setattr(Commands, "_settle", away)
+    async with two(store_of, patience=1.2) as (asking, hands):
+        with pytest.raises(Unavailable):
+            await asking.pass_on("1", "dtmf", digits="1")
+        assert len(hands.done) == 1
+
+
 async def test_ones_own_and_unknown_calls_are_nobody_elses(store_of: OpenStore) -> None:
     async with two(store_of) as (asking, hands):
         record(store_of("a"), "mine")
@@ -290,13 +304,11 @@ async def test_calls_of_an_instance_that_is_gone_are_ended_once(store_of: OpenSt
     gone, *rest = (store_of(name) for name in ("gone", "a", "b", "c"))
     for n in range(8):
         record(gone, str(n), seq=n)
-    gone.give_up()
-    for store in rest:
+    for store in (gone, *rest):
         store.renew()
-    gone.renew(-1)
+    gone.give_up()
     graves = Graves()
     await asyncio.gather(*(sweeper(store, graves).sweep() for store in rest))
-    await asyncio.gather(*(sweeper(store, Graves()).sweep() for store in rest[:0]))
     assert sorted(graves.ended) == [(str(n), n + 1, "crash") for n in range(8)]
 
 
@@ -304,7 +316,8 @@ async def test_calls_of_those_that_live_and_web_calls_are_left_alone(store_of: O
     one, other, gone = (store_of(name) for name in ("a", "b", "gone"))
     for store in (one, other):
         store.renew()
-    gone.renew(-1)
+    gone.renew()
+    gone.give_up()
     record(other, "1")
     record(gone, "web", call_type="voip")
     record(gone, "over", ended_at=NOW)
@@ -317,7 +330,8 @@ async def test_a_call_that_waits_outlives_the_instance_that_accepted_it(
     store_of: OpenStore,
 ) -> None:
     one, other, gone = (store_of(name) for name in ("a", "b", "gone"))
-    gone.renew(-1)
+    gone.renew()
+    gone.give_up()
     record(gone, "waits")
     record(gone, "dialled by b")
     table = QueueTable(other, "b")
@@ -334,7 +348,8 @@ async def test_a_call_taken_by_one_that_crashed_before_it_wrote_anything_has_an_
     store_of: OpenStore,
 ) -> None:
     one, gone = store_of("a"), store_of("gone")
-    gone.renew(-1)
+    gone.renew()
+    gone.give_up()
     table = QueueTable(gone, "gone")
     table.put(plan("1"), until=9e9)
     table.claim("t", now=NOW, until=9e9)

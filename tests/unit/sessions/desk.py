@@ -50,6 +50,7 @@ class FakeRooms:
         self.inside: dict[str, list[PersonSeen]] = {}
         self.asked: list[tuple[str, ...]] = []
         self.jobs: list[tuple[str, str, str]] = []
+        self.calls: dict[str, str] = {}
         self.away = False
         self._sids = itertools.count(1)
 
@@ -65,6 +66,7 @@ class FakeRooms:
         self._check("make", room)
         if room not in self.rooms:
             self.open(room)
+            self.calls[room] = call_id
             if agent:
                 self.jobs.append((room, agent, job))
         return self.rooms[room]
@@ -91,6 +93,10 @@ class FakeRooms:
             for name in names
             if name in self.rooms
         }
+
+    async def made(self) -> dict[str, str]:
+        self._check("made")
+        return {room: call for room, call in self.calls.items() if room in self.rooms}
 
     async def people(self, room: str) -> Sequence[PersonSeen]:
         self._check("people", room)

@@ -103,6 +103,22 @@ async def test_a_restart_takes_sessions_up_and_leaves_the_rest(tmp_path: Path) -
         assert [e["seq"] for e in desk.events(first.id)] == [1, 2]
 
 
+async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path) -> None:
+    async with a_desk(tmp_path / "theirs.db") as theirs:
+        record = (await theirs.create()).record
+        rooms = theirs.rooms
+    async with a_desk(tmp_path / "ours.db", timing=QUICK) as desk:
+        desk.sessions._rooms = desk.rooms = rooms
+        facts = {"created_at": record.created_at, "seq": 0, "private": record.private}
+        phone = {**record.as_dict(), "call_type": "sip"}
+        assert not await desk.sessions.adopt(record.id, record=phone, **facts)
+        assert await desk.sessions.adopt(record.id, record=record.as_dict(), **facts)
+        assert [call.call_id for call in desk.journal.open_calls()] == [record.id]
+        desk.join(record.room_name, person("PA_user"))
+        await desk.until(lambda: desk.published)
+        assert desk.events(record.id)[0]["event"] == "call_answered"
+
+
 async def test_a_record_that_cannot_be_read_back_is_left_to_be_ended(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db", start=False) as desk:
         broken = Entry(
@@ -182,6 +198,24 @@ async def test_many_sessions_are_looked_at_by_one_list(tmp_path: Path) -> None:
         assert set(lists[-1][1:]) == {record.room_name for record in made}
 
 
+async def test_a_room_that_outlived_its_session_and_its_daemon_is_deleted(tmp_path: Path) -> None:
+    async with a_desk(tmp_path / "j.db") as desk:
+        over, lasts = (await desk.create()).record, (await desk.create()).record
+        desk.sessions._in_use = lambda room: room == over.room_name  # so it is not deleted
+        await desk.sessions.end(over.id)
+        rooms = desk.rooms
+        rooms.open("somebody-elses")
+    async with a_desk(tmp_path / "j.db", start=False) as desk:
+        desk.sessions._rooms = desk.rooms = rooms
+        rooms.away = True
+        desk.sessions.take_up(desk.journal.open_calls())
+        desk.sessions.start()
+        assert over.room_name in rooms.rooms
+        rooms.away = False
+        await desk.until(lambda: over.room_name not in rooms.rooms)
+        assert set(rooms.rooms) == {lasts.room_name, "somebody-elses"}
+
+
 async def test_a_drain_takes_no_new_sessions_and_ends_none(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db") as desk:
         record = (await desk.create()).record
@@ -199,7 +233,7 @@ async def test_what_is_too_large_for_the_job_is_refused_before_anything_is_begun
         with pytest.raises(BadRequest, match="metadata"):
             await desk.create(metadata={"a": "x" * 70_000})
         assert not desk.journal.open_calls()
-        assert desk.rooms.asked == []
+        assert not [asked for asked in desk.rooms.asked if asked[0] == "make"]
 
 
 async def test_an_end_is_written_once_however_often_it_is_asked_for(tmp_path: Path) -> None:

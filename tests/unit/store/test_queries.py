@@ -26,7 +26,7 @@ def write(
     items = [
         ChangedRecord(
             call_id=one["id"],
-            changed=revision,
+            revision=revision,
             instance="a",
             record=dump(one),
             private=dump(private or {}),
@@ -161,7 +161,7 @@ def test_the_instance_that_takes_a_call_over_wins_over_the_one_that_had_it(store
     def by(journal: str, revision: int, **changes: Any) -> str:
         item = ChangedRecord(
             call_id="c1",
-            changed=revision,
+            revision=revision,
             instance=journal,
             record=dump(made(1, **changes)),
             private="{}",

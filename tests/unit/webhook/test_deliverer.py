@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import trustme
 from aiohttp import web
 
 from bridge.store.deliveries import Delivery
@@ -367,6 +369,31 @@ async def test_a_name_that_means_a_private_address_is_refused(
         async with delivering(store, allow_private=True):
             await until(lambda: states(store, sent.call_id) == ["delivered"])
         assert receiver.heard[0].headers["Host"] == f"rebound.example.com:{port}"
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused_and_names_the_host(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str | None] = []
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("hooks.example.com").configure_cert(context)
+    context.sni_callback = lambda _, name, __: names.append(name)
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    answer = [(2, 1, 6, "", ("127.0.0.1", port))]
+    monkeypatch.setattr("bridge.webhook.sender.socket.getaddrinfo", lambda *_, **__: answer)
+    async with server:
+        (sent,) = some(f"https://hooks.example.com:{port}/hook")
+        put(store, [sent])
+        async with delivering(store):
+            await until(lambda: rows(store, sent.call_id)[0]["attempts"] >= 1)
+    assert rows(store, sent.call_id)[0]["last_error"] == "certificate refused"
+    assert names[0] == "hooks.example.com"
 
 
 async def test_without_a_database_nothing_is_lost(store: Store) -> None:

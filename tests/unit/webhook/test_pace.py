@@ -8,7 +8,7 @@ from bridge.webhook.pace import Limits, Pace
 
 pytestmark = pytest.mark.unit
 
-LIMITS = Limits(running=10, unproven=4, per_receiver=3)
+LIMITS = Limits(running=10, unproven=4, per_receiver=3, started=100)
 
 
 def proven(*receivers: str) -> Pace:
@@ -84,3 +84,9 @@ def test_what_is_remembered_of_receivers_is_bounded() -> None:
     assert wanted is not None
     assert len(wanted.without) <= 2000
     assert pace.running == 0
+
+
+def test_a_backlog_is_begun_a_few_at_a_time() -> None:
+    pace = Pace(Limits(started=2))
+    assert started(pace, ["a", "b", "c"]) == ["a", "b"]
+    assert started(pace, ["c", "d", "e"]) == ["c", "d"]
