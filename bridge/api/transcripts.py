@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,10 +15,13 @@ from fastapi.responses import JSONResponse
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -92,8 +96,51 @@ def _check_said(value: str) -> str:
     return value
 
 
+def _check_number(value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        raise ValueError("input should be a number")
+    return value
+
+
+_TIME: Final = re.compile(r"(197[1-9]|19[89][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+def _check_stamp(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, str) and _TIME.match(value) is None):
+        raise ValueError("is no time, allowed: RFC 3339 from 1971 on, or seconds since 1970")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
-Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
+Milliseconds = Annotated[
+    float, Field(ge=0, le=86_400_000, allow_inf_nan=False), BeforeValidator(_check_number)
+]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000_000), BeforeValidator(_check_number)]
+Stamp = Annotated[
+    datetime | Annotated[float, Field(ge=0, le=LATEST)] | None,
+    BeforeValidator(_check_stamp),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time", "pattern": f"^{_TIME.pattern}"},
+                {"type": "number", "minimum": 0, "maximum": LATEST},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+
+
+class CalledTool(BaseModel):
+    """A tool that the agent has called."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name
+    arguments: JsonObject = Field(default_factory=dict)
+
+
+Tool = Annotated[CalledTool, WithJsonSchema(CalledTool.model_json_schema())]
 
 
 class PostedEntry(BaseModel):
@@ -106,12 +153,18 @@ class PostedEntry(BaseModel):
 
     speaker: Literal["USER", "AGENT"]
     content: Annotated[
-        str, Field(min_length=1, max_length=CONTENT_LIMIT), AfterValidator(_check_said)
+        str,
+        Field(
+            min_length=1,
+            max_length=CONTENT_LIMIT,
+            json_schema_extra={"pattern": r"[^\s\x00]"},
+        ),
+        AfterValidator(_check_said),
     ]
-    timestamp: datetime | Annotated[float, Field(ge=0, le=LATEST)] | None = None
+    timestamp: Stamp = None
     agent_name: Name | None = None
-    interrupted: bool = False
-    tool_call: JsonObject | None = None
+    interrupted: StrictBool = False
+    tool_call: Tool | None = None
     stt_ms: Milliseconds | None = None
     first_token_ms: Milliseconds | None = None
     first_audio_ms: Milliseconds | None = None
@@ -131,30 +184,19 @@ class PostedEntry(BaseModel):
             raise ValueError("is no time that can be")
         return at
 
-    @field_validator("tool_call")
-    @classmethod
-    def _check_call(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        called = tool_call(value)
-        if called is None:
-            raise ValueError('allowed: {"name": …, "arguments": {…}}')
-        return called
-
     def segment(self, now: float) -> Segment:
         """Return it as it is kept."""
-        fields = self.model_dump(exclude={"speaker", "content", "timestamp"})
+        fields = self.model_dump(exclude={"speaker", "content", "timestamp", "tool_call"})
+        called = None if self.tool_call is None else tool_call(self.tool_call.model_dump())
         at = now if self.timestamp is None else float(self.timestamp)  # type: ignore[arg-type]
         return Segment(
             speaker=Speaker(self.speaker),
             content=clean(self.content).strip(),
             at=at,
             source="post",
+            tool_call=called,
             **fields,
         )
-
-
-Count = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 
 
 class Measured(BaseModel):
@@ -177,8 +219,8 @@ class ReportedTurn(BaseModel):
     role: Literal["user", "assistant"]
     content: Annotated[str, Field(max_length=CONTENT_LIMIT)]
     agent_name: Name | None = None
-    interrupted: bool | None = None
-    tool_call: JsonObject | None = None
+    interrupted: StrictBool | None = None
+    tool_call: Tool | None = None
     stt_ms: Milliseconds | None = None
     first_token_ms: Milliseconds | None = None
     first_audio_ms: Milliseconds | None = None
@@ -238,7 +280,10 @@ class Report(Measured):
     agent_history: Annotated[list[Name], Field(max_length=1000)] | None = None
     metrics: Measured | None = None
     turns: Annotated[list[ReportedTurn], Field(max_length=64)] | None = None
-    duration_seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    duration_seconds: (
+        Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), BeforeValidator(_check_number)]
+        | None
+    ) = None
     analysis: Analysed | None = None
     cost: Costs | None = None
 

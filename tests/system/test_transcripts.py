@@ -222,7 +222,8 @@ async def test_a_web_call_is_heard_by_one_whom_nobody_sees(
         await says(bridge, call_id, "assistant", "reply 1.")
         assert not [seen for seen in user.saw("joined") if "listener" in seen["identity"]]
         await user.leave()
-        await bridge.ended(call_id, within=30)
+        assert (await http.delete(f"/api/v1/calls/{call_id}")).status_code == 202
+        await bridge.ended(call_id)
         text = await http.get(f"/v1/voice/sessions/{call_id}/transcript?format=txt")
         srt = await http.get(f"/v1/voice/sessions/{call_id}/transcript?format=srt")
     assert text.headers["content-type"].startswith("text/plain")
