@@ -57,7 +57,7 @@ class Box:
 
 async def replay(box: Box, delivery: str = DELIVERY, *, who: Access = KEY) -> httpx.Response:
     app = FastAPI()
-    problems.install(app, lambda _: ())
+    problems.install(app, lambda _: ["POST"])
 
     @app.middleware("http")
     async def asks(request: Request, following: Any) -> Any:
