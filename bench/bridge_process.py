@@ -92,6 +92,14 @@ class FakeService:
         """Nobody is there."""
         return ()
 
+    async def described(self) -> dict[str, str]:
+        """No room is there."""
+        return {}
+
+    async def rooms(self, names: Collection[str]) -> dict[str, Any]:
+        """None of them is there."""
+        return {}
+
     async def dispatch_agent(self, room: str, agent: str, metadata: str) -> str:
         """Have it asked."""
         return "AD_bench"
