@@ -103,6 +103,13 @@ impl Playout {
         Ok(self.mixer.slot(self.at(at)?, duration(period)?).map(|d| d.as_secs_f64()))
     }
 
+    /// Seconds from *at* until the next packet has waited for its buffer where one clock tick
+    /// takes *period*; less than 0: it has waited longer. `None`: nothing is playing.
+    fn ready_in(&self, at: f64, period: f64) -> PyResult<Option<f64>> {
+        let ready = self.mixer.ready_in(self.at(at)?, duration(period)?);
+        Ok(ready.map(|ready| ready as f64 / 1e6))
+    }
+
     /// What was counted, by the names of `PlayoutStats`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.mixer.stats();

@@ -8,6 +8,9 @@
 const CLASS: i64 = 2500;
 const CLASSES: usize = 64;
 const QUANTILE: f32 = 0.97;
+/// Part of the delay that is added to what most packets need: the others need more, and each that
+/// comes too late is heard.
+const HEADROOM: i64 = 4;
 /// Weight that a packet takes from those before it, once there are enough of them.
 const FORGET: f32 = 0.005;
 /// Half of the time over which the base is the smallest.
@@ -69,7 +72,9 @@ impl Arrivals {
     /// A packet came too late to be played.
     pub fn late(&mut self) {
         if let Some(last) = self.last {
-            self.peak = self.peak.max((last - self.base()).min(self.target + 40_000));
+            // Where one comes late, a later one comes later.
+            let delay = last - self.base();
+            self.peak = self.peak.max((delay + delay / HEADROOM).min(self.target + 40_000));
         }
     }
 
@@ -120,8 +125,9 @@ impl Arrivals {
         for (n, class) in self.classes.iter().enumerate() {
             sum += class;
             if sum >= QUANTILE {
-                // Its upper end, where there is jitter at all.
-                return (n as i64 + (n > 0) as i64) * CLASS;
+                // Its upper end, where there is jitter at all, and what later ones need more.
+                let end = (n as i64 + (n > 0) as i64) * CLASS;
+                return end + end / HEADROOM;
             }
         }
         MAX_TARGET
