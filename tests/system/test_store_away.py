@@ -58,6 +58,7 @@ async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
     url = server.new_database()
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"store": {"url": url}})
+    bridge.expect_log("store.away")
     call, leg = await dialled(desk, bridge, carrier)
     agent = await desk.agent(call.accepted["room_name"])
     await agent.event("call_answered")
