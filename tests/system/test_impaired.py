@@ -204,12 +204,7 @@ async def both_engines(
     return calls
 
 
-NOT_YET = pytest.mark.xfail(
-    reason="what the room sends the phone is worse under loss (-1.6) and jitter (-0.9)"
-)
-
-
-@pytest.mark.parametrize("leg", ["carrier", pytest.param("room", marks=NOT_YET)])
+@pytest.mark.parametrize("leg", ["carrier", "room"])
 async def test_speech_over_a_bad_network_is_no_worse_on_the_direct_engine(
     lite_desk: Desk, speech: array[int], tmp_path: Path, leg: str
 ) -> None:
