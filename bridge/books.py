@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ from bridge.journal import Journal
 from bridge.sessions.reading import spoken
 from bridge.sessions.shape import session_shape
 from bridge.store.claims import Claims
-from bridge.store.errors import StoreAway
+from bridge.store.errors import StoreAway, StoreError
 from bridge.store.project import Projection
+from bridge.store.queries import CallFilter
 from bridge.store.store import Store, transcript_of
 from bridge.transcript import shapes
 from bridge.webhook.deliverer import Deliverer
@@ -79,6 +81,11 @@ class Books:
             await asyncio.to_thread(self.store.prepare)
         except StoreAway:
             return  # the projection tries again, and says so
+
+    async def warm_up(self) -> None:
+        """Ask once what everybody asks: the first question costs tens of milliseconds."""
+        with suppress(StoreError):
+            await asyncio.to_thread(self.store.calls, CallFilter(), limit=1)
 
     def start(self) -> None:
         """Follow the journal from now on, and send what is to be sent."""

@@ -347,6 +347,8 @@ class Daemon:
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
+        await self._books.warm_up()
+        await self._api.answers()  # the first request builds what every later one uses
 
     @property
     def sip_addresses(self) -> list[str]:

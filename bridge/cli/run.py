@@ -50,9 +50,11 @@ async def _run(settings: Config, path: Path | None) -> None:
     daemon = Daemon(settings, path=path, unit=unit)
     signals = Signals(daemon)
     signals.install()  # before the start, so that a signal during it stops in order
-    gc.collect()  # before the loop's lag is watched: it takes tens of milliseconds
+    gc.collect()
+    gc.disable()  # a collection takes a tenth of a second while everything is being made
     await daemon.start()
     gc.freeze()  # a later full collection then costs nothing of what stays for ever
+    gc.enable()
     await signals.until_told_to_stop()
     daemon.drain()
     unit.draining()  # a drain by the API is no stop: systemd hears of this one only

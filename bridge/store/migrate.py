@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from bridge.store.errors import StoreError
 
 _LOCK: Final = 0x7472756E6B  # "trunk": of all daemons on one PostgreSQL
 _FOLDER: Final = Path(__file__).parent / "migrations"
+
+logging.getLogger("alembic").setLevel(logging.WARNING)  # what it tells is no event of ours
 
 
 def migrate(database: Database) -> None:
