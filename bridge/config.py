@@ -164,8 +164,9 @@ class LiveKitConfig(_Section):
 
     @property
     def told_url(self) -> str:
-        """What browsers are told."""
-        return self.public_url or self.url
+        """What browsers are told: always a WebSocket's URL."""
+        url = self.public_url or self.url
+        return f"ws{url.removeprefix('http')}" if url.startswith("http") else url
 
 
 class SipConfig(_Section):

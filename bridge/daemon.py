@@ -546,6 +546,7 @@ class Daemon:
 
     async def _end_crashed_calls(self, left: Sequence[OpenCall]) -> None:
         """End this instance's calls that a crash left open, and delete the rooms it made."""
+        rooms = []
         for call in left:
             event, record = end_after_crash(
                 call.record, call_id=call.call_id, seq=call.last_seq + 1, wall=time.time()
@@ -564,8 +565,14 @@ class Daemon:
             _log.warning("call.ended_after_crash", call_id=call.call_id)
             room = str(call.record.get("room_name", ""))
             if room == f"call-{call.call_id}" or (call.snapshot or {}).get("room_made"):
-                with contextlib.suppress(BridgeError):
-                    await self._server_api.delete_room(room)
+                rooms.append(room)
+        if rooms:  # LiveKit may be away: nobody waits for it
+            self._spawn(self._delete_rooms(rooms))
+
+    async def _delete_rooms(self, rooms: Sequence[str]) -> None:
+        for room in rooms:
+            with contextlib.suppress(BridgeError):
+                await self._server_api.delete_room(room)
 
 
 def _read(path: Path | None) -> tuple[Config, Certificates]:

@@ -58,6 +58,7 @@ class Fleet:
             size=config.queue.size,
             max_wait=config.queue.max_wait,
             known=self._known,
+            begun=self._begun,
             handed_over=self._disown,
         )
         service.queue_with(self.queue)
@@ -103,6 +104,12 @@ class Fleet:
 
     def _known(self, call_id: str) -> bool:
         return self._journal.record(call_id) is not None
+
+    def _begun(self, call_id: str) -> bool:
+        record = self._journal.record(call_id)
+        if record is None:
+            return False
+        return bool(record["ended_at"] or record["seq"]) or record["status"] != "pending"
 
     async def _disown(self, call_id: str) -> None:
         with suppress(BridgeError):  # the next start asks again

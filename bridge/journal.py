@@ -21,7 +21,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ _HEADS: Final = (
 )
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
+_OWED: Final = 10_000
+"""Events that the disk refused and that are written when it takes writes again: their calls went
+on, and the room has heard of them."""
 _PATIENCE: Final = 30.0  # seconds a thread waits for the writer
 
 _SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
@@ -245,6 +249,7 @@ class Journal:
         self._run = 0  # writes on the loop's thread since the writer's last one
         self._written = [0, 0]  # transactions: the loop's thread's, the writer's
         self._avoid_until = 0.0
+        self._owed: deque[_Row] = deque(maxlen=_OWED)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
@@ -536,6 +541,8 @@ class Journal:
                 self._written[1] += 1
                 return None
             connection.execute("begin immediate")
+            for owed in self._owed:
+                self._insert(connection, owed)
             for rows, _, _ in jobs:
                 for row in rows:
                     self._insert(connection, row)
@@ -549,7 +556,10 @@ class Journal:
             if self._writable or jobs:
                 _log.error("journal.write_failed", error=type(failure).__name__, entries=len(jobs))
             self._writable = False
+            if isinstance(failure, sqlite3.OperationalError):  # the disk's fault, not the rows'
+                self._owed.extend(_told(jobs))
             return JournalError(f"{self.path}: {failure}")
+        self._owed.clear()
         self._writable = True
         self._written[1] += 1
         return None
@@ -634,6 +644,14 @@ class Journal:
                 future.set_result(None)
             else:
                 future.set_exception(failure)
+
+
+def _told(jobs: Sequence[_Job]) -> Iterator[_Row]:
+    """Yield the rows that say what happened; one without an event was refused to who asked."""
+    for rows, _, _ in jobs:
+        for row in rows:
+            if isinstance(row, _Row) and row.event is not None:
+                yield row
 
 
 def _alone(jobs: Sequence[_Job]) -> _Row | _Fact | None:

@@ -162,9 +162,15 @@ class Client:
         *,
         user_id: str | None = None,
         user_context: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Call:
         """Open a room for a browser and one agent, without a workflow."""
-        named = {"agent_name": agent_name, "user_id": user_id, "user_context": user_context}
+        named = {
+            "agent_name": agent_name,
+            "user_id": user_id,
+            "user_context": user_context,
+            "metadata": metadata,
+        }
         return await self._make("/api/v1/calls/test-agent", given(named), None)
 
     async def _make(self, path: str, body: Mapping[str, Any], key: str | None) -> Call:

@@ -10,6 +10,8 @@ from starlette.requests import Request
 
 TENANTS: Final = uuid.NAMESPACE_URL
 ADMIN: Final = "admin"
+TOKEN: Final = "jwt:"  # noqa: S105 (no secret)
+"""How names of JWTs begin; those of keys have no colon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,11 @@ class Access:
     credit: float
 
     @property
+    def is_token(self) -> bool:
+        """Whether it is a JWT's bearer, who need not be an operator."""
+        return self.name.startswith(TOKEN)
+
+    @property
     def scope(self) -> str | None:
         """The tenant whose calls they see, beside nobody's; None: everybody's.
 
@@ -44,6 +51,11 @@ HERE: Final = Access(
     name="", tenant=None, plan="enterprise", permissions=frozenset(("stt", "tts", "llm")), credit=0
 )
 """Who asks on loopback without keys."""
+
+
+def own_key(who: Access, key: str | None) -> str | None:
+    """Return an Idempotency-Key as nobody else can give it: no other key, no other tenant."""
+    return None if key is None else f"{who.name}\0{who.tenant}\0{key}"
 
 
 def tenant_of(name: str, configured: str) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from bridge.api import calls, control, description, events, later, problems
+from bridge.api.access import ADMIN, access_of
 from bridge.api.auth import Gate, Gatekeeper
 from bridge.api.door import Doors
 from bridge.api.examples import ALIVE, CHANGES, DRAINING, READY
@@ -20,6 +21,7 @@ from bridge.api.making import CheckUrl, Maker, WebCalls
 from bridge.api.metrics import MetricsDoor, metrics_router
 from bridge.api.reading import CallStore, Projected, Reading
 from bridge.api.trunks import TrunkDoor, trunks_router
+from bridge.call.requests import NotAllowed
 from bridge.console import console
 from bridge.feed import Feed
 
@@ -107,7 +109,7 @@ def _health(doors: Doors) -> APIRouter:
 
     @router.get("/readyz", responses=READY)
     async def readyz(response: Response) -> dict[str, Any]:
-        """Ready for new calls; 503 while draining, without LiveKit or journal."""
+        """Ready for new calls; 503 while draining, without LiveKit, journal or store."""
         parts = await doors.ask(doors.service.readiness())
         ready = all(parts.values())
         response.status_code = 200 if ready else 503
@@ -120,23 +122,34 @@ def _house(doors: Doors) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["daemon"])
 
     @router.post("/drain", status_code=202, responses=DRAINING)
-    async def drain() -> dict[str, Any]:
+    async def drain(request: Request) -> dict[str, Any]:
         """Take no new calls from now on (503); running ones go on.
 
         ``calls`` still run; asked again it says how many are left. Only a restart ends it.
+        A token needs the permission ``admin``: 403 without.
         """
+        _check_operator(request)
         return {"status": "draining", "calls": await doors.ask(doors.service.drain())}
 
     @router.post(
         "/reload",
         responses=CHANGES,
     )
-    async def reload() -> dict[str, list[str]]:
+    async def reload(request: Request) -> dict[str, list[str]]:
         """Re-read trunks, routes, workflows, plans and keys.
 
         ``changed`` is in force for new calls, ``restart`` waits for a restart. A bad
-        configuration is 422, with one error per line, and changes nothing.
+        configuration is 422, with one error per line, and changes nothing. A token needs the
+        permission ``admin``: 403 without.
         """
+        _check_operator(request)
         return await doors.ask(doors.service.reload())
 
     return router
+
+
+def _check_operator(request: Request) -> None:
+    """Raise `NotAllowed` for a token of a tenant's user: what it asks for is everybody's."""
+    who = access_of(request)
+    if who.is_token and ADMIN not in who.permissions:
+        raise NotAllowed("a token needs the permission admin")

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api import access
 from bridge.api.access import Access, tenant_of
+from bridge.api.envelope import ENVELOPED, refusal
 from bridge.api.problems import problem
 from bridge.api.tokens import PERMISSIONS, PLAN, BadTokenError, read_token
 
@@ -124,12 +126,11 @@ class Gatekeeper:
         raise HTTPException(401, refusal, {"WWW-Authenticate": "Bearer"})
 
     def still_admits(self, request: Request) -> bool:
-        """Whether who was admitted would be now: a key may be taken away meanwhile."""
+        """Whether who was admitted would be now, with the same rights: a key may have changed."""
         try:
-            self.admit(request)
+            return self.admit(request) == access.access_of(request)
         except HTTPException:
             return False
-        return True
 
     def _check_local(self, request: Request) -> None:
         if not _is_loopback(_host_of(request.headers.get("host", ""))):
@@ -165,11 +166,18 @@ class Gate:
             who = _NOBODY if _is_open(request) else self._gatekeeper.admit(request)
             _check_length(request.headers.get("content-length", "0"))
         except HTTPException as failure:
-            response = problem(failure.status_code, str(failure.detail), headers=failure.headers)
-            await response(scope, receive, send)
+            await _refusal(request, failure)(scope, receive, send)
             return
         request.state.access = who
         await self._app(scope, _bounded(receive), send)
+
+
+def _refusal(request: Request, failure: HTTPException) -> Response:
+    """Return the answer in the words of the route: the older bridge's have an envelope."""
+    headers = dict(failure.headers or {})
+    if request.scope["path"].startswith(ENVELOPED):
+        return refusal(failure.status_code, str(failure.detail), headers=headers)
+    return problem(failure.status_code, str(failure.detail), headers=headers)
 
 
 def _is_open(request: Request) -> bool:

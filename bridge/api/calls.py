@@ -14,8 +14,9 @@ from bridge.api.access import access_of
 from bridge.api.door import Doors
 from bridge.api.filters import ActiveCalls, PageOfCalls
 from bridge.api.making import IdempotencyKey, Maker
-from bridge.api.models import CallAccepted, CreateCall
-from bridge.api.reading import Reading, metrics_of
+from bridge.api.models import CallAccepted, CreateCall, CreatePhoneCall
+from bridge.api.reading import Reading
+from bridge.store.fold import metrics_of
 from bridge.store.queries import CallFilter
 
 
@@ -53,7 +54,7 @@ def _make(routes: APIRouter, maker: Maker) -> None:
 def _make_older(routes: APIRouter, maker: Maker) -> None:
     @routes.post("/outbound", status_code=201, responses=examples.CREATED)
     async def outbound(
-        body: Annotated[CreateCall, examples.CREATE_SIP],
+        body: Annotated[CreatePhoneCall, examples.CREATE_SIP],
         request: Request,
         idempotency_key: IdempotencyKey = None,
     ) -> CallAccepted:

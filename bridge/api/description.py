@@ -15,8 +15,9 @@ from fastapi import FastAPI
 
 from bridge.api import resources
 from bridge.api.auth import LOCAL, OPEN
+from bridge.api.envelope import ENVELOPED
 from bridge.api.examples import problem_of
-from bridge.api.examples_of_others import ANSWERS, CREATORS, ENVELOPED
+from bridge.api.examples_of_others import ANSWERS, CREATORS
 
 _METHODS: Final = frozenset(("get", "post", "put", "patch", "delete"))
 _SCHEMES: Final = {

@@ -59,6 +59,9 @@ class CallDoor(Protocol):
     async def erase(self, call_id: str) -> bool:
         """Forget a call that has ended; False when this instance's journal has none."""
 
+    async def tenants_in(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls that run in *room*."""
+
     async def readiness(self) -> dict[str, bool]:
         """Return what a new call needs and whether it is there."""
 

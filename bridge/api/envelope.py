@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +13,9 @@ from starlette.exceptions import HTTPException
 
 from bridge.api.problems import named, sentence
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
+
+ENVELOPED: Final = ("/call/", "/web_call/")
+"""Where paths with such answers begin."""
 
 
 def envelope(message: str, data: Any) -> dict[str, Any]:
@@ -45,7 +48,8 @@ class Enveloped(APIRoute):
                 errors = [{"field": failure.field, "message": failure.text}]
                 return refusal(422, str(failure), {"errors": errors})
             except HTTPException as failure:
-                return refusal(failure.status_code, str(failure.detail))
+                headers = dict(failure.headers or {})
+                return refusal(failure.status_code, str(failure.detail), headers=headers)
             except OverLimit as failure:
                 return refusal(429, str(failure), headers={"Retry-After": str(failure.retry_after)})
             except Unavailable as failure:

@@ -306,10 +306,20 @@ CHANGES: Final[Responses] = {
     ),
 }
 ALIVE: Final[Responses] = {200: _json({"status": "alive"}, "The process answers")}
+_WHOLE: Final = {"accepting": True, "livekit": True, "journal": True, "store": True}
 READY: Final[Responses] = {
-    200: _json({"status": "ready", "accepting": True, "livekit": True, "journal": True}, "Ready"),
+    200: _json(
+        {"status": "ready", "accepting": True, "livekit": True, "journal": True, "store": True},
+        "Ready",
+    ),
     503: _json(
-        {"status": "not ready", "accepting": False, "livekit": True, "journal": True},
+        {
+            "status": "not ready",
+            "accepting": False,
+            "livekit": True,
+            "journal": True,
+            "store": True,
+        },
         "Not ready for new calls",
     ),
 }

@@ -89,5 +89,4 @@ CREATORS: Final = frozenset(
     )
 )
 """Where calls are made: a plan or a trunk may allow no more of them."""
-ENVELOPED: Final = ("/call/", "/web_call/")
 """Before the paths of the older bridge's answers, refusals included."""

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Header
 
-from bridge.api.access import Access
+from bridge.api.access import Access, own_key
 from bridge.api.door import Doors
 from bridge.api.models import CallAccepted, CreateCall
 from bridge.call.requests import Accepted, BadRequest
@@ -48,8 +48,8 @@ class Maker:
     ) -> CallAccepted:
         """Accept a call. Raises `BadRequest`, `OverLimit`, `Unavailable`."""
         self.check_receiver(body.webhook_url)
-        # A key of the API never meets the requests of another.
-        key = None if idempotency_key is None else f"{who.name}\0{idempotency_key}"
+        await self._check_room(body.room, who)
+        key = own_key(who, idempotency_key)
         if body.is_sip:
             accepted = await self._doors.ask(
                 self._doors.service.dial(body.request(tenant=who.tenant), key=key)
@@ -65,6 +65,13 @@ class Maker:
             token=accepted.token,
             status=accepted.status,
         )
+
+    async def _check_room(self, room: str | None, who: Access) -> None:
+        """Raise `BadRequest` for a room with a call that is not theirs to hear."""
+        if room is not None:
+            tenants = await self._doors.ask(self._doors.service.tenants_in(room))
+            if not all(who.sees(tenant) for tenant in tenants):
+                raise BadRequest("room", "is in use")
 
     def check_receiver(self, url: str | None) -> None:
         """Raise `BadRequest` when events may not be told to *url*."""

@@ -92,9 +92,9 @@ class CreateCall(BaseModel):
     caller_id: str | None = None
     ring_timeout: Timeout | None = None
     max_duration: Timeout | None = None
-    early_media: StrictBool = False
+    early_media: StrictBool | None = None
     webhook_url: Annotated[str | None, Field(max_length=2048)] = None
-    record: StrictBool = False
+    record: StrictBool | None = None
 
     @field_validator("phone_number")
     @classmethod
@@ -150,7 +150,17 @@ class CreateCall(BaseModel):
             raise BadRequest("phone_number", "missing, this field is required")
         values = self.model_dump(exclude={"call_type", "record"})
         values["metadata"] = values["metadata"] or {}
+        values["early_media"] = bool(values["early_media"])
         return DialRequest(**values, tenant=tenant)
+
+
+class CreatePhoneCall(CreateCall):
+    """``POST /api/calls/outbound``: a phone call, whatever else is said or not."""
+
+    @property
+    def is_sip(self) -> bool:
+        """Whether a phone is dialled: unless a web call is asked for, which is refused."""
+        return self.call_type != "voip"
 
 
 def _wrong(field: str, text: str) -> PydanticCustomError:

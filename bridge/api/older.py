@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
-from bridge.api.access import Access, access_of
+from bridge.api.access import Access, access_of, own_key
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.making import IdempotencyKey
@@ -123,8 +123,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
 
 
 async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
-    # A key of the API never meets the requests of another.
-    own = None if key is None else f"{access_of(request).name}\0{key}"
+    own = own_key(access_of(request), key)
     return await doors.ask(doors.service.dial(wanted, key=own))
 
 

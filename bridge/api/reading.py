@@ -22,6 +22,7 @@ from bridge.api.door import Doors, call_id_of
 from bridge.call.requests import Unavailable, WrongState
 from bridge.errors import BridgeError
 from bridge.feed import KEEP_ALIVE, Logged
+from bridge.store.fold import shown
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
 
@@ -32,16 +33,6 @@ FRESH_WITHIN: Final = 0.25
 
 REPORTED: Final = ("metrics", "agent_history", "current_agent")
 """What only the store knows of a call: its agent told it."""
-
-MEASURED: Final = (
-    "duration_seconds",
-    "stt_latency_ms",
-    "llm_latency_ms",
-    "tts_latency_ms",
-    "total_tokens",
-    "agent_handoffs",
-)
-"""Seed 003's metrics."""
 
 _EARLY: Final = ("pending", "connecting")  # only memory tells them apart: no event does
 _RUNNING: Final = (*_EARLY, "active")
@@ -93,7 +84,7 @@ class Reading:
         found = await self._find(wanted)
         if found is None or not who.sees(found["tenant_id"]):
             raise HTTPException(404, "no such call")
-        return _shown(found)
+        return shown(found)
 
     async def check(self, call_id: str, who: Access) -> str:
         """Return the call's id as it is written. 404 when *who* must not know of it."""
@@ -170,9 +161,9 @@ class Reading:
         await self._fresh()
         if wanted.status in _EARLY:
             named = await self._early(store, wanted)
-            return [_shown(one) for one in named[offset : offset + limit]], len(named)
+            return [shown(one) for one in named[offset : offset + limit]], len(named)
         found, total = await self._ask(lambda: store.calls(wanted, limit=limit, offset=offset))
-        return [_shown(one) for one in await self._as_now(found)], total
+        return [shown(one) for one in await self._as_now(found)], total
 
     async def _early(self, store: CallStore, wanted: CallFilter) -> list[dict[str, Any]]:
         """Look through all that are not answered: which of the two states is in memory."""
@@ -200,7 +191,7 @@ class Reading:
             found += [one for one in here if one["id"] not in known and who.sees(one["tenant_id"])]
             found.sort(key=lambda one: str(one["created_at"]))
         now = await self._as_now(found[:limit])
-        return [_shown(one) for one in now if one["ended_at"] is None]
+        return [shown(one) for one in now if one["ended_at"] is None]
 
     async def _as_now(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         running = [one["id"] for one in found if one["ended_at"] is None]
@@ -294,20 +285,6 @@ def _with_reported(call: Mapping[str, Any], stored: Mapping[str, Any] | None) ->
     if stored is None:
         return dict(call)
     return {**call, **{name: stored[name] for name in REPORTED if stored.get(name)}}
-
-
-def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return seed 003's metrics of a call; null what nobody told."""
-    metrics = dict.fromkeys(MEASURED) | {
-        name: value for name, value in (call["metrics"] or {}).items() if name in MEASURED
-    }
-    if metrics["duration_seconds"] is None:
-        metrics["duration_seconds"] = call["duration_seconds"]
-    return metrics
-
-
-def _shown(call: dict[str, Any]) -> dict[str, Any]:
-    return {**call, "metrics": metrics_of(call)} if call["metrics"] else call
 
 
 def _events_after(store: CallStore, call_id: str, after: int) -> Callable[[], list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
-from bridge.api.access import Access, tenant_of
+from bridge.api.access import TOKEN, Access, tenant_of
 
 ALGORITHMS: Final = ("HS256",)
 PLAN: Final = "enterprise"
@@ -52,7 +52,7 @@ def _access(claims: Mapping[str, Any]) -> Access:
         raise BadTokenError("sub: missing, the token names nobody")
     permissions = _permissions(claims.get("permissions"))
     return Access(
-        name=f"jwt:{who}",  # never the name of a key: those have no colon
+        name=f"{TOKEN}{who}",
         tenant=tenant_of(who, tenant),
         plan=_name(claims, "plan") or PLAN,
         permissions=permissions,

@@ -63,8 +63,17 @@ class RunningCall(Protocol):
 class TranscriptDesk(Protocol):
     """The transcripts of running calls, on the main loop."""
 
-    def running(self, room: str, call_id: str | None = None) -> RunningCall | None:
-        """Return the call of a room that runs here; *call_id* chooses one of several."""
+    def running(
+        self,
+        room: str,
+        call_id: str | None = None,
+        *,
+        sees: Callable[[str | None], bool],
+    ) -> RunningCall | None:
+        """Return the call of a room that runs here and whose tenant who asks *sees*.
+
+        *call_id* is the one of several, when it is given.
+        """
 
     async def post(self, call_id: str, segments: Sequence[Segment]) -> list[Segment]:
         """Write what was posted; return what is kept. Raises `BridgeError`."""
@@ -450,16 +459,16 @@ class _Books:
         """Return the id of the call of *room*; 404 when *who* must not know of it."""
 
         async def running() -> RunningCall | None:
-            return self._desk.running(room, call_id)
+            return self._desk.running(room, call_id, sees=who.sees)
 
         found = await self._doors.ask(running())
-        if found is not None and who.sees(found.tenant_id):
+        if found is not None:
             return found.call_id
         books = self._transcribed
-        if found is None and books is not None:
+        if books is not None:
             await self._fresh()
-            stored = await self._ask(lambda: books.call_of_room(room))
-            if stored is not None and who.sees(stored.tenant_id):
+            stored = await self._ask(lambda: books.call_of(room, call_id, tenant=who.scope))
+            if stored is not None:
                 return str(stored.record["id"])
         raise HTTPException(404, "no such room")
 

@@ -94,6 +94,7 @@ class CallRecord:
             else:
                 value = dict(value)
             document[name] = value
+        document["trunk"] = self.trunk or None  # a web call has none
         document["duration_seconds"] = self.duration_seconds
         return document
 

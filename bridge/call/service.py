@@ -607,6 +607,11 @@ class CallService:
         """Whether a call that runs is in *room*, or on its way there."""
         return any(call.plan.room == room for call in self._calls.values())
 
+    def tenants_in(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls that run, or wait, for *room*."""
+        plans = [*(call.plan for call in self._calls.values()), *self._waiting.plans()]
+        return [plan.tenant for plan in plans if plan.room == room]
+
     def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
         """Note whether LiveKit answers."""
         self._livekit_up = up

@@ -236,6 +236,14 @@ class Switchboard:
                 return passed
         return await self.do_here(call_id, verb, body)
 
+    async def tenants_in(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls that run here in *room*."""
+        found = self._service.tenants_in(room)
+        web = self._sessions.running if self._sessions is not None else ()
+        records = (self._session(call_id) for call_id in web)
+        found += [one.tenant_id for one in records if one is not None and one.room_name == room]
+        return found
+
     def _is_here(self, call_id: str) -> bool:
         if self._service.call(call_id) is not None:
             return True

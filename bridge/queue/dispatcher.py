@@ -80,7 +80,8 @@ class OpenCall(Protocol):
 class Queue:
     """`bridge.call.waiting.Waiting` on a table. Lives on the main loop.
 
-    *known*: whether the journal here has a record of a call; called in threads. *handed_over*
+    *known*: whether the journal here has a record of a call, *begun*: one that says more than
+    that it waits; both are called in threads. *handed_over*
     is told of a call accepted here that another instance has taken: its record here is stale.
     *size* and *max_wait* (seconds) are ``[queue]``'s.
     """
@@ -95,6 +96,7 @@ class Queue:
         size: int,
         max_wait: float,
         known: Callable[[str], bool],
+        begun: Callable[[str], bool] = lambda _: False,
         handed_over: Callable[[str], Awaitable[None]],
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -106,6 +108,7 @@ class Queue:
         self._size = size
         self._max_wait = max_wait
         self._known = known
+        self._begun_before = begun
         self._handed_over = handed_over
         self._wall = wall
         self._clock = clock
@@ -141,7 +144,7 @@ class Queue:
             except (KeyError, TypeError, ValueError, BridgeError):
                 _log.error("queue.unreadable", call_id=call.call_id)
                 continue
-            self._line.add(Waiter(plan=plan))
+            self._line.add(Waiter(plan=plan, kept=True))
             found.add(plan.call_id)
         return frozenset(found)
 
@@ -203,6 +206,7 @@ class Queue:
         except Exception as failure:
             self._line.remove(plan.call_id)
             raise Unavailable("the journal cannot be written: no new calls") from failure
+        waiter.kept = True
         _log.info("queue.waiting", call_id=plan.call_id, trunk=plan.trunk, size=self._line.size)
         with contextlib.suppress(StoreError):  # it is accepted: its row follows
             await self._place(waiter)
@@ -219,6 +223,8 @@ class Queue:
         if waiter is None and (not self._table.shared or call_id in self._to_settle):
             return False
         try:
+            if waiter is not None and not waiter.placed:
+                await self._place(waiter)
             row = await self._ask(self._table.take, call_id, now=self._wall())
         except StoreError as failure:
             if waiter is None:
@@ -336,6 +342,12 @@ class Queue:
             _log.error("queue.unreadable", call_id=row.call_id)
             await self._ask(self._table.dialled, row.call_id, now=self._wall())
             return True
+        if waiter is None and await self._ask(self._begun_before, row.call_id):
+            # The table has forgotten that it was dialled; the journal has not.
+            _log.error("queue.dialled_before", call_id=row.call_id)
+            await self._ask(self._table.dialled, row.call_id, now=self._wall())
+            self._to_settle.add(row.call_id)
+            return True
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dialling[row.call_id] = done
         ran: bool | None = None
@@ -374,7 +386,11 @@ class Queue:
 
     async def _check(self) -> None:
         """Ask the table what has become of the calls accepted here."""
-        own = [waiter for waiter in self._line.own if self._table.shared or not waiter.placed]
+        own = [
+            waiter
+            for waiter in self._line.own
+            if waiter.kept and (self._table.shared or not waiter.placed)
+        ]
         if not own:
             return
         rows = await self._ask(self._table.rows, [waiter.call_id for waiter in own])
@@ -410,7 +426,11 @@ class Queue:
         for call_id in late:
             row = await self._ask(self._table.take, call_id, now=self._wall())
             plan = None if row is None else row.plan
-            if plan is not None:
+            if plan is None:
+                continue
+            if await self._ask(self._begun_before, call_id):
+                self._to_settle.add(call_id)
+            else:
                 self._end(plan, QUEUE_TIMEOUT)
         await self._chores()
         if self._clock() - self._pruned_at > REMEMBERED / 10:

@@ -11,9 +11,13 @@ from bridge.call.plan import CallPlan
 
 @dataclass(slots=True, kw_only=True)
 class Waiter:
-    """One call accepted here. ``placed``: its row is known to be in the shared table."""
+    """One call accepted here.
+
+    ``kept``: its record is in the journal. ``placed``: its row is known to be in the shared table.
+    """
 
     plan: CallPlan
+    kept: bool = False
     placed: bool = False
 
     @property

@@ -73,6 +73,7 @@ class Sweeper:
         self._wall = wall
         self._shared = not store.database.is_sqlite
         self._begun = False
+        self._orphans: list[Orphan] = []
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -113,20 +114,23 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """End what is to be ended now; return how many calls that were."""
-        found = []
         if not self._begun:  # taken in an earlier life, and not ended
-            found += await asyncio.to_thread(self._left)
+            self._orphans += await asyncio.to_thread(self._left)
             self._begun = True
         gone = [name for name in await asyncio.to_thread(self._store.expired) if name != self._me]
         if gone:
-            found += await asyncio.to_thread(self._take, gone)
-        for orphan in found:
+            self._orphans += await asyncio.to_thread(self._take, gone)
+        ended = 0
+        while self._orphans:  # who is ours by now is nobody else's: each stays until it is ended
+            orphan = self._orphans[0]
             event, record = end_after_crash(
                 orphan.record, call_id=orphan.call_id, seq=orphan.seq + 1, wall=self._wall()
             )
             await self._end(orphan, event, record)
             _log.warning("sweeper.call_ended", call_id=orphan.call_id)
-        return len(found)
+            self._orphans.pop(0)
+            ended += 1
+        return ended
 
     # In threads.
 
@@ -136,9 +140,7 @@ class Sweeper:
             return frozenset(connection.execute(query).scalars())
 
     def _left(self) -> list[Orphan]:
-        query = sa.select(*_COLUMNS).where(
-            calls.c.instance == self._me, calls.c.ended_at.is_(None), calls.c.call_type == "sip"
-        )
+        query = sa.select(*_COLUMNS).where(calls.c.instance == self._me, calls.c.ended_at.is_(None))
         with self._store.reading() as connection:
             rows = connection.execute(query).all()
             waiting = set(
@@ -159,7 +161,6 @@ class Sweeper:
             .where(
                 calls.c.instance.in_(gone),
                 calls.c.ended_at.is_(None),
-                calls.c.call_type == "sip",  # a web call lives in its room, without us
                 ~elsewhere,
             )
             .limit(_SOME)

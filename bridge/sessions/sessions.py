@@ -235,6 +235,8 @@ class Sessions:
         if request.kind is Kind.VOICE_SESSION:
             self._limits.check_rights(asker)
         record = await self._new_record(request, asker)
+        if record.room_name in self._by_room:
+            raise BadRequest("room", "another session is in it")
         job = _job_of(record)
         self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
         if request.kind is Kind.VOICE_SESSION:
@@ -640,9 +642,12 @@ class Sessions:
                 await self._woken(None)
             now = self._wall()
             for live in list(self._live.values()):
-                deadline = next_deadline(live.state)
-                if deadline is not None and now >= deadline:
-                    self._feed(live, Tick())
+                try:
+                    deadline = next_deadline(live.state)
+                    if deadline is not None and now >= deadline:
+                        self._feed(live, Tick())
+                except Exception:  # a bug of ours costs no other session its end
+                    _log.exception("sessions.watch_failed")
             await asyncio.sleep(TICK)
 
     async def _woken(self, timeout: float | None) -> None:

@@ -90,7 +90,7 @@ def _check(connection: Any, *_: Any) -> None:
 
 def _tune(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # we say when a transaction begins
-    for pragma in ("journal_mode = wal", "synchronous = normal", "secure_delete = on"):
+    for pragma in ("journal_mode = wal", "synchronous = full", "secure_delete = on"):
         connection.execute(f"pragma {pragma}")
 
 

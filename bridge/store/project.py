@@ -88,6 +88,7 @@ class Projection:
         self._failures = 0
         self._away_since = 0.0
         self._refused = 0
+        self._clock = time.monotonic  # a wall clock that is set back renews no lease
         self._chores_at = 0.0
         self._retention_at = 0.0
         self._erased_mark = 0.0
@@ -182,6 +183,8 @@ class Projection:
     def _follow(self, reader: JournalReader) -> None:
         """Write until there is nothing new."""
         self._store.prepare()
+        if not self._chores_at:
+            self._renew()  # before others see calls of an instance that seems to be gone
         while True:
             waiters, written = self._taken(), self._journal.written
             if not waiters and written == self._done:
@@ -198,7 +201,7 @@ class Projection:
             with self._lock:
                 self._waiters.extend(waiters)
             time.sleep(_BREATH)
-            if self._wall() >= self._chores_at:
+            if self._clock() >= self._chores_at:
                 self._renew()
 
     def _step(self, reader: JournalReader) -> bool:
@@ -285,32 +288,30 @@ class Projection:
     # Now and then.
 
     def _chores(self, reader: JournalReader) -> None:
-        if self._wall() < self._chores_at:
+        if self._clock() >= self._retention_at:
+            self._store.tidy(self._wall())
+            more = self._retention_days and self._retain()
+            self._retention_at = self._clock() + (0 if more else _RETENTION)
+        if self._clock() < self._chores_at:
             return
         self._renew()
         for call_id, erased_at in self._store.erased_since(self._erased_mark - LEASE):
             if reader.holds(call_id):
                 self._journal.erase(call_id)
             self._erased_mark = max(self._erased_mark, erased_at)
-        if self._wall() >= self._retention_at:
-            self._store.tidy(self._wall())
-            if self._retention_days:
-                self._retain()
-            self._retention_at = self._wall() + _RETENTION
 
     def _renew(self) -> None:
         self._store.renew()
-        self._chores_at = self._wall() + _CHORES
+        self._chores_at = self._clock() + _CHORES
 
-    def _retain(self) -> None:
+    def _retain(self) -> bool:
+        """Delete some of what is too old; whether there may be more."""
         before = self._wall() - self._retention_days * _DAY
-        here = 0
-        while deleted := self._journal.retain(before):
-            here += deleted
-            time.sleep(_BREATH)
+        here = self._journal.retain(before)
         there = self._store.retain(before)
         if here or there:
             _log.info("store.retention", journal=here, store=there)
+        return bool(here or there)
 
     # What others hear.
 

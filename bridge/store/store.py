@@ -150,9 +150,12 @@ class Store:
         """Return a call, or None."""
         return self._call(calls.c.id == call_id)
 
-    def call_of_room(self, room: str) -> StoredCall | None:
-        """Return the newest call of a room, or None."""
-        return self._call(calls.c.room_name == key(room))
+    def call_of_room(self, room: str, *, tenant: str | None = None) -> StoredCall | None:
+        """Return the newest call of a room, or None; of *tenant* or of nobody, unless None."""
+        which = calls.c.room_name == key(room)
+        if tenant is not None:
+            which &= calls.c.tenant_id.is_(None) | (calls.c.tenant_id == tenant)
+        return self._call(which)
 
     def _call(self, which: Any) -> StoredCall | None:
         question = (
@@ -299,24 +302,22 @@ class Store:
         return done
 
     def retain(self, before: float) -> int:
-        """Delete calls that were made before *before* and have ended; return how many."""
-        deleted = 0
-        while True:
-            with self.writing() as connection:
-                question = (
-                    select(calls.c.id)
-                    .where(calls.c.created_at < before, calls.c.ended_at.is_not(None))
-                    .order_by(calls.c.created_at)
-                    .limit(_CHUNK)
-                )
-                found = list(connection.execute(question).scalars())
-                for table, column in _OF_CALLS:
-                    connection.execute(delete(table).where(table.c[column].in_(found)))
-            deleted += len(found)
-            self.changes += 1
-            if len(found) < _CHUNK:
-                break
-        return deleted
+        """Delete some calls that were made before *before* and have ended; return how many.
+
+        Nothing else waits for long: ask again until there are none.
+        """
+        question = (
+            select(calls.c.id)
+            .where(calls.c.created_at < before, calls.c.ended_at.is_not(None))
+            .order_by(calls.c.created_at)
+            .limit(_CHUNK)
+        )
+        with self.writing() as connection:
+            found = list(connection.execute(question).scalars())
+            for table, column in _OF_CALLS:
+                connection.execute(delete(table).where(table.c[column].in_(found)))
+        self.changes += 1
+        return len(found)
 
     def tidy(self, now: float) -> None:
         """Delete Idempotency-Keys that no longer count."""

@@ -167,17 +167,22 @@ class Transcripts:
         if self._writing:
             await asyncio.wait(set(self._writing), timeout=5)
 
-    def running(self, room: str, call_id: str | None = None) -> Running | None:
+    def running(
+        self,
+        room: str,
+        call_id: str | None = None,
+        *,
+        sees: Callable[[str | None], bool] = lambda _: True,
+    ) -> Running | None:
         """Return the call of *room* that runs here, or has just ended; the newest of several.
 
-        *call_id* chooses one of them.
+        Of those only whose tenant who asks *sees*; *call_id* is the one, when it is given.
         """
-        known = self._of_room.get(room, ())
-        chosen = call_id if call_id in known else next(reversed(known), None)
-        if chosen is None:
-            return None
-        call = self._calls[chosen]
-        return Running(call_id=call.call_id, tenant_id=call.tenant_id)
+        for known in reversed(self._of_room.get(room, ())):
+            call = self._calls[known]
+            if call_id in (None, known) and sees(call.tenant_id):
+                return Running(call_id=call.call_id, tenant_id=call.tenant_id)
+        return None
 
     # What is heard.
 

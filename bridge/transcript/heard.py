@@ -16,6 +16,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from bridge.room.convention import SEGMENT_ID, TRANSCRIPTION_FINAL
@@ -346,12 +347,18 @@ def _either(told: float | None, known: float | None) -> float | None:
 
 
 def _is_of(item: Item, segment: Segment) -> bool:
-    return item.speaker == segment.speaker and item.text.split() == segment.content.split()
+    return item.speaker == segment.speaker and _words(item.text) == _words(segment.content)
 
 
 def _is_same(heard: Segment, posted: Segment) -> bool:
-    same = heard.speaker == posted.speaker and heard.content.split() == posted.content.split()
+    same = heard.speaker == posted.speaker and _words(heard.content) == _words(posted.content)
     return same and abs(heard.at - posted.at) <= SAME_WITHIN
+
+
+@lru_cache(maxsize=256)
+def _words(text: str) -> str:
+    """Return *text* as it is compared; each is with many, and may be long."""
+    return " ".join(text.split())
 
 
 def _content(text: str) -> str:

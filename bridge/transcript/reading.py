@@ -24,8 +24,8 @@ class TranscriptStore(Protocol):
     def call(self, call_id: str) -> Stored | None:
         """Return a call."""
 
-    def call_of_room(self, room: str) -> Stored | None:
-        """Return the newest call of a room."""
+    def call_of_room(self, room: str, *, tenant: str | None = None) -> Stored | None:
+        """Return the newest call of a room; of *tenant*, or of nobody, unless that is None."""
 
     def transcript(self, call_id: str) -> Sequence[shapes.Said]:
         """Return the segments of a call."""
@@ -37,9 +37,14 @@ class Transcribed:
     def __init__(self, store: TranscriptStore) -> None:
         self._store = store
 
-    def call_of_room(self, room: str) -> Stored | None:
-        """Return the newest call of a room."""
-        return self._store.call_of_room(room)
+    def call_of(self, room: str, call_id: str | None, *, tenant: str | None) -> Stored | None:
+        """Return the call *call_id* of a room, or (None) its newest, as *tenant* may see it."""
+        if call_id is None:
+            return self._store.call_of_room(room, tenant=tenant)
+        found = self._store.call(call_id)
+        if found is None or found.record["room_name"] != room:
+            return None
+        return found if tenant is None or found.tenant_id in (None, tenant) else None
 
     def messages(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return seed 003's messages of the call with the resource *record*."""

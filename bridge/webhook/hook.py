@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from bridge.errors import BridgeError
 from bridge.privacy import masked_event, masked_record
 from bridge.store.deliveries import Delivery
-from bridge.store.fold import folded
+from bridge.store.fold import folded, shown
 from bridge.webhook.delivery import (
     Receivers,
     event_deliveries,
@@ -65,7 +65,7 @@ class Hook:
         if int(record.get("seq") or 0) > event["seq"]:  # the projection is behind
             known: Sequence[Resource] = _or_else(lambda: self._events_of(call_id), ())
             earlier = [one for one in known if one["seq"] < event["seq"]]
-        record = folded(record, _or_else(lambda: self._report(call_id), None))
+        record = shown(folded(record, _or_else(lambda: self._report(call_id), None)))
         if self._mask_numbers:
             event, record = masked_event(event), masked_record(record)
         found = event_deliveries(event, record, private, self._receivers, earlier=earlier)

@@ -65,7 +65,7 @@ async def test_a_full_trunk_refuses_with_486_and_a_full_bridge_with_503(desk: De
     one_trunk = await desk.bridge(carrier, trunk={"max_calls": 1})
     one_call = await desk.bridge(carrier, sections={"sip": {"max_calls": 1}})
     for bridge, status in ((one_trunk, 486), (one_call, 503)):
-        leg, _ = await inbound(desk, bridge, carrier)
+        leg, _ = await inbound(desk, bridge.sip_uri, carrier)
         refused = await carrier.dial(bridge.sip_uri(now_number()), fresh=True)
         await refused.run(f"expect status {status} within 3s")
         fine(refused)
@@ -142,7 +142,7 @@ async def test_what_changes_nothing_publishes_nothing_and_what_cannot_be_is_refu
 ) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run("reinvite; reinvite offer; reinvite t38; hold sendonly; hold inactive")
     await leg.run(f"resume; move; expect audio {AGENT_HERTZ} within 2s; hangup")
     fine(leg)
@@ -154,7 +154,7 @@ async def test_what_changes_nothing_publishes_nothing_and_what_cannot_be_is_refu
 async def test_a_call_that_falls_silent_without_a_hold_is_dropped(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, trunk={"media_timeout": 2, "media_timeout_initial": 2})
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     await leg.run("rtp off; expect hangup within 8s")
     fine(leg)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.system
 async def test_keys_go_both_ways_once_each(desk: Desk) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    leg, agent = await inbound(desk, bridge, carrier)
+    leg, agent = await inbound(desk, bridge.sip_uri, carrier)
     await leg.run("dtmf 12*#")
     fine(leg)
     await agent.until(lambda: len(agent.saw("dtmf")) >= 4, "four keys")

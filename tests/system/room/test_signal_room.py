@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from livekit import rtc
+from livekit import api, rtc
 
 from bridge.room import convention
 from bridge.room.seam import (
@@ -27,6 +27,7 @@ from bridge.room.signal.messages import OwnTrack, Way
 from bridge.room.signal.port import PeerClosed, PeerDisconnected, Side
 from bridge.room.signal.session import SignalRoom
 from bridge.room.tokens import caller_token
+from tests.system.harness import room_service, until
 from tests.system.room.kit import DEADLINE, Bench, Kind, Notices, Peer, Signal, ticks
 from tests.system.room.native import Native
 
@@ -289,6 +290,17 @@ async def test_a_server_that_this_engine_cannot_use_is_told_and_left(
     await kind.finish()
 
 
+async def published(bench: Bench, identity: str) -> None:
+    """Wait until the server tells of a track of *identity*."""
+    wanted = api.RoomParticipantIdentity(room=bench.room, identity=identity)
+
+    async def found() -> bool:
+        return bool((await service.room.get_participant(wanted)).tracks)
+
+    async with room_service(bench.server) as service:
+        await until(found, "the track is there")
+
+
 async def test_a_room_whose_audio_is_encrypted_is_unsuitable(bench: Bench) -> None:
     room = rtc.Room()
     options = rtc.RoomOptions(
@@ -304,6 +316,7 @@ async def test_a_room_whose_audio_is_encrypted_is_unsuitable(bench: Bench) -> No
     await room.local_participant.publish_track(
         track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
     )
+    await published(bench, "agent")
     session, _ = bench.session()
     with pytest.raises(RoomUnsuitable) as unsuitable:
         await session.join(bench.spec())

@@ -252,7 +252,8 @@ async def test_the_newest_call_of_a_room_is_its_call_unless_another_is_named(
     assert (newest.call_id, newest.tenant_id) == ("b", "t2")
     assert named is not None
     assert named.call_id == "a"
-    assert house.desk.running("r", "unknown") == newest
+    assert house.desk.running("r", "unknown") is None
+    assert house.desk.running("r", sees=lambda _: False) is None
     assert house.desk.running("other") is None
 
 
