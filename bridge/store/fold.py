@@ -23,16 +23,16 @@ REPORTED: Final = ("metrics", "agent_history", "current_agent")
 def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
     """Return seed 003's metrics of a call; null what nobody told."""
     metrics = dict.fromkeys(MEASURED) | {
-        name: value for name, value in (call["metrics"] or {}).items() if name in MEASURED
+        name: value for name, value in (call.get("metrics") or {}).items() if name in MEASURED
     }
     if metrics["duration_seconds"] is None:
-        metrics["duration_seconds"] = call["duration_seconds"]
+        metrics["duration_seconds"] = call.get("duration_seconds")
     return metrics
 
 
 def shown(call: dict[str, Any]) -> dict[str, Any]:
     """Return a resource as it is shown: metrics whole once there are any, or the call is over."""
-    if not call["metrics"] and call["ended_at"] is None:
+    if not call.get("metrics") and call.get("ended_at") is None:
         return call
     return {**call, "metrics": metrics_of(call)}
 

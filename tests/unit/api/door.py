@@ -25,7 +25,11 @@ KEY = ApiKey(name="app", secret="s3cret")
 class FakeService:
     """A call service with one call."""
 
+    async def tenants_in(self, room: str) -> list[str | None]:
+        return self.tenants.get(room, [])
+
     def __init__(self) -> None:
+        self.tenants: dict[str, list[str | None]] = {}
         self.dialled: list[tuple[DialRequest, str | None]] = []
         self.hung_up: list[str] = []
         self.failure: Exception | None = None
@@ -213,6 +217,7 @@ def app_of(
     keys: Sequence[ApiKey] = (),
     log: FakeLog | None = None,
     store: FakeStore | None = None,
+    secret: str = "",
     **parts: Any,
 ) -> FastAPI:
     """Return the app over *service* on the running loop."""
@@ -220,7 +225,12 @@ def app_of(
     parts = {"projection": FakeProjection(), **parts}
     store = store or FakeStore(service)
     return make_app(
-        doors, Gatekeeper(keys), Feed(log or FakeLog()), version="0.0.0", store=store, **parts
+        doors,
+        Gatekeeper(keys, secret),
+        Feed(log or FakeLog()),
+        version="0.0.0",
+        store=store,
+        **parts,
     )
 
 

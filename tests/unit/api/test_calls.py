@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
@@ -12,6 +13,7 @@ from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
 pytestmark = pytest.mark.unit
 
 NUMBER = "+919876543210"
+SECRET = "a secret that is long enough for HS256"
 PROBLEM = "application/problem+json"
 
 
@@ -208,9 +210,47 @@ async def test_an_idempotency_key_belongs_to_the_key_of_the_api() -> None:
         long = {**headers, "Idempotency-Key": "x" * 256}
         refused = await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=long)
     ((_, key),) = service.dialled
-    assert key == "app\0once"
+    assert key == f"app\0{KEY.access.tenant}\0once"
     assert refused.status_code == 422
     assert [e["field"].lower() for e in refused.json()["errors"]] == ["idempotency-key"]
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode({"sub": "ada", **claims}, SECRET, algorithm="HS256")
+
+
+async def test_tokens_of_two_tenants_never_meet_by_their_idempotency_keys() -> None:
+    service = FakeService()
+    async with client_of(service, secret=SECRET) as client:
+        for tenant in ("one", "two"):
+            headers = {
+                "Authorization": f"Bearer {token(tenant_id=tenant)}",
+                "Idempotency-Key": "once",
+            }
+            await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+    (_, first), (_, second) = service.dialled
+    assert first != second
+
+
+async def test_a_room_of_another_tenants_call_is_not_joined() -> None:
+    service = FakeService()
+    service.tenants = {"theirs": ["somebody else"], "everybodys": [None]}
+    headers = {"Authorization": f"Bearer {KEY.secret}"}
+    async with client_of(service, [KEY]) as client:
+        for room, status in (("theirs", 422), ("everybodys", 201), ("new", 201)):
+            body = {"phone_number": NUMBER, "room": room}
+            answer = await client.post("/api/v1/calls", json=body, headers=headers)
+            assert answer.status_code == status, room
+
+
+async def test_a_token_of_a_tenant_neither_drains_nor_reloads() -> None:
+    service = FakeService()
+    async with client_of(service, secret=SECRET) as client:
+        for permissions, status in ((["stt"], 403), (["admin"], 202)):
+            bearer = token(tenant_id="one", permissions=permissions)
+            headers = {"Authorization": f"Bearer {bearer}"}
+            answer = await client.post("/api/v1/drain", headers=headers)
+            assert answer.status_code == status
 
 
 async def test_health_and_readiness_are_told_apart() -> None:

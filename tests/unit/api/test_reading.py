@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from bridge.api.auth import ApiKey
 from bridge.api.transcripts import Report
 from bridge.errors import BridgeError
+from bridge.store.fold import shown
 from bridge.store.queries import CallFilter
 from tests.unit.api.door import (
     CALL,
@@ -219,7 +220,7 @@ async def test_the_call_of_another_instance_is_read_from_the_store() -> None:
     stream = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
     async with client_of(service, store=store) as client:
         path = f"/api/v1/calls/{OTHER}"
-        assert (await client.get(path)).json() == store.rows[OTHER]
+        assert (await client.get(path)).json() == shown(store.rows[OTHER])
         assert (await client.get(f"{path}/events")).json() == store.logged[OTHER]
         assert (await client.get(f"{path}/ladder")).json() == store.rungs[OTHER]
         followed = await client.get(f"{path}/events", headers=stream)

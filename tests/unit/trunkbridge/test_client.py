@@ -36,7 +36,7 @@ async def test_a_request_with_a_key_of_its_own_says_so() -> None:
     service = FakeService()
     async with client(service) as api:
         await api.dial("+919876543210", agent="a", idempotency_key="once")
-    assert service.dialled[0][1] == "\0once"
+    assert service.dialled[0][1] == "\0None\0once"
 
 
 async def test_a_key_is_sent_and_a_wrong_one_is_401() -> None:
