@@ -18,7 +18,7 @@ from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.journal import Entry, Journal, OpenCall
 from bridge.queue.commands import Commands
-from bridge.queue.dispatcher import Queue
+from bridge.queue.dispatcher import Queue, has_begun
 from bridge.queue.sweeper import Orphan, Sweeper
 from bridge.queue.table import QueueTable
 from bridge.store.store import Store
@@ -106,10 +106,7 @@ class Fleet:
         return self._journal.record(call_id) is not None
 
     def _begun(self, call_id: str) -> bool:
-        record = self._journal.record(call_id)
-        if record is None:
-            return False
-        return bool(record["ended_at"] or record["seq"]) or record["status"] != "pending"
+        return has_begun(self._journal.record(call_id))
 
     async def _disown(self, call_id: str) -> None:
         with suppress(BridgeError):  # the next start asks again

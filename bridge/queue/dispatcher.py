@@ -42,6 +42,13 @@ QUEUED: Final = "queued"
 """The key of a snapshot in the journal: the plan of a call that waits."""
 
 
+def has_begun(record: Mapping[str, Any] | None) -> bool:
+    """Whether a call's resource says that it was dialled, or is over: it waits no more."""
+    if record is None:
+        return False
+    return bool(record["ended_at"] or record["seq"]) or record["status"] != "pending"
+
+
 class Desk(Protocol):
     """What the queue needs of the call service."""
 

@@ -61,7 +61,7 @@ class OpenDaemon(Daemon):
             "timers": len(layer.agenda),
             "flows": len(endpoint.framers),
             "connections": len(self._agent._tcp._connections),
-            "service": len(self.service._sessions) + len(self.service._accepting),
+            "service": len(self.service._sessions) + len(self.service._limits._accepting),
             "journal": len(self._journal.open_calls()),
             "pool": sum(thread.name.startswith(POOL) for thread in threading.enumerate()),
             "blocks": sys.getallocatedblocks() if deep else 0,

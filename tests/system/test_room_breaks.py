@@ -38,7 +38,7 @@ from tests.system.meter import judge
 from tests.system.relay import Relay, relayed
 
 CALLS = int(os.environ.get("TRUNKBRIDGE_CHURN", "60"))
-AT_A_TIME = 4
+AT_A_TIME = int(os.environ.get("TRUNKBRIDGE_AT_A_TIME", "4"))
 BACK_WITHIN = 1.0  # seconds after the peer is reachable again
 SLACK = 1.5  # seconds more, for a busy machine
 SMALL = 0.5  # seconds at most for what is repaired beside the media: a busy machine stalls too
@@ -244,7 +244,7 @@ async def settled(bridge: OpenBridge, desk: Desk, before: Census | None) -> Cens
 async def test_after_many_short_calls_no_socket_thread_memory_or_room_is_left(
     lite_desk: Desk, tmp_path: Path
 ) -> None:
-    """``TRUNKBRIDGE_CHURN=2000`` for as many."""
+    """``TRUNKBRIDGE_CHURN=2000`` for as many, ``TRUNKBRIDGE_AT_A_TIME=8`` for more at once."""
     folder = tmp_path / "bridge"
     folder.mkdir()
     bridge = OpenBridge(folder, lite_desk.server)

@@ -72,6 +72,28 @@ async def test_a_refusing_disk_fails_the_future_and_shows_in_writable(tmp_path: 
     journal.close()
 
 
+async def test_events_that_the_disk_refused_are_written_when_it_takes_them_again(
+    tmp_path: Path,
+) -> None:
+    """Their calls went on and the room has heard of them: no event is lost, none doubled."""
+    journal = Journal(tmp_path / "j.db", instance="a")
+    await journal.append([entry("c1", 1)])
+    blocker = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    blocker.execute("alter table events rename to away")
+    for seq in (2, 3):
+        with pytest.raises(JournalError, match="no such table"):
+            await journal.append([entry("c1", seq, ended=seq == 3)])
+    blocker.execute("alter table away rename to events")
+    blocker.close()
+    async with asyncio.timeout(10):
+        while not journal.writable:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await journal.append([entry("c2", 1)])
+    assert [event["seq"] for event in journal.events("c1")] == [1, 2, 3]
+    assert [call.call_id for call in journal.open_calls()] == ["c2"]
+    journal.close()
+
+
 def test_a_folder_that_cannot_hold_a_journal_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="file"):

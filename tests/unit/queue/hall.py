@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import Config
-from bridge.queue.dispatcher import Queue
+from bridge.queue.dispatcher import Queue, has_begun
 from bridge.queue.table import QueueTable
 from bridge.store.store import Store
 from tests.unit.call.desk import Desk, config, trunk
@@ -53,6 +53,7 @@ class Hall:
             size=size,
             max_wait=max_wait,
             known=lambda call_id: self.desk.journal.record(call_id) is not None,
+            begun=lambda call_id: has_begun(self.desk.journal.record(call_id)),
             handed_over=self._handed_over,
         )
         self.service.queue_with(self.queue)

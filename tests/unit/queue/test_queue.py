@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from bridge.call.requests import DialRequest, OverLimit, Unavailable
 from bridge.queue.dispatcher import QUEUED
 from bridge.queue.table import CLAIMED, DIALLED, DONE, WAITING
 from bridge.store.database import connect
+from bridge.store.tables import queue
 from tests.unit.call.desk import config, trunk
 from tests.unit.queue.hall import NUMBER, Hall, a_hall, limited, until
 
@@ -59,6 +61,28 @@ async def test_the_oldest_is_dialled_when_a_call_ends(tmp_path: Path) -> None:
         await until(lambda: hall.table.row(third).state == DONE)  # type: ignore[union-attr]
         for opened in hall.desk.journal.open_calls():
             assert QUEUED not in (opened.snapshot or {})
+
+
+async def test_a_table_that_forgot_that_a_call_was_dialled_rings_nobody_twice(
+    tmp_path: Path,
+) -> None:
+    """A power cut, or a database restored or failed over: the journal knows better."""
+    async with a_hall(tmp_path) as hall:
+        first, second = await dial(hall, 2)
+        row = hall.table.row(second)
+        assert row is not None
+        assert row.plan is not None
+        await hall.service.hang_up(first)
+        await until(lambda: hall.service.running == (second,))
+        await hall.service.hang_up(second)
+        await until(lambda: not hall.service.running)
+        with hall.store.writing() as connection:
+            connection.execute(delete(queue))
+        hall.table.put(row.plan, until=9e9)
+    async with a_hall(tmp_path) as hall:
+        await until(lambda: hall.table.row(second).state == DONE)  # type: ignore[union-attr]
+        assert not hall.service.running
+        assert len(hall.desk.journal.events(second)) == 1
 
 
 async def test_a_new_call_does_not_overtake_those_that_wait(tmp_path: Path) -> None:
