@@ -68,7 +68,7 @@ async def test_a_killed_servers_return_brings_audio_back_to_an_agent_that_joins_
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     before = (await agent.phone())["identity"]
     call_id = await the_call(agent)
     async with gone(private_livekit):
@@ -103,7 +103,7 @@ async def test_an_agent_that_repairs_itself_is_told_what_it_missed_and_nothing_t
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     async with gone(private_livekit):
         await leg.run("hold sendonly; resume; hold inactive")
         fine(leg)
@@ -136,7 +136,7 @@ async def test_events_that_die_with_their_server_are_told_once_it_is_back(
     """A server that stands still before it is killed: what is sent is gone, and counted as sent."""
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     private_livekit.pause()
     await leg.run("hold sendonly")
@@ -163,7 +163,7 @@ async def test_a_hold_while_the_server_is_away_is_there_before_it_is_told(
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     async with gone(private_livekit):
         other, joining = await successor(private_desk, agent)
         await leg.run("hold sendonly")
@@ -187,7 +187,7 @@ async def test_a_hold_that_ends_while_the_server_is_away_leaves_the_call_talking
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     await leg.run("hold sendonly")
     await agent.event("call_hold")
     async with gone(private_livekit):
@@ -214,7 +214,7 @@ async def test_a_call_that_ends_while_the_server_is_away_is_recorded_and_leaves_
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     async with gone(private_livekit, 4):
         await agent.leave()
@@ -227,7 +227,7 @@ async def test_a_call_that_ends_while_the_server_is_away_is_recorded_and_leaves_
     await asyncio.sleep(6)  # longer than the deletion of a room waits
     assert not await room_exists(private_livekit.server, agent.room)
     # And the daemon is at its ease: the next call goes as the first.
-    leg, other = await inbound(private_desk, bridge, carrier)
+    leg, other = await inbound(private_desk, bridge.sip_uri, carrier)
     await leg.run("hangup")
     await other.event("call_ended")
 
@@ -300,7 +300,7 @@ async def test_a_room_that_stays_away_for_thirty_seconds_drops_the_call(
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     private_livekit.kill()
     killed_at = time.monotonic()
@@ -323,7 +323,7 @@ async def test_a_room_back_after_twenty_five_seconds_keeps_the_call(
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     async with gone(private_livekit, 25):
         other, joining = await successor(private_desk, agent)
     await joining
@@ -340,7 +340,7 @@ async def test_a_server_that_stands_still_for_seconds_loses_no_event(
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier)
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     private_livekit.pause()
     await leg.run("wait 2s; hold sendonly; wait 2s; resume; wait 1s")
     fine(leg)
@@ -424,7 +424,7 @@ async def test_an_agent_that_never_comes_back_ends_the_call_from_the_rejoin_on(
 ) -> None:
     carrier = await private_desk.carrier()
     bridge = await private_desk.bridge(carrier, trunk={"agent_gone_timeout": 4})
-    leg, agent = await inbound(private_desk, bridge, carrier)
+    leg, agent = await inbound(private_desk, bridge.sip_uri, carrier)
     call_id = await the_call(agent)
     async with gone(private_livekit, 6):
         await agent.leave()
