@@ -73,18 +73,20 @@ async def test_a_refusing_disk_fails_the_future_and_shows_in_writable(tmp_path: 
 
 
 async def test_events_that_the_disk_refused_are_written_when_it_takes_them_again(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their calls went on and the room has heard of them: no event is lost, none doubled."""
     journal = Journal(tmp_path / "j.db", instance="a")
     await journal.append([entry("c1", 1)])
-    blocker = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
-    blocker.execute("alter table events rename to away")
-    for seq in (2, 3):
-        with pytest.raises(JournalError, match="no such table"):
-            await journal.append([entry("c1", seq, ended=seq == 3)])
-    blocker.execute("alter table away rename to events")
-    blocker.close()
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal, "_insert", full)
+        for seq in (2, 3):
+            with pytest.raises(JournalError, match="disk is full"):
+                await journal.append([entry("c1", seq, ended=seq == 3)])
     async with asyncio.timeout(10):
         while not journal.writable:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
