@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.transcript import shapes
+from bridge.transcript.segment import Segment
 
 
 class Stored(Protocol):
@@ -27,7 +28,7 @@ class TranscriptStore(Protocol):
     def call_of_room(self, room: str, *, tenant: str | None = None) -> Stored | None:
         """Return the newest call of a room; of *tenant*, or of nobody, unless that is None."""
 
-    def transcript(self, call_id: str) -> Sequence[shapes.Said]:
+    def transcript(self, call_id: str) -> Sequence[Segment]:
         """Return the segments of a call."""
 
 
@@ -53,10 +54,6 @@ class Transcribed:
     def entries(self, call_id: str) -> list[dict[str, Any]]:
         """Return seed 000's entries of a call."""
         return shapes.entries(self._store.transcript(call_id))
-
-    def older_entries(self, call_id: str) -> list[dict[str, Any]]:
-        """Return ``transcripts`` of the older bridge's call record."""
-        return shapes.older_entries(self._store.transcript(call_id))
 
     def transcript(self, call_id: str, form: str) -> Any:
         """Return seed 004's transcript: ``json`` a list of turns, ``txt`` and ``srt`` text."""
