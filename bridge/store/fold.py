@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 MEASURED: Final = (
@@ -17,6 +16,7 @@ MEASURED: Final = (
 """Seed 003's metrics."""
 
 REPORTED: Final = ("metrics", "agent_history", "current_agent")
+"""What only the store knows of a call: its agent told it."""
 
 
 def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,15 +50,3 @@ def folded(record: Mapping[str, Any], report: Mapping[str, Any] | None) -> dict[
     if record.get("ended_at") is not None and "current_agent" in resource:
         resource["current_agent"] = None
     return resource
-
-
-def epoch(stamp: Any) -> float | None:
-    """Return an RFC 3339 time as seconds since the epoch; None for none."""
-    if isinstance(stamp, int | float):
-        return float(stamp)
-    if not isinstance(stamp, str) or not stamp:
-        return None
-    try:
-        return datetime.fromisoformat(stamp).timestamp()
-    except ValueError:
-        return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.events import epoch
 from bridge.transcript import shapes
 from bridge.transcript.segment import Segment
 
@@ -64,14 +64,10 @@ class Transcribed:
             case "srt":
                 found = self._store.call(call_id)
                 started = None if found is None else found.record.get("started_at")
-                return shapes.as_srt(said, started_at=_epoch(started))
+                return shapes.as_srt(said, started_at=epoch(started))
             case _:
                 return shapes.as_json(said)
 
     def turn_counts(self, call_ids: Sequence[str]) -> Mapping[str, int]:
         """Return how many turns each call has."""
         return {each: shapes.turn_count(self._store.transcript(each)) for each in call_ids}
-
-
-def _epoch(stamp: str | None) -> float | None:
-    return None if stamp is None else datetime.fromisoformat(stamp).timestamp()
