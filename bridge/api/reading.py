@@ -22,7 +22,7 @@ from bridge.api.door import Doors, call_id_of
 from bridge.call.requests import Unavailable, WrongState
 from bridge.errors import BridgeError
 from bridge.feed import KEEP_ALIVE, Logged
-from bridge.store.fold import shown
+from bridge.store.fold import REPORTED, shown
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
 
@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 FRESH_WITHIN: Final = 0.25
 """Seconds a reader waits for the store to have what it may have written itself."""
-
-REPORTED: Final = ("metrics", "agent_history", "current_agent")
-"""What only the store knows of a call: its agent told it."""
 
 _EARLY: Final = ("pending", "connecting")  # only memory tells them apart: no event does
 _RUNNING: Final = (*_EARLY, "active")
