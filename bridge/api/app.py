@@ -19,7 +19,7 @@ from bridge.api.door import Doors
 from bridge.api.examples import ALIVE, CHANGES, DRAINING, READY
 from bridge.api.making import CheckUrl, Maker, WebCalls
 from bridge.api.metrics import MetricsDoor, metrics_router
-from bridge.api.reading import CallStore, Projected, Reading
+from bridge.api.reading import Reading
 from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.call.requests import NotAllowed
 from bridge.console import console
@@ -36,8 +36,7 @@ def make_app(
     version: str,
     metrics: MetricsDoor | None = None,
     trunks: TrunkDoor | None = None,
-    store: CallStore | None = None,
-    projection: Projected | None = None,
+    reading: Reading | None = None,
     web_calls: WebCalls | None = None,
     check_url: CheckUrl | None = None,
     routers: Sequence[APIRouter] = (),
@@ -46,10 +45,10 @@ def make_app(
     """Return the app with every route of this version.
 
     *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
-    older API); *web_calls* makes ``voip`` calls. *store* is where calls are read, after
-    *projection* has brought it up to date; without one only the journal is. *check_url*
-    judges a ``webhook_url``; None: webhooks have no secret, and none may be named. *cors*
-    are the origins whose pages may ask, ``*`` any; none by default.
+    older API); *web_calls* makes ``voip`` calls. *reading* is how calls are read; without it
+    only the journal is. *check_url* judges a ``webhook_url``; None: webhooks have no secret,
+    and none may be named. *cors* are the origins whose pages may ask, ``*`` any; none by
+    default.
     """
     app = FastAPI(
         title="trunkbridge",
@@ -71,7 +70,7 @@ def make_app(
         )
     app.include_router(_page())
     app.include_router(_health(doors))
-    reading = Reading(doors, store, projection)
+    reading = reading or Reading(doors)
     maker = Maker(doors, check_url=check_url, web_calls=web_calls)
     app.include_router(events.router(reading, feed, gatekeeper))
     app.include_router(calls.router(doors, reading, maker))
