@@ -138,7 +138,7 @@ def router(doors: Doors, sessions: SessionDoor) -> APIRouter:
     _token(routes, doors, sessions)
     older = APIRouter(prefix="/web_call", tags=["older API"], route_class=Enveloped)
     _older(older, doors, sessions)
-    routes.include_router(older)
+    routes.routes.extend(older.routes)
     return routes
 
 
