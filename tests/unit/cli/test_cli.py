@@ -267,6 +267,13 @@ def test_check_prints_json(tmp_path: Path) -> None:
     assert "s3cret" not in out
 
 
+def test_check_prints_errors_as_json_too(tmp_path: Path) -> None:
+    given = write(tmp_path, extra="colour = 1\n")
+    status, out, err = trunkbridge("check", "--json", "--config", given)
+    assert status == 2
+    assert json.loads(out) == {"errors": err.splitlines()}
+
+
 @pytest.mark.parametrize("verb", ["check", "run"])
 def test_every_error_of_a_config_is_a_line_of_its_own_and_2(verb: str, tmp_path: Path) -> None:
     given = write(tmp_path, extra="colour = 1\nport = 99999\n[media]\nports = 'x'\n")
