@@ -451,4 +451,4 @@ class Queue:
         _log.info("queue.ended", call_id=plan.call_id, reason=verdict.reason)
 
     async def _ask(self, question: Callable[..., T], *values: Any, **named: Any) -> T:
-        return await asyncio.to_thread(question, *values, **named)
+        return await self._table.ask(question, *values, **named)

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import structlog
 
-from bridge.call.idempotency import Claim, ClaimArchive, Once
+from bridge.call.idempotency import Claim, ClaimArchive, Once, SharedClaims
 from bridge.call.ids import CallIds
 from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
@@ -170,7 +170,7 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
-        claims: ClaimArchive | None = None,
+        claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
         timing: Timing | None = None,
@@ -189,7 +189,7 @@ class Sessions:
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(claims or archive, wall)
+        self._once = Once(archive, wall, claims)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()

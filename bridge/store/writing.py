@@ -177,15 +177,18 @@ class Writer:
                         "call_id": item.call_id,
                         "at": float(body["at"]),
                         "answer": dump(body["answer"]),
+                        "owner": None,
+                        "owned_until": None,
                     }
-                    change = ("body_digest", "call_id", "at", "answer")
                     upsert(
                         connection,
                         tables.idempotency,
                         [row],
                         key=("key_digest",),
-                        change=change,
-                        where=lambda new: tables.idempotency.c.at < new.at,
+                        change=tuple(name for name in row if name != "key_digest"),
+                        where=lambda new: or_(
+                            tables.idempotency.c.at < new.at, tables.idempotency.c.answer == ""
+                        ),
                     )
                 case "notice":
                     self._deliver(connection, body, item)

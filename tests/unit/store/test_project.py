@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from bridge.call.idempotency import Claim
+from bridge.call.idempotency import LIFETIME, Claim
+from bridge.call.requests import BadRequest
 from bridge.journal import Journal
 from bridge.store import project as project_module
 from bridge.store import tables
@@ -75,26 +76,39 @@ async def test_a_reader_that_waits_reads_what_was_written_before_it_asked(
 
 
 async def test_a_key_used_at_one_instance_counts_at_all(
-    journal: Journal, store: Store, made_url: str, tmp_path: Path
+    journal: Journal, store: Store, made_url: str
 ) -> None:
     answer = {"call_id": "c1", "room_name": "r"}
     claim = Claim(key_digest="k", body_digest="b", at=AT, answer=answer)
     await journal.append([replace(entry("c1", 1), claim=claim)])
-    other = Journal(tmp_path / "b.db", instance="b")
     b = Store.open(made_url, instance="b")
-    claims = Claims(other, b)
+    claims = Claims(b)
     async with following(journal, store, wall=lambda: AT + 60) as projection:
         assert await projection.caught_up(PATIENCE)
-        assert claims.claim("k", since=AT) == claim
-        assert claims.claim("k", since=AT + 1) is None
-        assert claims.claim("other", since=AT) is None
+        assert await claims.reserve("k", "b", at=AT + LIFETIME) == claim
+        with pytest.raises(BadRequest):
+            await claims.reserve("k", "other", at=AT)
+        assert await claims.reserve("other", "b", at=AT) is None
         await journal.append([entry("c1", 2, ended=True)])
         await asyncio.to_thread(journal.erase, "c1")
         assert await projection.caught_up(PATIENCE)
-        assert claims.claim("k", since=AT) is None
+        assert await claims.reserve("k", "b", at=AT) is None
+    claims.close()
     b.close()
-    assert claims.claim("k", since=AT) is None
-    other.close()
+
+
+async def test_a_key_of_yesterday_counts_no_more(
+    journal: Journal, store: Store, made_url: str
+) -> None:
+    claim = Claim(key_digest="k", body_digest="b", at=AT, answer={"call_id": "c1"})
+    await journal.append([replace(entry("c1", 1), claim=claim)])
+    b = Store.open(made_url, instance="b")
+    claims = Claims(b)
+    async with following(journal, store, wall=lambda: AT + 60) as projection:
+        assert await projection.caught_up(PATIENCE)
+        assert await claims.reserve("k", "b", at=AT + LIFETIME + 1) is None
+    claims.close()
+    b.close()
 
 
 async def test_more_than_one_batch_is_written_whole(journal: Journal, store: Store) -> None:
