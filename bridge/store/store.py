@@ -109,6 +109,11 @@ class Store:
         return self._ready
 
     @property
+    def shared(self) -> bool:
+        """Whether other instances may use it, too."""
+        return not self.database.is_sqlite
+
+    @property
     def engine(self) -> Engine:
         """The engine, for SQL of one's own; `reading` and `writing` know our errors."""
         return self.database.engine
@@ -252,11 +257,17 @@ class Store:
         )
         return {row.call_id: json.loads(row.body) for row in rows}
 
-    def tenants_in(self, room: str) -> list[str | None]:
-        """Return the tenants of the calls without an end in *room*, of all instances."""
+    def tenants_elsewhere(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls without an end that other instances have in *room*."""
+        if not self.shared:
+            return []
         question = (
             select(calls.c.tenant_id)
-            .where(calls.c.room_name == key(room), calls.c.ended_at.is_(None))
+            .where(
+                calls.c.room_name == key(room),
+                calls.c.ended_at.is_(None),
+                calls.c.instance != self.instance,
+            )
             .distinct()
         )
         with self.reading() as connection:

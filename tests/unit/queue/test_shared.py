@@ -283,6 +283,21 @@ async def test_an_owner_that_does_not_answer_is_given_up_and_never_does_it_late(
     assert [call_id for call_id, _, _ in hands.done] == ["2"]
 
 
+# Rooms.
+
+
+def test_whose_calls_other_instances_have_in_a_room(store_of: OpenStore) -> None:
+    one, other = store_of("a"), store_of("b")
+    record(one, "own", room_name="r", tenant_id="ours")
+    record(other, "1", room_name="r", tenant_id="theirs")
+    record(other, "2", room_name="r", tenant_id="theirs")
+    record(other, "3", room_name="r")
+    record(other, "over", room_name="r", tenant_id="somebody", ended_at=NOW)
+    record(other, "else", room_name="s", tenant_id="somebody")
+    assert sorted(one.tenants_elsewhere("r"), key=str) == [None, "theirs"]
+    assert one.tenants_elsewhere("t") == []
+
+
 # Calls of those gone.
 
 
