@@ -8,11 +8,10 @@ session goes on while this daemon restarts, and a restart takes it up (`Sessions
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import structlog
@@ -27,6 +26,7 @@ from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
+from bridge.sessions.farewell import Farewells
 from bridge.sessions.limits import Limits
 from bridge.sessions.requests import Asker, Created, Kind, RoomNews, SessionRequest
 from bridge.sessions.rooms import PersonSeen, SessionRooms
@@ -61,8 +61,6 @@ TICK: Final = 0.25  # seconds: how late an end by time may be
 AGAIN: Final = 1.0  # seconds between looks that a patience waits for
 LOOKS: Final = 8  # at once
 FAREWELL: Final = 5.0  # seconds from the end to the deletion of a room (contract 4, Ending)
-DELETE_AGAIN: Final = 5.0
-DELETE_PATIENCE: Final = 3600.0
 OVER_KEPT: Final = 1000  # ended sessions that are remembered
 MAX_DURATION: Final = 3600.0
 """Seconds a web call lasts at most when nobody said otherwise: as long as its token counts."""
@@ -149,14 +147,6 @@ class _Live:
         return str(records.session_of(self.record).get("who", ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Doomed:
-    """A room to delete at ``at``; given up at ``until``."""
-
-    at: float
-    until: float
-
-
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
@@ -183,7 +173,6 @@ class Sessions:
         self._ledger = ledger
         self._archive = archive
         self._publish = publish
-        self._in_use = in_use
         self._timing = timing or Timing()
         self._poll_every = poll
         self._wall = wall
@@ -192,15 +181,20 @@ class Sessions:
         self._once = Once(archive, wall, claims)
         self._live: dict[str, _Live] = {}
         self._by_room: dict[str, str] = {}
-        self._over: OrderedDict[str, None] = OrderedDict()
         self._ended_ones: OrderedDict[str, CallRecord] = OrderedDict()
-        self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
         self._swept = False
         self._polled_at = 0.0
         self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
+        self._farewells = Farewells(
+            rooms,
+            in_use=lambda room: in_use(room) or room in self._by_room,
+            identities=self._identities_in,
+            wall=wall,
+            wake=self._wake.set,
+        )
         self._looking = asyncio.Semaphore(LOOKS)
         self._loops: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,7 +235,7 @@ class Sessions:
         self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
         if request.kind is Kind.VOICE_SESSION:
             self._limits.count(asker)
-        identity = request.user_id or f"user-{record.id[:8]}"
+        identity = records.identity_of(record)
         created = Created(
             record=record,
             url=self._config.livekit.told_url,
@@ -290,9 +284,12 @@ class Sessions:
         return True
 
     async def settled(self) -> None:
-        """Wait until what happened so far is written, or was refused by the disk."""
+        """Wait until what happened so far is written, or was refused by the disk.
+
+        A disk that does neither is not waited for.
+        """
         if self._writes:
-            await asyncio.wait(set(self._writes))
+            await asyncio.wait(set(self._writes), timeout=STOPPING)
 
     def record(self, call_id: str) -> CallRecord | None:
         """Return the record of a session that runs, or has just ended; else None."""
@@ -317,6 +314,10 @@ class Sessions:
         """Whether a session that runs is in *room*."""
         return room in self._by_room
 
+    def _identities_in(self, room: str) -> list[str]:
+        live = self._live.get(self._by_room.get(room, ""))
+        return [] if live is None else [records.identity_of(live.record)]
+
     async def heard(self, news: RoomNews) -> None:
         """`hear`, for the doors."""
         self.hear(news)
@@ -326,8 +327,8 @@ class Sessions:
         self._heard_at = self._wall()
         live = self._live.get(self._by_room.get(news.room, ""))
         if live is None or not live.open:
-            if news.began and news.room in self._over:
-                self._doom(news.room, 0)  # a token outlives its session, its room does not
+            if news.began:  # a token outlives its session, its room does not
+                self._spawn(self._farewells.heard(news.room))
             return
         if news.what is not None:
             self._feed(live, news.what)
@@ -350,8 +351,9 @@ class Sessions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.settled()
-        if self._doomed:
-            deletions = [asyncio.ensure_future(self._delete(room)) for room in self._doomed]
+        due = self._farewells.due(all_of_it=True)
+        if due:
+            deletions = [asyncio.ensure_future(self._farewells.do(one)) for one in due]
             _, late = await asyncio.wait(deletions, timeout=STOPPING)
             for task in late:
                 task.cancel()
@@ -434,7 +436,7 @@ class Sessions:
         return records.session_record(
             request,
             call_id=call_id,
-            room=request.room or _room_name(request.kind, call_id),
+            room=request.room or records.own_name(request.kind, call_id),
             agent=agent or self._config.sessions.agent,
             metadata={**metadata, **(request.metadata or {})},
             tenant=asker.tenant,
@@ -536,18 +538,12 @@ class Sessions:
         _log.info("session.ended", call_id=record.id, reason=verdict.reason)
 
     def _over_now(self, live: _Live, why: SessionEnd) -> None:
-        """Its end is written: its room goes."""
+        """Its end is written: its room goes, or who came for it."""
         self._leave(live)
         self._ended_ones[live.record.id] = live.record
         while len(self._ended_ones) > OVER_KEPT:
             self._ended_ones.popitem(last=False)
-        if not records.session_of(live.record)["own_room"]:
-            return
-        room = live.record.room_name
-        self._over[room] = None
-        while len(self._over) > OVER_KEPT:
-            self._over.popitem(last=False)
-        self._doom(room, 0 if why in _AT_ONCE else FAREWELL)
+        self._farewells.part(live.record, 0 if why in _AT_ONCE else FAREWELL)
 
     def _append(
         self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
@@ -593,8 +589,8 @@ class Sessions:
         finally:
             live.making = False
             live.made_at = self._wall()
-        if not live.open and own:  # it was ended meanwhile
-            self._doom(room, 0)
+        if not live.open:  # it was ended meanwhile
+            self._farewells.part(record, 0)
         return True
 
     async def _make_again(self, live: _Live, *, there: bool) -> None:
@@ -602,31 +598,6 @@ class Sessions:
             return
         _log.info("session.room_made_again", call_id=live.record.id)
         await self._make_room(live, records.job_of(live.record), there=there)
-
-    def _doom(self, room: str, delay: float) -> None:
-        now = self._wall()
-        self._doomed[room] = _Doomed(at=now + delay, until=now + delay + DELETE_PATIENCE)
-        self._wake.set()
-
-    async def _delete(self, room: str) -> None:
-        doomed = self._doomed.get(room)
-        if doomed is None:
-            return
-        now = self._wall()
-        if self._in_use(room) or room in self._by_room:
-            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
-            return
-        try:
-            await self._rooms.delete(room)
-        except RoomError as failure:
-            if now >= doomed.until:
-                _log.warning("room.delete_failed")
-                self._doomed.pop(room, None)
-                return
-            _log.info("room.delete_refused", error=str(failure))
-            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
-        else:
-            self._doomed.pop(room, None)
 
     # Watching.
 
@@ -662,8 +633,8 @@ class Sessions:
     async def _watch(self) -> None:
         """Look at the rooms: all of them now and then, one when its patience is over."""
         while True:
-            if self._swept and not self._live and not self._doomed:
-                await self._woken(None)
+            if self._swept and not self._live and not self._farewells.pending:
+                await self._woken(self._poll_every if self._farewells.past else None)
             try:
                 if not self._swept:
                     await self._sweep()
@@ -690,15 +661,16 @@ class Sessions:
             except BridgeError:
                 continue
             if record is not None and record.get("ended_at") is not None:
-                self._doom(room, 0)
+                self._farewells.doom(room)
 
     async def _look_around(self) -> None:
         now = self._wall()
-        gone = [room for room, doomed in self._doomed.items() if now >= doomed.at]
-        for room in gone:
-            self._spawn_once(f"delete {room}", self._delete(room))
+        for room, visit in self._farewells.due():
+            self._spawn_once(f"leave {room} {visit}", self._farewells.do((room, visit)))
         if now - self._polled_at >= self._poll_every or now < self._polled_at:
             self._polled_at = now
+            if not self._hears():
+                await self._farewells.look()
             await self._look([live for live in self._live.values() if live.open], all_of_it=False)
         waiting = [live for live in self._live.values() if self._waits_for_look(live, now)]
         if waiting:
@@ -756,8 +728,11 @@ class Sessions:
         The server counts a room's people every five seconds at best, and not at all once
         all have left.
         """
-        heard = abs(self._wall() - self._heard_at) < LATELY
-        return SURELY if heard else UNHEARD * self._poll_every
+        return SURELY if self._hears() else UNHEARD * self._poll_every
+
+    def _hears(self) -> bool:
+        """Whether LiveKit's webhooks come."""
+        return abs(self._wall() - self._heard_at) < LATELY
 
     async def _look_closer(self, live: _Live, sid: str) -> None:
         async with self._looking:
@@ -777,11 +752,6 @@ def _participant(person: PersonSeen) -> Participant:
     return Participant(
         sid=person.sid, agent=person.agent, joined_at=person.joined_at, here=person.here
     )
-
-
-def _room_name(kind: Kind, call_id: str) -> str:
-    """Return a session's own room; seed 004's and seed 003's names."""
-    return f"voice-{secrets.token_hex(8)}" if kind is Kind.VOICE_SESSION else f"call-{call_id}"
 
 
 def _job_of(record: CallRecord) -> str:
