@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from bridge.call.idempotency import LIFETIME, Claim
 from bridge.call.requests import BadRequest
@@ -453,3 +453,65 @@ def with_cut(store: Store, journal: Journal, reader: Any, cut: int) -> None:
             projection._step(reader)
     finally:
         project_module._BATCH = before  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("more", [0, 2])
+async def test_the_true_end_takes_the_place_of_one_that_others_gave_a_call_that_went_on(
+    journal: Journal, store: Store, made_url: str, tmp_path: Path, *, more: int, told: bool
+) -> None:
+    """An instance that was cut off from the store for longer than its lease."""
+    private = {"webhook_url": "https://x"}
+    await journal.append([entry("c1", 1, private=private)])
+    async with following(journal, store, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    others = Journal(tmp_path / "b.db", instance="b")
+    b = Store.open(made_url, instance="b")
+    crash = {"reason": "crash"}
+    end = entry("c1", 2, name="call_ended", ended=True, private=private, more=crash, **crash)
+    await others.append([end])
+    async with following(others, b, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    if told:
+        with store.writing() as connection:
+            connection.execute(
+                update(tables.outbox).where(tables.outbox.c.seq == 2).values(state="delivered")
+            )
+    # The cut is over: this is how it went.
+    for seq in range(2, 2 + more):
+        await journal.append([entry("c1", seq, name="call_hold", private=private)])
+    last = 2 + more
+    busy = {"reason": "remote_hangup"}
+    await journal.append(
+        [entry("c1", last, name="call_ended", ended=True, private=private, more=busy, **busy)]
+    )
+    for _ in range(2):  # also when it is read once more from the beginning
+        async with following(journal, store, deliveries=deliver) as projection:
+            assert await projection.caught_up(PATIENCE)
+        with store.writing() as connection:
+            connection.execute(delete(tables.cursors))
+    assert store.events("c1") == journal.events("c1")
+    found = store.call("c1")
+    assert found is not None
+    assert found.record["reason"] == "remote_hangup"
+    positions = [row[0] for row in store.events_since(0, limit=10)]
+    assert positions == sorted(set(positions))
+    with store.reading() as connection:
+        rows = connection.execute(
+            select(tables.outbox.c.seq, tables.outbox.c.event, tables.outbox.c.id)
+        ).all()
+    false = [row for row in rows if row.id == "c1-2"]
+    assert len(false) == (1 if told else 0)
+    true = sorted((row.seq, row.event) for row in rows if row.id != "c1-2")
+    assert true == [(one["seq"], one["event"]) for one in journal.events("c1")]
+    # What comes of the others now changes nothing.
+    with b.writing() as connection:
+        connection.execute(delete(tables.cursors))
+    async with following(others, b, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    assert store.events("c1") == journal.events("c1")
+    found = store.call("c1")
+    assert found is not None
+    assert found.record["reason"] == "remote_hangup"
+    b.close()
+    await asyncio.to_thread(others.close)
