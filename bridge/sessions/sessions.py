@@ -28,38 +28,27 @@ from bridge.room.seam import RoomError
 from bridge.sessions import record as records
 from bridge.sessions.farewell import Farewells
 from bridge.sessions.limits import Limits
+from bridge.sessions.live import Live
 from bridge.sessions.requests import Asker, Created, Kind, RoomNews, SessionRequest
-from bridge.sessions.rooms import PersonSeen, SessionRooms
+from bridge.sessions.rooms import SessionRooms
 from bridge.sessions.state import (
     EndAsked,
     Ended,
     Input,
     Joined,
-    Looked,
-    Participant,
-    Phase,
     RoomMade,
     RoomWanted,
-    ServerAway,
     SessionState,
-    Tick,
     Timing,
     new_state,
-    next_deadline,
     restored_state,
     step,
-    wants_look,
 )
+from bridge.sessions.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
 POLL: Final = 5.0  # seconds between looks at all rooms (contract 6)
-SURELY: Final = 60.0  # seconds after which a room's people are listed whatever the list says
-UNHEARD: Final = 2  # polls after which they are, where no webhook was heard lately
-LATELY: Final = 300.0
-TICK: Final = 0.25  # seconds: how late an end by time may be
-AGAIN: Final = 1.0  # seconds between looks that a patience waits for
-LOOKS: Final = 8  # at once
 FAREWELL: Final = 5.0  # seconds from the end to the deletion of a room (contract 4, Ending)
 OVER_KEPT: Final = 1000  # ended sessions that are remembered
 MAX_DURATION: Final = 3600.0
@@ -114,39 +103,6 @@ class OpenCall(Protocol):
 _Open = TypeVar("_Open", bound=OpenCall)
 
 
-class _Live:
-    """One session that has no end, or one that is not written yet."""
-
-    __slots__ = (
-        "counted",
-        "listed_at",
-        "looked_for",
-        "made_at",
-        "making",
-        "record",
-        "shown",
-        "state",
-    )
-
-    def __init__(self, record: CallRecord, state: SessionState) -> None:
-        self.record = record
-        self.shown = record  # as it is written: what happened is told when the journal has it
-        self.state = state
-        self.making = False  # its room, just now
-        self.made_at = 0.0
-        self.counted = -1  # who was in the room besides agents, when it was listed
-        self.listed_at = 0.0
-        self.looked_for = 0.0
-
-    @property
-    def open(self) -> bool:
-        return self.state.phase is not Phase.ENDED
-
-    @property
-    def who(self) -> str:
-        return str(records.session_of(self.record).get("who", ""))
-
-
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
@@ -174,19 +130,15 @@ class Sessions:
         self._archive = archive
         self._publish = publish
         self._timing = timing or Timing()
-        self._poll_every = poll
         self._wall = wall
         self._new_id = new_id or CallIds()
         self._limits = Limits(config.plan, wall=wall)
         self._once = Once(archive, wall, claims)
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._by_room: dict[str, str] = {}
         self._ended_ones: OrderedDict[str, CallRecord] = OrderedDict()
         self._livekit_up = True
         self._draining = False
-        self._swept = False
-        self._polled_at = 0.0
-        self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
         self._farewells = Farewells(
             rooms,
@@ -195,8 +147,16 @@ class Sessions:
             wall=wall,
             wake=self._wake.set,
         )
-        self._looking = asyncio.Semaphore(LOOKS)
-        self._loops: list[asyncio.Task[None]] = []
+        self._watch = Watch(
+            rooms,
+            self._farewells,
+            self._live,
+            self._feed,
+            is_over=self._is_over,
+            wake=self._wake,
+            poll=poll,
+            wall=wall,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Future[None]] = set()
 
@@ -255,7 +215,7 @@ class Sessions:
         if not self._livekit_up:
             raise Unavailable("LiveKit does not answer: no new calls")
 
-    async def _begin(self, live: _Live, job: str, written: asyncio.Future[None]) -> None:
+    async def _begin(self, live: Live, job: str, written: asyncio.Future[None]) -> None:
         """Make the room of a session once its record is *written*."""
         try:
             await asyncio.shield(written)
@@ -324,7 +284,7 @@ class Sessions:
 
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
-        self._heard_at = self._wall()
+        self._watch.heard()
         live = self._live.get(self._by_room.get(news.room, ""))
         if live is None or not live.open:
             if news.began:  # a token outlives its session, its room does not
@@ -337,16 +297,11 @@ class Sessions:
 
     def start(self) -> None:
         """Begin to watch the rooms."""
-        self._loops = [
-            asyncio.get_running_loop().create_task(self._keep_time(), name="sessions-time"),
-            asyncio.get_running_loop().create_task(self._watch(), name="sessions-watch"),
-        ]
+        self._watch.start()
 
     async def stop(self) -> None:
         """Stop watching. Sessions go on in LiveKit; the next start takes them up."""
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._watch.stop()
         for task in set(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -370,10 +325,8 @@ class Sessions:
 
     def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
         """Note whether LiveKit answers."""
-        if up and not self._livekit_up:
-            self._polled_at = 0.0  # look at once what is left
-            self._wake.set()
         self._livekit_up = up
+        self._watch.set_livekit_up(up)
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
@@ -484,19 +437,19 @@ class Sessions:
             wall=self._wall(),
         )
 
-    def _enter(self, record: CallRecord, state: SessionState) -> _Live:
-        live = _Live(record, state)
+    def _enter(self, record: CallRecord, state: SessionState) -> Live:
+        live = Live(record, state)
         self._live[record.id] = live
         self._by_room[record.room_name] = record.id
         self._wake.set()
         return live
 
-    def _leave(self, live: _Live) -> None:
+    def _leave(self, live: Live) -> None:
         self._live.pop(live.record.id, None)
         if self._by_room.get(live.record.room_name) == live.record.id:
             del self._by_room[live.record.room_name]
 
-    def _feed(self, live: _Live, event: Input) -> None:
+    def _feed(self, live: Live, event: Input) -> None:
         """Take *event* and do what follows from it."""
         live.state, outputs = step(live.state, event, self._wall())
         for output in outputs:
@@ -511,13 +464,13 @@ class Sessions:
                 case _:
                     assert_never(output)
 
-    def _joined(self, live: _Live, at: float) -> None:
+    def _joined(self, live: Live, at: float) -> None:
         event = records.answered_event(live.record, at)
         live.record = fold(live.record, event)
         self._tell(live, self._append(live.record, event), event)
         _log.info("session.joined", call_id=live.record.id)
 
-    def _ended(self, live: _Live, why: SessionEnd, at: float) -> None:
+    def _ended(self, live: Live, why: SessionEnd, at: float) -> None:
         record = live.record
         verdict = session_outcome(why, joined=record.started_at is not None)
         event = CallEnded(
@@ -537,7 +490,7 @@ class Sessions:
         written.add_done_callback(lambda _: self._over_now(live, why))
         _log.info("session.ended", call_id=record.id, reason=verdict.reason)
 
-    def _over_now(self, live: _Live, why: SessionEnd) -> None:
+    def _over_now(self, live: Live, why: SessionEnd) -> None:
         """Its end is written: its room goes, or who came for it."""
         self._leave(live)
         self._ended_ones[live.record.id] = live.record
@@ -559,7 +512,7 @@ class Sessions:
         written.add_done_callback(done)
         return written
 
-    def _tell(self, live: _Live, written: asyncio.Future[None], event: CallEvent) -> None:
+    def _tell(self, live: Live, written: asyncio.Future[None], event: CallEvent) -> None:
         """Show and publish *event* when it is written; also when the disk refused it."""
         record = live.record
 
@@ -571,7 +524,7 @@ class Sessions:
 
     # Rooms.
 
-    async def _make_room(self, live: _Live, job: str, *, there: bool) -> bool:
+    async def _make_room(self, live: Live, job: str, *, there: bool) -> bool:
         """Make a session's room and send for its agent; whether it worked."""
         record = live.record
         agent, room = record.agent or "", record.room_name
@@ -593,165 +546,26 @@ class Sessions:
             self._farewells.part(record, 0)
         return True
 
-    async def _make_again(self, live: _Live, *, there: bool) -> None:
+    async def _make_again(self, live: Live, *, there: bool) -> None:
         if live.making or not live.open:
             return
         _log.info("session.room_made_again", call_id=live.record.id)
         await self._make_room(live, records.job_of(live.record), there=there)
 
-    # Watching.
+    async def _is_over(self, room: str, call_id: str) -> bool:
+        """Whether *room* was made by an earlier life for a session that has ended."""
+        if room in self._by_room:
+            return False
+        try:
+            record = await asyncio.to_thread(self._archive.record, call_id)
+        except BridgeError:
+            return False
+        return record is not None and record.get("ended_at") is not None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _keep_time(self) -> None:
-        """Tell every session that its time has come."""
-        while True:
-            if not self._live:
-                await self._woken(None)
-            now = self._wall()
-            for live in list(self._live.values()):
-                try:
-                    deadline = next_deadline(live.state)
-                    if deadline is not None and now >= deadline:
-                        self._feed(live, Tick())
-                except Exception:  # a bug of ours costs no other session its end
-                    _log.exception("sessions.watch_failed")
-            await asyncio.sleep(TICK)
-
-    async def _woken(self, timeout: float | None) -> None:
-        self._wake.clear()
-        if self._live and timeout is None:
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            return
-
-    async def _watch(self) -> None:
-        """Look at the rooms: all of them now and then, one when its patience is over."""
-        while True:
-            if self._swept and not self._live and not self._farewells.pending:
-                await self._woken(self._poll_every if self._farewells.past else None)
-            try:
-                if not self._swept:
-                    await self._sweep()
-                await self._look_around()
-            except Exception:  # a bug of ours costs no other session its end
-                _log.exception("sessions.watch_failed")
-            await asyncio.sleep(TICK)
-
-    async def _sweep(self) -> None:
-        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
-        if not self._livekit_up:
-            return
-        try:
-            made = await self._rooms.made()
-        except RoomError:
-            await asyncio.sleep(AGAIN)
-            return
-        self._swept = True
-        for room, call_id in made.items():
-            if room in self._by_room:
-                continue
-            try:
-                record = await asyncio.to_thread(self._archive.record, call_id)
-            except BridgeError:
-                continue
-            if record is not None and record.get("ended_at") is not None:
-                self._farewells.doom(room)
-
-    async def _look_around(self) -> None:
-        now = self._wall()
-        for room, visit in self._farewells.due():
-            self._spawn_once(f"leave {room} {visit}", self._farewells.do((room, visit)))
-        if now - self._polled_at >= self._poll_every or now < self._polled_at:
-            self._polled_at = now
-            if not self._hears():
-                await self._farewells.look()
-            await self._look([live for live in self._live.values() if live.open], all_of_it=False)
-        waiting = [live for live in self._live.values() if self._waits_for_look(live, now)]
-        if waiting:
-            for live in waiting:
-                live.looked_for = now
-            await self._look(waiting, all_of_it=True)
-
-    def _spawn_once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        if any(task.get_name() == name for task in self._tasks):
-            work.close()
-            return
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _waits_for_look(self, live: _Live, now: float) -> bool:
-        return wants_look(live.state, now) and abs(now - live.looked_for) >= AGAIN
-
-    async def _look(self, lives: Sequence[_Live], *, all_of_it: bool) -> None:
-        """Look at the rooms of *lives*: one list for all, then those where something differs."""
-        lives = [live for live in lives if not live.making]
-        asked_at = self._wall()
-        try:
-            found = await self._rooms.list({live.record.room_name for live in lives})
-        except RoomError:
-            for live in lives:
-                self._feed(live, ServerAway())
-            return
-        closer: list[tuple[_Live, str]] = []
-        for live in lives:
-            room = found.get(live.record.room_name)
-            if live.making or live.made_at >= asked_at or not live.open:
-                continue
-            if room is None:
-                live.counted = -1
-                self._feed(live, Looked(asked_at=asked_at, room_sid=None))
-            elif all_of_it or self._differs(live, room.sid, room.others):
-                closer.append((live, room.sid))
-        await asyncio.gather(*(self._look_closer(live, sid) for live, sid in closer))
-
-    def _differs(self, live: _Live, sid: str, others: int) -> bool:
-        state = live.state
-        return (
-            others != live.counted
-            or sid != state.room_sid
-            or state.room_since is not None
-            or state.server_away
-            or state.phase is Phase.WAITING
-            or abs(self._wall() - live.listed_at) >= self._sure_for()
-        )
-
-    def _sure_for(self) -> float:
-        """Return how long a list of rooms is believed that shows nothing new.
-
-        The server counts a room's people every five seconds at best, and not at all once
-        all have left.
-        """
-        return SURELY if self._hears() else UNHEARD * self._poll_every
-
-    def _hears(self) -> bool:
-        """Whether LiveKit's webhooks come."""
-        return abs(self._wall() - self._heard_at) < LATELY
-
-    async def _look_closer(self, live: _Live, sid: str) -> None:
-        async with self._looking:
-            asked_at = self._wall()
-            try:
-                people = await self._rooms.people(live.record.room_name)
-            except RoomError:
-                self._feed(live, ServerAway())
-                return
-        live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.helper)
-        present = [_participant(one) for one in people if one.agent or not one.helper]
-        self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
-
-
-def _participant(person: PersonSeen) -> Participant:
-    return Participant(
-        sid=person.sid, agent=person.agent, joined_at=person.joined_at, here=person.here
-    )
 
 
 def _job_of(record: CallRecord) -> str:

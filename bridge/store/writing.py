@@ -48,7 +48,8 @@ class Writer:
 
     def records(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
         """Write what calls look like now."""
-        crashed, others = [], []
+        crashed: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
         for item in items:
             row = self._row(item)
             (crashed if _says_crash(row["record"]) else others).append(row)

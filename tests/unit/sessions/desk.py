@@ -134,6 +134,12 @@ class Desk:
             poll=0.05,
         )
 
+    def play(self, rooms: FakeRooms) -> None:
+        """Let *rooms* be the server from here on."""
+        self.rooms = rooms
+        for part in (self.sessions, self.sessions._watch, self.sessions._farewells):
+            part._rooms = rooms
+
     async def create(self, **values: Any) -> Created:
         """Create a voice session, or what *values* say."""
         wanted = {"kind": Kind.VOICE_SESSION, "config": {"voice": "shubh"}, **values}

@@ -87,7 +87,7 @@ async def test_a_restart_takes_sessions_up_and_leaves_the_rest(tmp_path: Path) -
         await desk.journal.append([phone])
         rooms = desk.rooms
     async with a_desk(tmp_path / "j.db", timing=QUICK, start=False) as desk:
-        desk.sessions._rooms = desk.rooms = rooms
+        desk.play(rooms)
         rest = desk.sessions.take_up(desk.journal.open_calls())
         assert [call.call_id for call in rest] == ["phone"]
         assert set(desk.sessions.running) == {first.id, second.id}
@@ -108,7 +108,7 @@ async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path
         record = (await theirs.create()).record
         rooms = theirs.rooms
     async with a_desk(tmp_path / "ours.db", timing=QUICK) as desk:
-        desk.sessions._rooms = desk.rooms = rooms
+        desk.play(rooms)
         facts = {"created_at": record.created_at, "seq": 0, "private": record.private}
         phone = {**record.as_dict(), "call_type": "sip"}
         assert not await desk.sessions.adopt(record.id, record=phone, **facts)
@@ -253,7 +253,7 @@ async def test_a_room_that_outlived_its_session_and_its_daemon_is_deleted(tmp_pa
         rooms = desk.rooms
         rooms.open("somebody-elses")
     async with a_desk(tmp_path / "j.db", start=False) as desk:
-        desk.sessions._rooms = desk.sessions._farewells._rooms = desk.rooms = rooms
+        desk.play(rooms)
         rooms.away = True
         desk.sessions.take_up(desk.journal.open_calls())
         desk.sessions.start()
