@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors, call_id_of
 from bridge.api.models import JsonObject, Text
-from bridge.call.requests import Accepted, BadRequest, Unavailable
+from bridge.call.requests import Accepted, Admit, BadRequest, Unavailable
 from bridge.errors import BridgeError
 from bridge.sessions.requests import Asker, Created, Kind, NoCredit, SessionRequest
 from bridge.sessions.shape import STATUSES, session_shape, with_token
@@ -121,6 +121,9 @@ class SessionDoor(Protocol):
         self, request: SessionRequest, asker: Asker, *, key: str | None = None
     ) -> Accepted:
         """`create`, once for each *key*."""
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
 
     async def end(self, call_id: str) -> bool:
         """End a session that runs here; False when there is none."""

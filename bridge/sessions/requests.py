@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     VOICE_SESSION = "voice_session"  # seed 004
     WEB_CALL = "web_call"  # seeds 000, 001 and 003
+    PHONE_CALL = "phone_call"  # no session of ours, but one of its plan's
 
 
 NEEDED: frozenset[str] = frozenset(("stt", "tts", "llm"))
@@ -35,6 +36,11 @@ class Asker:
     plan: str = "enterprise"
     permissions: frozenset[str] = NEEDED
     credit: float = 0.0
+
+    @property
+    def counts_for(self) -> str:
+        """Whose calls theirs are, where a plan counts them."""
+        return self.tenant or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

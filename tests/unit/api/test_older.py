@@ -13,7 +13,8 @@ from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
-from bridge.call.requests import Names, OverLimit, Unavailable
+from bridge.call.requests import Admit, Names, OverLimit, Unavailable, anybody
+from bridge.sessions.requests import Asker
 from bridge.store.fold import Segment
 from bridge.store.store import StoredCall
 from tests.unit.api.door import CALL, UNKNOWN, FakeProjection, FakeService, FakeStore, client_of
@@ -99,8 +100,13 @@ class Older:
             self.service,
             self.store,
             lambda _: (self.service.waiting, self.dialled_at),
+            self,
         )
         self.client = client_of(self.service, keys, store=self.store, routers=[routes])
+
+    def admission_of(self, asker: Asker) -> Admit:
+        del asker
+        return anybody
 
     async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return await self.client.post(path, json=body)
