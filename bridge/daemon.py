@@ -194,6 +194,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
+            calls_of=lambda who: self.service.made_by(who),
         )
         self._ears = Ears(
             self._transcripts,
