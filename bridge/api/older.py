@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
@@ -11,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from bridge.api.access import Access, access_of, own_key
+from bridge.api.asking import asked
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.making import IdempotencyKey
@@ -28,8 +28,7 @@ from bridge.api.older_bodies import (
 )
 from bridge.api.reading import Reading
 from bridge.api.sessions import asker_of
-from bridge.call.requests import Accepted, Admit, DialRequest, Names, Unavailable
-from bridge.errors import BridgeError
+from bridge.call.requests import Accepted, Admit, DialRequest, Names
 from bridge.events import rfc3339
 from bridge.sessions.requests import Asker
 from bridge.store.fold import Segment
@@ -166,7 +165,7 @@ def _looking(
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits, at = await _read(place_of, call["id"])
+        waits, at = await asked(place_of, call["id"])
         status = queue_status(call, waits=waits)
         data = {
             "queue_id": call["id"],
@@ -190,7 +189,7 @@ def _looking(
             offset=(wanted.page - 1) * wanted.limit,
         )
         names = await doors.ask(older.names())
-        more = await _read(lambda: [_more(store, call["id"]) for call in found])
+        more = await asked(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
                 record_of(call, names, passthrough=passthrough, transcript=transcript)
@@ -204,13 +203,6 @@ def _looking(
             },
         }
         return envelope("call records", data)
-
-
-async def _read(read: Callable[..., Any], *given: Any) -> Any:
-    try:
-        return await asyncio.to_thread(read, *given)
-    except BridgeError as failure:
-        raise Unavailable("the store cannot be read") from failure
 
 
 def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:
