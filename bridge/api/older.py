@@ -31,8 +31,9 @@ from bridge.api.sessions import asker_of
 from bridge.call.requests import Accepted, Admit, DialRequest, Names
 from bridge.events import rfc3339
 from bridge.sessions.requests import Asker
-from bridge.store.fold import Segment
 from bridge.store.store import StoredCall
+from bridge.transcript.segment import Segment
+from bridge.transcript.shapes import older_entries
 
 
 class OlderDoor(Protocol):
@@ -250,14 +251,7 @@ def record_of(
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
         "recording_path": None,
-        "transcripts": [
-            {
-                "speaker": segment.speaker.lower(),
-                "text": segment.content,
-                "timestamp": rfc3339(segment.at),
-            }
-            for segment in transcript
-        ],
+        "transcripts": older_entries(transcript),
         "started_at": call["created_at"],
         "ended_at": call["ended_at"],
         "call_duration_minutes": None if duration_ms is None else round(duration_ms / 60_000, 2),

@@ -18,11 +18,12 @@ from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
 from bridge.store.database import Database
 from bridge.store.errors import StoreAway, StoreUnreachable
-from bridge.store.fold import Segment, folded, segment_of
+from bridge.store.fold import folded
 from bridge.store.migrate import migrate
 from bridge.store.queries import CallFilter, key, page_of, total_of
 from bridge.store.tables import calls, events, instances, transcripts
 from bridge.store.upsert import upsert
+from bridge.transcript.segment import Segment
 
 LEASE: Final = 30.0
 """Seconds an instance counts as alive after it last said so."""
@@ -407,7 +408,8 @@ def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
         .where(transcripts.c.call_id == call_id)
         .order_by(transcripts.c.at, transcripts.c.place)
     ).all()
-    return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
+    lines = (Segment.from_dict(json.loads(row.body)) for row in rows)
+    return [line for line in lines if line is not None]
 
 
 def erase(connection: Connection, call_id: str, now: float) -> bool:
