@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bridge.events import rfc3339
 from bridge.journal import ChangedRecord, WrittenEvent, WrittenFact
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
 from bridge.store.writing import Writer, dump
+from bridge.transcript import shapes
 from bridge.transcript.segment import Segment, Speaker
 from tests.unit.store.making import AT, event, record
 
@@ -274,3 +278,37 @@ def test_who_was_away_says_of_nobody_that_it_is_gone(store: Store, made_url: str
     store.grace = 0.5
     assert store.expired() == []  # its own silence was as long as the other's
     other.close()
+
+
+@given(who=st.lists(st.sampled_from(["USER", "AGENT", "SYSTEM"]), max_size=12))
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_turns_are_counted_as_they_are_shown(store: Store, who: list[str]) -> None:
+    """Also those that began at the same moment, in the order they came."""
+    lines = [
+        {"speaker": speaker, "content": "words", "at": AT + n // 2} for n, speaker in enumerate(who)
+    ]
+    call = f"c{uuid.uuid4().hex}"
+    facts = [
+        WrittenFact(
+            position=n,
+            call_id=call,
+            kind="transcript",
+            body=dump(line),
+            record="{}",
+            private="{}",
+        )
+        for n, line in enumerate(lines, start=1)
+    ]
+    with store.writing() as connection:
+        Writer(journal=uuid.uuid4().hex).facts(connection, facts)
+    spoken = [line for line in lines if line["speaker"] != "SYSTEM"]
+    shown = shapes.turn_count(store.transcript(call))
+    assert store.turn_counts([call, "other"]) == {call: shown, "other": 0}
+    assert store.transcript_size(call) == (len(lines), 5 * len(lines))
+    assert shown <= len(spoken)
+
+
+def test_turns_of_no_calls_are_none(store: Store) -> None:
+    assert store.turn_counts([]) == {}
