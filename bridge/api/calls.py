@@ -57,7 +57,7 @@ def _make_older(routes: APIRouter, maker: Maker) -> None:
         idempotency_key: IdempotencyKey = None,
     ) -> CallAccepted:
         """Dial a phone number: ``POST /api/v1/calls``, always ``sip``."""
-        return await maker.make(body.as_sip(), access_of(request), idempotency_key)
+        return await maker.make(body, access_of(request), idempotency_key)
 
 
 def _list(routes: APIRouter, reading: Reading) -> None:
