@@ -455,23 +455,15 @@ class Call:
         measured: dict[str, Any] = await self._client._ask("GET", f"{self._path}/metrics")
         return measured
 
-    async def analysis(self) -> dict[str, Any] | None:
-        """Return what was made of the conversation, None while nobody has."""
-        return await self._part("analysis")
+    async def analysis(self) -> dict[str, Any]:
+        """Return what was made of the conversation; None what nobody told."""
+        made: dict[str, Any] = await self._client._ask("GET", f"{self._path}/analysis")
+        return made
 
-    async def cost(self) -> dict[str, Any] | None:
-        """Return what the call cost, None while no agent has reported anything."""
-        return await self._part("cost")
-
-    async def _part(self, name: str) -> dict[str, Any] | None:
-        try:
-            part: dict[str, Any] = await self._client._ask("GET", f"{self._path}/{name}")
-        except ApiError as refusal:
-            if refusal.status != 404:
-                raise
-            await self.status()  # no such call is another matter
-            return None
-        return part
+    async def cost(self) -> dict[str, Any]:
+        """Return what the call cost, and what there was to pay for; None what nobody told."""
+        cost: dict[str, Any] = await self._client._ask("GET", f"{self._path}/cost")
+        return cost
 
     async def erase(self) -> None:
         """Forget what was said and who called. Raises `ApiError` 409 while the call runs."""

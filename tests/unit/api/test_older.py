@@ -371,6 +371,12 @@ async def test_filters_sorting_and_paging_reach_the_store() -> None:
     assert wanted.created_before == pytest.approx(1768608000.0 + 2 * 86400, abs=0.001)
 
 
+async def test_a_plus_that_nobody_encoded_is_one_all_the_same() -> None:
+    older_ = Older()
+    await older_.client.get("/call/records?to_number=+919876543210")
+    assert older_.store.asked[-1][0].to_number == "+919876543210"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -137,6 +137,19 @@ def test_sessions_and_passthrough_calls_are_told_by_what_is_private(store: Store
     assert ids(store, CallFilter(passthrough=False)) == ["c1"]
 
 
+def test_the_number_that_was_called_is_ours_where_a_call_came_in(store: Store) -> None:
+    ours, theirs = "+918047361000", "+919876543210"
+    numbers = {"phone_number": theirs, "trunk_number": ours}
+    write(
+        store,
+        made(1, **numbers, direction="outbound"),
+        made(2, **numbers, direction="inbound"),
+        made(3, phone_number=None, trunk_number=None, direction="inbound", call_type="voip"),
+    )
+    assert ids(store, CallFilter(to_number=theirs)) == ["c1"]
+    assert ids(store, CallFilter(to_number=ours)) == ["c2"]
+
+
 def test_a_total_is_what_it_is_after_every_write_of_ours(store: Store) -> None:
     write(store, *(made(n) for n in range(3)))
     assert store.calls(CallFilter(), limit=1)[1] == 3

@@ -63,13 +63,13 @@ async def test_a_call_has_its_parts(house: House, client: Client) -> None:
     assert await call.metrics() == {"duration_seconds": 180, **METRICS}
     assert await call.ladder() == []
     assert [event.name for event in await call.history()] == ["call_answered", "call_ended"]
-    assert await call.analysis() is None
+    nothing = dict.fromkeys(("summary", "sentiment", "topics", "action_items"))
+    assert await call.analysis() == nothing
     cost = await call.cost()
-    assert cost is not None
     assert (cost["total"], cost["usage"]["total_tokens"]) == (None, 1500)
     await call.erase()
     assert (await call.status())["phone_number"] is None
-    assert await call.cost() is None
+    assert set((await call.cost())["usage"].values()) <= {None, 180}
 
 
 async def test_a_running_call_is_active_and_not_erased(house: House, client: Client) -> None:
