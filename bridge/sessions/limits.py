@@ -18,10 +18,12 @@ from limits.strategies import MovingWindowRateLimiter
 
 from bridge.call.requests import NotAllowed, OverLimit
 from bridge.config import PLANS, Config, PlanConfig
-from bridge.sessions.requests import NEEDED, Asker, Kind, NoCredit
+from bridge.sessions.requests import NEEDED, NO_PLAN, Asker, Kind, NoCredit
 
 STRICTEST: Final = PLANS[0]
 """What a plan that nobody has described may do: a JWT names what it likes."""
+
+UNLIMITED: Final = PlanConfig(name="none", sessions=0, creates_per_minute=0)
 
 DEFAULT: Final = PLANS[-1]
 """``enterprise``, which a key has that names no plan, unless the file describes it."""
@@ -81,4 +83,6 @@ class Limits:
             raise OverLimit(f"the plan allows {allowed} new sessions a minute", retry_after=wait)
 
     def _plan(self, asker: Asker) -> PlanConfig:
+        if asker.plan == NO_PLAN:
+            return UNLIMITED
         return self._config.plan_named(asker.plan) or STRICTEST

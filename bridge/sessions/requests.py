@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.call.requests import Accepted
 from bridge.errors import BridgeError
@@ -25,6 +25,13 @@ class Kind(StrEnum):
 
 NEEDED: frozenset[str] = frozenset(("stt", "tts", "llm"))
 """What a key must be allowed to create a voice session with (seed 004)."""
+
+
+NO_PLAN: Final = ""
+"""The plan of who has none and needs none: the program that has the bridge inside.
+
+Neither a key nor a token can have a plan of this name.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

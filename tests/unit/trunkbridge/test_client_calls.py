@@ -162,3 +162,13 @@ async def test_what_agents_post_goes_to_their_room() -> None:
         assert await client.trunks() == [{"name": "exotel"}]
         assert await client.call(CALL).transcript() == [{"role": "user"}]
     assert [body for _, _, body in asked[:3]] == [entry, [entry], {"total_tokens": 5}]
+
+
+async def test_what_is_no_json_is_refused_before_it_is_sent_by_its_field(client: Client) -> None:
+    with pytest.raises(ApiError) as refused:
+        await client.web_call(agent="a", metadata={"x": {1}}, user_context={"y": 1e999})
+    assert refused.value.status == 422
+    named = {error["field"] for error in refused.value.problem["errors"]}
+    assert named == {"metadata", "user_context"}
+    with pytest.raises(ApiError, match="body: has a value that is not JSON"):
+        await client.post_transcript("room", [{"speaker": "USER", "content": b"bytes"}])
