@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from fastapi import FastAPI
 
 from bridge.adapters import (
     Ledger,
@@ -332,11 +333,12 @@ class Daemon:
                 f"capture.pcap: {failure.strerror}, allowed: a folder to write in"
             ) from failure
 
-    async def _serve_http(self) -> None:
-        app = front(
+    def app(self, gatekeeper: Gatekeeper) -> FastAPI:
+        """Return the API over this daemon, for whom *gatekeeper* lets in; on the calls' loop."""
+        return front(
             self._config,
             self.switchboard,
-            self._gatekeeper,
+            gatekeeper,
             self.follow(),
             version=version("trunkbridge"),
             metrics=self.metrics,
@@ -346,6 +348,9 @@ class Daemon:
             web=self.sessions,
             said=self._transcripts,
         )
+
+    async def _serve_http(self) -> None:
+        app = self.app(self._gatekeeper)
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
         await self._books.warm_up()
