@@ -57,7 +57,7 @@ def _make_older(routes: APIRouter, maker: Maker) -> None:
         idempotency_key: IdempotencyKey = None,
     ) -> CallAccepted:
         """Dial a phone number: ``POST /api/v1/calls``, always ``sip``."""
-        return await maker.make(body.as_sip(), access_of(request), idempotency_key)
+        return await maker.make(body, access_of(request), idempotency_key)
 
 
 def _list(routes: APIRouter, reading: Reading) -> None:
@@ -136,24 +136,22 @@ def _parts(routes: APIRouter, reading: Reading) -> None:
 
     @routes.get("/{call_id}/analysis", response_model=None, responses=examples.ANALYSIS)
     async def analysis(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
-        """What was made of the conversation; 404 until an agent has told it."""
+        """What was made of the conversation; null what nobody has told."""
         report = await reading.report(call_id, access_of(request))
-        if not isinstance(report.get("analysis"), Mapping):
-            raise HTTPException(404, "nobody has analysed the call")
-        return JSONResponse(analysis_of(report["analysis"]))
+        return JSONResponse(analysis_of(report))
 
     @routes.get("/{call_id}/cost", response_model=None, responses=examples.COST)
     async def cost(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
-        """What the call cost; 404 until an agent has reported anything."""
+        """What the call cost; null what nobody has told."""
         who = access_of(request)
         report = await reading.report(call_id, who)
-        if not report:
-            raise HTTPException(404, "nobody has reported anything of the call")
         return JSONResponse(cost_of(report, await reading.call(call_id, who)))
 
 
-def analysis_of(told: Mapping[str, Any]) -> dict[str, Any]:
+def analysis_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return seed 000's call analysis."""
+    told = report.get("analysis")
+    told = told if isinstance(told, Mapping) else {}
     names = ("summary", "sentiment", "topics", "action_items")
     return {**{name: told.get(name) for name in names}, **told}
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import HTTPException
 
-from bridge.call.requests import Accepted, DialRequest, Unavailable
+from bridge.call.requests import Accepted, Admit, DialRequest, Unavailable, anybody
 
 T = TypeVar("T")
 
@@ -20,8 +20,10 @@ class CallDoor(Protocol):
     ``None`` or False: there is no such call.
     """
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
-        """Accept an outbound call, once for each *key*.
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
+        """Accept an outbound call, once for each *key*, when *admit* does not object.
 
         Raises BadRequest, OverLimit, Unavailable.
         """

@@ -15,12 +15,14 @@ from bridge.call.control import send_digits, set_hold, transfer
 from bridge.call.record import CallRecord
 from bridge.call.requests import (
     Accepted,
+    Admit,
     BadConfiguration,
     DialRequest,
     Names,
     NotDone,
     Unavailable,
     WrongState,
+    anybody,
 )
 from bridge.call.service import CallService
 from bridge.config import ConfigError
@@ -132,9 +134,11 @@ class Switchboard:
 
     # Calls.
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
         """Accept an outbound call; see `CallService.dial`."""
-        return await self._service.dial(request, key=key)
+        return await self._service.dial(request, key=key, admit=admit)
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""

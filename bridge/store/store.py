@@ -23,7 +23,7 @@ from bridge.store.database import Database
 from bridge.store.errors import StoreAway, StoreUnreachable
 from bridge.store.fold import folded
 from bridge.store.migrate import migrate
-from bridge.store.queries import CallFilter, key, page_of, total_of
+from bridge.store.queries import CallFilter, key, page_of, total_of, turns_of
 from bridge.store.tables import calls, events, instances, transcripts
 from bridge.store.upsert import upsert
 from bridge.transcript.segment import Segment
@@ -325,6 +325,20 @@ class Store:
         """Return the lines of a call's transcript in order."""
         with self.reading() as connection:
             return transcript_of(connection, call_id)
+
+    def transcript_size(self, call_id: str) -> tuple[int, int]:
+        """Return how many lines a call's transcript has, and how many characters they are."""
+        size = func.coalesce(func.sum(func.length(transcripts.c.content)), 0)
+        question = select(func.count(), size).where(transcripts.c.call_id == call_id)
+        with self.reading() as connection:
+            lines, characters = connection.execute(question).one()
+        return int(lines), int(characters)
+
+    def turn_counts(self, call_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many turns each of *call_ids* has, as `bridge.transcript.shapes` sees them."""
+        with self.reading() as connection:
+            rows = connection.execute(turns_of(call_ids)).all()
+        return dict.fromkeys(call_ids, 0) | {row.call_id: int(row.turns) for row in rows}
 
     def capture_is_off(self, call_id: str) -> bool:
         """Whether the capture of the room's own transcription was switched off."""

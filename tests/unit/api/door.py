@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest
+from bridge.call.requests import Accepted, Admit, DialRequest, anybody
 from bridge.feed import Feed
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
@@ -51,9 +51,12 @@ class FakeService:
         self.rungs: list[dict[str, Any]] = []
         self.asked: list[tuple[str, ...]] = []
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
         if self.failure is not None:
             raise self.failure
+        admit()
         self.dialled.append((request, key))
         return Accepted(
             call_id=CALL, room_name=f"call-{CALL}", url="ws://x", token="t", status="pending"
