@@ -19,7 +19,7 @@ from fastapi import HTTPException
 
 from bridge.api.access import Access
 from bridge.api.asking import Projected, asked, is_fresh
-from bridge.api.door import Doors, call_id_of
+from bridge.api.door import Doors, Resource, call_id_of
 from bridge.call.requests import Unavailable, WrongState
 from bridge.feed import KEEP_ALIVE, Logged
 from bridge.store.fold import shown
@@ -35,6 +35,7 @@ _RUNNING: Final = (*_EARLY, "active")
 _EVERY: Final = 10_000  # calls that run at once, over all instances
 _ASK_AGAIN: Final = 1.0  # seconds between looks for events of another instance's call
 _TENANTS: Final = 4096  # calls whose tenant is remembered
+_SAID: Final = 256  # running calls whose resource is remembered
 
 
 class CallStore(Protocol):
@@ -79,6 +80,7 @@ class Reading:
         self._projection = projection
         self._near = near
         self._tenants: OrderedDict[str, str | None] = OrderedDict()
+        self._running: OrderedDict[str, tuple[Resource, dict[str, Any]]] = OrderedDict()
 
     # One call.
 
@@ -213,7 +215,18 @@ class Reading:
         """Return the resources of those that run here, as they are now."""
         service = self._doors.service
         found = await self._doors.look(lambda: service.now(call_ids))
-        return {call_id: one.as_dict() for call_id, one in found.items()}
+        return {call_id: self._said(call_id, one) for call_id, one in found.items()}
+
+    def _said(self, call_id: str, resource: Resource) -> dict[str, Any]:
+        """Return what a resource says, made once as long as it is the same; not to be changed."""
+        known = self._running.get(call_id)
+        if known is not None and known[0] is resource:
+            return known[1]
+        said = resource.as_dict()
+        self._running[call_id] = resource, said
+        if len(self._running) > _SAID:
+            self._running.popitem(last=False)
+        return said
 
     async def _listed(
         self, store: CallStore, wanted: CallFilter, *, limit: int, offset: int
@@ -287,6 +300,7 @@ class Reading:
         call = await self.call(call_id, who)
         if call["ended_at"] is None:
             raise WrongState("the call runs, end it first")
+        self._running.pop(call["id"], None)
         here = await self._doors.ask(self._doors.service.erase(call["id"]))
         if not here and self._store is not None:
             await asked(self._store.erase, call["id"])
