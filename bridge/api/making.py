@@ -70,13 +70,7 @@ class Maker:
             accepted = await self._doors.ask(self._web_calls.create(body, who, key=key))
         else:
             raise BadRequest("call_type", "voip (web calls) is not served here, allowed: sip")
-        return CallAccepted(
-            call_id=accepted.call_id,
-            room_name=accepted.room_name,
-            url=accepted.url,
-            token=accepted.token,
-            status=accepted.status,
-        )
+        return CallAccepted.of(accepted)
 
     async def _check_room(self, room: str | None, who: Access) -> None:
         """Raise `BadRequest` for a room with a call that is not theirs to hear."""

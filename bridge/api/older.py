@@ -29,8 +29,9 @@ from bridge.api.older_bodies import (
 from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest, Names
 from bridge.events import rfc3339
-from bridge.store.fold import Segment
 from bridge.store.store import StoredCall
+from bridge.transcript.segment import Segment
+from bridge.transcript.shapes import older_entries
 
 
 class OlderDoor(Protocol):
@@ -231,14 +232,7 @@ def record_of(
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
         "recording_path": None,
-        "transcripts": [
-            {
-                "speaker": segment.speaker.lower(),
-                "text": segment.content,
-                "timestamp": rfc3339(segment.at),
-            }
-            for segment in transcript
-        ],
+        "transcripts": older_entries(transcript),
         "started_at": call["created_at"],
         "ended_at": call["ended_at"],
         "call_duration_minutes": None if duration_ms is None else round(duration_ms / 60_000, 2),

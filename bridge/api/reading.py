@@ -22,13 +22,10 @@ from bridge.api.asking import Projected, asked, is_fresh
 from bridge.api.door import Doors, Resource, call_id_of
 from bridge.call.requests import Unavailable, WrongState
 from bridge.feed import KEEP_ALIVE, Logged
-from bridge.store.fold import shown
+from bridge.store.fold import REPORTED, shown
 from bridge.store.near import NotNow
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
-
-REPORTED: Final = ("metrics", "agent_history", "current_agent")
-"""What only the store knows of a call: its agent told it."""
 
 _EARLY: Final = ("pending", "connecting")  # only memory tells them apart: no event does
 _RUNNING: Final = (*_EARLY, "active")

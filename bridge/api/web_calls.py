@@ -153,13 +153,8 @@ def _test_agent(routes: APIRouter, doors: Doors, sessions: SessionDoor) -> None:
             user_context=body.user_context,
             metadata=body.metadata,
         )
-        made = await doors.ask(sessions.accept(wanted, asker_of(access_of(request))))
-        return CallAccepted(
-            call_id=made.call_id,
-            room_name=made.room_name,
-            url=made.url,
-            token=made.token,
-            status=made.status,
+        return CallAccepted.of(
+            await doors.ask(sessions.accept(wanted, asker_of(access_of(request))))
         )
 
 
