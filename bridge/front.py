@@ -52,7 +52,7 @@ def front(
     """
     doors = Doors(switchboard, asyncio.get_running_loop())
     check = receiver_check(config)
-    reading = Reading(doors, books.store, books.projection)
+    reading = Reading(doors, books.store, books.projection, books.store.near)
     session_reading = sessions.SessionReading(
         doors, web, StoreSessions(books.store), books.projection
     )
