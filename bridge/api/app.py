@@ -20,6 +20,7 @@ from bridge.api.examples import ALIVE, CHANGES, DRAINING, READY
 from bridge.api.making import CheckUrl, Maker, WebCalls
 from bridge.api.metrics import MetricsDoor, metrics_router
 from bridge.api.reading import CallStore, Projected, Reading
+from bridge.api.recordings import Player, RecordingDoor
 from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.call.requests import NotAllowed
 from bridge.console import console
@@ -39,6 +40,7 @@ def make_app(
     store: CallStore | None = None,
     projection: Projected | None = None,
     web_calls: WebCalls | None = None,
+    recordings: RecordingDoor | None = None,
     check_url: CheckUrl | None = None,
     routers: Sequence[APIRouter] = (),
     cors: Sequence[str] = (),
@@ -46,8 +48,9 @@ def make_app(
     """Return the app with every route of this version.
 
     *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
-    older API); *web_calls* makes ``voip`` calls. *store* is where calls are read, after
-    *projection* has brought it up to date; without one only the journal is. *check_url*
+    older API); *web_calls* makes ``voip`` calls, *recordings* has those of phone calls. *store*
+    is where calls are read, after *projection* has brought it up to date; without one only the
+    journal is. *check_url*
     judges a ``webhook_url``; None: webhooks have no secret, and none may be named. *cors*
     are the origins whose pages may ask, ``*`` any; none by default.
     """
@@ -74,7 +77,8 @@ def make_app(
     reading = Reading(doors, store, projection)
     maker = Maker(doors, check_url=check_url, web_calls=web_calls)
     app.include_router(events.router(reading, feed, gatekeeper))
-    app.include_router(calls.router(doors, reading, maker))
+    player = Player(reading, recordings)
+    app.include_router(calls.router(doors, reading, maker, player))
     app.include_router(control.router(doors, reading))
     app.include_router(_house(doors))
     if metrics is not None:

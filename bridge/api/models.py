@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _WITHHELD = "anonymous"  # contract 3, Numbers
 _ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _MAX_DEPTH = 32
-_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media")
+_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media", "record")
 
 
 def _check_text(value: str) -> str:
@@ -117,8 +117,6 @@ class CreateCall(BaseModel):
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:
-        if self.record:
-            raise _wrong("record", "recording is not served yet")
         if self.is_sip:
             if self.phone_number is None:
                 raise _wrong("phone_number", "missing, call_type sip needs it (E.164)")
@@ -148,9 +146,10 @@ class CreateCall(BaseModel):
         """Return what the call service is asked for *tenant*; of a phone call."""
         if self.phone_number is None:
             raise BadRequest("phone_number", "missing, this field is required")
-        values = self.model_dump(exclude={"call_type", "record"})
+        values = self.model_dump(exclude={"call_type"})
         values["metadata"] = values["metadata"] or {}
         values["early_media"] = bool(values["early_media"])
+        values["record"] = bool(values["record"])
         return DialRequest(**values, tenant=tenant)
 
 

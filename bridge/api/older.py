@@ -46,6 +46,7 @@ class OlderStore(Protocol):
 
     def call(self, call_id: str) -> StoredCall | None: ...
     def transcript(self, call_id: str) -> list[Segment]: ...
+    def recording_path(self, call_id: str) -> str | None: ...
 
 
 PlaceOf = Callable[[str], tuple[bool, float | None]]
@@ -88,6 +89,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
                 phone_number=body.to_number,
                 workflow_slug=slug,
                 trunk=body.trunk_id,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -108,6 +110,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
                 passthrough=True,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -174,8 +177,10 @@ def _looking(
         more = await _read(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
-                record_of(call, names, passthrough=passthrough, transcript=transcript)
-                for call, (passthrough, transcript) in zip(found, more, strict=True)
+                record_of(
+                    call, names, passthrough=passthrough, transcript=transcript, recording=recording
+                )
+                for call, (passthrough, transcript, recording) in zip(found, more, strict=True)
             ],
             "pagination": {
                 "total": total,
@@ -194,9 +199,11 @@ async def _read(read: Callable[..., Any], *given: Any) -> Any:
         raise Unavailable("the store cannot be read") from failure
 
 
-def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:
+def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment], str | None]:
     stored = store.call(call_id)
-    return bool(stored and stored.private.get("passthrough")), store.transcript(call_id)
+    private = stored.private if stored is not None else {}
+    recording = store.recording_path(call_id) if private.get("record") else None
+    return bool(private.get("passthrough")), store.transcript(call_id), recording
 
 
 def queue_status(call: Mapping[str, Any], *, waits: bool) -> str:
@@ -220,6 +227,7 @@ def record_of(
     *,
     passthrough: bool,
     transcript: Sequence[Segment],
+    recording: str | None = None,
 ) -> dict[str, Any]:
     """Return a call's resource as the older bridge's record. What is unknown is null."""
     web = call["call_type"] == "voip"
@@ -238,7 +246,7 @@ def record_of(
         "answered_at": call["started_at"],
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
-        "recording_path": None,
+        "recording_path": recording,
         "transcripts": [
             {
                 "speaker": segment.speaker.lower(),

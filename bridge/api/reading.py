@@ -269,6 +269,10 @@ class Reading:
             raise Unavailable("there is no store to read from")
         return self._store
 
+    async def is_fresh(self) -> bool:
+        """Wait a moment until the store has what was written; whether it does."""
+        return await self._fresh()
+
     async def _fresh(self) -> bool:
         if self._projection is None:
             return False

@@ -28,6 +28,7 @@ from bridge.call.ports import (
     UNOBSERVED,
     CallObserver,
     OpenMedia,
+    Recorder,
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record, workflow_id
@@ -69,7 +70,10 @@ DIALOGS_KEPT: Final = 2000
 
 
 class CallService:
-    """Accepts, runs and finds calls. *publish* hears every event after journal and room."""
+    """Accepts, runs and finds calls. *publish* hears every event after journal and room.
+
+    *recorder* keeps what is said on them; None: nothing is recorded.
+    """
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class CallService:
         claims: ClaimArchive | None = None,
         publish: Callable[[CallEvent], None],
         observer: CallObserver = UNOBSERVED,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] | None = None,
@@ -96,7 +101,10 @@ class CallService:
         self._referrals = Referrals(self._dial_for_a_call, self.call)
         self._clock = clock
         self._wall = wall
-        self._plans = Plans(config, rooms, new_id=new_id or CallIds(), wall=wall)
+        self._recorder = recorder
+        self._plans = Plans(
+            config, rooms, new_id=new_id or CallIds(), wall=wall, records=recorder is not None
+        )
         self._limits = Limits(config, clock)
         self._waiting: Waiting = NoQueue()
         self._calls: dict[str, Call] = {}
@@ -494,6 +502,7 @@ class CallService:
             on_end=self._forget,
             beside=self._referrals,
             observer=self._observer,
+            recorder=self._recorder,
             clock=self._clock,
             wall=self._wall,
         )

@@ -16,6 +16,7 @@ from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
 from bridge.store.fold import epoch
 from bridge.store.queries import key
+from bridge.store.recordings import keep
 from bridge.store.store import erase
 from bridge.store.tables import calls, events
 from bridge.store.upsert import insert_new, insert_of, upsert
@@ -187,6 +188,8 @@ class Writer:
                         change=change,
                         where=lambda new: tables.idempotency.c.at < new.at,
                     )
+                case "recording":
+                    keep(connection, item.call_id, key(str(body["instance"])), body, time.time())
                 case "notice":
                     self._deliver(connection, body, item)
         for call_id, news in reports.items():
