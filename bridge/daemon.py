@@ -55,6 +55,7 @@ from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.queue.sweeper import Orphan
+from bridge.recordings import recordings_of
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
@@ -176,6 +177,9 @@ class Daemon:
             address=self._address_towards,
         )
         ledger = Ledger(self._journal, self.metrics.journalled)
+        self._recordings = recordings_of(
+            config.recording, self._journal, self._books.store, self._journal.path.parent
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),
@@ -185,6 +189,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
+            recorder=self._recordings,
         )
         self.sessions = Sessions(
             config,
@@ -300,6 +305,8 @@ class Daemon:
                 await sdk.warm_up()
             await self._engine.start()
             await self._books.open()
+            if self._recordings is not None:
+                await self._recordings.start()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
@@ -344,6 +351,7 @@ class Daemon:
             fleet=self._fleet,
             web=self.sessions,
             said=self._transcripts,
+            recordings=self._recordings,
         )
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
@@ -468,6 +476,8 @@ class Daemon:
         await self.sessions.stop()
         await self._ears.stop()
         await self._server_api.close()
+        if self._recordings is not None:
+            await self._recordings.stop()
         self._ladders.flush()
         await self._books.stop()
         await asyncio.to_thread(self._journal.close)
