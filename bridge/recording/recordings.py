@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.journal import Journal, JournalError
-from bridge.recording.files import CONTENT_TYPES, Format
+from bridge.recording.files import CONTENT_TYPES, RATE, Format
 from bridge.recording.recorder import Recorder
 from bridge.recording.shelf import Shelf
 from bridge.recording.take import Take
@@ -130,15 +130,15 @@ class Recordings:
         self._uploads.forget(call_id)
 
     def figures(self) -> Mapping[str, float]:
-        """Return what is counted."""
+        """Return what is counted, by the words of the metrics. Blocks: it looks at the folder."""
         recorder, uploads = self._recorder, self._uploads
         return {
             "running": recorder.running,
             "waiting": uploads.waiting,
             "kept": uploads.kept,
-            "failed": recorder.failed,
-            "failures": uploads.failures,
-            "dropped_seconds": recorder.dropped / 8000,
+            "broken": recorder.failed,
+            "failed": uploads.failures,
+            "dropped_seconds": recorder.dropped / RATE,
         }
 
     def _note(self, call_id: str, body: Mapping[str, Any]) -> None:
