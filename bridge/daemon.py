@@ -505,6 +505,8 @@ class Daemon:
         ready = await self.service.readiness()
         projection = self._books.projection
         store = await asyncio.to_thread(lambda: projection.metrics)
+        recordings = self._recordings
+        figures = {} if recordings is None else await asyncio.to_thread(recordings.figures)
         clock = self._engine.clock()
         sent = self._books.deliverer.tally
         return Gauges(
@@ -532,6 +534,7 @@ class Daemon:
             webhooks_oldest=sent.backlog.oldest,
             queue_waiting=self._fleet.queue.waiting(),
             web_calls=len(self.sessions.running),
+            recordings=figures,
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
         )
