@@ -149,7 +149,7 @@ class LegDesk:
         agent: UserAgent,
         engine: Engine,
         ports: Ports,
-        transcripts: Transcripts | None = None,
+        transcripts: Transcripts,
     ) -> None:
         self._config = config
         self._agent = agent
@@ -240,11 +240,8 @@ class LegDesk:
             hold_music=trunk.hold_music,
             track=trunk.codecs[0],
         )
-        if self._transcripts is not None:
-            handlers = self._transcripts.listen(
-                plan.call_id, plan.room, handlers, tenant_id=plan.tenant
-            )
-        return self._engine.open(spec, lease, handlers, notify)
+        heard = self._transcripts.listen(plan.call_id, plan.room, handlers, tenant_id=plan.tenant)
+        return self._engine.open(spec, lease, heard, notify)
 
     def _offer_answer(self, trunk: TrunkConfig, lease: Lease, *, seen_from: str) -> OfferAnswer:
         address = self._advertised(_version(lease.address))

@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from bridge.config import Config
 from bridge.journal import Journal
-from bridge.sessions.reading import spoken
 from bridge.sessions.shape import session_shape
 from bridge.store.claims import Claims
 from bridge.store.errors import StoreAway, StoreError
@@ -110,8 +109,8 @@ def _session(
     connection: Connection, record: Mapping[str, Any], private: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a voice session as seed 004 shows it, with the turns that are in the store."""
-    said = spoken(transcript_of(connection, str(record["id"])))
-    return session_shape(record, private, turn_count=shapes.turn_count(list(said)))
+    said = transcript_of(connection, str(record["id"]))
+    return session_shape(record, private, turn_count=shapes.turn_count(said))
 
 
 def store_url(url: str, folder: Path) -> str:

@@ -21,6 +21,18 @@ def rfc3339(wall: float) -> str:
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 1000:03d}Z"
 
 
+def epoch(stamp: Any) -> float | None:
+    """Return an RFC 3339 time as seconds since the epoch; None for none."""
+    if isinstance(stamp, int | float):
+        return float(stamp)
+    if not isinstance(stamp, str) or not stamp:
+        return None
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEvent:
     """What every event carries. ``at`` is wall time in seconds."""

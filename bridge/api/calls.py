@@ -30,10 +30,8 @@ def router(doors: Doors, reading: Reading, maker: Maker, player: Player) -> APIR
     _parts(routes, reading, player)
     older = APIRouter(prefix="/api/calls", tags=["calls"])
     _make_older(older, maker)
-    both = APIRouter()
-    both.include_router(routes)
-    both.include_router(older)
-    return both
+    routes.routes.extend(older.routes)
+    return routes
 
 
 def _make(routes: APIRouter, maker: Maker) -> None:

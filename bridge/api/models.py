@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bridge.call.requests import BadRequest, DialRequest
+from bridge.call.requests import Accepted, BadRequest, DialRequest
 
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _WITHHELD = "anonymous"  # contract 3, Numbers
@@ -174,6 +174,17 @@ class CallAccepted(BaseModel):
     url: str
     token: str
     status: str
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> Self:
+        """Return what is told of a call that was accepted."""
+        return cls(
+            call_id=accepted.call_id,
+            room_name=accepted.room_name,
+            url=accepted.url,
+            token=accepted.token,
+            status=accepted.status,
+        )
 
 
 class Digits(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
@@ -11,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from bridge.api.access import Access, access_of, own_key
+from bridge.api.asking import asked
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.making import IdempotencyKey
@@ -27,11 +27,11 @@ from bridge.api.older_bodies import (
     Wanted,
 )
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
-from bridge.errors import BridgeError
+from bridge.call.requests import Accepted, DialRequest, Names
 from bridge.events import rfc3339
-from bridge.store.fold import Segment
 from bridge.store.store import StoredCall
+from bridge.transcript.segment import Segment
+from bridge.transcript.shapes import older_entries
 
 
 class OlderDoor(Protocol):
@@ -150,7 +150,7 @@ def _looking(
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits, at = await _read(place_of, call["id"])
+        waits, at = await asked(place_of, call["id"])
         status = queue_status(call, waits=waits)
         data = {
             "queue_id": call["id"],
@@ -174,7 +174,7 @@ def _looking(
             offset=(wanted.page - 1) * wanted.limit,
         )
         names = await doors.ask(older.names())
-        more = await _read(lambda: [_more(store, call["id"]) for call in found])
+        more = await asked(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
                 record_of(
@@ -190,13 +190,6 @@ def _looking(
             },
         }
         return envelope("call records", data)
-
-
-async def _read(read: Callable[..., Any], *given: Any) -> Any:
-    try:
-        return await asyncio.to_thread(read, *given)
-    except BridgeError as failure:
-        raise Unavailable("the store cannot be read") from failure
 
 
 def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment], str | None]:
@@ -247,14 +240,7 @@ def record_of(
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
         "recording_path": recording,
-        "transcripts": [
-            {
-                "speaker": segment.speaker.lower(),
-                "text": segment.content,
-                "timestamp": rfc3339(segment.at),
-            }
-            for segment in transcript
-        ],
+        "transcripts": older_entries(transcript),
         "started_at": call["created_at"],
         "ended_at": call["ended_at"],
         "call_duration_minutes": None if duration_ms is None else round(duration_ms / 60_000, 2),

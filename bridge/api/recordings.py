@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
 from bridge.api.access import access_of
+from bridge.api.asking import asked
 from bridge.api.reading import Reading
 from bridge.call.requests import Unavailable, WrongState
-from bridge.errors import BridgeError
-
-T = TypeVar("T")
 
 PIECE: Final = 256 * 1024  # octets read at once
 FINISHING: Final = 5.0  # seconds a request waits for a file that is being closed
@@ -82,7 +80,7 @@ class Player:
         if door is None:
             raise _nothing()
         if call["ended_at"] is None:
-            if await _ask(lambda: door.is_recorded(call["id"])):
+            if await asked(lambda: door.is_recorded(call["id"])):
                 raise WrongState("the call runs, its recording is there when it is over")
             raise _nothing()
         found = await self._find(door, call["id"])
@@ -99,7 +97,7 @@ class Player:
         waited = 0.0
         while True:
             writing = door.writes(call_id)
-            found = await _ask(lambda: door.find(call_id))
+            found = await asked(lambda: door.find(call_id))
             if found is not None:
                 return found
             if not writing:
@@ -110,8 +108,8 @@ class Player:
             waited += _LOOK
         # It may have been brought away in this very moment: the store tells where.
         fresh = await self._reading.is_fresh()
-        found = await _ask(lambda: door.find(call_id))
-        if found is None and not fresh and await _ask(lambda: door.is_recorded(call_id)):
+        found = await asked(lambda: door.find(call_id))
+        if found is None and not fresh and await asked(lambda: door.is_recorded(call_id)):
             raise Unavailable("the store does not know yet where the recording is", retry_after=1)
         return found
 
@@ -136,7 +134,7 @@ async def answer(kept: KeptRecording, request: Request) -> Response:
         raise HTTPException(
             416, f"the recording has {size} octets", headers={"Content-Range": f"bytes */{size}"}
         )
-    first = await _ask(lambda: kept.read(begin, min(end, begin + PIECE)))
+    first = await asked(lambda: kept.read(begin, min(end, begin + PIECE)))
     if first is None:
         raise _nothing()
     headers["Content-Length"] = str(end - begin)
@@ -186,10 +184,3 @@ def _tags(text: str) -> list[str]:
 
 def _nothing() -> HTTPException:
     return HTTPException(404, "the call was not recorded")
-
-
-async def _ask(read: Callable[[], T]) -> T:
-    try:
-        return await asyncio.to_thread(read)
-    except BridgeError as failure:
-        raise Unavailable("the recordings cannot be read") from failure

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from datetime import datetime
 from typing import Any, Final
 
 from bridge.call.plan import Direction
 from bridge.call.record import CallRecord, workflow_id
-from bridge.events import CallAnswered
+from bridge.events import CallAnswered, epoch
 from bridge.room import convention
 from bridge.sessions.requests import Kind, SessionRequest
 from bridge.sessions.shape import SESSION, end_reason
@@ -89,8 +88,7 @@ def read_back(
     """Return the record that *record*, as `CallRecord.as_dict` made it, describes."""
     values = {name: record[name] for name in _KNOWN if name in record}
     for name in _STAMPS:
-        written = values.get(name)
-        values[name] = datetime.fromisoformat(written).timestamp() if written else None
+        values[name] = epoch(values.get(name))
     values["created_at"] = created_at
     values["agent_history"] = tuple(values.get("agent_history") or ())
     values["trunk"] = values.get("trunk") or ""

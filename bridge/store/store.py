@@ -18,11 +18,12 @@ from bridge.privacy import erased_event, erased_record
 from bridge.store import tables
 from bridge.store.database import Database
 from bridge.store.errors import StoreAway, StoreUnreachable
-from bridge.store.fold import Segment, folded, segment_of
+from bridge.store.fold import folded
 from bridge.store.migrate import migrate
 from bridge.store.queries import CallFilter, key, page_of, total_of
 from bridge.store.tables import calls, events, instances, transcripts
 from bridge.store.upsert import upsert
+from bridge.transcript.segment import Segment
 
 LEASE: Final = 30.0
 """Seconds an instance counts as alive after it last said so."""
@@ -62,7 +63,9 @@ class Store:
         """Counts what this process has written: a total is as old as that."""
         self._ready = False
         self._migrating = threading.Lock()
+        self._away = False
         self._away_until = 0.0
+        self._asking = threading.Lock()
         self.grace = LEASE
         """Seconds its own lease must have held before it says that others' have not; 0: none."""
         self._steady_since: float | None = None  # by the database's clock, as the lease
@@ -118,8 +121,8 @@ class Store:
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Fail at once while nobody answers: who asks has a thread that others need."""
-        if time.monotonic() < self._away_until:
-            raise StoreUnreachable("the store does not answer")
+        if self._away:
+            self._ask_again()
         try:
             if not self._ready:
                 if self._migrating.locked():
@@ -127,12 +130,28 @@ class Store:
                 self.prepare()
             yield
         except StoreUnreachable:
-            self._away_until = time.monotonic() + _REST
+            self._away_until = max(self._away_until, time.monotonic() + _REST)
+            self._away = True
             raise
 
+    def _ask_again(self) -> None:
+        """Find out whether the database is back: now and then, and one thread for all."""
+        if time.monotonic() < self._away_until or not self._asking.acquire(blocking=False):
+            raise StoreUnreachable("the store does not answer")
+        try:
+            with self.database.reading() as connection:
+                connection.execute(text("select 1"))
+            self._away = False
+        except StoreUnreachable:
+            self._away_until = max(self._away_until, time.monotonic() + _REST)
+            raise
+        finally:
+            self._asking.release()
+
     def close(self) -> None:
-        """Close all connections; nothing is asked any more."""
+        """Close all connections; nothing is asked any more, and nobody waits for an answer."""
         self._away_until = math.inf
+        self._away = True
         self.database.close()
 
     def alive(self) -> bool:
@@ -418,7 +437,8 @@ def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
         .where(transcripts.c.call_id == call_id)
         .order_by(transcripts.c.at, transcripts.c.place)
     ).all()
-    return [segment_of(json.loads(row.body), n=n) for n, row in enumerate(rows)]
+    lines = (Segment.from_dict(json.loads(row.body)) for row in rows)
+    return [line for line in lines if line is not None]
 
 
 def erase(connection: Connection, call_id: str, now: float) -> bool:

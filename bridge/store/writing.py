@@ -10,11 +10,11 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection, and_, or_, select
 
+from bridge.events import epoch
 from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
-from bridge.store.fold import epoch
 from bridge.store.queries import key
 from bridge.store.recordings import keep
 from bridge.store.store import erase

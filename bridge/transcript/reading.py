@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.events import epoch
 from bridge.transcript import shapes
+from bridge.transcript.segment import Segment
 
 
 class Stored(Protocol):
@@ -27,7 +28,7 @@ class TranscriptStore(Protocol):
     def call_of_room(self, room: str, *, tenant: str | None = None) -> Stored | None:
         """Return the newest call of a room; of *tenant*, or of nobody, unless that is None."""
 
-    def transcript(self, call_id: str) -> Sequence[shapes.Said]:
+    def transcript(self, call_id: str) -> Sequence[Segment]:
         """Return the segments of a call."""
 
 
@@ -54,10 +55,6 @@ class Transcribed:
         """Return seed 000's entries of a call."""
         return shapes.entries(self._store.transcript(call_id))
 
-    def older_entries(self, call_id: str) -> list[dict[str, Any]]:
-        """Return ``transcripts`` of the older bridge's call record."""
-        return shapes.older_entries(self._store.transcript(call_id))
-
     def transcript(self, call_id: str, form: str) -> Any:
         """Return seed 004's transcript: ``json`` a list of turns, ``txt`` and ``srt`` text."""
         said = self._store.transcript(call_id)
@@ -67,14 +64,10 @@ class Transcribed:
             case "srt":
                 found = self._store.call(call_id)
                 started = None if found is None else found.record.get("started_at")
-                return shapes.as_srt(said, started_at=_epoch(started))
+                return shapes.as_srt(said, started_at=epoch(started))
             case _:
                 return shapes.as_json(said)
 
     def turn_counts(self, call_ids: Sequence[str]) -> Mapping[str, int]:
         """Return how many turns each call has."""
         return {each: shapes.turn_count(self._store.transcript(each)) for each in call_ids}
-
-
-def _epoch(stamp: str | None) -> float | None:
-    return None if stamp is None else datetime.fromisoformat(stamp).timestamp()

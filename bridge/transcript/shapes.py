@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bridge.events import rfc3339
-from bridge.transcript.segment import TIMES, Speaker
+from bridge.transcript.segment import TIMES, Segment, Speaker
 
 STARTED: Final = "Call started"
 
@@ -22,26 +22,7 @@ SHORTEST: Final = 1.0  # seconds a subtitle stands
 LONGEST: Final = 30.0
 
 
-class Said(Protocol):
-    """One final segment: `bridge.transcript.segment.Segment`, or the store's line of it."""
-
-    @property
-    def speaker(self) -> str: ...
-    @property
-    def content(self) -> str: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def until(self) -> float | None: ...
-    @property
-    def agent_name(self) -> str | None: ...
-    @property
-    def interrupted(self) -> bool: ...
-    @property
-    def tool_call(self) -> Mapping[str, Any] | None: ...
-
-
-def in_order(segments: Iterable[Said]) -> list[Said]:
+def in_order(segments: Iterable[Segment]) -> list[Segment]:
     """Return *segments* by when they began; of the same moment in the order they came."""
     return sorted(segments, key=lambda segment: segment.at)
 
@@ -49,7 +30,7 @@ def in_order(segments: Iterable[Said]) -> list[Said]:
 # Seed 003.
 
 
-def messages(record: Mapping[str, Any], segments: Iterable[Said]) -> list[dict[str, Any]]:
+def messages(record: Mapping[str, Any], segments: Iterable[Segment]) -> list[dict[str, Any]]:
     """Return ``GET /api/v1/calls/{id}/transcript`` of the call with the resource *record*.
 
     It begins with the call's start, once it has been answered.
@@ -79,7 +60,7 @@ def _message(role: str, content: str, timestamp: str, agent: str | None) -> dict
 # Seed 000 and the older bridge.
 
 
-def entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
+def entries(segments: Iterable[Segment]) -> list[dict[str, Any]]:
     """Return seed 000's entries: ``speaker`` USER or AGENT, ``content``, ``timestamp``."""
     return [
         {"speaker": str(one.speaker), "content": one.content, "timestamp": rfc3339(one.at)}
@@ -87,7 +68,7 @@ def entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
     ]
 
 
-def older_entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
+def older_entries(segments: Iterable[Segment]) -> list[dict[str, Any]]:
     """Return ``transcripts`` of the older bridge's call record: ``speaker`` user or agent, …"""
     return [
         {"speaker": str(one.speaker).lower(), "text": one.content, "timestamp": rfc3339(one.at)}
@@ -102,11 +83,11 @@ def older_entries(segments: Iterable[Said]) -> list[dict[str, Any]]:
 class _Turn:
     """What the user said and what the agent answered."""
 
-    user: list[Said] = field(default_factory=list)
-    agent: list[Said] = field(default_factory=list)
+    user: list[Segment] = field(default_factory=list)
+    agent: list[Segment] = field(default_factory=list)
 
     @property
-    def segments(self) -> list[Said]:
+    def segments(self) -> list[Segment]:
         return [*self.user, *self.agent]
 
     @property
@@ -114,7 +95,7 @@ class _Turn:
         return min(one.at for one in self.segments)
 
 
-def _turns(segments: Iterable[Said]) -> list[_Turn]:
+def _turns(segments: Iterable[Segment]) -> list[_Turn]:
     """Return the turns: each begins with what the user says, the first may lack it."""
     turns: list[_Turn] = []
     for segment in in_order(segments):
@@ -129,12 +110,12 @@ def _turns(segments: Iterable[Said]) -> list[_Turn]:
     return turns
 
 
-def turn_count(segments: Iterable[Said]) -> int:
+def turn_count(segments: Iterable[Segment]) -> int:
     """Return how many turns there were."""
     return len(_turns(segments))
 
 
-def as_json(segments: Iterable[Said]) -> list[dict[str, Any]]:
+def as_json(segments: Iterable[Segment]) -> list[dict[str, Any]]:
     """Return seed 004's turns."""
     return [_shown(index, turn) for index, turn in enumerate(_turns(segments))]
 
@@ -151,7 +132,7 @@ def _shown(index: int, turn: _Turn) -> dict[str, Any]:
     }
 
 
-def _text(segments: Sequence[Said]) -> str | None:
+def _text(segments: Sequence[Segment]) -> str | None:
     return " ".join(one.content for one in segments) if segments else None
 
 
@@ -162,7 +143,7 @@ def _first(turn: _Turn, key: str) -> Any:
     return round(value) if isinstance(value, float) else value
 
 
-def as_text(segments: Iterable[Said]) -> str:
+def as_text(segments: Iterable[Segment]) -> str:
     """Return seed 004's text: lines ``User: …`` and ``Agent: …``, one after the other."""
     lines = []
     for turn in _turns(segments):
@@ -173,7 +154,7 @@ def as_text(segments: Iterable[Said]) -> str:
     return "".join(lines)
 
 
-def as_srt(segments: Iterable[Said], *, started_at: float | None = None) -> str:
+def as_srt(segments: Iterable[Segment], *, started_at: float | None = None) -> str:
     """Return seed 004's subtitles, timed from *started_at* or else from the first words.
 
     One subtitle per speaker and turn, in order. It ends when its words did, where that is
@@ -197,7 +178,7 @@ def as_srt(segments: Iterable[Said], *, started_at: float | None = None) -> str:
     return "\n".join(blocks)
 
 
-def _end(part: Sequence[Said]) -> float:
+def _end(part: Sequence[Segment]) -> float:
     last = part[-1]
     if last.until is not None and last.until > last.at:
         return max(last.until, part[0].at + SHORTEST)

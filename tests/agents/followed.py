@@ -14,10 +14,8 @@ from typing import Any
 
 from livekit.agents import (
     Agent,
-    AgentServer,
     AgentSession,
     JobContext,
-    JobExecutorType,
     RunContext,
     cli,
     function_tool,
@@ -25,17 +23,10 @@ from livekit.agents import (
 
 from tests.agents.lines import note
 from tests.agents.models import Counts, EarSTT, EarVAD, MindLLM, OneRealtimeModel, ToneTTS
+from tests.agents.worker import worker
 from trunkbridge.agent import CallEnded, PhoneCall
 
-server = AgentServer(
-    job_executor_type=JobExecutorType.THREAD,
-    num_idle_processes=1,
-    host="127.0.0.1",
-    port=0,
-    log_level="WARN",
-    load_fnc=lambda: 0.0,
-)
-server.on("worker_registered", lambda *_: note("ready"))
+server = worker()
 
 
 class Talker(Agent):

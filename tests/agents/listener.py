@@ -11,23 +11,16 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobExecutorType, cli
+from livekit.agents import Agent, AgentSession, JobContext, cli
 
 from tests.agents.lines import note
 from tests.agents.models import LOUD, RATE, Counts, EarSTT, EarVAD, MindLLM, ToneTTS, rms, tone
+from tests.agents.worker import worker
 from tests.system.meter import judge
 
 FRAME = RATE // 50  # samples, 20 ms
 
-server = AgentServer(
-    job_executor_type=JobExecutorType.THREAD,
-    num_idle_processes=1,
-    host="127.0.0.1",
-    port=0,
-    log_level="WARN",
-    load_fnc=lambda: 0.0,
-)
-server.on("worker_registered", lambda *_: note("ready"))
+server = worker()
 
 
 class Listener(Agent):

@@ -49,10 +49,10 @@ def rms(frame: rtc.AudioFrame) -> float:
     return math.sqrt(sum(s * s for s in samples) / len(samples)) if samples else 0.0
 
 
-def tone(seconds: float, hertz: int = VOICE_HERTZ) -> bytes:
-    """Return a tone as 16-bit PCM at `RATE`."""
-    turn = 2 * math.pi * hertz / RATE
-    count = int(seconds * RATE)
+def tone(seconds: float, hertz: int = VOICE_HERTZ, rate: int = RATE) -> bytes:
+    """Return a tone as 16-bit PCM."""
+    turn = 2 * math.pi * hertz / rate
+    count = int(seconds * rate)
     return struct.pack(f"<{count}h", *(int(9000 * math.sin(turn * i)) for i in range(count)))
 
 

@@ -10,26 +10,17 @@ from typing import Any
 
 from livekit.agents import (
     Agent,
-    AgentServer,
     AgentSession,
     JobContext,
-    JobExecutorType,
     cli,
     function_tool,
 )
 
 from tests.agents.lines import note
 from tests.agents.models import Counts, EarSTT, EarVAD, MindLLM, ToneTTS
+from tests.agents.worker import worker
 
-server = AgentServer(
-    job_executor_type=JobExecutorType.THREAD,
-    num_idle_processes=1,
-    host="127.0.0.1",
-    port=0,
-    log_level="WARN",
-    load_fnc=lambda: 0.0,
-)
-server.on("worker_registered", lambda *_: note("ready"))
+server = worker()
 
 
 class Talker(Agent):

@@ -2,29 +2,20 @@
 
 import asyncio
 import json
-import math
-import struct
 
 from livekit import rtc
-from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobExecutorType, cli
+from livekit.agents import AutoSubscribe, JobContext, cli
 
 from tests.agents.lines import note
+from tests.agents.models import tone
+from tests.agents.worker import worker
 
 RATE = 48_000
 FRAME = RATE // 50
 HERTZ = 1000
-CYCLE = [int(9000 * math.sin(2 * math.pi * HERTZ / RATE * i)) for i in range(FRAME)]
-SOUND = struct.pack(f"<{FRAME}h", *CYCLE)
+SOUND = tone(FRAME / RATE, HERTZ, RATE)
 
-server = AgentServer(
-    job_executor_type=JobExecutorType.THREAD,
-    num_idle_processes=1,
-    host="127.0.0.1",
-    port=0,
-    log_level="WARN",
-    load_fnc=lambda: 0.0,
-)
-server.on("worker_registered", lambda *_: note("ready"))
+server = worker()
 
 
 @server.rtc_session(agent_name="helper")

@@ -22,7 +22,7 @@ from tests.agents.models import VOICE_HERTZ
 from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer
 from tests.system.harness import Bridge, Desk, room_service
-from tests.system.workers import Line, Worker, now
+from tests.system.workers import Line, Worker, now, working
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
@@ -33,12 +33,8 @@ MUSIC_HERTZ = 660
 
 @pytest.fixture(scope="module")
 def running(livekit: LiveKitServer) -> Iterator[Worker]:
-    made = Worker(livekit, ["-m", "tests.agents.followed", "start"])
-    made.start()
-    try:
+    with working(livekit, "followed") as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

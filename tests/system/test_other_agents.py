@@ -15,7 +15,7 @@ from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer, PrivateLiveKit
 from tests.system.gateway import GREETING, REPLY, VOICE_HERTZ, Gateway
 from tests.system.harness import ROOT, AgentHost, Bridge, Desk, now_number, until
-from tests.system.workers import Worker, now
+from tests.system.workers import Worker, now, working
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
 
@@ -139,14 +139,10 @@ async def test_an_agent_that_knows_topic_and_events_only_waits_holds_and_leaves(
 ) -> None:
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier)
-    worker = Worker(livekit, ["-m", "tests.agents.older", "start"])
-    worker.start()
-    try:
+    with working(livekit, "older") as worker:
         await worker.ready()
         for late in (0, 4):
             await older_call(desk, bridge, carrier, worker, late)
-    finally:
-        worker.stop()
 
 
 async def older_call(

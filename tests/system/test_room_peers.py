@@ -23,7 +23,7 @@ from tests.system.conftest import LiveKitServer
 from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, now_number, room_of
 from tests.system.meter import judge
 from tests.system.room_peers import VOICE_DBOV, RoomPeer, browser_peer, go_peer
-from tests.system.workers import Worker, now
+from tests.system.workers import Worker, now, working
 
 SECONDS = float(os.environ.get("TRUNKBRIDGE_LISTEN", "3"))
 LONGEST_GAP = 60.0 if SECONDS >= 60 else 200.0
@@ -121,12 +121,8 @@ async def test_the_go_sdk_hears_the_caller_and_is_heard(
 @pytest.fixture(scope="module")
 def listener(livekit: LiveKitServer) -> Iterator[Worker]:
     """A worker of livekit-agents."""
-    made = Worker(livekit, ["-m", "tests.agents.listener", "start"])
-    made.start()
-    try:
+    with working(livekit, "listener") as made:
         yield made
-    finally:
-        made.stop()
 
 
 @laws

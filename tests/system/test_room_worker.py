@@ -13,7 +13,7 @@ from bridge.carrier.call import Leg
 from tests.system.calls import fine
 from tests.system.conftest import PrivateLiveKit
 from tests.system.harness import Bridge, Desk, now_number, room_of, room_service, until
-from tests.system.workers import Worker
+from tests.system.workers import Worker, working
 
 pytestmark = pytest.mark.system
 
@@ -28,10 +28,7 @@ def new_worker(private_livekit: PrivateLiveKit) -> Iterator[Callable[[], Worker]
     with ExitStack() as stack:
 
         def start() -> Worker:
-            worker = Worker(private_livekit.server, ["-m", "tests.agents.older", "start"])
-            stack.callback(worker.stop)
-            worker.start()
-            return worker
+            return stack.enter_context(working(private_livekit.server, "older"))
 
         yield start
 

@@ -26,7 +26,7 @@ from tests.system.harness import (
     room_service,
     until,
 )
-from tests.system.workers import Worker
+from tests.system.workers import Worker, working
 
 pytestmark = pytest.mark.system
 
@@ -153,12 +153,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def worker(livekit: LiveKitServer) -> Iterator[Worker]:
-    made = Worker(livekit, ["-m", "tests.agents.web", "start"])
-    made.start()
-    try:
+    with working(livekit, "web") as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.agents.models import VOICE_HERTZ
 from tests.system.calls import fine
 from tests.system.conftest import LiveKitServer
 from tests.system.harness import Bridge, Desk, room_service, until
-from tests.system.workers import Worker, now
+from tests.system.workers import Worker, now, working
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
@@ -31,12 +31,8 @@ NUMBER = "+919000000021"
 
 @pytest.fixture(scope="module")
 def running(livekit: LiveKitServer) -> Iterator[Worker]:
-    made = Worker(livekit, ["-m", "tests.agents.spoken", "start"])
-    made.start()
-    try:
+    with working(livekit, "spoken") as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ class Worker:
             raise AssertionError(f"{failure}\n{self.story()}") from None
         line: Line = found[0]
         return line
+
+
+@contextmanager
+def working(server: Server, agent: str) -> Iterator[Worker]:
+    """Run the worker of one of `tests.agents`."""
+    made = Worker(server, ["-m", f"tests.agents.{agent}", "start"])
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 def now() -> float:

@@ -14,8 +14,8 @@ from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
 from bridge.call.requests import Names, OverLimit, Unavailable
-from bridge.store.fold import Segment
 from bridge.store.store import StoredCall
+from bridge.transcript.segment import Segment, Speaker
 from tests.unit.api.door import CALL, UNKNOWN, FakeProjection, FakeService, FakeStore, client_of
 
 pytestmark = pytest.mark.unit
@@ -82,7 +82,7 @@ class Store(FakeStore):
         )
 
     def transcript(self, call_id: str) -> list[Segment]:
-        return [Segment(speaker="AGENT", content="Hello", at=1768645800.0)]
+        return [Segment(speaker=Speaker.AGENT, content="Hello", at=1768645800.0)]
 
 
 class Older:

@@ -104,7 +104,7 @@ def invite_of(number: str, **settings: Any) -> OutgoingInvite:
         phone_number="+919876543210",
         trunk_number=number,
     )
-    desk = LegDesk(Config(trunk=[trunk]), line, line, line)
+    desk = LegDesk(Config(trunk=[trunk]), line, line, line, line)
     lease: Any = SimpleNamespace(address="127.0.0.1", port=20000)
     return desk._invite(plan, trunk, lease)
 

@@ -16,10 +16,10 @@ from bridge.events import rfc3339
 from bridge.journal import Journal
 from bridge.privacy import masked, masked_record
 from bridge.store import tables
-from bridge.store.fold import Segment
 from bridge.store.project import Projection
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
+from bridge.transcript.segment import Segment, Speaker
 from tests.unit.store.making import AT, entry, record
 from tests.unit.store.test_project import PATIENCE, following
 
@@ -56,8 +56,8 @@ async def whole_call(journal: Journal, call_id: str, **changes: Any) -> None:
             ),
         ]
     )
-    line = Segment(speaker="USER", content="my pin is 4711", at=AT)
-    await journal.note(call_id, "transcript", line.as_fact())
+    line = Segment(speaker=Speaker.USER, content="my pin is 4711", at=AT)
+    await journal.note(call_id, "transcript", line.as_dict())
     await journal.note(call_id, "report", {"metrics": {"x": 1}, "current_agent": "secret-agent"})
     await journal.note(call_id, "ladder", {"rungs": [{"first_line": "INVITE sip:secret"}]})
 

@@ -23,10 +23,10 @@ from bridge.store import project as project_module
 from bridge.store import tables
 from bridge.store.claims import Claims
 from bridge.store.deliveries import Delivery
-from bridge.store.fold import Segment
 from bridge.store.project import Projection
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
+from bridge.transcript.segment import Segment, Speaker
 from tests.postgres import Postgres
 from tests.unit.store.making import AT, entry, event
 
@@ -217,7 +217,9 @@ async def test_what_will_never_fit_is_left_out_alone(journal: Journal, store: St
     more = {"at": "2026-01-01T00:00:00.000Z"}
     await journal.append([replace(entry("c3", 1), event={**event("c3", 1), "seq": huge, **more})])
     await journal.note("c1", "transcript", {"speaker": "USER", "content": "x", "at": "no time"})
-    await journal.note("c1", "transcript", Segment(speaker="USER", content="y", at=AT).as_fact())
+    await journal.note(
+        "c1", "transcript", Segment(speaker=Speaker.USER, content="y", at=AT).as_dict()
+    )
     await journal.append([entry("c4", 1, created_at="when?")])
     with closing(sqlite3.connect(journal.path)) as spoiler:
         spoiler.execute("update calls set record = '[1' where call_id = 'c2'")
@@ -352,8 +354,8 @@ async def tell(journal: Journal, history: Sequence[tuple[str, str, int]]) -> Non
         elif kind == "record":
             await journal.append([entry(call, 0, status=f"s{n}")])
         elif kind == "transcript":
-            line = Segment(speaker="USER", content=str(n), at=AT + n % 3)
-            await journal.note(call, kind, line.as_fact())
+            line = Segment(speaker=Speaker.USER, content=str(n), at=AT + n % 3)
+            await journal.note(call, kind, line.as_dict())
         elif kind == "report":
             await journal.note(call, kind, {"total_tokens": n, "current_agent": f"a{n % 2}"})
         else:

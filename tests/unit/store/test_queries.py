@@ -10,10 +10,10 @@ import pytest
 
 from bridge.events import rfc3339
 from bridge.journal import ChangedRecord, WrittenEvent, WrittenFact
-from bridge.store.fold import Segment
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
 from bridge.store.writing import Writer, dump
+from bridge.transcript.segment import Segment, Speaker
 from tests.unit.store.making import AT, event, record
 
 pytestmark = pytest.mark.unit
@@ -183,11 +183,11 @@ def test_the_instance_that_takes_a_call_over_wins_over_the_one_that_had_it(store
 def test_transcripts_are_in_the_order_of_time_and_a_line_with_an_id_is_replaced(
     store: Store,
 ) -> None:
-    first = Segment(speaker="USER", content="hello", at=AT + 5, id="s1")
+    first = Segment(speaker=Speaker.USER, content="hello", at=AT + 5, id="s1")
     lines = [
         first,
         Segment(
-            speaker="AGENT",
+            speaker=Speaker.AGENT,
             content="hi\x00",
             at=AT + 3,
             interrupted=True,
@@ -201,7 +201,7 @@ def test_transcripts_are_in_the_order_of_time_and_a_line_with_an_id_is_replaced(
             position=n,
             call_id="c1",
             kind="transcript",
-            body=dump(line.as_fact()),
+            body=dump(line.as_dict()),
             record="{}",
             private="{}",
         )
@@ -211,8 +211,8 @@ def test_transcripts_are_in_the_order_of_time_and_a_line_with_an_id_is_replaced(
         with store.writing() as connection:
             Writer(journal="j").facts(connection, facts)
     assert store.transcript("c1") == [
-        replace(lines[1], n=0),
-        replace(first, content="hello!", n=1),
+        replace(lines[1], content="hi"),
+        replace(first, content="hello!"),
     ]
     assert store.transcript("c2") == []
 

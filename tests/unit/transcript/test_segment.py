@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.store.fold import segment_of
 from bridge.transcript import shapes
-from bridge.transcript.segment import LATEST, Segment, Speaker, clean
+from bridge.transcript.segment import LATEST, Segment, clean
 
 pytestmark = pytest.mark.unit
 
@@ -46,30 +45,6 @@ def test_whatever_a_fact_says_a_segment_of_it_can_be_shown(fact: dict[str, Any])
     ):
         json.dumps(shown, allow_nan=False)
     shapes.as_srt([segment])
-
-
-def test_the_store_reads_what_a_segment_writes() -> None:
-    segment = Segment(
-        speaker=Speaker.AGENT,
-        content="Hi.",
-        at=1.5,
-        id="AGENT:SG_1",
-        until=2.5,
-        agent_name="sales",
-        interrupted=True,
-        tool_call={"name": "f", "arguments": {}},
-        total_ms=800.0,
-        llm_model="m",
-    )
-    line = segment_of(json.loads(json.dumps(segment.as_dict())))
-    assert (line.speaker, line.id, line.until, line.interrupted) == (
-        "AGENT",
-        "AGENT:SG_1",
-        2.5,
-        True,
-    )
-    assert shapes.as_json([line]) == shapes.as_json([segment])
-    assert shapes.as_text([line]) == "Agent: Hi.\n"
 
 
 @pytest.mark.parametrize(
