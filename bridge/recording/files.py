@@ -19,7 +19,9 @@ Format = Literal["ogg", "wav"]
 RATE: Final = 8000
 CONTENT_TYPES: Final[dict[str, str]] = {"ogg": "audio/ogg", "wav": "audio/wav"}
 
-_FRAME: Final = 160  # samples of an Opus packet, 20 ms
+_FRAME: Final = 480  # samples of an Opus packet, 60 ms
+_OPUS: Final = {"application": "voip", "frame_duration": "60", "compression_level": "2"}
+"""Half the time that 20 ms and full effort take, at the same size and no difference to hear."""
 _BIT_RATE: Final = 32_000  # both channels; less would mix them
 _PAGE: Final = 500_000  # microseconds of one Ogg page: what a crash loses
 
@@ -75,9 +77,7 @@ class OggFile:
     def __init__(self, path: Path) -> None:
         options = {"page_duration": str(_PAGE), "flush_packets": "1"}
         self._container = av.open(str(path), "w", format="ogg", options=options)
-        stream = self._container.add_stream(
-            "libopus", rate=RATE, layout="stereo", options={"application": "voip"}
-        )
+        stream = self._container.add_stream("libopus", rate=RATE, layout="stereo", options=_OPUS)
         assert isinstance(stream, AudioStream)
         stream.bit_rate = _BIT_RATE
         self._stream = stream

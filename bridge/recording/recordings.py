@@ -12,7 +12,7 @@ from typing import Any, Final
 from bridge.journal import Journal, JournalError
 from bridge.recording.files import CONTENT_TYPES, RATE, Format
 from bridge.recording.recorder import Recorder
-from bridge.recording.shelf import Shelf
+from bridge.recording.shelf import Shelf, ShelfError
 from bridge.recording.take import Take
 from bridge.recording.uploads import Uploads, take_up
 from bridge.store.recordings import RecordingRows
@@ -79,14 +79,17 @@ class Recordings:
         self._recorder = Recorder(folder, kind, lambda *_: self._uploads.wake())
 
     async def start(self) -> None:
-        """Take up what an earlier life has left, and begin. Raises ``OSError``."""
+        """Take up what an earlier life has left, and begin. Raises `ShelfError`."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._take_up)
         self._recorder.start()
         self._uploads.start()
 
     def _take_up(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as failure:
+            raise ShelfError(f"{self._folder}: {failure.strerror}") from failure
         take_up(self._folder)
 
     async def stop(self) -> None:
