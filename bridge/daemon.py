@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from fastapi import FastAPI
 
 from bridge.adapters import (
     Ledger,
@@ -194,6 +195,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
+            calls_of=lambda who: self.service.made_by(who),
         )
         self._ears = Ears(
             self._transcripts,
@@ -334,12 +336,13 @@ class Daemon:
                 f"capture.pcap: {failure.strerror}, allowed: a folder to write in"
             ) from failure
 
-    async def _serve_http(self) -> None:
+    def app(self, gatekeeper: Gatekeeper) -> FastAPI:
+        """Return the API over this daemon, for whom *gatekeeper* lets in; on the calls' loop."""
         store = self._books.store
-        app = front(
+        return front(
             self._config,
             self.switchboard,
-            self._gatekeeper,
+            gatekeeper,
             self.follow(),
             everywhere=self.follow(store) if store.shared else None,
             version=version("trunkbridge"),
@@ -350,6 +353,9 @@ class Daemon:
             web=self.sessions,
             said=self._transcripts,
         )
+
+    async def _serve_http(self) -> None:
+        app = self.app(self._gatekeeper)
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
         await self._books.warm_up()

@@ -52,7 +52,7 @@ def front(
     """
     doors = Doors(switchboard, asyncio.get_running_loop())
     check = receiver_check(config)
-    reading = Reading(doors, books.store, books.projection)
+    reading = Reading(doors, books.store, books.projection, books.store.near)
     session_reading = sessions.SessionReading(
         doors, web, StoreSessions(books.store), books.projection
     )
@@ -63,7 +63,7 @@ def front(
         ),
         sessions.router(doors, web, session_reading, check_url=check),
         web_calls.router(doors, web),
-        older.router(doors, reading, switchboard, books.store, fleet.place_of),
+        older.router(doors, reading, switchboard, books.store, fleet.place_of, web),
         livekit_webhook.router(doors, web, Webhooks(keys)),
         webhooks.router(books.outbox, books.deliverer.wake),
     ]

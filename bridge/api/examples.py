@@ -253,7 +253,7 @@ ANALYSIS: Final[Responses] = {
         "What was made of the conversation",
         resources.Analysis,
     ),
-    404: problem_of("nobody has analysed the call", 404, "Not Found"),
+    **_UNKNOWN,
     503: _AWAY,
 }
 COST: Final[Responses] = {
@@ -267,7 +267,7 @@ COST: Final[Responses] = {
         "What it cost, by provider",
         resources.Cost,
     ),
-    404: problem_of("nobody has reported anything of the call", 404, "Not Found"),
+    **_UNKNOWN,
     503: _AWAY,
 }
 EVENTS: Final[Responses] = {

@@ -11,7 +11,7 @@ from bridge.api.access import Access, own_key
 from bridge.api.door import Doors
 from bridge.api.models import CallAccepted, CreateCall
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, BadRequest
+from bridge.call.requests import Accepted, Admit, BadRequest, anybody
 
 IdempotencyKey = Annotated[
     str | None,
@@ -40,10 +40,13 @@ def check_receiver(check_url: CheckUrl | None, url: str | None) -> None:
 
 
 class WebCalls(Protocol):
-    """Who opens rooms for browsers; its coroutine runs on the main loop."""
+    """Who opens rooms for browsers, and knows what a plan allows; on the main loop."""
 
     async def create(self, body: CreateCall, who: Access, *, key: str | None) -> Accepted:
         """Accept a web call, once for each *key*. Raises BadRequest, OverLimit, Unavailable."""
+
+    def admission_of(self, who: Access) -> Admit:
+        """Return what has a word before a phone call is made for *who*, and counts it."""
 
 
 class Maker:
@@ -70,8 +73,10 @@ class Maker:
         await self._check_room(body.room, who)
         key = own_key(who, idempotency_key)
         if body.is_sip:
+            admit = anybody if self._web_calls is None else self._web_calls.admission_of(who)
+            request = body.request(tenant=who.tenant)
             accepted = await self._doors.ask(
-                self._doors.service.dial(body.request(tenant=who.tenant), key=key)
+                self._doors.service.dial(request, key=key, admit=admit)
             )
         elif self._web_calls is not None:
             accepted = await self._doors.ask(self._web_calls.create(body, who, key=key))

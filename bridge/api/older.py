@@ -27,8 +27,10 @@ from bridge.api.older_bodies import (
     Wanted,
 )
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest, Names
+from bridge.api.sessions import asker_of
+from bridge.call.requests import Accepted, Admit, DialRequest, Names
 from bridge.events import rfc3339
+from bridge.sessions.requests import Asker
 from bridge.store.store import StoredCall
 from bridge.transcript.segment import Segment
 from bridge.transcript.shapes import older_entries
@@ -39,6 +41,13 @@ class OlderDoor(Protocol):
 
     async def names(self) -> Names:
         """What the configuration calls things."""
+
+
+class Plans(Protocol):
+    """Who knows what the plans of keys allow."""
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
 
 
 class OlderStore(Protocol):
@@ -56,16 +65,21 @@ Blocks, raises `BridgeError`.
 
 
 def router(
-    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
+    doors: Doors,
+    reading: Reading,
+    older: OlderDoor,
+    store: OlderStore,
+    place_of: PlaceOf,
+    plans: Plans,
 ) -> APIRouter:
     """Return the routes below ``/call``."""
     routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
-    _making(routes, doors, older)
+    _making(routes, doors, older, plans)
     _looking(routes, doors, reading, older, store, place_of)
     return routes
 
 
-def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
+def _making(routes: APIRouter, doors: Doors, older: OlderDoor, plans: Plans) -> None:
     @routes.post("/outbound", status_code=202, response_model=None, responses={**QUEUED, **NOT_YET})
     async def outbound(
         body: Outbound, request: Request, idempotency_key: IdempotencyKey = None
@@ -82,6 +96,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
             return refusal(501, "the Twilio flow is not served by this version")
         accepted = await _dial(
             doors,
+            plans,
             request,
             idempotency_key,
             DialRequest(
@@ -102,6 +117,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         _profile(await doors.ask(older.names()), body.trunk_id)
         accepted = await _dial(
             doors,
+            plans,
             request,
             idempotency_key,
             DialRequest(
@@ -122,9 +138,12 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         return envelope("call queued", data)
 
 
-async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
-    own = own_key(access_of(request), key)
-    return await doors.ask(doors.service.dial(wanted, key=own))
+async def _dial(
+    doors: Doors, plans: Plans, request: Request, key: str | None, wanted: DialRequest
+) -> Accepted:
+    who = access_of(request)
+    admit = plans.admission_of(asker_of(who))
+    return await doors.ask(doors.service.dial(wanted, key=own_key(who, key), admit=admit))
 
 
 def _profile(names: Names, trunk: str) -> str:

@@ -145,7 +145,10 @@ def with_carrier_ids(record: CallRecord, found: Mapping[str, str]) -> CallRecord
 
 def with_engine(record: CallRecord, choice: EngineChoice | None) -> CallRecord:
     """Return *record* with who carries the call's media."""
-    if choice is None:
+    if choice is None or (choice.engine, choice.reason) == (
+        record.media_engine,
+        record.media_engine_reason,
+    ):
         return record
     return replace(record, media_engine=choice.engine, media_engine_reason=choice.reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,14 @@ class Accepted:
     url: str
     token: str
     status: str
+
+
+Admit = Callable[[], None]
+"""Has a word before a call is made for somebody, and counts it. Raises `OverLimit`."""
+
+
+def anybody() -> None:
+    """Whoever asks may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import structlog
@@ -20,7 +21,8 @@ from bridge.call.idempotency import Claim, ClaimArchive, Once, SharedClaims
 from bridge.call.ids import CallIds
 from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
-from bridge.call.requests import Accepted, BadRequest, Unavailable
+from bridge.call.requests import Accepted, Admit, BadRequest, Unavailable
+from bridge.call.tokens import is_over
 from bridge.config import Config, WorkflowConfig
 from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
@@ -106,7 +108,8 @@ _Open = TypeVar("_Open", bound=OpenCall)
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
-    *in_use* tells whether a phone call is in a room, which is then not deleted.
+    *in_use* tells whether a phone call is in a room, which is then not deleted; *calls_of*
+    which phone calls of a tenant run, for a plan counts them, too.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Sessions:
         claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
+        calls_of: Callable[[str], Collection[str]] = lambda _: (),
         timing: Timing | None = None,
         poll: float = POLL,
         wall: Callable[[], float] = time.time,
@@ -132,7 +136,8 @@ class Sessions:
         self._timing = timing or Timing()
         self._wall = wall
         self._new_id = new_id or CallIds()
-        self._limits = Limits(config.plan, wall=wall)
+        self._calls_of = calls_of
+        self._limits = Limits(config, self._running_of, wall=wall)
         self._once = Once(archive, wall, claims)
         self._live: dict[str, Live] = {}
         self._by_room: dict[str, str] = {}
@@ -180,7 +185,27 @@ class Sessions:
         async def act(claim: Callable[[Accepted], Claim]) -> Accepted:
             return (await self._create(request, asker, claim)).accepted
 
-        return await self._once.run(key, request, act)
+        accepted = await self._once.run(key, request, act)
+        return await self._joinable(accepted, request)
+
+    async def _joinable(self, accepted: Accepted, request: SessionRequest) -> Accepted:
+        """Return an answer that is given again with a token that counts, while the call runs."""
+        if not is_over(accepted.token, self._wall()) or await self._has_ended(accepted.call_id):
+            return accepted
+        return replace(accepted, token=self._token(request, accepted.call_id, accepted.room_name))
+
+    async def _has_ended(self, call_id: str) -> bool:
+        """Whether a session of this instance has ended; of another's nobody knows here."""
+        if call_id in self._live:
+            return not self._live[call_id].open
+        try:
+            record = await asyncio.to_thread(self._archive.record, call_id)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be read") from failure
+        return record is not None and record.get("ended_at") is not None
+
+    def _token(self, request: SessionRequest, call_id: str, room: str) -> str:
+        return self._rooms.token(room, request.user_id or f"user-{call_id[:8]}")
 
     async def _create(
         self, request: SessionRequest, asker: Asker, claim: Callable[[Accepted], Claim] | None
@@ -192,14 +217,11 @@ class Sessions:
         if record.room_name in self._by_room:
             raise BadRequest("room", "another session is in it")
         job = _job_of(record)
-        self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
-        if request.kind is Kind.VOICE_SESSION:
-            self._limits.count(asker)
-        identity = records.identity_of(record)
+        self._limits.admit(asker, request.kind)
         created = Created(
             record=record,
             url=self._config.livekit.told_url,
-            token=self._rooms.token(record.room_name, identity),
+            token=self._token(request, record.id, record.room_name),
         )
         live = self._enter(record, self._new_state(record))
         live.making = True
@@ -229,6 +251,10 @@ class Sessions:
         if not await self._make_room(live, job, there=False):
             self._feed(live, EndAsked(why=SessionEnd.ROOM_UNAVAILABLE))
             raise Unavailable("LiveKit does not answer: the session has failed")
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
+        return partial(self._limits.admit, asker, Kind.PHONE_CALL)
 
     async def end(self, call_id: str, why: SessionEnd = SessionEnd.DELETED) -> bool:
         """End a session and its room; False when there is none that runs.
@@ -321,7 +347,7 @@ class Sessions:
     def reload(self, config: Config) -> None:
         """Take new workflows and plans."""
         self._config = config
-        self._limits.reload(config.plan)
+        self._limits.reload(config)
 
     def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
         """Note whether LiveKit answers."""
@@ -393,7 +419,7 @@ class Sessions:
             agent=agent or self._config.sessions.agent,
             metadata={**metadata, **(request.metadata or {})},
             tenant=asker.tenant,
-            who=asker.tenant or asker.name,
+            who=asker.counts_for,
             max_duration=request.max_duration or MAX_DURATION,
             own_room=own,
             created_at=self._wall(),
@@ -417,7 +443,8 @@ class Sessions:
             raise Unavailable("LiveKit does not answer: no new calls") from failure
 
     def _running_of(self, who: str) -> int:
-        return sum(1 for live in self._live.values() if live.open and live.who == who)
+        ours = sum(1 for live in self._live.values() if live.open and live.who == who)
+        return ours + len(self._calls_of(who))
 
     def _new_state(self, record: CallRecord) -> SessionState:
         return new_state(

@@ -146,6 +146,11 @@ class Database:
         """Whether it is a file."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file by its path, and not by a URI with wishes of its own."""
+        return self.is_sqlite and not str(self.url.database).startswith("file:")
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a transaction that changes nothing. Raises `StoreError`."""

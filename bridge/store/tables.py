@@ -50,7 +50,7 @@ calls: Final = Table(
     _text_key("user_id"),
     _text_key("workflow_id"),
     _text_key("room_name"),
-    _text_key("phone_number"),
+    _text_key("phone_number"),  # that was called: of a call that came in ours
     Column("is_session", Integer, nullable=False),  # 1: a voice session (private.session)
     Column("is_passthrough", Integer, nullable=False),
     Column("created_at", Double, nullable=False),

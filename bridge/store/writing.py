@@ -75,7 +75,7 @@ class Writer:
             "user_id": _key(record.get("user_id")),
             "workflow_id": _key(record.get("workflow_id")),
             "room_name": _key(record.get("room_name")),
-            "phone_number": _key(record.get("phone_number")),
+            "phone_number": _key(_dialled(record)),
             "is_session": int(bool(private.get("session"))),
             "is_passthrough": int(bool(private.get("passthrough"))),
             "created_at": 0.0 if created_at is None else created_at,
@@ -369,6 +369,13 @@ def _waiting(delivery: Delivery, now: float) -> dict[str, Any]:
         "receiver": delivery.receiver,
         "give_up_at": now + delivery.lifetime,
     }
+
+
+def _dialled(record: Mapping[str, Any]) -> str | None:
+    """Return the number that was called: of a call that came in it is ours."""
+    inbound = record.get("direction") == "inbound" and record.get("call_type") != "voip"
+    number: str | None = record.get("trunk_number" if inbound else "phone_number")
+    return number
 
 
 def _key(value: Any) -> str | None:

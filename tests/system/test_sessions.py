@@ -253,7 +253,7 @@ async def test_a_session_that_nobody_joins_times_out_and_one_that_lasts_is_ended
     await user.until(lambda: user.saw("disconnected", reason="ROOM_DELETED"), "sent away")
     found = await house.is_(long["call_id"], "completed")
     assert found["end_reason"] == "max_duration"
-    assert 4 <= found["duration_seconds"] <= 5
+    assert 4 <= found["duration_seconds"] <= 10
 
 
 async def test_a_daemon_that_was_killed_takes_its_sessions_up_again(house: House) -> None:

@@ -13,7 +13,8 @@ from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
-from bridge.call.requests import Names, OverLimit, Unavailable
+from bridge.call.requests import Admit, Names, OverLimit, Unavailable, anybody
+from bridge.sessions.requests import Asker
 from bridge.store.store import StoredCall
 from bridge.transcript.segment import Segment, Speaker
 from tests.unit.api.door import CALL, UNKNOWN, FakeProjection, FakeService, FakeStore, client_of
@@ -99,8 +100,13 @@ class Older:
             self.service,
             self.store,
             lambda _: (self.service.waiting, self.dialled_at),
+            self,
         )
         self.client = client_of(self.service, keys, store=self.store, routers=[routes])
+
+    def admission_of(self, asker: Asker) -> Admit:
+        del asker
+        return anybody
 
     async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return await self.client.post(path, json=body)
@@ -363,6 +369,12 @@ async def test_filters_sorting_and_paging_reach_the_store() -> None:
     assert (wanted.status, wanted.sort_by, wanted.ascending) == ("completed", "started_at", True)
     assert wanted.created_after == pytest.approx(1768608000.0, abs=0.001)
     assert wanted.created_before == pytest.approx(1768608000.0 + 2 * 86400, abs=0.001)
+
+
+async def test_a_plus_that_nobody_encoded_is_one_all_the_same() -> None:
+    older_ = Older()
+    await older_.client.get("/call/records?to_number=+919876543210")
+    assert older_.store.asked[-1][0].to_number == "+919876543210"
 
 
 @pytest.mark.parametrize(

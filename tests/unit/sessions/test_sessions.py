@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
-from bridge.config import PlanConfig
+from bridge.config import Config, PlanConfig
 from bridge.journal import Entry
 from bridge.sessions.limits import Limits
-from bridge.sessions.requests import Asker, RoomNews
+from bridge.sessions.requests import Asker, Kind, RoomNews
 from bridge.sessions.state import RoomEnd, RoomFinished, Timing
 from tests.unit.sessions.desk import TENANT, a_desk, config, person
 
@@ -322,20 +323,45 @@ async def test_other_plans_count_from_a_reload_on(tmp_path: Path) -> None:
     ("plan", "allowed"), [("free", 1), ("starter", 5), ("pro", 20), ("unheard-of", 1)]
 )
 async def test_plans_that_nobody_configured_are_the_seeds(plan: str, allowed: int) -> None:
-    limits = Limits([])
+    running = [allowed - 1]
+    limits = Limits(Config(), lambda _: running[0])
     asker = Asker(name="a", tenant="t", plan=plan)
-    limits.check_room(asker, allowed - 1)
+    limits.admit(asker, Kind.PHONE_CALL)
+    running[0] = allowed
     with pytest.raises(OverLimit):
-        limits.check_room(asker, allowed)
+        limits.admit(asker, Kind.PHONE_CALL)
 
 
-async def test_the_enterprise_plan_has_no_end_of_sessions_and_ten_a_minute() -> None:
-    limits = Limits([])
+@pytest.mark.parametrize("plan", ["free", "starter", "pro"])
+@pytest.mark.parametrize("kind", Kind)
+async def test_plans_that_nobody_configured_allow_ten_of_all_kinds_a_minute(
+    plan: str, kind: Kind
+) -> None:
+    limits = Limits(Config(), lambda _: 0)
+    asker = Asker(name="a", tenant="t", plan=plan)
+    for _, other in zip(range(10), itertools.cycle(Kind), strict=False):
+        limits.admit(asker, other)
+    with pytest.raises(OverLimit):
+        limits.admit(asker, kind)
+
+
+async def test_the_enterprise_plan_has_no_end_of_calls_and_ten_voice_sessions_a_minute() -> None:
+    limits = Limits(Config(), lambda _: 100_000)
     asker = Asker(name="a", tenant="t")
-    limits.check_room(asker, 100_000)
-    for _ in range(10):
-        limits.count(asker)
+    for kind in Kind:
+        for _ in range(10):
+            limits.admit(asker, kind)
     with pytest.raises(OverLimit) as refusal:
-        limits.count(asker)
+        limits.admit(asker, Kind.VOICE_SESSION)
     assert 1 <= refusal.value.retry_after <= 60
-    limits.count(Asker(name="b", tenant="other"))
+    limits.admit(asker, Kind.PHONE_CALL)
+    limits.admit(Asker(name="b", tenant="other"), Kind.VOICE_SESSION)
+
+
+async def test_an_enterprise_plan_of_the_file_holds_for_every_kind() -> None:
+    described = Config(plan=[PlanConfig(name="enterprise", sessions=0, creates_per_minute=1)])
+    limits = Limits(described, lambda _: 0)
+    asker = Asker(name="a", tenant="t")
+    limits.admit(asker, Kind.PHONE_CALL)
+    with pytest.raises(OverLimit):
+        limits.admit(asker, Kind.WEB_CALL)
