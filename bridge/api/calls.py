@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from bridge.api import examples
 from bridge.api.access import access_of
@@ -16,17 +16,18 @@ from bridge.api.lean import Json, Lean
 from bridge.api.making import IdempotencyKey, Maker
 from bridge.api.models import CallAccepted, CreateCall, CreatePhoneCall
 from bridge.api.reading import Reading
+from bridge.api.recordings import Player
 from bridge.store.fold import metrics_of
 from bridge.store.queries import CallFilter
 
 
-def router(doors: Doors, reading: Reading, maker: Maker) -> APIRouter:
+def router(doors: Doors, reading: Reading, maker: Maker, player: Player) -> APIRouter:
     """Return the routes below ``/api/v1/calls``, and seed 000's way to dial."""
     routes = APIRouter(prefix="/api/v1/calls", tags=["calls"], route_class=Lean)
     _make(routes, maker)
     _list(routes, reading)
-    _one(routes, doors, reading)
-    _parts(routes, reading)
+    _one(routes, doors, reading, player)
+    _parts(routes, reading, player)
     older = APIRouter(prefix="/api/calls", tags=["calls"])
     _make_older(older, maker)
     routes.routes.extend(older.routes)
@@ -93,7 +94,7 @@ def _list(routes: APIRouter, reading: Reading) -> None:
         return Json(await reading.active(access_of(request), asked.limit))
 
 
-def _one(routes: APIRouter, doors: Doors, reading: Reading) -> None:
+def _one(routes: APIRouter, doors: Doors, reading: Reading, player: Player) -> None:
     @routes.get("/{call_id}", response_model=None, responses=examples.CALL)
     async def show(call_id: examples.CallIdPath, request: Request) -> Json:
         """One call's status and details."""
@@ -109,11 +110,13 @@ def _one(routes: APIRouter, doors: Doors, reading: Reading) -> None:
 
     @routes.post("/{call_id}/erase", status_code=202, responses=examples.ERASED)
     async def erase(call_id: examples.CallIdPath, request: Request) -> dict[str, str]:
-        """Forget a call: its record, events, messages and words. 409 while it runs."""
-        return {"call_id": await reading.erase(call_id, access_of(request))}
+        """Forget a call: its record, events, messages, words and recording. 409 while it runs."""
+        erased = await reading.erase(call_id, access_of(request))
+        player.forget(erased)
+        return {"call_id": erased}
 
 
-def _parts(routes: APIRouter, reading: Reading) -> None:
+def _parts(routes: APIRouter, reading: Reading, player: Player) -> None:
     @routes.get("/{call_id}/metrics", response_model=None, responses=examples.METRICS)
     async def metrics(call_id: examples.CallIdPath, request: Request) -> Json:
         """What the call's agents measured; null what none of them told."""
@@ -125,12 +128,17 @@ def _parts(routes: APIRouter, reading: Reading) -> None:
         return Json(await reading.ladder(call_id, access_of(request)))
 
     @routes.get(
-        "/{call_id}/recording", status_code=404, response_model=None, responses=examples.RECORDING
+        "/{call_id}/recording",
+        response_model=None,
+        response_class=Response,
+        responses=examples.RECORDING,
     )
-    async def recording(call_id: examples.CallIdPath, request: Request) -> None:
-        """The call's recording: 404 as long as nothing is recorded."""
-        await reading.call(call_id, access_of(request))
-        raise HTTPException(404, "the call was not recorded")
+    async def recording(call_id: examples.CallIdPath, request: Request) -> Response:
+        """The call's recording, caller left, what was sent to the caller right.
+
+        With ``Range`` a part of it. 404 when the call was not recorded, 409 while it runs.
+        """
+        return await player.play(call_id, request)
 
     @routes.get("/{call_id}/analysis", response_model=None, responses=examples.ANALYSIS)
     async def analysis(call_id: examples.CallIdPath, request: Request) -> Json:

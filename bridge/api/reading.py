@@ -318,6 +318,10 @@ class Reading:
             raise Unavailable("there is no store to read from")
         return self._store
 
+    async def is_fresh(self) -> bool:
+        """Wait a moment until the store has what was written; whether it does."""
+        return await self._fresh()
+
     async def _fresh(self) -> bool:
         return await is_fresh(self._projection)
 

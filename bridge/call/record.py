@@ -135,6 +135,8 @@ def _private(plan: CallPlan) -> dict[str, Any]:
         private["webhook_url"] = plan.webhook_url
     if plan.passthrough:
         private["passthrough"] = True
+    if plan.record:
+        private["record"] = True
     return private
 
 

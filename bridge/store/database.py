@@ -167,12 +167,15 @@ class Database:
     def unhurried(self, connection: Connection) -> Iterator[None]:
         """Give *connection* all the time there is, as long as its server lives."""
         driver = connection.connection.driver_connection
-        if isinstance(driver, PatientConnection):
-            driver.enough = math.inf
+        if not isinstance(driver, PatientConnection):
+            yield
+            return
+        driver.enough = math.inf
+        try:
             for limit in ("statement_timeout", "lock_timeout"):
                 connection.exec_driver_sql(f"set local {limit} = 0")
-        yield
-        if isinstance(driver, PatientConnection):
+            yield
+        finally:
             driver.enough = ENOUGH
 
     @contextmanager

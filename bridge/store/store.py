@@ -344,6 +344,15 @@ class Store:
             rows = connection.execute(turns_of(call_ids)).all()
         return dict.fromkeys(call_ids, 0) | {row.call_id: int(row.turns) for row in rows}
 
+    def recording_path(self, call_id: str) -> str | None:
+        """Return where a call's recording is kept, None for none (see `store.recordings`)."""
+        table = tables.recordings
+        question = select(table.c.path).where(
+            table.c.call_id == call_id, table.c.gone == 0, table.c.name != ""
+        )
+        with self.reading() as connection:
+            return connection.execute(question).scalar()
+
     def capture_is_off(self, call_id: str) -> bool:
         """Whether the capture of the room's own transcription was switched off."""
         table = tables.captures_off
@@ -389,6 +398,8 @@ class Store:
         )
         with self.writing() as connection:
             found = list(connection.execute(question).scalars())
+            lost = tables.recordings
+            connection.execute(update(lost).where(lost.c.call_id.in_(found)).values(gone=1))
             for table, column in _OF_CALLS:
                 connection.execute(delete(table).where(table.c[column].in_(found)))
         self.changes += 1
@@ -489,7 +500,7 @@ def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
 def erase(connection: Connection, call_id: str, now: float) -> bool:
     """Erase a call that has ended, if it is there."""
     row = connection.execute(
-        select(calls.c.record, calls.c.private, calls.c.erased_at).where(
+        select(calls.c.record, calls.c.private, calls.c.erased_at, calls.c.instance).where(
             calls.c.id == call_id, calls.c.ended_at.is_not(None)
         )
     ).first()
@@ -509,7 +520,16 @@ def erase(connection: Connection, call_id: str, now: float) -> bool:
         )
     )
     forget(connection, call_id)
+    if private.get("record"):
+        _lose_recording(connection, call_id, row.instance, now)
     return True
+
+
+def _lose_recording(connection: Connection, call_id: str, instance: str, now: float) -> None:
+    """Have the recording of an erased call deleted, also when it is not known where it is yet."""
+    row = {"call_id": call_id, "instance": instance, "at": now, "gone": 1}
+    row |= {"name": "", "path": "", "octets": 0, "seconds": 0.0}
+    upsert(connection, tables.recordings, [row], key=("call_id",), change=("at", "gone"))
 
 
 def forget(connection: Connection, call_id: str) -> None:
