@@ -44,7 +44,7 @@ from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
-from bridge.feed import Feed
+from bridge.feed import EventLog, Feed
 from bridge.fleet import Fleet
 from bridge.front import front
 from bridge.journal import Entry, Journal, OpenCall
@@ -270,9 +270,12 @@ class Daemon:
         trunks = (self._config.trunk_named(name) for name in flow.trunks)
         return any(trunk is not None and trunk.reject == "403" for trunk in trunks)
 
-    def follow(self) -> Feed:
-        """Return one more feed of all events, for readers on another loop than the API's."""
-        feed = Feed(self._journal)
+    def follow(self, log: EventLog | None = None) -> Feed:
+        """Return one more feed of all events, for readers on another loop than the API's.
+
+        Those in *log*, else this instance's.
+        """
+        feed = Feed(log or self._journal)
         self._feeds.append(feed)
         self._listeners.append(feed.tell)
         return feed
@@ -335,11 +338,13 @@ class Daemon:
 
     def app(self, gatekeeper: Gatekeeper) -> FastAPI:
         """Return the API over this daemon, for whom *gatekeeper* lets in; on the calls' loop."""
+        store = self._books.store
         return front(
             self._config,
             self.switchboard,
             gatekeeper,
             self.follow(),
+            everywhere=self.follow(store) if store.shared else None,
             version=version("trunkbridge"),
             metrics=self.metrics,
             keys=self._keys,

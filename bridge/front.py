@@ -36,6 +36,7 @@ def front(
     gatekeeper: Gatekeeper,
     feed: Feed,
     *,
+    everywhere: Feed | None,
     version: str,
     metrics: Metrics,
     keys: LiveKitKeys,
@@ -46,7 +47,8 @@ def front(
 ) -> FastAPI:
     """Return the app; call it on the loop of the calls.
 
-    *web* are the web calls, *said* what is said on all that run here.
+    *everywhere* has the events of all instances; None: there is this one only. *web* are the
+    web calls, *said* what is said on all that run here.
     """
     doors = Doors(switchboard, asyncio.get_running_loop())
     check = receiver_check(config)
@@ -69,6 +71,7 @@ def front(
         doors,
         gatekeeper,
         feed,
+        everywhere=everywhere,
         version=version,
         metrics=metrics,
         trunks=metrics,

@@ -34,6 +34,7 @@ def make_app(
     feed: Feed,
     *,
     version: str,
+    everywhere: Feed | None = None,
     metrics: MetricsDoor | None = None,
     trunks: TrunkDoor | None = None,
     reading: Reading | None = None,
@@ -44,6 +45,7 @@ def make_app(
 ) -> FastAPI:
     """Return the app with every route of this version.
 
+    *feed* has this instance's events, *everywhere* those of all that share a store.
     *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
     older API); *web_calls* makes ``voip`` calls. *reading* is how calls are read; without it
     only the journal is. *check_url* judges a ``webhook_url``; None: webhooks have no secret,
@@ -71,8 +73,8 @@ def make_app(
     _serve(app, _page())
     _serve(app, _health(doors))
     reading = reading or Reading(doors)
-    maker = Maker(doors, check_url=check_url, web_calls=web_calls)
-    _serve(app, events.router(reading, feed, gatekeeper))
+    maker = Maker(doors, reading, check_url=check_url, web_calls=web_calls)
+    _serve(app, events.router(reading, feed, gatekeeper, everywhere))
     _serve(app, calls.router(doors, reading, maker))
     _serve(app, control.router(doors, reading))
     _serve(app, _house(doors))

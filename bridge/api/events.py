@@ -40,8 +40,14 @@ _POSITION: Final = "^([0-9]{1,18}|latest)?$"
 _SEQ: Final = "^[0-9]{0,18}$"
 
 
-def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
-    """Return the two routes; a stream ends when its key is taken away."""
+def router(
+    reading: Reading, feed: Feed, gatekeeper: Gatekeeper, everywhere: Feed | None = None
+) -> APIRouter:
+    """Return the two routes; a stream ends when its key is taken away.
+
+    *feed* has the calls of this instance, *everywhere* those of all that share a store.
+    """
+    everything = everywhere or feed
     routes = APIRouter(prefix="/api/v1", tags=["events"])
 
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
@@ -51,27 +57,29 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         query: Annotated[str, _query(_POSITION)] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
-        """The events of all calls of this instance, in the order they were written down.
+        """The events of all calls, in the order they were written down.
 
-        With ``Accept: text/event-stream`` everything after *last_event_id* and then what
-        happens, live; an id is a position in the journal, ``latest`` is its end, and
+        Of all instances that share a PostgreSQL, in the store's order; else of this instance, in
+        its journal's. With ``Accept: text/event-stream`` everything after *last_event_id* and
+        then what happens, live; an id is a position there, ``latest`` is the end, and
         without one it begins at the first. Otherwise a page of at most *limit*: its
         ``Last-Event-ID`` header is what the next page is asked with.
         """
         who = access_of(request)
-        after = await _position(feed, header, query)
+        after = await _position(everything, header, query)
         if wants_stream(request.headers.get("accept", "")):
+            await everything.last_position()  # 503 as long as that can be said
             return EventStream(
-                feed,
+                everything,
                 messages(
-                    feed.everything(after),
+                    everything.everything(after),
                     after,
                     lambda one: one.position,
                     lambda: gatekeeper.still_admits(request),
                     lambda one: reading.sees(one.call_id, who),
                 ),
             )
-        page = await feed.page(after, limit)
+        page = await everything.page(after, limit)
         last = page[-1].position if page else after
         headers = {"Last-Event-ID": str(last)}
         if len(page) == limit:

@@ -10,6 +10,7 @@ from fastapi import Header
 from bridge.api.access import Access, own_key
 from bridge.api.door import Doors
 from bridge.api.models import CallAccepted, CreateCall
+from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, Admit, BadRequest, anybody
 
 IdempotencyKey = Annotated[
@@ -52,9 +53,15 @@ class Maker:
     """Makes calls. *check_url* None: webhooks have no secret, so nobody may name one."""
 
     def __init__(
-        self, doors: Doors, *, check_url: CheckUrl | None = None, web_calls: WebCalls | None = None
+        self,
+        doors: Doors,
+        reading: Reading,
+        *,
+        check_url: CheckUrl | None = None,
+        web_calls: WebCalls | None = None,
     ) -> None:
         self._doors = doors
+        self._reading = reading
         self._check_url = check_url
         self._web_calls = web_calls
 
@@ -78,8 +85,11 @@ class Maker:
         return CallAccepted.of(accepted)
 
     async def _check_room(self, room: str | None, who: Access) -> None:
-        """Raise `BadRequest` for a room with a call that is not theirs to hear."""
-        if room is not None:
-            tenants = await self._doors.ask(self._doors.service.tenants_in(room))
-            if not all(who.sees(tenant) for tenant in tenants):
-                raise BadRequest("room", "is in use")
+        """Raise `BadRequest` for a room with a call that is not theirs to hear.
+
+        Of a tenant's key also `Unavailable`, when nobody can tell whether there is one.
+        """
+        if room is None or who.scope is None:
+            return
+        if not all(who.sees(tenant) for tenant in await self._reading.tenants_in(room)):
+            raise BadRequest("room", "is in use")

@@ -44,6 +44,7 @@ class CallStore(Protocol):
     def ladder(self, call_id: str) -> list[dict[str, Any]] | None: ...
     def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def erase(self, call_id: str) -> bool: ...
+    def tenants_elsewhere(self, room: str) -> list[str | None]: ...
 
 
 class Reading:
@@ -126,6 +127,13 @@ class Reading:
             return None
         found = await asked(self._store.call, call_id)
         return None if found is None else found.record
+
+    async def tenants_in(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls in *room*, of all instances. Raises `Unavailable`."""
+        here = await self._doors.ask(self._doors.service.tenants_in(room))
+        if self._store is None:
+            return here
+        return here + await asked(self._store.tenants_elsewhere, room)
 
     async def report(self, call_id: str, who: Access) -> Mapping[str, Any]:
         """Return what the call's agents told of it; empty when nobody did."""

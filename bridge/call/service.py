@@ -17,7 +17,7 @@ import structlog
 
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
-from bridge.call.idempotency import Claim, ClaimArchive, Once
+from bridge.call.idempotency import Claim, Once, SharedClaims
 from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.limits import Limits
@@ -83,7 +83,7 @@ class CallService:
         rooms: Rooms,
         ledger: Ledger,
         archive: Archive,
-        claims: ClaimArchive | None = None,
+        claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         observer: CallObserver = UNOBSERVED,
         clock: Callable[[], float] = time.monotonic,
@@ -108,7 +108,7 @@ class CallService:
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
         self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
-        self._once = Once(claims or archive, wall)
+        self._once = Once(archive, wall, claims)
         self._telling = Gcra(rate=10, burst=50, keys=256)  # a flood is told ten times a second
         self._untold = 0
         self._chosen: tuple[Request, Chosen] | None = None  # of the INVITE screened last

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
@@ -25,12 +28,15 @@ from bridge.store.tables import calls, events, instances, transcripts
 from bridge.store.upsert import upsert
 from bridge.transcript.segment import Segment
 
+T = TypeVar("T")
+
 LEASE: Final = 30.0
 """Seconds an instance counts as alive after it last said so."""
 _TOTALS: Final = 1.0  # seconds a total may be old that other instances have changed
 _TOTALS_KEPT: Final = 256
 _REST: Final = 1.0  # seconds in which a database that did not answer is not asked
 _CHUNK: Final = 500  # calls deleted in one transaction
+_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Store:
         self._away = False
         self._away_until = 0.0
         self._asking = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self.grace = LEASE
         """Seconds its own lease must have held before it says that others' have not; 0: none."""
         self._steady_since: float | None = None  # by the database's clock, as the lease
@@ -100,6 +107,11 @@ class Store:
     def ready(self) -> bool:
         """Whether the database has ever answered."""
         return self._ready
+
+    @property
+    def shared(self) -> bool:
+        """Whether other instances may use it, too."""
+        return not self.database.is_sqlite
 
     @property
     def engine(self) -> Engine:
@@ -152,7 +164,17 @@ class Store:
         """Close all connections; nothing is asked any more, and nobody waits for an answer."""
         self._away_until = math.inf
         self._away = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self.database.close()
+
+    async def ask(self, question: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Run *question* in a thread of the store's own: the loop's are not held by its silence."""
+        loop = asyncio.get_running_loop()
+        try:
+            answer = loop.run_in_executor(self._threads, partial(question, *given, **named))
+        except RuntimeError as failure:
+            raise StoreUnreachable("the store is closed") from failure
+        return await answer
 
     def alive(self) -> bool:
         """Whether the database answers."""
@@ -235,6 +257,22 @@ class Store:
         )
         return {row.call_id: json.loads(row.body) for row in rows}
 
+    def tenants_elsewhere(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls without an end that other instances have in *room*."""
+        if not self.shared:
+            return []
+        question = (
+            select(calls.c.tenant_id)
+            .where(
+                calls.c.room_name == key(room),
+                calls.c.ended_at.is_(None),
+                calls.c.instance != self.instance,
+            )
+            .distinct()
+        )
+        with self.reading() as connection:
+            return list(connection.execute(question).scalars())
+
     # What hangs on a call.
 
     def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]:
@@ -313,7 +351,7 @@ class Store:
         """Return the claim made at *since* or later on any instance, or None."""
         table = tables.idempotency
         question = select(table.c.body_digest, table.c.at, table.c.answer).where(
-            table.c.key_digest == key_digest, table.c.at >= since
+            table.c.key_digest == key_digest, table.c.at >= since, table.c.answer != ""
         )
         with self.reading() as connection:
             row = connection.execute(question).first()

@@ -100,6 +100,7 @@ Index(
 )
 _OPEN: Final = text("ended_at is null")
 Index("calls_open", calls.c.instance, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("calls_open_room", calls.c.room_name, sqlite_where=_OPEN, postgresql_where=_OPEN)
 _ERASED: Final = text("erased_at is not null")
 Index(
     "calls_erased",
@@ -195,7 +196,9 @@ idempotency: Final = Table(
     Column("body_digest", String(64), nullable=False),
     Column("call_id", String(64)),
     Column("at", Double, nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # empty: `owner` is about to give it
+    Column("owner", String(KEY)),
+    Column("owned_until", Double),
 )
 Index("idempotency_at", idempotency.c.at)
 

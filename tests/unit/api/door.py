@@ -133,6 +133,11 @@ class FakeStore:
         self.asked: list[tuple[CallFilter, int, int]] = []
         self.total: int | None = None
         self.failure: Exception | None = None
+        self.tenants: dict[str, list[str | None]] = {}
+
+    def tenants_elsewhere(self, room: str) -> list[str | None]:
+        self._all()
+        return self.tenants.get(room, [])
 
     def _all(self) -> dict[str, dict[str, Any]]:
         if self.failure is not None:

@@ -8,7 +8,8 @@ import jwt
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
-from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
+from bridge.store.errors import StoreError
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, FakeStore, client_of
 
 pytestmark = pytest.mark.unit
 
@@ -250,6 +251,27 @@ async def test_a_room_of_another_tenants_call_is_not_joined() -> None:
             body = {**SIP, "room": room}
             answer = await client.post("/api/v1/calls", json=body, headers=headers)
             assert answer.status_code == status, room
+
+
+async def test_a_room_of_another_tenants_call_at_another_instance_is_not_joined() -> None:
+    service = FakeService()
+    store = FakeStore(service)
+    store.tenants = {"theirs": [None, "somebody else"], "everybodys": [None]}
+    headers = {"Authorization": f"Bearer {KEY.secret}"}
+    async with client_of(service, [KEY], store=store) as client:
+        for room, status in (("theirs", 422), ("everybodys", 201), ("new", 201)):
+            body = {"phone_number": NUMBER, "room": room}
+            answer = await client.post("/api/v1/calls", json=body, headers=headers)
+            assert answer.status_code == status, room
+        store.failure = StoreError("away")  # nobody can tell who hears whom
+        body = {"phone_number": NUMBER, "room": "new"}
+        answer = await client.post("/api/v1/calls", json=body, headers=headers)
+        assert answer.status_code == 503
+        answer = await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+        assert answer.status_code == 201  # a room of its own
+    async with client_of(service, store=store) as client:  # without keys everything is everybody's
+        answer = await client.post("/api/v1/calls", json=body)
+        assert answer.status_code == 201
 
 
 async def test_a_token_of_a_tenant_neither_drains_nor_reloads() -> None:
