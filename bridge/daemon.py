@@ -56,6 +56,7 @@ from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.queue.sweeper import Orphan
+from bridge.recordings import recordings_of
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
@@ -177,6 +178,9 @@ class Daemon:
             address=self._address_towards,
         )
         ledger = Ledger(self._journal, self.metrics.journalled)
+        self._recordings = recordings_of(
+            config.recording, self._journal, self._books.store, self._journal.path.parent
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),
@@ -186,6 +190,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
+            recorder=self._recordings,
         )
         self.sessions = Sessions(
             config,
@@ -305,6 +310,8 @@ class Daemon:
                 await sdk.warm_up()
             await self._engine.start()
             await self._books.open()
+            if self._recordings is not None:
+                await self._recordings.start()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
@@ -352,6 +359,7 @@ class Daemon:
             fleet=self._fleet,
             web=self.sessions,
             said=self._transcripts,
+            recordings=self._recordings,
         )
 
     async def _serve_http(self) -> None:
@@ -479,6 +487,8 @@ class Daemon:
         await self.sessions.stop()
         await self._ears.stop()
         await self._server_api.close()
+        if self._recordings is not None:
+            await self._recordings.stop()
         self._ladders.flush()
         await self._books.stop()
         await asyncio.to_thread(self._journal.close)
@@ -506,6 +516,8 @@ class Daemon:
         ready = await self.service.readiness()
         projection = self._books.projection
         store = await asyncio.to_thread(lambda: projection.metrics)
+        recordings = self._recordings
+        figures = {} if recordings is None else await asyncio.to_thread(recordings.figures)
         clock = self._engine.clock()
         sent = self._books.deliverer.tally
         return Gauges(
@@ -533,6 +545,7 @@ class Daemon:
             webhooks_oldest=sent.backlog.oldest,
             queue_waiting=self._fleet.queue.waiting(),
             web_calls=len(self.sessions.running),
+            recordings=figures,
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
         )

@@ -10,11 +10,11 @@ import json
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
 
 from bridge.api import examples
 from bridge.api.access import access_of
 from bridge.api.auth import Gatekeeper
+from bridge.api.lean import Json, Lean
 from bridge.api.reading import Reading
 from bridge.api.stream import EventStream, messages, wants_stream
 from bridge.call.requests import BadRequest
@@ -48,7 +48,7 @@ def router(
     *feed* has the calls of this instance, *everywhere* those of all that share a store.
     """
     everything = everywhere or feed
-    routes = APIRouter(prefix="/api/v1", tags=["events"])
+    routes = APIRouter(prefix="/api/v1", tags=["events"], route_class=Lean)
 
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
     async def all_events(
@@ -85,7 +85,7 @@ def router(
         if len(page) == limit:
             headers["Link"] = f'</api/v1/events?last_event_id={last}&limit={limit}>; rel="next"'
         shown = [one for one in page if await reading.sees(one.call_id, who)]
-        return JSONResponse([json.loads(one.body) for one in shown], headers=headers)
+        return Json([json.loads(one.body) for one in shown], headers=headers)
 
     @routes.get("/calls/{call_id}/events", response_model=None, responses=examples.EVENTS)
     async def events_of_call(
@@ -103,7 +103,7 @@ def router(
         after = _last(_number(header), _number(query))
         if not wants_stream(request.headers.get("accept", "")):
             events = await reading.events(call_id, who)
-            return JSONResponse([event for event in events if event["seq"] > after])
+            return Json([event for event in events if event["seq"] > after])
         call = await reading.call(call_id, who)
         if call["ended_at"] is not None and after >= call["seq"]:
             return Response(status_code=204)  # HTML 9.2: a browser stops reconnecting

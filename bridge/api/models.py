@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _WITHHELD = "anonymous"  # contract 3, Numbers
 _ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _MAX_DEPTH = 32
-_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media")
+_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media", "record")
 
 
 def _check_text(value: str) -> str:
@@ -145,8 +145,6 @@ class CreateCall(BaseModel):
         cls, values: Mapping[str, Any], wrong: Collection[str]
     ) -> Iterator[tuple[str, str]]:
         """Yield the fields that are wrong beside the others; *wrong* are so by themselves."""
-        if values.get("record") is True:
-            yield "record", "recording is not served yet"
         if "call_type" in wrong:
             return
         if _is_sip(values):
@@ -171,9 +169,10 @@ class CreateCall(BaseModel):
         """Return what the call service is asked for *tenant*; of a phone call."""
         if self.phone_number is None:
             raise BadRequest("phone_number", "missing, this field is required")
-        values = self.model_dump(exclude={"call_type", "record"})
+        values = self.model_dump(exclude={"call_type"})
         values["metadata"] = values["metadata"] or {}
         values["early_media"] = bool(values["early_media"])
+        values["record"] = bool(values["record"])
         return DialRequest(**values, tenant=tenant)
 
 

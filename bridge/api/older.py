@@ -55,6 +55,7 @@ class OlderStore(Protocol):
 
     def call(self, call_id: str) -> StoredCall | None: ...
     def transcript(self, call_id: str) -> list[Segment]: ...
+    def recording_path(self, call_id: str) -> str | None: ...
 
 
 PlaceOf = Callable[[str], tuple[bool, float | None]]
@@ -103,6 +104,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor, plans: Plans) -> 
                 phone_number=body.to_number,
                 workflow_slug=slug,
                 trunk=body.trunk_id,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -124,6 +126,7 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor, plans: Plans) -> 
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
                 passthrough=True,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -193,8 +196,10 @@ def _looking(
         more = await asked(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
-                record_of(call, names, passthrough=passthrough, transcript=transcript)
-                for call, (passthrough, transcript) in zip(found, more, strict=True)
+                record_of(
+                    call, names, passthrough=passthrough, transcript=transcript, recording=recording
+                )
+                for call, (passthrough, transcript, recording) in zip(found, more, strict=True)
             ],
             "pagination": {
                 "total": total,
@@ -206,9 +211,11 @@ def _looking(
         return envelope("call records", data)
 
 
-def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:
+def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment], str | None]:
     stored = store.call(call_id)
-    return bool(stored and stored.private.get("passthrough")), store.transcript(call_id)
+    private = stored.private if stored is not None else {}
+    recording = store.recording_path(call_id) if private.get("record") else None
+    return bool(private.get("passthrough")), store.transcript(call_id), recording
 
 
 def queue_status(call: Mapping[str, Any], *, waits: bool) -> str:
@@ -232,6 +239,7 @@ def record_of(
     *,
     passthrough: bool,
     transcript: Sequence[Segment],
+    recording: str | None = None,
 ) -> dict[str, Any]:
     """Return a call's resource as the older bridge's record. What is unknown is null."""
     web = call["call_type"] == "voip"
@@ -250,7 +258,7 @@ def record_of(
         "answered_at": call["started_at"],
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
-        "recording_path": None,
+        "recording_path": recording,
         "transcripts": older_entries(transcript),
         "started_at": call["created_at"],
         "ended_at": call["ended_at"],

@@ -29,6 +29,7 @@ from bridge.call.ports import (
     UNOBSERVED,
     CallObserver,
     OpenMedia,
+    Recorder,
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record, workflow_id
@@ -73,7 +74,10 @@ DIALOGS_KEPT: Final = 2000
 
 
 class CallService:
-    """Accepts, runs and finds calls. *publish* hears every event after journal and room."""
+    """Accepts, runs and finds calls. *publish* hears every event after journal and room.
+
+    *recorder* keeps what is said on them; None: nothing is recorded.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class CallService:
         claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         observer: CallObserver = UNOBSERVED,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] | None = None,
@@ -100,7 +105,10 @@ class CallService:
         self._referrals = Referrals(self._dial_for_a_call, self.call)
         self._clock = clock
         self._wall = wall
-        self._plans = Plans(config, rooms, new_id=new_id or CallIds(), wall=wall)
+        self._recorder = recorder
+        self._plans = Plans(
+            config, rooms, new_id=new_id or CallIds(), wall=wall, records=recorder is not None
+        )
         self._limits = Limits(config, clock)
         self._waiting: Waiting = NoQueue()
         self._calls: dict[str, Call] = {}
@@ -547,6 +555,7 @@ class CallService:
             on_end=self._forget,
             beside=self._referrals,
             observer=self._observer,
+            recorder=self._recorder,
             clock=self._clock,
             wall=self._wall,
         )

@@ -150,14 +150,14 @@ class Switchboard:
         record = None if self._sessions is None else self._sessions.record(call_id)
         return record if record is not None and record.ended_at is None else None
 
-    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return the resources of those of *call_ids* that run here, as they are now."""
-        found: dict[str, dict[str, Any]] = {}
+    def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
+        """Return the records of those of *call_ids* that run here, as they are now."""
+        found: dict[str, CallRecord] = {}
         for call_id in call_ids:
             call = self._service.call(call_id)
             record = self._session(call_id) if call is None else call.record
             if record is not None:
-                found[call_id] = record.as_dict()
+                found[call_id] = record
         return found
 
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:

@@ -146,6 +146,11 @@ class Database:
         """Whether it is a file."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file by its path, and not by a URI with wishes of its own."""
+        return self.is_sqlite and not str(self.url.database).startswith("file:")
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a transaction that changes nothing. Raises `StoreError`."""
@@ -162,12 +167,15 @@ class Database:
     def unhurried(self, connection: Connection) -> Iterator[None]:
         """Give *connection* all the time there is, as long as its server lives."""
         driver = connection.connection.driver_connection
-        if isinstance(driver, PatientConnection):
-            driver.enough = math.inf
+        if not isinstance(driver, PatientConnection):
+            yield
+            return
+        driver.enough = math.inf
+        try:
             for limit in ("statement_timeout", "lock_timeout"):
                 connection.exec_driver_sql(f"set local {limit} = 0")
-        yield
-        if isinstance(driver, PatientConnection):
+            yield
+        finally:
             driver.enough = ENOUGH
 
     @contextmanager

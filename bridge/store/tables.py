@@ -160,6 +160,21 @@ captures_off: Final = Table(
     Column("at", Double, nullable=False),
 )
 
+recordings: Final = Table(
+    "recordings",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    _text_key("instance", nullable=False),  # who has it, where it lies in a folder
+    Column("at", Double, nullable=False),
+    _text_key("name", nullable=False),  # of the object; "" where only that there is one is known
+    Column("path", Text, nullable=False),  # the same with the bucket it is in, for people
+    Column("octets", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("gone", Integer, nullable=False),  # 1: the call is, the object is to be deleted
+)
+_GONE: Final = text("gone = 1")
+Index("recordings_gone", recordings.c.at, sqlite_where=_GONE, postgresql_where=_GONE)
+
 outbox: Final = Table(
     "outbox",
     metadata,

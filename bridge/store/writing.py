@@ -19,6 +19,7 @@ from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
 from bridge.store.queries import key
+from bridge.store.recordings import keep
 from bridge.store.store import erase
 from bridge.store.tables import calls, events
 from bridge.store.upsert import insert_new, insert_of, upsert
@@ -205,6 +206,8 @@ class Writer:
                             tables.idempotency.c.at < new.at, tables.idempotency.c.answer == ""
                         ),
                     )
+                case "recording":
+                    keep(connection, item.call_id, key(str(body["instance"])), body, time.time())
                 case "notice":
                     self._deliver(connection, body, item)
         for call_id, news in reports.items():

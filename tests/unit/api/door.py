@@ -23,6 +23,16 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 KEY = ApiKey(name="app", secret="s3cret")
 
 
+class FakeRecord:
+    """A call's record."""
+
+    def __init__(self, call: dict[str, Any]) -> None:
+        self._call = call
+
+    def as_dict(self) -> dict[str, Any]:
+        return self._call
+
+
 class FakeService:
     """A call service with one call."""
 
@@ -67,11 +77,11 @@ class FakeService:
             raise self.failure
         return self.call if call_id == CALL else None
 
-    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def now(self, call_ids: Sequence[str]) -> dict[str, FakeRecord]:
         if self.failure is not None:
             raise self.failure
         running = self.call["ended_at"] is None and CALL in call_ids
-        return {CALL: self.call} if running else {}
+        return {CALL: FakeRecord(self.call)} if running else {}
 
     async def active(self, limit: int | None) -> list[dict[str, Any]]:
         return [self.call][:limit]

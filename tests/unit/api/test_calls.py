@@ -63,7 +63,7 @@ async def test_a_dialled_call_is_accepted_at_once() -> None:
         ({"agent": "a", "trunk": "t"}, {"trunk"}),
         ({"agent": "a", "caller_id": "+918047361000"}, {"caller_id"}),
         ({"agent": "a", "early_media": True}, {"early_media"}),
-        ({**SIP, "record": True}, {"record"}),
+        ({"agent": "a", "record": True}, {"record"}),
         ({**SIP, "webhook_url": "x" * 3000}, {"webhook_url"}),
         ({**SIP, "webhook_url": "https://example.com/"}, {"webhook_url"}),
         ({"agent": "a", "phone_number": "tel"}, {"phone_number"}),

@@ -73,6 +73,7 @@ class Store(FakeStore):
     def __init__(self, service: FakeService) -> None:
         super().__init__(service)
         self.private: dict[str, Any] = {}
+        self.recorded: dict[str, str] = {}
 
     def call(self, call_id: str) -> StoredCall | None:
         row = super().call(call_id)
@@ -84,6 +85,9 @@ class Store(FakeStore):
 
     def transcript(self, call_id: str) -> list[Segment]:
         return [Segment(speaker=Speaker.AGENT, content="Hello", at=1768645800.0)]
+
+    def recording_path(self, call_id: str) -> str | None:
+        return self.recorded.get(call_id)
 
 
 class Older:
@@ -312,6 +316,17 @@ async def test_a_record_has_every_field_of_the_older_bridge() -> None:
             "platform_number": "+912240000000",
         }
     ]
+
+
+async def test_a_call_that_was_recorded_says_where_and_others_are_not_asked_for() -> None:
+    older_ = Older()
+    older_.service.call |= ENDED
+    older_.store.recorded[CALL] = f"s3://calls/{CALL}.ogg"
+    (plain,) = (await older_.get("/call/records")).json()["data"]["records"]
+    older_.store.private = {"record": True}
+    (recorded,) = (await older_.get("/call/records")).json()["data"]["records"]
+    assert plain["recording_path"] is None
+    assert recorded["recording_path"] == f"s3://calls/{CALL}.ogg"
 
 
 async def test_what_never_connected_costs_nothing_and_lasted_nobody_knows_how_long() -> None:
