@@ -260,14 +260,14 @@ async def test_a_room_of_another_tenants_call_at_another_instance_is_not_joined(
     headers = {"Authorization": f"Bearer {KEY.secret}"}
     async with client_of(service, [KEY], store=store) as client:
         for room, status in (("theirs", 422), ("everybodys", 201), ("new", 201)):
-            body = {"phone_number": NUMBER, "room": room}
+            body = {**SIP, "room": room}
             answer = await client.post("/api/v1/calls", json=body, headers=headers)
             assert answer.status_code == status, room
         store.failure = StoreError("away")  # nobody can tell who hears whom
-        body = {"phone_number": NUMBER, "room": "new"}
+        body = {**SIP, "room": "new"}
         answer = await client.post("/api/v1/calls", json=body, headers=headers)
         assert answer.status_code == 503
-        answer = await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+        answer = await client.post("/api/v1/calls", json=SIP, headers=headers)
         assert answer.status_code == 201  # a room of its own
     async with client_of(service, store=store) as client:  # without keys everything is everybody's
         answer = await client.post("/api/v1/calls", json=body)
