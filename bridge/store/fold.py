@@ -20,9 +20,11 @@ REPORTED: Final = ("metrics", "agent_history", "current_agent")
 
 
 def metrics_of(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return seed 003's metrics of a call; null what nobody told."""
+    """Return seed 003's metrics of a call, whole numbers as there; null what nobody told."""
     metrics = dict.fromkeys(MEASURED) | {
-        name: value for name, value in (call.get("metrics") or {}).items() if name in MEASURED
+        name: round(value) if isinstance(value, float) else value
+        for name, value in (call.get("metrics") or {}).items()
+        if name in MEASURED
     }
     if metrics["duration_seconds"] is None:
         metrics["duration_seconds"] = call.get("duration_seconds")

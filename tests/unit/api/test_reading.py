@@ -253,6 +253,16 @@ async def test_metrics_are_null_until_they_are_told() -> None:
     assert after == {**NOTHING, "duration_seconds": 180, "llm_latency_ms": 280}
 
 
+async def test_metrics_are_whole_numbers_as_seed_003_has_them() -> None:
+    service = FakeService()
+    service.call["metrics"] = {"stt_latency_ms": 119.6, "total_tokens": 5}
+    async with client_of(service, store=FakeStore(service)) as client:
+        told = (await client.get(f"/api/v1/calls/{CALL}/metrics")).text
+        shown = (await client.get(f"/api/v1/calls/{CALL}")).text
+    assert '"stt_latency_ms":120,' in told
+    assert '"stt_latency_ms":120,' in shown
+
+
 async def test_what_nobody_told_of_analysis_and_cost_is_null() -> None:
     service = FakeService()
     store = FakeStore(service)
