@@ -21,7 +21,7 @@ from tests.soak.census import (
     CALL,
     SOON,
     Census,
-    OpenBridge,
+    SeenBridge,
     kinds_verdict,
     memory_verdict,
     slope,
@@ -66,7 +66,7 @@ class Soak:
     plan: Plan
     livekit: PrivateLiveKit
     desk: Desk
-    bridge: OpenBridge
+    bridge: SeenBridge
     carrier_port: int
     ledger: Ledger = field(default_factory=Ledger)
     samples: list[Census] = field(default_factory=list)
@@ -81,7 +81,7 @@ async def run(plan: Plan, folder: Path) -> list[str]:
     try:
         async with Desk(livekit.server, host, folder) as desk:
             port = free_port()
-            bridge = OpenBridge(folder, livekit.server, carrier_port=port, trunk=TRUNK)
+            bridge = SeenBridge(folder, livekit.server, carrier_port=port, trunk=TRUNK)
             bridge.expect_lag()  # on a busy machine any loop is late
             desk.bridges.append(bridge)
             await bridge.start()
@@ -272,6 +272,6 @@ async def stories_of_all(soak: Soak) -> list[str]:
     return wrong
 
 
-async def calls_in_journal(bridge: OpenBridge) -> list[str]:
+async def calls_in_journal(bridge: SeenBridge) -> list[str]:
     with sqlite3.connect(f"file:{bridge.folder}/journal.db?mode=ro", uri=True) as database:
         return [row[0] for row in database.execute("select call_id from calls")]
