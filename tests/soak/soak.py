@@ -16,6 +16,7 @@ import httpx
 
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.exchange import Behaviour
+from tests.ports import free_port
 from tests.soak.census import (
     ABSOLUTE,
     CALL,
@@ -29,7 +30,7 @@ from tests.soak.census import (
 )
 from tests.soak.load import Ledger, Stage, Switch, conversation, keep_calling, names, tell
 from tests.system.conftest import PrivateLiveKit, started_server
-from tests.system.harness import AgentHost, Desk, free_port, until
+from tests.system.harness import AgentHost, Desk, until
 
 WARM_UP_CALLS = 6
 WARM_UP_S = 30.0  # of a long soak: until pools and arenas have their size
