@@ -14,6 +14,7 @@ from pathlib import Path
 from bench import accepted, api_load, blaster, hold_latency, journal, pacing, refused, room_return
 from bench.engines import report as engines_report
 from bench.engines import run as engines
+from bench.engines import steady
 from bench.hold_latency import Scale
 from bench.table import Row, print_table
 from tests.system.conftest import PrivateLiveKit, started_server
@@ -84,7 +85,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=["engines", *BENCHES, *LOCAL, []], metavar="BENCH"
+        "names", nargs="*", choices=["engines", "steady", *BENCHES, *LOCAL, []], metavar="BENCH"
     )
     parser.add_argument("--quick", action="store_true", help="engines: a minute or two, no search")
     parser.add_argument("--turns", type=int, help="engines: blocks of each arm (4)")
@@ -97,7 +98,10 @@ def main() -> None:
     parser.add_argument(
         "--agents-per-process", type=int, default=5, help="of hold_latency (default 5)"
     )
+    parser.add_argument("--minutes", type=int, default=10, help="of steady (default 10)")
     given = parser.parse_args()
+    if "steady" in given.names:
+        sys.exit(asyncio.run(steady.main(given.minutes)))
     if not given.names or "engines" in given.names:
         plan = engines.QUICK if given.quick else engines.Plan()
         plan = replace(plan, only=tuple(given.only), turns=given.turns or plan.turns)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import json
 import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -245,6 +246,8 @@ class MediaConfig(_Section):
             raise ValueError(
                 f"{value!r} is not a port range, allowed: FIRST-LAST within 1024-65535"
             )
+        if int(match[1]) + int(match[1]) % 2 >= int(match[2]):
+            raise ValueError(f"{value!r} has no even port with the next one, allowed: 20000-20001")
         return value
 
     @property
@@ -444,6 +447,13 @@ class RecordingConfig(_Section):
     url: str = ""
     format: Literal["ogg", "wav"] = "ogg"
 
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if "://" in value and not value.startswith(("s3://", "file://")):
+            raise ValueError(f"{value!r} is no place, allowed: a folder, s3://BUCKET/PREFIX")
+        return value
+
 
 class WorkflowConfig(_Section):
     """``[[workflow]]``"""
@@ -520,9 +530,9 @@ class TrunkConfig(_Section):
     def _check_host(cls, value: str) -> str:
         return value and _host(value)
 
-    @field_validator("username")
+    @field_validator("username", "caller_id")
     @classmethod
-    def _check_username(cls, value: str) -> str:
+    def _check_text(cls, value: str) -> str:
         return _no_line_breaks(value)
 
     @field_validator("outbound_proxy")
@@ -666,8 +676,16 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file."""
-        return env_settings, init_settings
+        """The environment wins over the file; its ``_FILE`` variables have been read by then."""
+
+        def environment() -> dict[str, Any]:
+            values = env_settings()
+            for section, key in _SECRETS:
+                for _, table in _tables(values, section):
+                    table.pop(f"{key}_file", None)
+            return values
+
+        return environment, init_settings  # type: ignore[return-value]
 
     def trunk_named(self, name: str) -> TrunkConfig | None:
         """Return the trunk called *name*, or None."""
@@ -724,14 +742,20 @@ def from_values(values: Mapping[str, Any], environ: Mapping[str, str] = os.envir
 def _checked(
     values: dict[str, Any], path: Path | None, label: str, environ: Mapping[str, str]
 ) -> Config:
-    errors = [*_stray_variables(environ), *_resolve_secrets(values, path, environ)]
+    unreadable = list(_unreadable_variables(environ))
+    errors = [
+        *_stray_variables(environ),
+        *unreadable,
+        *_resolve_secrets(values, path, label, environ),
+    ]
     config: Config | None = None
     try:
         config = Config(**values)
     except ValidationError as failure:
         errors.extend(_explain(failure, label, environ))
-    except ValueError as failure:  # a JSON value of the environment that does not parse
-        errors.append(f"environment:{failure}")
+    except ValueError as failure:
+        if not unreadable:
+            errors.append(f"environment:{failure}")
     errors.extend(f"{label}:{line}" for line in _cross_check(values))
     if errors or config is None:
         raise ConfigError(errors)
@@ -756,6 +780,25 @@ def _stray_variables(environ: Mapping[str, str]) -> Iterator[str]:
             if section not in Config.model_fields:
                 allowed = " ".join(sorted(Config.model_fields))
                 yield f"environment:{name}: unknown section, allowed: {allowed}"
+
+
+def _unreadable_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line per variable that has to be JSON (a list, a table) and is none."""
+    for name in sorted(environ):
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        if not name.startswith(ENV_PREFIX) or section not in Config.model_fields:
+            continue
+        annotation: Any = Config.model_fields[section].annotation
+        if key:
+            field = getattr(annotation, "model_fields", {}).get(key)
+            if field is None or get_origin(field.annotation) not in (list, dict):
+                continue
+            annotation = field.annotation
+        try:
+            json.loads(environ[name])
+        except ValueError:
+            allowed = '["ONE", "OTHER"]' if get_origin(annotation) is list else '{"KEY": …}'
+            yield f"environment:{name}: not JSON, allowed: {allowed}"
 
 
 _SECRETS: tuple[tuple[str, str], ...] = (
@@ -783,26 +826,34 @@ def _tables(values: dict[str, Any], section: str) -> Iterator[tuple[str, dict[st
 
 
 def _resolve_secrets(
-    values: dict[str, Any], path: Path | None, environ: Mapping[str, str]
+    values: dict[str, Any], path: Path | None, label: str, environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """Replace every ``KEY_file`` by ``KEY`` with the file's content, in place."""
+    """Replace every ``KEY_file`` by ``KEY`` with the file's content, in place.
+
+    The environment wins here, too: its ``…__KEY`` and ``…__KEY_FILE`` over both of the file.
+    """
     folders = [Path(environ["CREDENTIALS_DIRECTORY"])] if "CREDENTIALS_DIRECTORY" in environ else []
     folders.append(path.parent if path else Path())
     for section, key in _SECRETS:
-        prefix = f"{ENV_PREFIX}{section.upper()}__{key.upper()}_FILE"
-        if "." not in section and section != "trunk" and prefix in environ:
-            values.setdefault(section, {})[f"{key}_file"] = environ[prefix]
+        variable = f"{ENV_PREFIX}{section.upper()}__{key.upper()}"
+        source = f"environment:{variable}_FILE" if f"{variable}_FILE" in environ else ""
+        if source and isinstance(table := values.setdefault(section, {}), dict):
+            table.pop(key, None)
+            table[f"{key}_file"] = environ[f"{variable}_FILE"]
         for where, table in _tables(values, section):
             if f"{key}_file" not in table:
                 continue
             name = table.pop(f"{key}_file")
-            if key in table:
-                yield f"{path}:{where}.{key}_file: {key} is given too, allowed: one of them"
+            origin = source or f"{label}:{where}.{key}_file"
+            if key in table or (source and variable in environ):
+                yield f"{origin}: {key} is given too, allowed: one of them"
+                continue
+            if variable in environ:
                 continue
             found = next((f / str(name) for f in folders if (f / str(name)).is_file()), None)
             if found is None:
-                yield f"{path}:{where}.{key}_file: no such file in {' or '.join(map(str, folders))}"
-                table[key] = "missing"
+                yield f"{origin}: no such file in {' or '.join(map(str, folders))}"
+                table[key] = "sqlite://missing"  # fit for every secret: this is the one line
                 continue
             table[key] = found.read_text("utf-8").rstrip("\r\n")
 
@@ -817,11 +868,27 @@ def _explain(failure: ValidationError, label: str, environ: Mapping[str, str]) -
         yield f"{where}: {_sentence(error)}"
 
 
+def _keys_beside(location: Iterable[int | str]) -> str:
+    """Return the keys of the table that *location* names a key of."""
+    model: Any = Config
+    for part in list(location)[:-1]:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = next(iter(get_args(annotation)), annotation)
+    return " ".join(field.alias or name for name, field in model.model_fields.items())
+
+
 def _sentence(error: Any) -> str:
     context = error.get("ctx") or {}
     match error["type"]:
         case "extra_forbidden":
-            return "unknown key"
+            return f"unknown key, allowed: {_keys_beside(error['loc'])}"
+        case "model_type" | "dict_type":
+            return "not a table, allowed: a table"
+        case "list_type" if error["loc"] in (("trunk",), ("route",), ("workflow",), ("plan",)):
+            return f"not an array of tables, allowed: [[{error['loc'][0]}]]"
+        case "list_type" if error["loc"] == ("http", "key"):
+            return "not an array of tables, allowed: [[http.key]]"
         case "missing":
             return "missing, this key is required"
         case "literal_error":

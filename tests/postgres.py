@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,26 @@ class Postgres:
                 return True
         return False
 
+    def freeze(self) -> None:
+        """Let the server stand still, with every process of it: no answer, and no error."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, which: signal.Signals) -> None:
+        assert self._process is not None
+        parent = self._process.pid
+        os.kill(parent, which)  # first: a server that is stopped makes no more of them
+        for child in _children(parent):
+            with suppress(ProcessLookupError):
+                os.kill(child, which)
+
     def stop(self) -> None:
         """End the server at once, as a crash would; its data stay."""
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGQUIT)
         self._reap()
@@ -157,6 +175,16 @@ class Postgres:
         """End the server and delete its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after_name = status.read_text().rpartition(")")[2].split()
+            if int(after_name[1]) == parent:
+                found.append(int(status.parent.name))
+    return found
 
 
 def _die_with_parent() -> None:

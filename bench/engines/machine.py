@@ -60,6 +60,11 @@ def threads(pids: Iterable[int]) -> int:
     return sum(len(os.listdir(f"/proc/{pid}/task")) for root in pids for pid in tree(root))
 
 
+def descriptors(pids: Iterable[int]) -> int:
+    """Return how many descriptors the trees of *pids* have open."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for root in pids for pid in tree(root))
+
+
 def pin(pid: int, cores: set[int]) -> None:
     """Have all threads of *pid* run on *cores* only."""
     for thread in os.listdir(f"/proc/{pid}/task"):

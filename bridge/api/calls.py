@@ -29,10 +29,8 @@ def router(doors: Doors, reading: Reading, maker: Maker) -> APIRouter:
     _parts(routes, reading)
     older = APIRouter(prefix="/api/calls", tags=["calls"])
     _make_older(older, maker)
-    both = APIRouter()
-    both.include_router(routes)
-    both.include_router(older)
-    return both
+    routes.routes.extend(older.routes)
+    return routes
 
 
 def _make(routes: APIRouter, maker: Maker) -> None:

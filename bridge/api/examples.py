@@ -24,7 +24,8 @@ CallIdPath = Annotated[
 ]
 
 
-def _json(example: Any, description: str, model: Any = None) -> dict[str, Any]:
+def json_of(example: Any, description: str, model: Any = None) -> dict[str, Any]:
+    """Return an answer's description, with what it looks like."""
     found: dict[str, Any] = {
         "description": description,
         "content": {"application/json": {"example": example}},
@@ -52,6 +53,11 @@ def problem_of(
         example["errors"] = [{"field": key, "message": text} for key, text in wrong.items()]
     content = {"schema": PROBLEM_SCHEMA, "example": example}
     return {"description": detail, "content": {"application/problem+json": content}}
+
+
+def refusal_of(detail: str) -> dict[str, Any]:
+    """Return an error's description, whose example `description.complete` makes."""
+    return {"description": detail, "content": {"application/problem+json": {}}}
 
 
 PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
@@ -201,21 +207,21 @@ TRANSFER: Final = _body(number={"to": "+918045678900"}, other_call={"to": f"call
 # Answers.
 
 CREATED: Final[Responses] = {
-    201: _json(_ACCEPTED, "The call runs"),
+    201: json_of(_ACCEPTED, "The call runs"),
     429: problem_of("max_calls of trunk 'exotel-mumbai' is reached", 429, "Too Many Requests"),
     503: problem_of("draining: no new calls", 503, "Service Unavailable"),
 }
 CALL: Final[Responses] = {
-    200: _json(_CALL, "The call", resources.CallResource),
+    200: json_of(_CALL, "The call", resources.CallResource),
     503: _AWAY,
     **_UNKNOWN,
 }
 CALLS: Final[Responses] = {
-    200: _json([_RUNNING], "The calls", list[resources.CallResource]),
+    200: json_of([_RUNNING], "The calls", list[resources.CallResource]),
     503: _AWAY,
 }
 PAGE: Final[Responses] = {
-    200: _json(
+    200: json_of(
         {"items": [_CALL], "total": 100, "page": 1, "page_size": 20, "pages": 5},
         "One page of calls, newest first",
         resources.CallPage,
@@ -223,12 +229,12 @@ PAGE: Final[Responses] = {
     503: _AWAY,
 }
 METRICS: Final[Responses] = {
-    200: _json(_METRICS, "What was measured", resources.CallMetrics),
+    200: json_of(_METRICS, "What was measured", resources.CallMetrics),
     503: _AWAY,
     **_UNKNOWN,
 }
 LADDER: Final[Responses] = {
-    200: _json(_RUNGS, "The messages, in order", list[resources.Rung]),
+    200: json_of(_RUNGS, "The messages, in order", list[resources.Rung]),
     503: _AWAY,
     **_UNKNOWN,
 }
@@ -237,7 +243,7 @@ RECORDING: Final[Responses] = {
     503: _AWAY,
 }
 ANALYSIS: Final[Responses] = {
-    200: _json(
+    200: json_of(
         {
             "summary": "Jane asked for an invoice and was sent one.",
             "sentiment": "positive",
@@ -251,7 +257,7 @@ ANALYSIS: Final[Responses] = {
     503: _AWAY,
 }
 COST: Final[Responses] = {
-    200: _json(
+    200: json_of(
         {
             "total": None,
             "currency": None,
@@ -272,7 +278,7 @@ EVENTS: Final[Responses] = {
 }
 ALL_EVENTS: Final[Responses] = {200: _both([_HOLD]), **_FULL}
 ACCEPTED: Final[Responses] = {
-    202: _json({"call_id": _CALL_ID}, "Accepted", resources.CallId),
+    202: json_of({"call_id": _CALL_ID}, "Accepted", resources.CallId),
     503: _AWAY,
     **_UNKNOWN,
 }
@@ -290,10 +296,10 @@ TRANSFERRED: Final[Responses] = {
     403: problem_of("the trunk's transfer_allow does not allow this target", 403, "Forbidden"),
 }
 DRAINING: Final[Responses] = {
-    202: _json({"status": "draining", "calls": 3}, "Draining", resources.Draining)
+    202: json_of({"status": "draining", "calls": 3}, "Draining", resources.Draining)
 }
 CHANGES: Final[Responses] = {
-    200: _json(
+    200: json_of(
         {"changed": ["trunk[exotel-mumbai].max_calls: 100 -> 50"], "restart": []},
         "What is different now",
         resources.Reloaded,
@@ -305,14 +311,14 @@ CHANGES: Final[Responses] = {
         },
     ),
 }
-ALIVE: Final[Responses] = {200: _json({"status": "alive"}, "The process answers")}
+ALIVE: Final[Responses] = {200: json_of({"status": "alive"}, "The process answers")}
 _WHOLE: Final = {"accepting": True, "livekit": True, "journal": True, "store": True}
 READY: Final[Responses] = {
-    200: _json(
+    200: json_of(
         {"status": "ready", "accepting": True, "livekit": True, "journal": True, "store": True},
         "Ready",
     ),
-    503: _json(
+    503: json_of(
         {
             "status": "not ready",
             "accepting": False,
@@ -349,4 +355,4 @@ TRUNKS: Final = [
         "last_failures": [],
     }
 ]
-TRUNKS_ANSWER: Final[Responses] = {200: _json(TRUNKS, "The trunks, in the order of the file")}
+TRUNKS_ANSWER: Final[Responses] = {200: json_of(TRUNKS, "The trunks, in the order of the file")}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from bridge.api.envelope import envelope
+
 _CALL: Final = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 _TOKEN: Final = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9..."  # noqa: S105 (an example)
 _URL: Final = "wss://livekit.example.com"
@@ -14,10 +16,6 @@ _WEB_CALL: Final = {
     "token": _TOKEN,
     "status": "pending",
 }
-
-
-def _enveloped(message: str, data: Any) -> dict[str, Any]:
-    return {"success": True, "message": message, "data": data}
 
 
 ANSWERS: Final[dict[tuple[str, str, str], Any]] = {
@@ -32,7 +30,7 @@ ANSWERS: Final[dict[tuple[str, str, str], Any]] = {
     ("post", "/api/v1/webhooks/{delivery}/replay", "202"): {
         "id": "0b9f8d0c-2c1e-5d46-9a53-5d6f0a7c1e22"
     },
-    ("post", "/web_call/get_token", "200"): _enveloped(
+    ("post", "/web_call/get_token", "200"): envelope(
         "token issued",
         {
             "room_name": f"call-{_CALL}",
@@ -40,10 +38,10 @@ ANSWERS: Final[dict[tuple[str, str, str], Any]] = {
             "token": _TOKEN,
         },
     ),
-    ("post", "/call/outbound", "202"): _enveloped(
+    ("post", "/call/outbound", "202"): envelope(
         "call queued", {"queue_id": _CALL, "status": "queued"}
     ),
-    ("post", "/call/outbound_passthrough", "202"): _enveloped(
+    ("post", "/call/outbound_passthrough", "202"): envelope(
         "call queued",
         {
             "queue_id": _CALL,
@@ -53,7 +51,7 @@ ANSWERS: Final[dict[tuple[str, str, str], Any]] = {
             "status": "queued",
         },
     ),
-    ("get", "/call/queue/{queue_id}", "200"): _enveloped(
+    ("get", "/call/queue/{queue_id}", "200"): envelope(
         "queue status",
         {
             "queue_id": _CALL,
@@ -66,7 +64,7 @@ ANSWERS: Final[dict[tuple[str, str, str], Any]] = {
             "last_error": None,
         },
     ),
-    ("get", "/call/records", "200"): _enveloped(
+    ("get", "/call/records", "200"): envelope(
         "call records",
         {
             "records": [],

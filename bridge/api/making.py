@@ -26,6 +26,18 @@ CheckUrl = Callable[[str], object]
 """Raises ``ValueError`` when a webhook may not go to a URL."""
 
 
+def check_receiver(check_url: CheckUrl | None, url: str | None) -> None:
+    """Raise `BadRequest` when webhooks may not go to *url*; *check_url* None: none may."""
+    if url is None:
+        return
+    if check_url is None:
+        raise BadRequest("webhook_url", "[webhook] secret is not configured")
+    try:
+        check_url(url)
+    except ValueError as failure:
+        raise BadRequest("webhook_url", str(failure)) from failure
+
+
 class WebCalls(Protocol):
     """Who opens rooms for browsers; its coroutine runs on the main loop."""
 
@@ -47,7 +59,7 @@ class Maker:
         self, body: CreateCall, who: Access, idempotency_key: str | None
     ) -> CallAccepted:
         """Accept a call. Raises `BadRequest`, `OverLimit`, `Unavailable`."""
-        self.check_receiver(body.webhook_url)
+        check_receiver(self._check_url, body.webhook_url)
         await self._check_room(body.room, who)
         key = own_key(who, idempotency_key)
         if body.is_sip:
@@ -66,14 +78,3 @@ class Maker:
             tenants = await self._doors.ask(self._doors.service.tenants_in(room))
             if not all(who.sees(tenant) for tenant in tenants):
                 raise BadRequest("room", "is in use")
-
-    def check_receiver(self, url: str | None) -> None:
-        """Raise `BadRequest` when events may not be told to *url*."""
-        if url is None:
-            return
-        if self._check_url is None:
-            raise BadRequest("webhook_url", "[webhook] secret is not configured")
-        try:
-            self._check_url(url)
-        except ValueError as failure:
-            raise BadRequest("webhook_url", str(failure)) from failure

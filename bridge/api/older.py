@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
@@ -11,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from bridge.api.access import Access, access_of, own_key
+from bridge.api.asking import asked
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope, refusal
 from bridge.api.making import IdempotencyKey
@@ -27,8 +27,7 @@ from bridge.api.older_bodies import (
     Wanted,
 )
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest, Names, Unavailable
-from bridge.errors import BridgeError
+from bridge.call.requests import Accepted, DialRequest, Names
 from bridge.events import rfc3339
 from bridge.store.store import StoredCall
 from bridge.transcript.segment import Segment
@@ -148,7 +147,7 @@ def _looking(
         """How far a call is on its way to its trunk."""
         call = await reading.call(queue_id, access_of(request))
         names = await doors.ask(older.names())
-        waits, at = await _read(place_of, call["id"])
+        waits, at = await asked(place_of, call["id"])
         status = queue_status(call, waits=waits)
         data = {
             "queue_id": call["id"],
@@ -172,7 +171,7 @@ def _looking(
             offset=(wanted.page - 1) * wanted.limit,
         )
         names = await doors.ask(older.names())
-        more = await _read(lambda: [_more(store, call["id"]) for call in found])
+        more = await asked(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
                 record_of(call, names, passthrough=passthrough, transcript=transcript)
@@ -186,13 +185,6 @@ def _looking(
             },
         }
         return envelope("call records", data)
-
-
-async def _read(read: Callable[..., Any], *given: Any) -> Any:
-    try:
-        return await asyncio.to_thread(read, *given)
-    except BridgeError as failure:
-        raise Unavailable("the store cannot be read") from failure
 
 
 def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:

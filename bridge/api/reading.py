@@ -13,23 +13,18 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from fastapi import HTTPException
 
 from bridge.api.access import Access
+from bridge.api.asking import Projected, asked, is_fresh
 from bridge.api.door import Doors, call_id_of
 from bridge.call.requests import Unavailable, WrongState
-from bridge.errors import BridgeError
 from bridge.feed import KEEP_ALIVE, Logged
 from bridge.store.fold import REPORTED, shown
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
-
-T = TypeVar("T")
-
-FRESH_WITHIN: Final = 0.25
-"""Seconds a reader waits for the store to have what it may have written itself."""
 
 _EARLY: Final = ("pending", "connecting")  # only memory tells them apart: no event does
 _RUNNING: Final = (*_EARLY, "active")
@@ -49,13 +44,6 @@ class CallStore(Protocol):
     def ladder(self, call_id: str) -> list[dict[str, Any]] | None: ...
     def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def erase(self, call_id: str) -> bool: ...
-
-
-class Projected(Protocol):
-    """What brings the journal into the store."""
-
-    async def caught_up(self, timeout: float) -> bool:
-        """Wait until the store has what the journal has now; whether it does."""
 
 
 class Reading:
@@ -136,7 +124,7 @@ class Reading:
     async def _stored(self, call_id: str) -> dict[str, Any] | None:
         if self._store is None:
             return None
-        found = await self._ask(self._store.call, call_id)
+        found = await asked(self._store.call, call_id)
         return None if found is None else found.record
 
     async def report(self, call_id: str, who: Access) -> Mapping[str, Any]:
@@ -145,7 +133,7 @@ class Reading:
         if self._store is None:
             return {}
         await self._fresh()
-        found = await self._ask(self._store.reports, [call["id"]])
+        found = await asked(self._store.reports, [call["id"]])
         return found.get(call["id"], {})
 
     # Lists.
@@ -159,13 +147,13 @@ class Reading:
         if wanted.status in _EARLY:
             named = await self._early(store, wanted)
             return [shown(one) for one in named[offset : offset + limit]], len(named)
-        found, total = await self._ask(lambda: store.calls(wanted, limit=limit, offset=offset))
+        found, total = await asked(lambda: store.calls(wanted, limit=limit, offset=offset))
         return [shown(one) for one in await self._as_now(found)], total
 
     async def _early(self, store: CallStore, wanted: CallFilter) -> list[dict[str, Any]]:
         """Look through all that are not answered: which of the two states is in memory."""
         both = replace(wanted, status=None, statuses=_EARLY)
-        found, _ = await self._ask(lambda: store.calls(both, limit=_EVERY, offset=0))
+        found, _ = await asked(lambda: store.calls(both, limit=_EVERY, offset=0))
         return [one for one in await self._as_now(found) if one["status"] == wanted.status]
 
     async def active(self, who: Access, limit: int | None) -> list[dict[str, Any]]:
@@ -177,9 +165,7 @@ class Reading:
             wanted = CallFilter(tenant=who.scope, statuses=_RUNNING, ascending=True)
             try:
                 fresh = await self._fresh()
-                found, _ = await self._ask(
-                    lambda: store.calls(wanted, limit=limit or _EVERY, offset=0)
-                )
+                found, _ = await asked(lambda: store.calls(wanted, limit=limit or _EVERY, offset=0))
             except Unavailable:
                 fresh = False
         if not fresh:  # what has just begun here may be missing
@@ -204,13 +190,13 @@ class Reading:
         call = await self.call(call_id, who)
         if call["ended_at"] is not None and self._store is not None:
             with suppress(Unavailable):
-                stored = await self._ask(_events_after(self._store, call["id"], 0))
+                stored = await asked(_events_after(self._store, call["id"], 0))
                 if stored and stored[-1]["seq"] >= call["seq"]:
                     return stored  # what was erased is erased there first
         events = await self._doors.ask(self._doors.service.events_of(call["id"]))
         if events or self._store is None:
             return events or []
-        return await self._ask(_events_after(self._store, call["id"], 0))
+        return await asked(_events_after(self._store, call["id"], 0))
 
     async def is_here(self, call_id: str) -> bool:
         """Whether this instance's journal has the call."""
@@ -226,7 +212,7 @@ class Reading:
         store = self._has_store()
         quiet = 0.0
         while True:
-            found = await self._ask(_events_after(store, call_id, after))
+            found = await asked(_events_after(store, call_id, after))
             if found:
                 after, quiet = found[-1]["seq"], 0.0
                 yield [_logged(one) for one in found]
@@ -244,7 +230,7 @@ class Reading:
         rungs = await self._doors.ask(self._doors.service.ladder(call["id"]))
         if rungs or self._store is None:
             return rungs or []
-        return await self._ask(self._store.ladder, call["id"]) or []
+        return await asked(self._store.ladder, call["id"]) or []
 
     async def erase(self, call_id: str, who: Access) -> str:
         """Forget a call that has ended. Raises `WrongState` while it runs, `Unavailable`.
@@ -256,7 +242,7 @@ class Reading:
             raise WrongState("the call runs, end it first")
         here = await self._doors.ask(self._doors.service.erase(call["id"]))
         if not here and self._store is not None:
-            await self._ask(self._store.erase, call["id"])
+            await asked(self._store.erase, call["id"])
         return str(call["id"])
 
     # The store.
@@ -267,15 +253,7 @@ class Reading:
         return self._store
 
     async def _fresh(self) -> bool:
-        if self._projection is None:
-            return False
-        return await self._projection.caught_up(FRESH_WITHIN)
-
-    async def _ask(self, read: Callable[..., T], *given: Any) -> T:
-        try:
-            return await asyncio.to_thread(read, *given)
-        except BridgeError as failure:
-            raise Unavailable("the store cannot be read") from failure
+        return await is_fresh(self._projection)
 
 
 def _with_reported(call: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:

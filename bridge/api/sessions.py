@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -14,26 +13,20 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bridge.api.access import Access, access_of
+from bridge.api.asking import Projected, asked, is_fresh
 from bridge.api.door import Doors, call_id_of
+from bridge.api.examples import Responses, json_of, refusal_of
+from bridge.api.making import CheckUrl, check_receiver
 from bridge.api.models import JsonObject, Text
-from bridge.call.requests import Accepted, BadRequest, Unavailable
-from bridge.errors import BridgeError
+from bridge.call.requests import Accepted, Unavailable
 from bridge.sessions.requests import Asker, Created, Kind, NoCredit, SessionRequest
 from bridge.sessions.shape import STATUSES, session_shape, with_token
 
 if TYPE_CHECKING:
     from bridge.call.record import CallRecord
 
-T = TypeVar("T")
-
-FRESH_WITHIN: Final = 0.25
-"""Seconds a reader waits for the store to have what it may have written itself."""
-
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}")  # BCP 47
 _PROMPT: Final = "You are a helpful voice assistant."
-
-CheckUrl = Callable[[str], object]
-"""Raises ``ValueError`` when a webhook may not go to a URL."""
 
 
 def _check_prompt(value: str) -> str:
@@ -156,13 +149,6 @@ class SessionStore(Protocol):
         """Return a transcript: ``json`` a list of turns, ``txt`` and ``srt`` text."""
 
 
-class Projected(Protocol):
-    """What brings the journal into the store."""
-
-    async def caught_up(self, timeout: float) -> bool:
-        """Wait until the store has what the journal has now; whether it does."""
-
-
 def asker_of(who: Access) -> Asker:
     """Return what sessions need to know of who asks."""
     return Asker(
@@ -172,18 +158,6 @@ def asker_of(who: Access) -> Asker:
         permissions=who.permissions,
         credit=who.credit,
     )
-
-
-def check_receiver(check_url: CheckUrl | None, url: str | None) -> None:
-    """Raise `BadRequest` when webhooks may not go to *url*; *check_url* None: none may."""
-    if url is None:
-        return
-    if check_url is None:
-        raise BadRequest("webhook_url", "[webhook] secret is not configured")
-    try:
-        check_url(url)
-    except ValueError as failure:
-        raise BadRequest("webhook_url", str(failure)) from failure
 
 
 class SessionReading:
@@ -227,8 +201,8 @@ class SessionReading:
     async def _stored(self, call_id: str) -> StoredSession | None:
         if self._store is None:
             return None
-        await self._fresh()
-        return await self._ask(self._store.session, call_id)
+        await is_fresh(self._projection)
+        return await asked(self._store.session, call_id)
 
     async def shown(self, text: str, who: Access) -> dict[str, Any]:
         """Return one session as it is shown."""
@@ -243,8 +217,8 @@ class SessionReading:
         store = self._store
         if store is None:
             raise Unavailable("there is no store to read from")
-        await self._fresh()
-        found = await self._ask(
+        await is_fresh(self._projection)
+        found = await asked(
             lambda: store.sessions(tenant=who.scope, statuses=statuses, limit=limit, offset=offset)
         )
         open_ = [one.record["id"] for one in found if one.record.get("ended_at") is None]
@@ -263,27 +237,17 @@ class SessionReading:
         store = self._store
         if store is None:
             raise Unavailable("there is no store to read from")
-        await self._fresh()
-        return await self._ask(lambda: store.transcript(record["id"], form))
+        await is_fresh(self._projection)
+        return await asked(lambda: store.transcript(record["id"], form))
 
     async def _turns(self, call_ids: Sequence[str]) -> Mapping[str, int]:
         store = self._store
         if store is None or not call_ids:
             return {}
         try:
-            return await self._ask(lambda: store.turn_counts(call_ids))
+            return await asked(lambda: store.turn_counts(call_ids))
         except Unavailable:
             return {}
-
-    async def _fresh(self) -> None:
-        if self._projection is not None:
-            await self._projection.caught_up(FRESH_WITHIN)
-
-    async def _ask(self, read: Callable[..., T], *given: Any) -> T:
-        try:
-            return await asyncio.to_thread(read, *given)
-        except BridgeError as failure:
-            raise Unavailable("the store cannot be read") from failure
 
 
 def _moving(record: CallRecord) -> dict[str, Any]:
@@ -351,27 +315,16 @@ _TURN: Final = {
     "created_at": "2026-04-19T12:00:05.000Z",
 }
 
-Responses = dict[int | str, dict[str, Any]]
-
-
-def _json(example: Any, description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"example": example}}}
-
-
-def _refusal(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/problem+json": {}}}
-
-
-_UNKNOWN: Final[Responses] = {404: _refusal("no such session")}
+_UNKNOWN: Final[Responses] = {404: refusal_of("no such session")}
 _CREATED: Final[Responses] = {
-    201: _json(
+    201: json_of(
         with_token(_EXAMPLE, "wss://livekit.example.com", "eyJ…"),
         "The session; url and token are told here only",
     ),
-    402: _refusal("the key's credit is below its plan's minimum"),
-    403: _refusal("the key lacks one of the permissions stt, tts and llm"),
-    429: _refusal("the plan allows no more sessions at once, or in this minute"),
-    503: _refusal("no LiveKit, no journal, or draining"),
+    402: refusal_of("the key's credit is below its plan's minimum"),
+    403: refusal_of("the key lacks one of the permissions stt, tts and llm"),
+    429: refusal_of("the plan allows no more sessions at once, or in this minute"),
+    503: refusal_of("no LiveKit, no journal, or draining"),
 }
 _TRANSCRIPT: Final[Responses] = {
     200: {
@@ -423,7 +376,7 @@ def _make(
 
 
 def _read(routes: APIRouter, reading: SessionReading) -> None:
-    @routes.get("", response_model=None, responses={200: _json([_EXAMPLE], "The sessions")})
+    @routes.get("", response_model=None, responses={200: json_of([_EXAMPLE], "The sessions")})
     async def page(
         request: Request,
         status: Status | None = None,
@@ -438,7 +391,7 @@ def _read(routes: APIRouter, reading: SessionReading) -> None:
     @routes.get(
         "/{session_id}",
         response_model=None,
-        responses={200: _json(_EXAMPLE, "The session"), **_UNKNOWN},
+        responses={200: json_of(_EXAMPLE, "The session"), **_UNKNOWN},
     )
     async def show(session_id: str, request: Request) -> JSONResponse:
         """One session; its token is not told again."""

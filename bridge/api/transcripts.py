@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, Body, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from bridge.api.access import Access, access_of
+from bridge.api.asking import Projected, asked, is_fresh
 from bridge.api.door import Doors
 from bridge.api.examples import Responses, problem_of
 from bridge.api.models import JsonObject
@@ -41,11 +41,6 @@ from bridge.transcript.segment import (
     clean,
     tool_call,
 )
-
-T = TypeVar("T")
-
-FRESH_WITHIN: Final = 0.25
-"""Seconds a reader waits for the store to have what it may have written itself."""
 
 POSTS_LIMIT: Final = 500
 """Entries of one post."""
@@ -87,13 +82,6 @@ class CallReading(Protocol):
 
     async def call(self, call_id: str, who: Access) -> dict[str, Any]:
         """Return a call's resource; 404 when *who* must not know of it."""
-
-
-class Projected(Protocol):
-    """What brings the journal into the store."""
-
-    async def caught_up(self, timeout: float) -> bool:
-        """Wait until the store has what the journal has now; whether it does."""
 
 
 # Bodies.
@@ -466,8 +454,8 @@ class _Books:
             return found.call_id
         books = self._transcribed
         if books is not None:
-            await self._fresh()
-            stored = await self._ask(lambda: books.call_of(room, call_id, tenant=who.scope))
+            await is_fresh(self._projection)
+            stored = await asked(lambda: books.call_of(room, call_id, tenant=who.scope))
             if stored is not None:
                 return str(stored.record["id"])
         raise HTTPException(404, "no such room")
@@ -484,15 +472,5 @@ class _Books:
         books = self._transcribed
         if books is None:
             raise Unavailable("there is no store to read from")
-        await self._fresh()
-        return await self._ask(lambda: books.messages(record))
-
-    async def _fresh(self) -> None:
-        if self._projection is not None:
-            await self._projection.caught_up(FRESH_WITHIN)
-
-    async def _ask(self, read: Callable[[], T]) -> T:
-        try:
-            return await asyncio.to_thread(read)
-        except BridgeError as failure:
-            raise Unavailable("the store cannot be read") from failure
+        await is_fresh(self._projection)
+        return await asked(lambda: books.messages(record))

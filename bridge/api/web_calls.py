@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from bridge.api.access import Access, access_of
 from bridge.api.door import Doors
 from bridge.api.envelope import Enveloped, envelope
+from bridge.api.examples import json_of
 from bridge.api.models import CallAccepted, CreateCall, JsonObject, Text
 from bridge.api.sessions import SessionDoor, asker_of
 from bridge.call.requests import Accepted, BadRequest
@@ -100,22 +101,16 @@ class AssistantToken(BaseModel):
 _UNKNOWN: Final = "no such assistant"
 
 
-def _enveloped(description: str, example: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"example": example}}}
-
-
 def _refused(message: str, data: Any = None) -> dict[str, Any]:
-    return _enveloped(message, {"success": False, "message": message, "data": data})
+    return json_of({"success": False, "message": message, "data": data}, message)
 
 
 _WRONG: Final = "assistant_id: missing, this field is required"
 _GET_TOKEN: Final[dict[int | str, dict[str, Any]]] = {
-    200: _enveloped(
-        "A room, and the token to join it with",
-        {
-            "success": True,
-            "message": "token issued",
-            "data": {
+    200: json_of(
+        envelope(
+            "token issued",
+            {
                 "room_name": "call-5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11",
                 "agent_dispatch": {
                     "agent_name": "support",
@@ -123,7 +118,8 @@ _GET_TOKEN: Final[dict[int | str, dict[str, Any]]] = {
                 },
                 "token": "eyJ…",
             },
-        },
+        ),
+        "A room, and the token to join it with",
     ),
     404: _refused(_UNKNOWN),
     422: _refused(
@@ -142,7 +138,7 @@ def router(doors: Doors, sessions: SessionDoor) -> APIRouter:
     _token(routes, doors, sessions)
     older = APIRouter(prefix="/web_call", tags=["older API"], route_class=Enveloped)
     _older(older, doors, sessions)
-    routes.include_router(older)
+    routes.routes.extend(older.routes)
     return routes
 
 

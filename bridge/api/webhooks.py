@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Final, Protocol
 
 from fastapi import APIRouter, HTTPException, Path, Request
 from pydantic import BaseModel, Field
 
 from bridge.api.access import access_of
+from bridge.api.asking import asked
 from bridge.api.examples import Responses, problem_of
-from bridge.call.requests import Unavailable
-from bridge.errors import BridgeError
 
 _DELIVERY: Final = "0b9f8d0c-2c1e-5d46-9a53-5d6f0a7c1e22"
 
@@ -68,10 +66,10 @@ def router(
         A delivered one is kept for 7 days; an erased call's is not kept at all.
         """
         wanted = _id_of(delivery)
-        found = await _ask(lambda: outbox.find(wanted)) if wanted else None
+        found = await asked(lambda: outbox.find(wanted)) if wanted else None
         if found is None or not access_of(request).sees(found.tenant_id):
             raise HTTPException(404, "no such delivery")
-        if not await _ask(lambda: outbox.replay(wanted, clock())):
+        if not await asked(lambda: outbox.replay(wanted, clock())):
             raise HTTPException(404, "the delivery's body is not kept any more")
         wake()
         return Replayed(id=wanted)
@@ -85,10 +83,3 @@ def _id_of(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         return ""
-
-
-async def _ask(read: Callable[[], Any]) -> Any:
-    try:
-        return await asyncio.to_thread(read)
-    except BridgeError as failure:
-        raise Unavailable("the store cannot be read") from failure

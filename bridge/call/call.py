@@ -216,6 +216,7 @@ class Call:
         if self._state.phase is Phase.DONE:
             return
         self._inbox.append(event)
+        self._rpcs.hear(event)
         if self._running:
             self._take_inputs()
         self._wake.set()

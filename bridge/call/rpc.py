@@ -28,6 +28,7 @@ from bridge.call.state import CallState, Phase
 from bridge.call.target import Target, read
 from bridge.room import convention
 from bridge.room.seam import RpcHandler, RpcRefused
+from bridge.sip.events import Answered
 
 # 1001 to 1999 are LiveKit's own; these mean what HTTP says.
 BAD_PAYLOAD: Final = 400
@@ -84,8 +85,14 @@ class CallRpcs:
         self._beside = beside
         self._state = state
         self._post = post
+        self._remote = plan.remote_headers
         self._tickets = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+
+    def hear(self, event: Input) -> None:
+        """Of a call we made, the far end's headers are those of its answer, as in livekit/sip."""
+        if isinstance(event, Answered):
+            self._remote = event.headers
 
     def handlers(self) -> Mapping[str, RpcHandler]:
         """Return the handlers by method."""
@@ -109,7 +116,7 @@ class CallRpcs:
         exclude = _names(wanted, "exclude") or frozenset()
         headers = {
             name: value
-            for name, value in self._plan.remote_headers
+            for name, value in self._remote
             if (include is None or name.lower() in include) and name.lower() not in exclude
         }
         return json.dumps({"headers": headers})

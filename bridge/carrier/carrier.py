@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 import ssl
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -43,10 +44,10 @@ class Carrier:
 
     ``scripts`` maps called numbers to scripts, ``default`` is for all others; with neither,
     calls wait for :meth:`incoming`. ``credentials`` (user, password): INVITE and REGISTER are
-    challenged. ``inner_contact``: our Contact is not reachable, as Exotel's (TLS, another
-    port), so that requests which do not follow the Record-Route are lost. With *security*
-    it listens on ``tls_port`` too, and its TLS calls are reached there. *datagram_loss* is the
-    share of SIP datagrams, each way, that are lost.
+    challenged. ``allow``: calls from other networks get 403. ``inner_contact``: our Contact is
+    not reachable, as Exotel's (TLS, another port), so that requests which do not follow the
+    Record-Route are lost. With *security* it listens on ``tls_port`` too, and its TLS calls are
+    reached there. *datagram_loss* is the share of SIP datagrams, each way, that are lost.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Carrier:
         record_route: bool = True,
         inner_contact: bool = True,
         credentials: tuple[str, str] | None = None,
+        allow: Sequence[str] = (),
         registrar: Registrar | None = None,
         voice_hertz: int = 440,
         voice: array[int] | None = None,
@@ -78,6 +80,7 @@ class Carrier:
         self.record_route = record_route
         self.inner_contact = inner_contact and record_route
         self.credentials = credentials
+        self._allow = [ipaddress.ip_network(network, strict=False) for network in allow]
         self.voice_hertz = voice_hertz
         self.reports: list[LegReport] = []
         self.rejected: list[str] = []  # what could not be read as SIP
@@ -363,6 +366,8 @@ class Carrier:
         match request.method:
             case "ACK":
                 return
+            case "INVITE" if request.to.tag is None and not self._is_known(peer):
+                self._answer(request, peer, 403)
             case "INVITE" if request.to.tag is None:
                 self._ring_up(request, peer)
             case "OPTIONS":
@@ -373,6 +378,11 @@ class Carrier:
                 self._answer(request, peer, 481)
             case _:
                 self._answer(request, peer, 481 if request.to.tag is not None else 405)
+
+    def _is_known(self, peer: Peer) -> bool:
+        """Whether calls from *peer* are taken: a carrier that asks for no credentials."""
+        source = ipaddress.ip_address(peer.remote[0])
+        return not self._allow or any(source in network for network in self._allow)
 
     def _ring_up(self, invite: Request, peer: Peer) -> None:
         uri = parse_uri(invite.uri)

@@ -129,6 +129,9 @@ def duration(word: str) -> float | None:
     return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
 
 
+Reader = Callable[[Words], Step]
+
+
 def _invite(words: Words) -> Step:
     name = words.choice("body", ("offerless", *BODIES))
     return steps.Invite(body=None if name == "offerless" else name)
@@ -303,6 +306,22 @@ def _challenge(words: Words) -> Step:
     )
 
 
+def _by_number(read: Reader) -> Reader:
+    """Read a statement that begins with its status."""
+
+    def whole(words: Words) -> Step:
+        words.at -= 1
+        return read(words)
+
+    return whole
+
+
+def _packet(words: Words) -> Step:
+    if not words.skip("loss"):
+        raise ScriptError(words.here, "incomplete statement", ("packet loss P%",))
+    return _loss(words)
+
+
 def _session_expires(words: Words) -> Step:
     seconds = words.number("an interval in seconds", 1, 99_999_999)
     role = words.choice("refresher", ("uac", "uas")) if words.skip("refresher") else None
@@ -453,8 +472,6 @@ def _expect_srtp(words: Words) -> Step:
     return steps.ExpectSrtp(suite=suite, within=_within(words, 5.0))
 
 
-Reader = Callable[[Words], Step]
-
 EXPECTATIONS: dict[str, Reader] = {
     "answer": _expect_answer,
     "version": _expect_version,
@@ -501,12 +518,16 @@ STATEMENTS: dict[str, Reader] = {
     "reject": _reject,
     "no": _no,
     "redirect": _redirect,
+    "302": _by_number(_redirect),
     "challenge": _challenge,
+    "401": _by_number(_challenge),
+    "407": _by_number(_challenge),
     "session-expires": _session_expires,
     "refresh": _refresh,
     "too-brief": _too_brief,
     "close": _close,
     "loss": _loss,
+    "packet": _packet,
     "jitter": _jitter,
     "rtp": _rtp,
     "options": _options,

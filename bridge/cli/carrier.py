@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.carrier.manual import LANGUAGE
 from bridge.cli.options import JsonOption
 
 HELP = """A carrier to develop against: answers or dials by a script, prints what it saw as
@@ -19,7 +20,8 @@ Script: answer after 2s; talk 5s; hold sendonly 3s; resume; dtmf 12#; hangup
 \b
 Example:
   trunkbridge carrier --dial sip:+918047361000@127.0.0.1:5070 --script "talk 5s; hangup"
-"""
+
+""" + "\n\n".join(f"\b\n{paragraph}" for paragraph in LANGUAGE.split("\n\n"))
 
 
 def carrier(
@@ -41,6 +43,10 @@ def carrier(
         ),
     ] = "",
     user: Annotated[str | None, typer.Option(help="Challenge with this USER:PASSWORD.")] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NETWORK", help="Calls from elsewhere get 403. May be repeated."),
+    ] = None,
     srtp: Annotated[
         str, typer.Option(help="off, optional (RTP/AVP with keys) or required (RTP/SAVP).")
     ] = "off",
@@ -65,6 +71,7 @@ def carrier(
                 rate=rate,
                 called=called,
                 credentials=credentials,
+                allow=allow or (),
                 srtp=srtp,
             )
         )

@@ -6,25 +6,33 @@ nobody, `writing` is alone with what it changes until it commits.
 
 from __future__ import annotations
 
+import math
 import select
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from bridge.store.errors import StoreError, store_error
+from bridge.store.patience import ENOUGH, KNOCK, PatientConnection, Pulse
 
 _POOL: Final = 8
 _WAIT: Final = 5  # seconds for a connection, and for a lock of SQLite
-_STATEMENT: Final = 15_000  # milliseconds a statement may take in PostgreSQL
+_LIMITS: Final = {  # milliseconds, kept by PostgreSQL
+    "statement_timeout": 15_000,
+    "lock_timeout": 10_000,
+    "idle_in_transaction_session_timeout": 30_000,  # one of us that stands still frees its locks
+}
 
 _POSTGRESQL: Final = {
-    "connect_timeout": 5,
+    "connect_timeout": 3,
     "application_name": "trunkbridge",
-    "options": f"-c statement_timeout={_STATEMENT} -c timezone=UTC",
+    "options": " ".join(f"-c {name}={ms}" for name, ms in _LIMITS.items()) + " -c timezone=UTC",
+    "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -48,8 +56,8 @@ def parse(url: str) -> URL:
     return parsed.set(drivername="sqlite+pysqlite")
 
 
-def connect(url: URL) -> Engine:
-    """Return an engine for *url*; it connects when it is first used."""
+def connect(url: URL) -> tuple[Engine, Pulse | None]:
+    """Return an engine for *url*, which connects when it is first used, and its server's pulse."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(
             url,
@@ -61,7 +69,7 @@ def connect(url: URL) -> Engine:
         )
         event.listen(engine, "connect", _tune)
         event.listen(engine, "begin", _begin)
-        return engine
+        return engine, None
     given = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
     engine = create_engine(
         url,
@@ -73,7 +81,17 @@ def connect(url: URL) -> Engine:
         connect_args=given,
     )
     event.listen(engine, "checkout", _check)
-    return engine
+    how, named = engine.dialect.create_connect_args(url)
+    once = {**named, **given, "connect_timeout": KNOCK}
+    pulse = Pulse(lambda: psycopg.connect(*how, **once).close())
+
+    def open_(_: Any, __: Any, args: Any, given: Any) -> PatientConnection:
+        connection = PatientConnection.connect(*args, **given)
+        connection.pulse = pulse
+        return connection
+
+    event.listen(engine, "do_connect", open_)
+    return engine, pulse
 
 
 def _check(connection: Any, *_: Any) -> None:
@@ -106,7 +124,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = parse(url)
         try:
-            self.engine = connect(self.url)
+            self.engine, self._pulse = connect(self.url)
         except (exc.SQLAlchemyError, TypeError, ValueError) as failure:
             msg = "[store] url is not understood"
             raise StoreError(msg) from failure
@@ -131,6 +149,18 @@ class Database:
             yield connection
 
     @contextmanager
+    def unhurried(self, connection: Connection) -> Iterator[None]:
+        """Give *connection* all the time there is, as long as its server lives."""
+        driver = connection.connection.driver_connection
+        if isinstance(driver, PatientConnection):
+            driver.enough = math.inf
+            for limit in ("statement_timeout", "lock_timeout"):
+                connection.exec_driver_sql(f"set local {limit} = 0")
+        yield
+        if isinstance(driver, PatientConnection):
+            driver.enough = ENOUGH
+
+    @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn the library's errors into ours."""
         try:
@@ -139,5 +169,7 @@ class Database:
             raise store_error(failure, self._password) from None
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; who waits for an answer waits no more."""
+        if self._pulse is not None:
+            self._pulse.closed = True
         self.engine.dispose()

@@ -30,9 +30,9 @@ def migrate(database: Database) -> None:
     """
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    with database.writing() as connection:  # SQLite: begun with the lock
+    # SQLite: begun with the lock.
+    with database.writing() as connection, database.unhurried(connection):
         if not database.is_sqlite:
-            connection.execute(text("set local statement_timeout = 0"))
             connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         if _is_current(connection, ScriptDirectory.from_config(config)):
             return

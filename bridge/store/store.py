@@ -63,7 +63,9 @@ class Store:
         """Counts what this process has written: a total is as old as that."""
         self._ready = False
         self._migrating = threading.Lock()
+        self._away = False
         self._away_until = 0.0
+        self._asking = threading.Lock()
         self.grace = LEASE
         """Seconds its own lease must have held before it says that others' have not; 0: none."""
         self._steady_since: float | None = None  # by the database's clock, as the lease
@@ -119,8 +121,8 @@ class Store:
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Fail at once while nobody answers: who asks has a thread that others need."""
-        if time.monotonic() < self._away_until:
-            raise StoreUnreachable("the store does not answer")
+        if self._away:
+            self._ask_again()
         try:
             if not self._ready:
                 if self._migrating.locked():
@@ -128,12 +130,28 @@ class Store:
                 self.prepare()
             yield
         except StoreUnreachable:
-            self._away_until = time.monotonic() + _REST
+            self._away_until = max(self._away_until, time.monotonic() + _REST)
+            self._away = True
             raise
 
+    def _ask_again(self) -> None:
+        """Find out whether the database is back: now and then, and one thread for all."""
+        if time.monotonic() < self._away_until or not self._asking.acquire(blocking=False):
+            raise StoreUnreachable("the store does not answer")
+        try:
+            with self.database.reading() as connection:
+                connection.execute(text("select 1"))
+            self._away = False
+        except StoreUnreachable:
+            self._away_until = max(self._away_until, time.monotonic() + _REST)
+            raise
+        finally:
+            self._asking.release()
+
     def close(self) -> None:
-        """Close all connections; nothing is asked any more."""
+        """Close all connections; nothing is asked any more, and nobody waits for an answer."""
         self._away_until = math.inf
+        self._away = True
         self.database.close()
 
     def alive(self) -> bool:

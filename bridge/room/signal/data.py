@@ -161,6 +161,11 @@ class RoomData:
         if label == RELIABLE:
             self._lane.delivered(count)
 
+    @property
+    def under_way(self) -> int:
+        """How many of our messages left and are not known to have been delivered."""
+        return self._lane.under_way
+
     def channel_opened(self) -> None:
         """Our reliable channel stands."""
         self._lane.open()

@@ -48,6 +48,10 @@ log = structlog.get_logger(__name__)
 ANSWER_PATIENCE: Final = 0.15
 """Seconds that a leave waits for RPC handlers under way."""
 
+ARRIVAL_PATIENCE: Final = 0.5
+"""Seconds that a leave waits until the server has what was sent (SCTP may confirm it 0.2 s
+late)."""
+
 
 class Exchange:
     """The messages of one call, over reconnects and rejoins.
@@ -79,7 +83,8 @@ class Exchange:
         self._refusal: RoomError | None = None
         self._failure = RoomError("the room is away")
         self._timer: asyncio.TimerHandle | None = None
-        self.sent_at = float("-inf")  # of the loop's clock
+        self._arrived: asyncio.Future[None] | None = None
+        self.moved_at = float("-inf")  # when a message left or arrived, of the loop's clock
 
     # What we send.
 
@@ -162,11 +167,15 @@ class Exchange:
         self._run()
 
     async def finish(self) -> None:
-        """Have RPCs under way answered, or refused: we leave."""
+        """Have RPCs under way answered, or refused, and what was sent delivered: we leave."""
         if self._answering:
             await asyncio.wait(set(self._answering.values()), timeout=ANSWER_PATIENCE)
         self._data.leave()
         self._run()
+        if self._data.under_way:
+            self._arrived = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._arrived}, timeout=ARRIVAL_PATIENCE)
+            self._arrived = None
         self._data.channel_closed()
 
     # What comes.
@@ -179,6 +188,7 @@ class Exchange:
                 self._data.receive(event.label, event.data, now)
             case DataDelivered(side=Side.PUBLISHER):
                 self._data.delivered(event.label, event.count)
+                self.moved_at = asyncio.get_running_loop().time()
             case ChannelOpened(side=Side.PUBLISHER, label=label) if label == RELIABLE:
                 self._data.channel_opened()
             case PeerClosed(side=Side.PUBLISHER):
@@ -186,6 +196,8 @@ class Exchange:
             case _:
                 return
         self._run()
+        if self._arrived is not None and not self._arrived.done() and not self._data.under_way:
+            self._arrived.set_result(None)
 
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -201,7 +213,7 @@ class Exchange:
     def _perform(self, output: Output, now: float) -> None:
         match output:
             case SendData():
-                self.sent_at = now
+                self.moved_at = now
                 self._transmit(output.label, output.data)
             case DataSent():
                 self._conclude(output.ticket, None)

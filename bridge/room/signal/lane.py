@@ -149,6 +149,11 @@ class Lane:
         for _ in range(min(count, len(self._flight))):
             self._is_sure(self._flight.popleft())
 
+    @property
+    def under_way(self) -> int:
+        """How many packets left on this transport and are not known to have been delivered."""
+        return len(self._flight)
+
     def hold(self) -> None:
         """Let messages wait: the room reconnects."""
         self._held = True

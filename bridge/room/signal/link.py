@@ -88,7 +88,7 @@ LEAVE_GRACE: Final = 0.5
 
 GOODBYE: Final = 0.5
 DATA_GRACE: Final = 0.1
-"""Seconds that the last message has to reach the server before our goodbye does."""
+"""Seconds that the last message has to reach the others before our goodbye does."""
 
 
 class LinkOwner(Protocol):
@@ -297,8 +297,8 @@ class Link:
     async def close(self, reason: LeaveReason | None, *, after: float = float("-inf")) -> None:
         """Leave and free everything. None: we come back at once.
 
-        *after* is when our last message was sent (of the loop's clock): the goodbye takes
-        another way, and must not overtake it.
+        *after* is when our last message left or, where that is known, reached the server (of
+        the loop's clock): the goodbye takes another way, and must not overtake it.
         """
         self._stop()
         if self._resuming is not None:

@@ -168,7 +168,7 @@ class SignalRoom(RoomSession):
         await self._attributes.settled(GOODBYE)
         self._attributes.pause()
         await self._exchange.finish()
-        await link.close(reason, after=self._exchange.sent_at)
+        await link.close(reason, after=self._exchange.moved_at)
         if self._leaving is link:
             self._leaving = None
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.reading import Reading
 from bridge.call.requests import Accepted, DialRequest
 from bridge.feed import Feed
 from bridge.store.queries import CallFilter
@@ -218,18 +219,18 @@ def app_of(
     log: FakeLog | None = None,
     store: FakeStore | None = None,
     secret: str = "",
+    projection: FakeProjection | None = None,
     **parts: Any,
 ) -> FastAPI:
     """Return the app over *service* on the running loop."""
     doors = Doors(service, asyncio.get_running_loop())
-    parts = {"projection": FakeProjection(), **parts}
-    store = store or FakeStore(service)
+    reading = Reading(doors, store or FakeStore(service), projection or FakeProjection())
     return make_app(
         doors,
         Gatekeeper(keys, secret),
         Feed(log or FakeLog()),
         version="0.0.0",
-        store=store,
+        reading=reading,
         **parts,
     )
 

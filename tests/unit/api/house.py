@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
 from bridge.call.switchboard import Switchboard
 from bridge.config import Config
@@ -49,8 +50,10 @@ class House:
 
     def app(self, keys: Sequence[ApiKey] = (), **parts: Any) -> FastAPI:
         doors = Doors(self.switchboard, asyncio.get_running_loop())
-        known = {"store": self.store, "projection": self.projection, **parts}
-        return make_app(doors, Gatekeeper(keys), self.feed, version="0.0.0", **known)
+        reading = Reading(doors, self.store, self.projection)
+        return make_app(
+            doors, Gatekeeper(keys), self.feed, version="0.0.0", reading=reading, **parts
+        )
 
     def client(self, keys: Sequence[ApiKey] = (), **parts: Any) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app(keys, **parts))

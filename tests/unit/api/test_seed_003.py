@@ -263,7 +263,7 @@ async def test_a_call_is_in_every_list_the_moment_it_is_accepted(
     house: House, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader sees what it has written: the store is waited for (here also on a slow machine)."""
-    monkeypatch.setattr("bridge.api.reading.FRESH_WITHIN", 10.0)
+    monkeypatch.setattr("bridge.api.asking.FRESH_WITHIN", 10.0)
     for _ in range(3):
         body = {"workflow_slug": "daily-call", "phone_number": "+919876543210", "user_id": "u"}
         made = (await client.post("/api/v1/calls", json=body)).json()

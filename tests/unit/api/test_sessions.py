@@ -25,6 +25,7 @@ from livekit import api
 from bridge.api import livekit_webhook, sessions, web_calls
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.reading import Reading
 from bridge.call.switchboard import Switchboard
 from bridge.config import PlanConfig
 from bridge.feed import Feed
@@ -143,8 +144,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             Gatekeeper(KEYS),
             Feed(desk.journal),
             version="0.0.0",
-            store=store,
-            projection=projection,
+            reading=Reading(doors, store, projection),
             web_calls=web_calls.WebDoor(desk.sessions),
             routers=[
                 sessions.router(doors, desk.sessions, reading),

@@ -80,7 +80,13 @@ WRONG = [
     ("[sip]\nlisten = []", "sip.listen", "at least one address"),
     ("[sip]\nlisten = ['tcp:example.org:5060']", "sip.listen", "is not an address"),
     ("[sip]\nlisten = ['tls:0.0.0.0:5061']", "sip", "tls_cert_file"),
-    ("[sip]\nfoo = 1", "sip.foo", "unknown key"),
+    ("[sip]\nfoo = 1", "sip.foo", "unknown key, allowed: listen advertise"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\nhots = 'h'", "trunk[0].hots", " register caller_id "),
+    ("[[http.key]]\nname = 'a'\nkey = 'k'\nx = 1", "http.key[0].x", "allowed: name key tenant"),
+    ("[[sip]]\nmax_calls = 1", "sip", "not a table, allowed: a table"),
+    ("[trunk]\nname = 'a'\nhost = 'h'", "trunk", "allowed: [[trunk]]"),
+    ("[http.key]\nname = 'a'\nkey = 'k'", "http.key", "allowed: [[http.key]]"),
+    ("[[route]]\nmetadata = 'x'", "route[0].metadata", "allowed: a table"),
     ("[spi]\nfoo = 1", "spi", "unknown key"),
     ("[sip]\nmax_calls = 'many'", "sip.max_calls", "valid integer"),
     ("[sip]\nmax_calls = 0", "sip.max_calls", "greater than or equal to 1"),
@@ -88,6 +94,7 @@ WRONG = [
     ("[media]\nengine = 'fast'", "media.engine", "'auto', 'direct' or 'sdk'"),
     ("[media]\nports = '20000'", "media.ports", "FIRST-LAST"),
     ("[media]\nports = '30000-20000'", "media.ports", "FIRST-LAST"),
+    ("[media]\nports = '20001-20002'", "media.ports", "no even port"),
     ("[media]\nlisten = 'host'", "media.listen", "IPv4 or [IPv6]"),
     ("[livekit]\nurl = 'example.org'", "livekit.url", "ws://"),
     ("[http]\nlisten = '0.0.0.0:8080'", "http", "[[http.key]]"),
@@ -106,6 +113,7 @@ WRONG = [
     ("[capture]\npcap_calls = 0", "capture.pcap_calls", "greater than or equal to 1"),
     ("[webhook]\nurl = 'https://x'", "webhook", "secret is missing"),
     ("[webhook]\nurl = 'http://10.0.0.1'\nsecret = 's'", "webhook", "is private or reserved"),
+    ("[recording]\nurl = 'ftp://x'", "recording.url", "s3://BUCKET/PREFIX"),
     ("[recording]\nformat = 'mp3'", "recording.format", "'ogg' or 'wav'"),
     ("[[trunk]]\nname = 'a'", "trunk[0].host", "missing"),
     ("[[trunk]]\nhost = 'h'", "trunk[0].name", "missing"),
@@ -119,6 +127,7 @@ WRONG = [
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nprofile = 'x'", "trunk[0].profile", "'exotel'"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nregister = true", "trunk[0]", "username is empty"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nusername = \"a\\nb\"", "trunk[0].username", "control"),
+    ("[[trunk]]\nname = 'a'\nhost = 'h'\ncaller_id = \"a\\nb\"", "trunk[0].caller_id", "control"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nsession_timer = 30", "trunk[0].session_timer", "90"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\nring_timeout = 0", "trunk[0].ring_timeout", "than 0"),
     ("[[trunk]]\nname = 'a'\nhost = 'h'\ncountry = 'India'", "trunk[0].country", "pattern"),
@@ -197,6 +206,50 @@ def test_a_secret_is_read_from_credentials_first_then_beside_the_file(tmp_path: 
     (credentials / "lk").write_text("credential\n")
     config = load(path, {"CREDENTIALS_DIRECTORY": str(credentials)})
     assert config.livekit.api_secret.get_secret_value() == "credential"
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"TRUNKBRIDGE_{name}", value)
+
+
+def test_the_environment_may_name_a_secrets_file_and_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lk").write_text("of the file\n")
+    (tmp_path / "hook").write_text("beside\n")
+    path = write(tmp_path, "[livekit]\napi_secret = 'x'\n[webhook]\nsecret_file = 'absent'\n")
+    environment(monkeypatch, LIVEKIT__API_SECRET_FILE="lk", WEBHOOK__SECRET="variable")
+    config = load(path)
+    assert config.livekit.api_secret.get_secret_value() == "of the file"
+    assert config.webhook.secret.get_secret_value() == "variable"
+
+
+def test_a_secrets_file_of_the_environment_that_is_wrong_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "")
+    environment(monkeypatch, STORE__URL_FILE="absent", LIVEKIT__API_KEY_FILE="a")
+    environment(monkeypatch, LIVEKIT__API_KEY="b")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.lines == [
+        "environment:TRUNKBRIDGE_LIVEKIT__API_KEY_FILE: api_key is given too, allowed: one of them",
+        f"environment:TRUNKBRIDGE_STORE__URL_FILE: no such file in {tmp_path}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SIP__LISTEN", "tcp:0.0.0.0:5070"), ("TRUNK", "x"), ("SIP", "{")]
+)
+def test_a_variable_that_should_be_json_and_is_not_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment(monkeypatch, **{name: value})
+    with pytest.raises(ConfigError) as caught:
+        load(None)
+    assert len(caught.value.lines) == 1
+    assert caught.value.lines[0].startswith(f"environment:TRUNKBRIDGE_{name}: not JSON, allowed: ")
 
 
 def test_a_missing_secret_file_and_a_secret_given_twice_are_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -566,12 +567,13 @@ async def rpc(world: World, method: str, payload: str = "", kind: str = "agent")
 async def test_rpcs_do_what_they_say() -> None:
     world = World()
     headers = (("X-Exotel-CallSid", "abc"), ("X-Other", "y"))
-    async with running(world, plan(remote_headers=headers)) as call:
+    async with running(world, plan()) as call:
         await world.until("sip dial")
+        assert await rpc(world, "lk.sip.GetRemoteHeaders") == '{"headers": {}}'
         with pytest.raises(RpcRefused, match="not answered"):
             await rpc(world, "bridge.SendDTMF", '{"digits": "1"}')
         assert await rpc(world, "bridge.Ready") == "{}"
-        post(call, answered())
+        post(call, replace(answered(), headers=headers))
         await world.until("room call_answered")
         assert await rpc(world, "bridge.SendDTMF", '{"digits": "12w#"}') == "{}"
         await world.until("media dtmf 12w#")
@@ -588,6 +590,13 @@ async def test_rpcs_do_what_they_say() -> None:
         assert await rpc(world, "lk.sip.EndCall") == "{}"
         await world.until("sip bye", "listener call_ended")
     assert (call.record.outcome, call.record.ended_by) == ("completed", "agent")
+
+
+async def test_of_a_call_that_came_in_the_remote_headers_are_those_of_its_invite() -> None:
+    world = World()
+    async with running(world, inbound(remote_headers=(("X-Exotel-CallSid", "abc"),))):
+        reply = await rpc(world, "lk.sip.GetRemoteHeaders", '{"exclude": ["via"]}')
+        assert reply == '{"headers": {"X-Exotel-CallSid": "abc"}}'
 
 
 @pytest.mark.parametrize("payload", ["", "[]", "{", '{"digits": 5}', '{"digits": "x"}', "[" * 9999])

@@ -12,6 +12,7 @@ import pytest
 
 from bridge.carrier import command, script, sound, steps
 from bridge.carrier.carrier import Carrier
+from bridge.cli import carrier
 
 pytestmark = pytest.mark.unit
 
@@ -90,8 +91,38 @@ async def test_answering_ends_after_so_many_calls() -> None:
     assert lines(out)[-1] == {"calls": 1, "failed": 0}
 
 
+async def test_calls_from_elsewhere_are_forbidden_when_there_is_an_address_list() -> None:
+    """Contract 8: "digest or address list"."""
+    for allow, text in (
+        (["192.0.2.0/24", "127.0.0.1"], "answer; stay"),
+        (["192.0.2.0/24"], "stay"),
+    ):
+        listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(
+            command.run(
+                listen="127.0.0.1:0",
+                script=text,
+                allow=allow,
+                out=io.StringIO(),
+                listening=listening,
+            )
+        )
+        port = await asyncio.wait_for(listening, 5)
+        async with Carrier() as caller:
+            report = await caller.call(f"sip:9@127.0.0.1:{port};transport=tcp", "wait 10ms; hangup")
+        assert report.status == (200 if "127.0.0.1" in allow else 403)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_network_that_is_none_exits_2() -> None:
+    out = io.StringIO()
+    assert await command.run(listen="127.0.0.1:0", allow=["nowhere"], out=out) == 2
+    assert "nowhere" in lines(out)[0]["error"]
+
+
 def test_the_help_names_every_statement_expectation_and_body() -> None:
-    words = set(command.HELP.replace("|", " ").replace(",", " ").replace(".", " ").split())
+    words = set(carrier.HELP.replace("|", " ").replace(",", " ").replace(".", " ").split())
     assert set(script.STATEMENTS) | set(script.EXPECTATIONS) | set(steps.BODIES) <= words
 
 

@@ -19,6 +19,7 @@ from bridge.room.seam import RoomNotice
 from bridge.room.signal.port import (
     AnswerMade,
     ChannelOpened,
+    DataDelivered,
     OfferMade,
     PeerConnected,
     PeerEvent,
@@ -157,6 +158,7 @@ class AirPeer:
         self.offers = 0
         self.offering = True
         self.connecting = True
+        self.delivering = True
         self.sides: set[Side] = set()
 
     def tell(self, event: PeerEvent) -> None:
@@ -201,6 +203,8 @@ class AirPeer:
 
     def send(self, label: str, data: bytes) -> None:
         self.sent.append(data)
+        if self.delivering:
+            self.tell(DataDelivered(side=Side.PUBLISHER, label=label, count=1))
 
     def mute(self, muted: bool) -> None:
         self.calls.append(("mute", muted))

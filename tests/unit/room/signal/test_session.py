@@ -33,7 +33,7 @@ from bridge.room.seam import (
     RpcRefused,
     Unsuitable,
 )
-from bridge.room.signal import link, socket
+from bridge.room.signal import exchange, link, socket
 from bridge.room.signal.port import (
     DataDelivered,
     DataReceived,
@@ -362,6 +362,32 @@ async def test_a_leave_says_why_and_frees_everything(stack: AsyncExitStack) -> N
     assert caller.notices.seen == []
 
 
+async def test_a_leave_waits_until_the_server_has_the_last_event(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ARRIVAL_PATIENCE", DEADLINE)
+    caller = await phone(stack)
+    await caller.join()
+    caller.peer.delivering = False
+    await asyncio.wait_for(caller.room.publish(b"call_ended", "t"), DEADLINE)
+    leaving = asyncio.ensure_future(caller.room.leave(LeaveReason.CLIENT_INITIATED))
+    goodbye = asyncio.ensure_future(caller.server.told("leave"))
+    await asyncio.wait({goodbye}, timeout=3 * link.DATA_GRACE)
+    assert not goodbye.done()
+    caller.peer.tell(DataDelivered(side=Side.PUBLISHER, label="_reliable", count=1))
+    await goodbye
+    await asyncio.wait_for(leaving, DEADLINE)
+
+
+async def test_a_leave_does_not_wait_for_ever(stack: AsyncExitStack) -> None:
+    caller = await phone(stack)
+    await caller.join()
+    caller.peer.delivering = False
+    await asyncio.wait_for(caller.room.publish(b"call_ended", "t"), DEADLINE)
+    await asyncio.wait_for(caller.room.leave(LeaveReason.CLIENT_INITIATED), DEADLINE)
+    await caller.server.told("leave")
+
+
 async def test_a_leave_while_joining_ends_the_join_and_tells_the_server(
     stack: AsyncExitStack,
 ) -> None:
@@ -638,6 +664,7 @@ async def test_what_may_have_died_with_a_server_goes_again_to_those_who_come_bac
 ) -> None:
     """Docs, engines: nothing is lost, and what was delivered is not sent twice."""
     caller = await phone(stack, Script(greeting=[join(person("early"), person("late")), *TAKEN]))
+    caller.peer.delivering = False
     await caller.join()
     for text in (b"1", b"2", b"3"):
         await asyncio.wait_for(caller.room.publish(text, "t"), DEADLINE)
@@ -651,6 +678,7 @@ async def test_what_may_have_died_with_a_server_goes_again_to_those_who_come_bac
     await caller.notices.of(RoomClosed)
     with pytest.raises(RoomError):
         await waiting
+    caller.peer.delivering = True
     caller.peer.sent.clear()
     caller.server.script.resumption = [join(person("early")), *TAKEN]
     await caller.join()
