@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from limits import RateLimitItemPerMinute
@@ -16,23 +15,10 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from bridge.call.requests import NotAllowed, OverLimit
-from bridge.config import PlanConfig
+from bridge.config import PLANS, PlanConfig
 from bridge.sessions.requests import NEEDED, Asker, NoCredit
 
-BUILT_IN: Final[Mapping[str, PlanConfig]] = MappingProxyType(
-    {
-        plan.name: plan
-        for plan in (
-            PlanConfig(name="free", sessions=1),
-            PlanConfig(name="starter", sessions=5),
-            PlanConfig(name="pro", sessions=20),
-            PlanConfig(name="enterprise", sessions=0),
-        )
-    }
-)
-"""Seed 004's plans; 0 sessions: unlimited."""
-
-STRICTEST: Final = BUILT_IN["free"]
+STRICTEST: Final = next(plan for plan in PLANS if plan.name == "free")
 """What a plan that nobody has described may do: a JWT names what it likes."""
 
 BUSY: Final = 10
@@ -52,7 +38,7 @@ class Limits:
 
     def reload(self, plans: Iterable[PlanConfig]) -> None:
         """Take other plans; what was counted still counts."""
-        self._plans = {**BUILT_IN, **{plan.name: plan for plan in plans}}
+        self._plans = {plan.name: plan for plan in (*PLANS, *plans)}
 
     def check_rights(self, asker: Asker) -> None:
         """Raise `NotAllowed` or `NoCredit` when *asker* may create no voice session."""

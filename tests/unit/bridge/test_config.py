@@ -362,13 +362,3 @@ def test_an_origin_is_a_scheme_and_a_host(tmp_path: Path, origin: str) -> None:
     text = f"[http]\ncors_origins = ['https://app.example.com:8443', '{origin}']\n"
     with pytest.raises(ConfigError, match=r"http.cors_origins: .*no origin"):
         load(write(tmp_path, text), {})
-
-
-def test_the_plans_of_the_seed_are_there_and_the_file_wins(tmp_path: Path) -> None:
-    """Seed 004, Limits: free 1, starter 5, pro 20, enterprise unlimited."""
-    text = "[[plan]]\nname = 'starter'\nsessions = 7\n"
-    config = load(write(tmp_path, text), {})
-    named = {name: config.plan_named(name) for name in ("free", "starter", "pro", "enterprise")}
-    sessions = {name: plan.sessions for name, plan in named.items() if plan is not None}
-    assert sessions == {"free": 1, "starter": 7, "pro": 20, "enterprise": 0}
-    assert config.plan_named("gold") is None
