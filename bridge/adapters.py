@@ -16,6 +16,7 @@ import structlog
 from bridge.call import saved
 from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.idempotency import Claim
+from bridge.call.levels import facts_of
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
@@ -326,7 +327,7 @@ class RoomDesk:
             msg = "the server does not answer"
             raise RoomError(msg)
         room = await self._service.ensure_room(plan.room)
-        facts = self._facts(plan)
+        facts = facts_of(plan)
         if identity is None:
             identity = convention.identity(facts, await self._service.participants(plan.room))
         token = bridge_token(
@@ -399,15 +400,6 @@ class RoomDesk:
     def check_job(self, plan: CallPlan) -> None:
         """Raise ``ValueError`` when the job metadata is too large."""
         convention.job_metadata(_job(plan))
-
-    def _facts(self, plan: CallPlan) -> convention.CallFacts:
-        return convention.CallFacts(
-            call_id=plan.call_id,
-            direction=convention.Direction(plan.direction.value),
-            trunk=plan.trunk,
-            number=plan.phone_number,
-            trunk_number=plan.trunk_number,
-        )
 
 
 def _job(plan: CallPlan) -> convention.Job:
