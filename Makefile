@@ -4,6 +4,7 @@
 PY := .venv/bin/python
 # Whatever keeps real time runs alone on the machine, and where WebRTC finds an interface.
 ALONE := bash scripts/alone.sh
+AGAIN := bash scripts/again.sh
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -32,19 +33,20 @@ native:  ## the media core in Rust: format, clippy, its own tests
 	@bash scripts/native.sh check
 
 unit:  ## pure code and loopback sockets, in parallel
-	@$(PY) -m pytest -m unit -n 2 -q
+	@$(AGAIN) $(PY) -m pytest -m unit -n 2 -q
 
-# Tests that mostly wait (for a server to come back, a browser, an installation): two at a time.
-PATIENT := $(patsubst %,tests/system/test_%.py,room_away room_ways room_worker other_agents \
-	day_in_the_life cli_live console streams embedded metrics service between linphone pjsua \
-	sipp_calls sipp_rows session_timers engine_choice digest register transfer reliable tls_calls \
-	srtp ipv6 baresip agent_kit follow api sessions transcripts webhooks queue fleet passthrough \
-	store_away)
+# Tests that mostly wait (for a server to come back, a browser, an installation, a caller to have
+# spoken): two at a time.
+PATIENT := tests/system/room $(patsubst %,tests/system/test_%.py,room_away room_ways room_worker \
+	other_agents day_in_the_life cli_live console streams embedded metrics service between \
+	linphone pjsua sipp_calls sipp_rows session_timers engine_choice digest register transfer \
+	reliable tls_calls srtp ipv6 baresip agent_kit follow api sessions transcripts webhooks queue \
+	fleet passthrough older store_away answering controls in_the_room sipp room_peers)
 SYSTEM := $(PY) -m pytest -m system -q --timeout 300 --durations=10
 
 system:  ## the real livekit-server and real SIP peers
-	@$(ALONE) $(SYSTEM) $(PATIENT:%=--ignore=%)
-	@$(ALONE) $(SYSTEM) -n 2 --dist loadfile $(PATIENT)
+	@$(ALONE) $(AGAIN) $(SYSTEM) $(PATIENT:%=--ignore=%)
+	@$(ALONE) $(AGAIN) $(SYSTEM) -n 2 --dist loadfile $(PATIENT)
 
 bench: setup  ## the figures of the closing notes, interleaved with a peer
 	@$(ALONE) $(PY) -m bench
