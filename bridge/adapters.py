@@ -22,7 +22,8 @@ from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
 from bridge.config import Config, TrunkConfig
 from bridge.events import CallDtmf, CallEvent, CallHold, CallResume
-from bridge.journal import Entry, Journal
+from bridge.journal.entries import Entry
+from bridge.journal.journal import Journal
 from bridge.media.ports import Ports, PortsExhausted
 from bridge.media.seam import CallMedia, Engine, Lease, MediaNotice, MediaSpec
 from bridge.room import convention

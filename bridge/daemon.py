@@ -46,7 +46,8 @@ from bridge.events import CallEvent
 from bridge.feed import Feed
 from bridge.fleet import Fleet
 from bridge.front import front
-from bridge.journal import Entry, Journal, OpenCall
+from bridge.journal.entries import Entry, OpenCall
+from bridge.journal.journal import Journal
 from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, and_, or_, select
 
 from bridge.events import epoch
-from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
+from bridge.journal.entries import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries

@@ -14,7 +14,7 @@ from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
 from bridge.api.transcripts import POSTS_LIMIT, router
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.room.seam import RoomHandlers
 from bridge.store.project import Projection
 from bridge.store.store import Store

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from bridge.call.idempotency import Claim
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store import project as project_module
 from bridge.store import tables
 from bridge.store.claims import Claims

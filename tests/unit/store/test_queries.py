@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.events import rfc3339
-from bridge.journal import ChangedRecord, WrittenEvent, WrittenFact
+from bridge.journal.entries import ChangedRecord, WrittenEvent, WrittenFact
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
 from bridge.store.writing import Writer, dump

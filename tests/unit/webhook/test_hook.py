@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.errors import BridgeError
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.sessions.shape import session_shape
 from bridge.store.project import Projection
 from bridge.store.store import Store, transcript_of
