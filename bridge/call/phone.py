@@ -35,6 +35,7 @@ from bridge.sip.events import (
     Progressed,
     SessionChanged,
 )
+from bridge.sip.headers import sip_cause
 from bridge.trunk.headers import carrier_ids
 from sdp.negotiated import Hold, Negotiated
 
@@ -168,6 +169,7 @@ def failed(turn: Turn, event: Failed) -> None:
         event.cause,
         event.status,
         event.q850,
+        sip_cause=sip_cause(event.headers),
         phrase=event.phrase,
         rang=event.rang or state.rang_at is not None,
         elapsed=turn.now - dialed_at,

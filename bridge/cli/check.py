@@ -11,10 +11,18 @@ from bridge.cli.options import (
     ConfigOption,
     JsonOption,
     complain,
-    load_or_exit,
     show_json,
 )
-from bridge.config import Config, advice, cannot_start, clear_keys, not_yet
+from bridge.config import (
+    Config,
+    ConfigError,
+    advice,
+    cannot_start,
+    clear_keys,
+    find_config,
+    load,
+    not_yet,
+)
 
 HELP = """Validate the configuration and print the effective settings, secrets masked.
 
@@ -27,7 +35,15 @@ Example: trunkbridge check --config /etc/trunkbridge/trunkbridge.toml
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    settings, path = load_or_exit(config)
+    path = find_config(config)
+    try:
+        settings = load(path)
+    except ConfigError as failure:
+        if as_json:
+            show_json({"errors": failure.lines})
+        for line in failure.lines:
+            complain(line)
+        raise typer.Exit(WRONG_USAGE) from None
     if as_json:
         show_json(settings.dump())
     else:

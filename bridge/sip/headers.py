@@ -6,6 +6,7 @@ RFC 3261 20, RFC 3326 (Reason), RFC 3581 (rport).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -268,8 +269,12 @@ class Reason:
 
 def parse_reasons(headers: Headers) -> list[Reason]:
     """Return every readable Reason value; malformed ones are left out."""
+    return _reasons(headers.values("Reason"))
+
+
+def _reasons(values: Iterable[str]) -> list[Reason]:
     reasons: list[Reason] = []
-    for value in headers.values("Reason"):
+    for value in values:
         protocol, _, rest = value.partition(";")
         protocol = protocol.strip(LWS)
         if not is_token(protocol):
@@ -297,6 +302,13 @@ def q850_cause(headers: Headers) -> int | None:
         if reason.protocol.upper() == "Q.850" and reason.cause is not None:
             return reason.cause
     return None
+
+
+def sip_cause(fields: Iterable[tuple[str, str]]) -> int | None:
+    """Return the cause of the first ``Reason: SIP`` among header *fields* that has one."""
+    found = _reasons(value for name, value in fields if name.lower() == "reason")
+    causes = (reason.cause for reason in found if reason.protocol.upper() == "SIP")
+    return next((cause for cause in causes if cause is not None), None)
 
 
 def parse_retry_after(headers: Headers) -> int | None:

@@ -306,4 +306,4 @@ async def test_schemathesis_finds_nothing(desk: Desk) -> None:
     )
     said, _ = await run.communicate()
     assert run.returncode == 0, said.decode(errors="replace")[-20_000:]
-    assert time.monotonic() - began < 2 * SECONDS
+    assert time.monotonic() - began < 4 * SECONDS

@@ -146,13 +146,13 @@ async def test_a_hold_and_a_resume_of_ours_are_challenged_and_heard_through(desk
     fine(leg)
     await leg.run("challenge 407 reinvite sha-256 stale")
     assert await agent.rpc("bridge.Hold") == "{}"
-    await leg.run("expect reinvite sendonly within 1s; expect version +1; expect quiet 1s")
+    await leg.run("expect reinvite sendonly within 5s; expect version +1; expect quiet 1s")
     fine(leg)
     # Unasked this time: the nonce is known.
     assert await agent.rpc("bridge.Resume") == "{}"
     await leg.run(
-        "expect reinvite sendrecv within 1s; expect header Proxy-Authorization; "
-        f"expect audio {AGENT_HERTZ} within 2s"
+        "expect reinvite sendrecv within 5s; expect header Proxy-Authorization; "
+        f"expect audio {AGENT_HERTZ} within 5s"
     )
     fine(leg)
     assert leg.report.challenges == 3

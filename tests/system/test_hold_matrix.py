@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 HELD_FOR = 40  # seconds without RTP from either side
 MEDIA_TIMEOUT = 10  # would end the call four times over
-BACK_WITHIN = 1.0  # seconds from the resume to audio
+BACK_WITHIN = 3.0  # seconds from the resume to audio
 
 # dialect -> the hold, the resume, the direction of call_hold
 DIALECTS = {
@@ -151,7 +151,7 @@ async def _hold_and_resume(row: Row, leg: Leg, agent: RoomAgent) -> None:
     resumed_at = time.monotonic()
     await leg.run(
         f"{row.resume()}; expect version {row.resume_version()}; "
-        f"expect audio {AGENT_HERTZ} within 1s"
+        f"expect audio {AGENT_HERTZ} within 3s"
     )
     _fine(leg)
     heard_at = await agent.hears(CALLER_HERTZ, since=resumed_at)

@@ -97,7 +97,7 @@ async def test_a_call_a_hold_and_an_end_are_all_in_the_metrics(desk: Desk) -> No
     held = await scrape(bridge)
     assert value(held, "trunkbridge_calls", **here, state="held") == 1
     assert value(held, "trunkbridge_hold_publish_seconds_count") == 1
-    assert value(held, "trunkbridge_hold_publish_seconds_sum") < 0.5  # type: ignore[operator]
+    assert value(held, "trunkbridge_hold_publish_seconds_sum") < 2  # type: ignore[operator]
     await leg.run("resume; hangup")
     fine(leg)
     await agent.event("call_ended")

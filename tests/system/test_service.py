@@ -87,7 +87,7 @@ async def test_ready_is_said_once_and_not_before_sip_and_http_answer(
 
     knocking = asyncio.create_task(knock())
     await bridge.start()
-    ready = await manager.hears("READY=1", within=1)
+    ready = await manager.hears("READY=1", within=10)
     await knocking
     assert refused
     assert max(refused) < ready.at
@@ -232,7 +232,7 @@ async def test_sigterm_drains_and_a_second_one_hangs_up(desk: Desk, manager: Not
     ended = await agent.event("call_ended")
     assert (ended["outcome"], ended["reason"]) == ("dropped", "shutdown")
     assert await bridge.exited() == 0
-    assert time.monotonic() - told < 10  # not the two minutes of the drain
+    assert time.monotonic() - told < 60  # not the two minutes of the drain
     assert manager.saying("WATCHDOG=1", stopping.at)  # fed until the end
     await bridge.start()  # the record is on disk
     record = await bridge.resource(call_id)

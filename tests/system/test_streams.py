@@ -21,7 +21,7 @@ from trunkbridge.sse import Message, Reader
 pytestmark = pytest.mark.system
 
 STREAM = {"Accept": "text/event-stream"}
-PROMPT = 1.0  # seconds from an event to its readers, on a loaded machine
+PROMPT = 3.0  # seconds from an event to its readers, on a loaded machine
 
 
 async def connected(desk: Desk, bridge: Bridge, carrier: Carrier) -> tuple[Leg, str]:
@@ -165,7 +165,7 @@ async def test_readers_that_read_nothing_delay_neither_others_nor_the_stop(desk:
         assert (await watch.end())[-1].data["reason"] == "shutdown"
         stopping = time.monotonic()
         assert await bridge.exited() == 0
-        assert time.monotonic() - stopping < 6
+        assert time.monotonic() - stopping < 15
     finally:
         for one in lazy:
             one.close()

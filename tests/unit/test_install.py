@@ -68,3 +68,26 @@ def test_any_folder_may_be_installed_below(tmp_path: Path, name: str) -> None:
     run("uninstall.sh", below, python, PURGE="1")
     assert not config.exists()
     assert sorted(tmp_path.iterdir()) == sorted([below, beside, python])
+
+
+def test_a_python_that_cannot_make_environments_gets_debians_package_for_it(tmp_path: Path) -> None:
+    """Debian's own Python, a fresh machine: contract 1."""
+    text = (ROOT / "scripts" / "setup.sh").read_text("utf-8")
+    functions, call, _ = text.partition("\nsetup_debian\n")
+    assert call
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/bash\n"
+        'case "$2" in *version_info\\ \\<*) exit 0 ;; *ensurepip*) exit 1 ;; esac\n'
+        "echo python3.12-venv\n"
+    )
+    python.chmod(0o755)
+    (tmp_path / "scripts").mkdir()
+    told = subprocess.run(
+        ["bash", "-c", f"{functions}\nPACKAGES=; setup_debian", f"{tmp_path}/scripts/setup.sh"],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python), "NO_APT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.stderr == "setup: NO_APT is set, not installed: python3.12-venv\n"
+    assert told.returncode == 0

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bridge import feed
 from bridge.api.app import make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.door import Doors
@@ -66,13 +67,13 @@ class House:
 
     async def idle(self) -> None:
         """Wait until nobody reads."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.feed.seats:  # noqa: ASYNC110 (another thread's state)
                 await asyncio.sleep(0.01)
 
     async def read(self, seats: int) -> None:
         """Wait until *seats* readers are there."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.feed.seats < seats:  # noqa: ASYNC110 (another thread's state)
                 await asyncio.sleep(0.01)
 
@@ -215,7 +216,10 @@ async def test_readers_share_what_is_read() -> None:
         assert bridge.log.reads - before < 20 * 2 + 10 * 2
 
 
-async def test_an_event_that_is_told_before_it_is_written_comes_all_the_same() -> None:
+async def test_an_event_that_is_told_before_it_is_written_comes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "_POLL", 600.0)  # so that it cannot be what brings the event
     async with house() as bridge, Client(bridge.url) as client:
         stream = client.events(after=0)
         bridge.happen(key(1))
@@ -223,9 +227,8 @@ async def test_an_event_that_is_told_before_it_is_written_comes_all_the_same() -
         bridge.feed.tell(key(2))
         await asyncio.sleep(0.03)
         bridge.log.write(key(2).as_dict())
-        began = asyncio.get_running_loop().time()
-        assert (await anext(stream)).id == 2
-        assert asyncio.get_running_loop().time() - began < 0.9, "waited for the next poll"
+        async with asyncio.timeout(30):
+            assert (await anext(stream)).id == 2
         await stream.aclose()
 
 
@@ -235,7 +238,7 @@ async def test_an_event_that_nobody_told_of_comes_by_itself() -> None:
         bridge.happen(key(1))
         await anext(stream)
         bridge.log.write(key(2).as_dict())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             assert (await anext(stream)).id == 2
         await stream.aclose()
 
@@ -302,7 +305,7 @@ async def test_the_end_of_the_daemon_ends_streams_with_everything_said() -> None
             await bridge.read(2)
             bridge.happen(key(1))
             bridge.feed.close()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert [m.id async for m in messages(all_calls) if m.data] == ["1"]
                 assert [m.id async for m in messages(one) if m.data] == ["1"]
         assert (await http.get("/api/v1/events", headers=STREAM)).status_code == 503

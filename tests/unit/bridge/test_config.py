@@ -289,8 +289,21 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
     text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
-    assert len(list(not_yet(config))) == 1
+    assert list(not_yet(config)) == []
     assert cannot_start(config) == []
+
+
+def test_recordings_go_to_a_folder_or_to_s3_and_who_records_all_is_told_so(tmp_path: Path) -> None:
+    for url in ("kept", "/var/lib/kept", "file:///kept", "s3://bucket/some/prefix"):
+        config = load(write(tmp_path, f"[recording]\nurl = '{url}'\n"), {})
+        assert config.recording.url == url
+        assert list(advice(config)) == []
+    config = load(write(tmp_path, "[recording]\nurl = 'kept'\n[[route]]\nagent = 'a'\n"), {})
+    assert [line.partition(":")[0] for line in advice(config)] == ["recording.url"]
+    for url in ("gs://bucket/x", "https://bucket", "s3://"):
+        with pytest.raises(ConfigError) as caught:
+            load(write(tmp_path, f"[recording]\nurl = '{url}'\n"), {})
+        assert "recording.url" in caught.value.lines[0]
 
 
 def test_a_trunk_that_registers_but_lets_nobody_call_is_pointed_at(tmp_path: Path) -> None:
@@ -362,3 +375,13 @@ def test_an_origin_is_a_scheme_and_a_host(tmp_path: Path, origin: str) -> None:
     text = f"[http]\ncors_origins = ['https://app.example.com:8443', '{origin}']\n"
     with pytest.raises(ConfigError, match=r"http.cors_origins: .*no origin"):
         load(write(tmp_path, text), {})
+
+
+def test_the_plans_of_the_seed_are_there_and_the_file_wins(tmp_path: Path) -> None:
+    """Seed 004, Limits: free 1, starter 5, pro 20, enterprise unlimited."""
+    text = "[[plan]]\nname = 'starter'\nsessions = 7\n"
+    config = load(write(tmp_path, text), {})
+    named = {name: config.plan_named(name) for name in ("free", "starter", "pro", "enterprise")}
+    sessions = {name: plan.sessions for name, plan in named.items() if plan is not None}
+    assert sessions == {"free": 1, "starter": 7, "pro": 20, "enterprise": 0}
+    assert config.plan_named("gold") is None

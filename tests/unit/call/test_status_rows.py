@@ -56,6 +56,29 @@ def test_unwanted_and_rejected_by_an_analytics_engine_are_blocked_spam() -> None
     assert outcome_of(607) == outcome_of(608) == ("rejected", "blocked_spam")
 
 
+@pytest.mark.parametrize(
+    ("phrase", "headers"),
+    [
+        ("Network Blocked", ()),
+        ("Decline", (("Reason", "Q.850;cause=21"), ("reason", 'SIP;cause=608;text="Rejected"'))),
+        ("Decline", (("Reason", "SIP;cause=607"),)),
+    ],
+)
+def test_a_decline_of_the_network_is_blocked_spam(
+    phrase: str, headers: tuple[tuple[str, str], ...]
+) -> None:
+    """Status 603. By the network: ATIS-1000099; the cause 21 beside it is nobody's."""
+    event = replace(refused(603, 21, phrase=phrase), headers=headers)
+    assert Bench().dialing().feed(event).verdict()[:2] == ("rejected", "blocked_spam")
+
+
+@pytest.mark.parametrize("reason", ["SIP;cause=200", "SIP", "Q.850;cause=608", "SIP;cause=x", ";"])
+def test_another_reason_of_a_decline_is_no_block(reason: str) -> None:
+    """Status 603."""
+    event = replace(refused(603), headers=(("Reason", reason),))
+    assert Bench().dialing().feed(event).verdict()[:2] == ("rejected", "declined")
+
+
 def test_request_timeout_of_the_far_end_is_no_response() -> None:
     """Status 408."""
     assert outcome_of(408) == ("no_answer", "no_response")

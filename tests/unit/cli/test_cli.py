@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import sys
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bridge import native
+from bridge.__main__ import main
 from bridge.cli.app import app
 from bridge.cli.table import ladder_lines, pretty
 from bridge.cli.timeline import line_of
@@ -49,6 +51,16 @@ name = "t"
 host = "192.0.2.9"
 password = "s3cret-password"
 """
+
+
+def test_where_the_client_alone_is_installed_the_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("bridge.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit, match=r"no typer here: pip install 'trunkbridge\[daemon\]'"):
+        main()
 
 
 @pytest.fixture(autouse=True)
@@ -248,6 +260,13 @@ def test_check_prints_json(tmp_path: Path) -> None:
     assert status == 0
     assert json.loads(out)["http"]["key"][0]["name"] == "app"
     assert "s3cret" not in out
+
+
+def test_check_prints_errors_as_json_too(tmp_path: Path) -> None:
+    given = write(tmp_path, extra="colour = 1\n")
+    status, out, err = trunkbridge("check", "--json", "--config", given)
+    assert status == 2
+    assert json.loads(out) == {"errors": err.splitlines()}
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.media.ticker import SLICE, Ticker
+from bridge.media.ticker import EARLY, SLICE, Ticker
 
 pytestmark = pytest.mark.unit
 
@@ -39,13 +39,16 @@ async def test_members_are_dealt_over_the_slices_of_20_ms() -> None:
 async def test_a_member_is_called_in_every_slice() -> None:
     ticker = Ticker(time.monotonic)
     member = Member(wanted=21)
-    ticker.add(member)
     began = time.monotonic()
+    ticker.add(member)
     ticker.start()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await member.beaten.wait()
     ticker.stop()
-    assert 20 * SLICE - 0.002 <= time.monotonic() - began < 1
+    lasted = member.times[-1] - EARLY - began
+    assert lasted >= 20 * SLICE - 0.002
+    # However slow the machine is: each slice that passed has had its turn or is counted.
+    assert abs(ticker.turns + ticker.missed - lasted / SLICE) <= 1.1
 
 
 async def test_the_clock_rests_without_members_and_starts_again_with_one() -> None:
@@ -61,12 +64,12 @@ async def test_the_clock_rests_without_members_and_starts_again_with_one() -> No
     ticker.remove(member)
     last = Member(then=lambda: ticker.remove(last))
     ticker.add(last)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await last.beaten.wait()
     assert ticker.resting()
     again = Member()
     ticker.add(again)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await again.beaten.wait()
     ticker.stop()
     assert ticker.resting()
@@ -79,7 +82,7 @@ async def test_a_stall_is_not_made_up_for_by_more_turns() -> None:
     ticker.add(member)
     now += 1.0
     ticker.start()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await member.beaten.wait()
     assert ticker.turns == 1
     assert ticker.missed == 199

@@ -78,7 +78,7 @@ class House:
         return reader
 
     async def all_heard(self, count: int) -> list[RoomStream]:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while len(self.heard) < count:  # noqa: ASYNC110 (tasks of the readers' own)
                 await asyncio.sleep(0)
         return self.heard

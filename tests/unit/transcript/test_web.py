@@ -92,13 +92,13 @@ class House:
 
     async def rooms(self, count: int) -> list[FakeRoom]:
         """Wait until so many rooms were joined."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while sum("disconnected" in room.handlers for room in FakeRoom.made) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         return FakeRoom.made
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while not done():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 

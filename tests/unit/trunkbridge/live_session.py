@@ -162,7 +162,7 @@ class Stage:
         """Return what was told from *moment* on."""
         return [what for at, what in self.told if at >= moment]
 
-    async def tells(self, what: str, since: float, within: float = 3.0) -> None:
+    async def tells(self, what: str, since: float, within: float = 20.0) -> None:
         """Wait until *what* is told."""
         async with asyncio.timeout(within):
             while what not in self.since(since):

@@ -109,7 +109,7 @@ async def test_a_room_that_closes_ends_the_search() -> None:
     await asyncio.sleep(0)
     room.connected = False
     room.emit("disconnected", "x")
-    assert await asyncio.wait_for(waiting, 1) is None
+    assert await asyncio.wait_for(waiting, 20) is None
 
 
 async def test_of_several_phones_it_is_the_one_of_the_job() -> None:
@@ -352,7 +352,7 @@ async def test_the_answer_and_the_end_are_known_from_attributes_alone() -> None:
     call = await attached(room)
     names = heard(call)
     room.change(who, sip__callStatus="active", bridge__seq="2")
-    await call.answered(timeout=1)
+    await call.answered(timeout=20)
     room.change(who, sip__callStatus="hangup", bridge__seq="3")
     await past_grace()
     await past_grace()
@@ -419,7 +419,7 @@ async def test_a_phone_that_leaves_ends_the_call(reason: Any) -> None:
     call = await attached(room)
     room.leave(who, reason)
     with pytest.raises(CallEnded):
-        await call.answered(timeout=1)
+        await call.answered(timeout=20)
     await call.hangup()
     assert [method for _, method, _ in room.rpcs] == ["bridge.Ready"]
 
@@ -433,7 +433,7 @@ async def test_a_phone_whose_connection_broke_may_come_back() -> None:
     room.join(phone(sip__callStatus="active", bridge__hold="true", bridge__seq="3"))
     await past_grace()
     assert names == ["hold"]
-    await call.answered(timeout=1)
+    await call.answered(timeout=20)
 
 
 async def test_a_phone_that_does_not_come_back_has_ended() -> None:

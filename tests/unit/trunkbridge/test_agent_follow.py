@@ -71,7 +71,7 @@ async def test_nothing_is_heard_said_or_waited_for_on_hold_and_everything_after(
         await on.tells("agent speaking", time.monotonic())
         line.hold()
         held_at = time.monotonic()
-        await asyncio.wait_for(speech.wait_for_playout(), 1)
+        await asyncio.wait_for(speech.wait_for_playout(), 20)
         assert speech.interrupted
         await on.tells("agent listening", held_at - 0.1)
         quiet_from = time.monotonic()
@@ -95,7 +95,7 @@ async def test_nothing_is_heard_said_or_waited_for_on_hold_and_everything_after(
         line.resume()
         await on.converse()
         assert [at for at in on.mouth.played if at >= resumed_at]
-        await on.tells("user away", resumed_at, within=3)
+        await on.tells("user away", resumed_at)
 
 
 @both
@@ -167,8 +167,8 @@ async def test_fillers_of_a_tool_stop_and_its_answer_is_not_said() -> None:
         on.session.generate_reply(user_input="look up my order")
         await on.tells("agent speaking", 0)  # the filler
         line.hold()
-        quiet_from = time.monotonic() + 0.05
-        await asyncio.sleep(0.6)
+        quiet_from = time.monotonic() + 0.2
+        await asyncio.sleep(0.8)
         agent.tool.set()
         await asyncio.sleep(0.3)
         assert [at for at in on.mouth.played if at >= quiet_from] == []
@@ -291,8 +291,8 @@ async def test_a_hold_before_anybody_listens_leaves_the_session_its_voice(
         await asyncio.wait({heard}, timeout=0.2)  # what must not happen would have by then
         assert not heard.cancelled()
         heard.set_result(None)
-        await asyncio.wait_for(greeting.wait_for_playout(), 1)
-        await asyncio.wait_for(dropped.wait_for_playout(), 1)
+        await asyncio.wait_for(greeting.wait_for_playout(), 20)
+        await asyncio.wait_for(dropped.wait_for_playout(), 20)
         assert greeting.interrupted
         assert dropped.interrupted
         resumed_at = time.monotonic()
