@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import time
@@ -13,38 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.opened import CORE, DOOR
+from bench.opened import CORE
 from bench.participant import Participant, Participants
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.wire import Stream
 from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, now_number, room_of
+from tests.system.opened import OpenBridge
 
 TRUNK = {"agent_timeout": 3600, "agent_gone_timeout": 0, "media_timeout": 600, "max_calls": 500}
 
 
-class OpenedBridge(Bridge):
+class OpenedBridge(OpenBridge):
     """The daemon of `bench.opened`."""
 
     program = ("-m", "bench.opened")
-
-    async def start(self, within: float = 30.0) -> None:
-        """Start it, and know its door."""
-        self.door = str(self.folder / "door")
-        os.environ[DOOR] = self.door
-        try:
-            await super().start(within)
-        finally:
-            del os.environ[DOOR]
-
-    async def ask(self, text: str) -> Any:
-        """Say *text* at the door and return what is answered."""
-        reader, writer = await asyncio.open_unix_connection(self.door)
-        writer.write(text.encode() + b"\n")
-        writer.write_eof()
-        answer = await reader.readline()
-        writer.close()
-        return json.loads(answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

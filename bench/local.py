@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.system.harness import free_port, toml
+from tests.ports import free_port
+from tests.system.harness import toml
 
 ROOT = Path(__file__).parents[1]
 CORE = min(os.sched_getaffinity(0))

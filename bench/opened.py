@@ -2,14 +2,13 @@
 
 The same command and the same `Daemon`, on the core ``BENCH_CORE`` if that is given. Its ledger
 can leave out the write of a ``call_hold`` (that is the control arm) and says how long the
-others took. A Unix socket (``BENCH_DOOR``) takes a line and answers with one of JSON:
-``journal on``, ``journal off``, or ``taken`` for the writes since it was asked last.
+others took. The door (`tests.door`) takes ``journal on``, ``journal off``, or ``taken`` for the
+writes since it was asked last.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -20,11 +19,9 @@ from bridge import daemon as daemon_module
 from bridge.__main__ import main
 from bridge.adapters import Ledger
 from bridge.call.ports import JournalRecord
-from bridge.cli import run as command
-from bridge.daemon import Daemon
 from bridge.events import CallHold
+from tests.door import OpenDaemon, run_as
 
-DOOR = "BENCH_DOOR"
 CORE = "BENCH_CORE"
 
 
@@ -57,41 +54,24 @@ class TimedLedger(Ledger):
         return done
 
 
-class OpenedDaemon(Daemon):
-    """A daemon with a door."""
+class OpenedDaemon(OpenDaemon):
+    """Switches the ledger's watch."""
 
-    async def start(self) -> None:
-        """Start, then open the door."""
-        await super().start()
-        self._door = await asyncio.start_unix_server(self._enter, os.environ[DOOR])
-
-    async def stop(self) -> None:
-        """Close it first."""
-        if hasattr(self, "_door"):
-            self._door.close()
-        await super().stop()
-
-    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while asked := (await reader.readline()).decode().split():
-            writer.write(json.dumps(_answer(*asked)).encode() + b"\n")
-            await writer.drain()
-        writer.close()
-
-
-def _answer(what: str, how: str = "") -> Any:
-    match what:
-        case "journal":
-            TimedLedger.written_first = how == "on"
-        case "switch":
-            sys.setswitchinterval(float(how))
-        case "taken":
-            taken, TimedLedger.taken = TimedLedger.taken, []
-            return taken
-    return "ok"
+    def answer(self, what: str, how: str = "") -> Any:
+        """Return what the watch has seen, or do as told."""
+        match what:
+            case "journal":
+                TimedLedger.written_first = how == "on"
+            case "switch":
+                sys.setswitchinterval(float(how))
+            case "taken":
+                taken, TimedLedger.taken = TimedLedger.taken, []
+                return taken
+        return "ok"
 
 
 daemon_module.Ledger = TimedLedger  # type: ignore[attr-defined]
-command.Daemon = OpenedDaemon  # type: ignore[attr-defined]
+run_as(OpenedDaemon)
 
 if __name__ == "__main__":
     if CORE in os.environ:

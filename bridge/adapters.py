@@ -16,12 +16,14 @@ import structlog
 from bridge.call import saved
 from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.idempotency import Claim
+from bridge.call.levels import facts_of
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
 from bridge.config import Config, TrunkConfig
 from bridge.events import CallDtmf, CallEvent, CallHold, CallResume
-from bridge.journal import Entry, Journal
+from bridge.journal.entries import Entry
+from bridge.journal.journal import Journal
 from bridge.media.ports import Ports, PortsExhausted
 from bridge.media.seam import CallMedia, Engine, Lease, MediaNotice, MediaSpec
 from bridge.room import convention
@@ -326,7 +328,7 @@ class RoomDesk:
             msg = "the server does not answer"
             raise RoomError(msg)
         room = await self._service.ensure_room(plan.room)
-        facts = self._facts(plan)
+        facts = facts_of(plan)
         if identity is None:
             identity = convention.identity(facts, await self._service.participants(plan.room))
         token = bridge_token(
@@ -399,15 +401,6 @@ class RoomDesk:
     def check_job(self, plan: CallPlan) -> None:
         """Raise ``ValueError`` when the job metadata is too large."""
         convention.job_metadata(_job(plan))
-
-    def _facts(self, plan: CallPlan) -> convention.CallFacts:
-        return convention.CallFacts(
-            call_id=plan.call_id,
-            direction=convention.Direction(plan.direction.value),
-            trunk=plan.trunk,
-            number=plan.phone_number,
-            trunk_number=plan.trunk_number,
-        )
 
 
 def _job(plan: CallPlan) -> convention.Job:

@@ -250,12 +250,6 @@ class MediaConfig(_Section):
             raise ValueError(f"{value!r} has no even port with the next one, allowed: 20000-20001")
         return value
 
-    @property
-    def port_range(self) -> tuple[int, int]:
-        """First and last port, both usable."""
-        first, last = self.ports.split("-")
-        return int(first), int(last)
-
 
 class HttpKey(_Section):
     """``[[http.key]]``"""
@@ -341,7 +335,10 @@ PLANS: Final = tuple(
     PlanConfig(name=name, sessions=sessions)
     for name, sessions in (("free", 1), ("starter", 5), ("pro", 20), ("enterprise", 0))
 )
-"""What a plan of these names is unless the file says otherwise (seed 004, Limits)."""
+"""What a plan of these names is unless the file says otherwise (seed 004, Limits).
+
+0 sessions: unlimited.
+"""
 
 
 class StoreConfig(_Section):

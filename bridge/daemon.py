@@ -22,7 +22,7 @@ from bridge.adapters import (
     registration_of,
     trunk_question,
 )
-from bridge.api.auth import ApiKey, Gatekeeper
+from bridge.api.auth import Gatekeeper
 from bridge.api.server import ApiServer
 from bridge.books import Books
 from bridge.call.crash import end_after_crash
@@ -35,9 +35,7 @@ from bridge.config import (
     TrunkConfig,
     advice,
     cannot_start,
-    host_and_port,
     is_loopback,
-    load,
     not_yet,
 )
 from bridge.ears import Ears, HeardRooms
@@ -46,8 +44,10 @@ from bridge.errors import BridgeError
 from bridge.events import CallEvent
 from bridge.feed import EventLog, Feed
 from bridge.fleet import Fleet
+from bridge.from_config import beside, captures_of, certificates_of, keys_of, read
 from bridge.front import front
-from bridge.journal import Entry, Journal, OpenCall
+from bridge.journal.entries import Entry, OpenCall
+from bridge.journal.journal import Journal
 from bridge.ladders import Ladders
 from bridge.media.ports import Ports
 from bridge.observe.lag import LoopLag, TurnLag
@@ -67,11 +67,10 @@ from bridge.sip.events import SipEvent
 from bridge.sip.flow import Flow
 from bridge.sip.parameters import EndpointConfig
 from bridge.transcript.desk import Transcripts
-from bridge.transport.certificates import CertificateError, Certificates
+from bridge.transport.certificates import Certificates
 from bridge.trunk.admission import Admission
 from bridge.trunk.gate import Gate
 from bridge.trunk.overload import Overload
-from bridge.ua.captures import Captures, captures
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 
@@ -113,7 +112,7 @@ class Daemon:
             api_secret=config.livekit.api_secret.get_secret_value(),
         )
         self._journal = Journal(
-            _beside(config.store.journal, path, self._unit.state),
+            beside(config.store.journal, path, self._unit.state),
             instance=config.store.instance_name,
             mask_numbers=config.privacy.mask_numbers,
         )
@@ -152,7 +151,7 @@ class Daemon:
             gauges=self._gauges,
             heard_at=lambda: self._agent.heard_at,
         )
-        self._captures = _captures_of(config, path, self._unit.state)
+        self._captures = captures_of(config, path, self._unit.state)
         self._overload = Overload()
         self._agent = UserAgent(
             self._endpoint,
@@ -233,7 +232,7 @@ class Daemon:
             adopt=self._adopt,
         )
         self._reloading = asyncio.Lock()
-        self._gatekeeper = Gatekeeper(_keys_of(config), config.http.jwt_secret.get_secret_value())
+        self._gatekeeper = Gatekeeper(keys_of(config), config.http.jwt_secret.get_secret_value())
         self._api: ApiServer | None = None
         self._clock_signs = [ClockSign(clock) for clock in clocks_of(self._engine)]
         self._turn_lag = TurnLag(clocks_of(self._engine))
@@ -416,13 +415,13 @@ class Daemon:
         Raises `ConfigError`; then nothing changed.
         """
         with self._reload_told():
-            return self.take(*_read(self._path))
+            return self.take(*read(self._path))
 
     async def reread(self) -> dict[str, list[str]]:
         """`reload` without stopping the loop for it; as the API tells it."""
         async with self._reloading:
             with self._reload_told():
-                return self.take(*await asyncio.to_thread(_read, self._path)).as_dict()
+                return self.take(*await asyncio.to_thread(read, self._path)).as_dict()
 
     @contextlib.contextmanager
     def _reload_told(self) -> Iterator[None]:
@@ -441,7 +440,7 @@ class Daemon:
         *certificates* are the configuration's, read ahead; None: they are read here.
         """
         if certificates is None:
-            certificates = _certificates(config)
+            certificates = certificates_of(config)
         blockers = cannot_start(config)
         open_ = not config.http.key and not self._config.http.jwt_secret.get_secret_value()
         if open_ and self._api is not None and not is_loopback(self._api.address[0]):
@@ -452,7 +451,7 @@ class Daemon:
         self._config = config
         self.metrics.reload(config.trunk)
         self._probing.start(config.trunk)
-        self._gatekeeper.replace_keys(_keys_of(config))
+        self._gatekeeper.replace_keys(keys_of(config))
         self._admission = Admission(config.trunk)
         self._agent.reload(self._admission, certificates)
         self._keep_alive()
@@ -597,52 +596,3 @@ class Daemon:
         for room in rooms:
             with contextlib.suppress(BridgeError):
                 await self._server_api.delete_room(room)
-
-
-def _read(path: Path | None) -> tuple[Config, Certificates]:
-    """Read a configuration and the certificates it names. Raises `ConfigError`."""
-    config = load(path)
-    return config, _certificates(config)
-
-
-def _certificates(config: Config) -> Certificates:
-    """Read certificates; one that is not good today is refused while another is in force."""
-    try:
-        certificates = Certificates.load(config)
-    except CertificateError as failure:
-        raise ConfigError(failure.lines) from failure
-    if certificates.unfit:
-        raise ConfigError(list(certificates.unfit))
-    return certificates
-
-
-def _keys_of(config: Config) -> list[ApiKey]:
-    return [
-        ApiKey(
-            name=key.name,
-            secret=key.key.get_secret_value(),
-            tenant=key.tenant,
-            plan=key.plan,
-            permissions=frozenset(key.permissions),
-            credit=key.credit,
-        )
-        for key in config.http.key
-    ]
-
-
-def _captures_of(config: Config, path: Path | None, state: Path | None) -> Captures:
-    capture = config.capture
-    return captures(
-        hep=host_and_port(capture.hep) if capture.hep else None,
-        agent=capture.hep_agent,
-        password=capture.hep_password.get_secret_value(),
-        pcap=_beside(capture.pcap, path, state) if capture.pcap else None,
-        calls=capture.pcap_calls,
-    )
-
-
-def _beside(journal: str, path: Path | None, state: Path | None) -> Path:
-    """A relative journal lies in the unit's state folder, else beside the configuration file."""
-    if state is not None:
-        return state / journal
-    return path.parent / journal if path is not None else Path(journal)

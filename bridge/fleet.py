@@ -16,7 +16,8 @@ from bridge.call.switchboard import Switchboard
 from bridge.config import Config
 from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
-from bridge.journal import Entry, Journal, OpenCall
+from bridge.journal.entries import Entry, OpenCall
+from bridge.journal.journal import Journal
 from bridge.queue.commands import Commands
 from bridge.queue.dispatcher import Queue, has_begun
 from bridge.queue.sweeper import Orphan, Sweeper

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.config import RecordingConfig
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store.store import Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ class Reporter:
 
     def __init__(self, *, stream: Stream, reception: Reception, cname: str) -> None:
         self.round_trip: float | None = None  # seconds
-        self.their_loss: float | None = None  # fraction of what we sent, lately
         self.goodbye = False
         self._stream = stream
         self._reception = reception
@@ -105,6 +104,5 @@ class Reporter:
             self._last_report_at = now
         for block in report.blocks:
             if block.ssrc == self._stream.ssrc:
-                self.their_loss = block.fraction_lost / 256
                 trip = rtcp.round_trip(block, now)
                 self.round_trip = self.round_trip if trip is None else trip

@@ -192,9 +192,8 @@ class OfferAnswer:
         """Apply the answer to our offer.
 
         *early*: it came in an 18x of this dialog. It takes effect, but the
-        offer stays open: the answer of the 2xx replaces it, `confirm` keeps
-        it, `rollback` undoes it. After `Rejected` the offer is open too: end
-        the call or `rollback`.
+        offer stays open: the answer of the 2xx replaces it, `rollback` undoes
+        it. After `Rejected` the offer is open too: end the call or `rollback`.
         """
         state = self._state
         offered = state.offered
@@ -207,19 +206,10 @@ class OfferAnswer:
         if isinstance(negotiated, Rejected):
             return negotiated
         agreed = Agreed(local=offered.local, remote=remote, negotiated=negotiated)
-        self._state = replace(state, agreed=agreed, offered=replace(offered, answered=True))
+        self._state = replace(state, agreed=agreed)
         if not early:
             self._close(offered)
         return negotiated
-
-    def confirm(self) -> Negotiated | Rejected:
-        """Close our offer with its early answer: the 2xx came without SDP (RFC 6337 2.2)."""
-        state = self._state
-        offered = state.offered
-        if offered is None or state.agreed is None or not offered.answered:
-            return NO_OFFER
-        self._close(offered)
-        return state.agreed.negotiated
 
     def rollback(self) -> None:
         """Forget our outstanding offer and any early answer; without one do nothing.

@@ -38,15 +38,11 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """Our outstanding offer, and what was agreed when it was made.
-
-    ``answered``: an early answer is in force.
-    """
+    """Our outstanding offer, and what was agreed when it was made."""
 
     local: SessionDescription
     direction: Direction
     before: Agreed | None
-    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

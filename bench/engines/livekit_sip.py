@@ -22,8 +22,9 @@ from bench.engines.block import Running
 from bench.engines.room import Agents
 from bench.engines.rtpengine import UNPACKED, end
 from bench.engines.tools import LOAD, MEASURED, NoTools, Tool
+from tests.ports import free_port
 from tests.system.conftest import LiveKitServer, livekit_server_binary
-from tests.system.harness import answers, free_port
+from tests.system.harness import answers
 
 PREFIX = "+9144400"
 _PORT = re.compile(rb"\r\nm=audio (\d+) ")

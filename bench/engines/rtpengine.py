@@ -16,7 +16,7 @@ from typing import Any
 from bench.engines.arms import Arm, Setting, far_phones, phones
 from bench.engines.block import Running
 from bench.engines.tools import MEASURED, ROOT, NoTools
-from tests.system.harness import free_port
+from tests.ports import free_port
 
 UNPACKED = ROOT / ".cache" / "peers"
 _PORT = re.compile(r"^m=audio (\d+) ", re.MULTILINE)

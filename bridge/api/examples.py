@@ -321,7 +321,6 @@ CHANGES: Final[Responses] = {
     ),
 }
 ALIVE: Final[Responses] = {200: json_of({"status": "alive"}, "The process answers")}
-_WHOLE: Final = {"accepting": True, "livekit": True, "journal": True, "store": True}
 READY: Final[Responses] = {
     200: json_of(
         {"status": "ready", "accepting": True, "livekit": True, "journal": True, "store": True},

@@ -42,8 +42,6 @@ class Sent(Protocol):
 
     @property
     def tenant_id(self) -> str | None: ...
-    @property
-    def replayable(self) -> bool: ...
 
 
 class Outbox(Protocol):

@@ -72,24 +72,24 @@ def attributes(state: CallState) -> Mapping[str, str]:
 
 
 def plan_attributes(plan: CallPlan) -> dict[str, str]:
-    """Return the attributes that never change; one without a value is left out."""
-    values = {
-        convention.ATTR_CALL_ID: plan.call_id,
-        convention.ATTR_CALL_ID_FULL: plan.sip_call_id,
-        convention.ATTR_CALL_TAG: plan.sip_tag,
-        convention.ATTR_PHONE_NUMBER: plan.phone_number
-        or (convention.WITHHELD if plan.withheld else ""),
-        convention.ATTR_TRUNK_PHONE_NUMBER: plan.trunk_number,
-        convention.ATTR_TRUNK_ID: plan.trunk,
-        convention.ATTR_HOSTNAME: plan.hostname,
-    }
-    if plan.inbound:
-        # Agents tell inbound by its presence.
-        values[convention.ATTR_RULE_ID] = plan.rule_id or convention.SOURCE
-    for name, value in list(plan.headers.items())[: convention.HEADERS_LIMIT]:
-        values[convention.ATTR_HEADER_PREFIX + name.lower()] = value
-    cleaned = {name: convention.clean(value) for name, value in values.items()}
-    return {name: value for name, value in cleaned.items() if value}
+    """Return the attributes that never change."""
+    return convention.fixed_attributes(facts_of(plan))
+
+
+def facts_of(plan: CallPlan) -> convention.CallFacts:
+    """Return what the call's participant says about itself."""
+    return convention.CallFacts(
+        call_id=plan.call_id,
+        direction=convention.Direction(plan.direction.value),
+        trunk=plan.trunk,
+        number=plan.phone_number or (convention.WITHHELD if plan.withheld else ""),
+        trunk_number=plan.trunk_number,
+        sip_call_id=plan.sip_call_id,
+        call_tag=plan.sip_tag,
+        hostname=plan.hostname,
+        rule=plan.rule_id,
+        headers=plan.headers,
+    )
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

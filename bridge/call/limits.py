@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bridge.call.requests import OverLimit
 from bridge.config import Config, TrunkConfig
-from bridge.trunk.admission import Gcra, has_room
+from bridge.trunk.admission import Gcra, call_rate, has_room
 
 
 class Limits:
@@ -79,6 +79,5 @@ class Limits:
     def _rate_of(self, trunk: TrunkConfig) -> Gcra:
         wanted = trunk.name, trunk.calls_per_second
         if wanted not in self._rates:
-            burst = max(1, int(trunk.calls_per_second))
-            self._rates[wanted] = Gcra(rate=trunk.calls_per_second, burst=burst, keys=1)
+            self._rates[wanted] = call_rate(trunk.calls_per_second)
         return self._rates[wanted]

@@ -89,7 +89,6 @@ def _establish(turn: Turn, negotiated: Negotiated, status: int) -> None:
         negotiated=negotiated,
         sip_status=status,
         answered_at=turn.now,
-        answered_wall=turn.wall,
     )
     turn.do(ConnectMedia(negotiated=negotiated))
     ring_ms = 0 if rang_at is None else ms(turn.now - rang_at)

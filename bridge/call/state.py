@@ -202,8 +202,6 @@ class CallState:
     verdict: Outcome | None = None
     leave_reason: LeaveReason = LeaveReason.CLIENT_INITIATED
     ended_at: float | None = None
-    answered_wall: float | None = None
-    ended_wall: float | None = None
 
     # What was last applied.
     media_levels: MediaLevels = CLOSED

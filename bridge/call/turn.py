@@ -164,7 +164,6 @@ def end(turn: Turn, verdict: Outcome) -> None:
         phase=Phase.ENDED,
         verdict=verdict,
         ended_at=turn.now,
-        ended_wall=turn.wall,
         leave_reason=_LEAVE_REASONS.get(verdict.outcome, LeaveReason.CLIENT_INITIATED),
     )
     turn.tell(

@@ -24,11 +24,6 @@ class EchoVoice:
         self.held = False
         self.started = False
 
-    @property
-    def greeting_left(self) -> int:
-        """How many frames of the greeting are still to be said."""
-        return len(self._greeting)
-
     def hold(self) -> None:
         """Be quiet, and forget what was heard."""
         self.held = True

@@ -25,8 +25,6 @@ OUTCOMES: Final = (
     *("cancelled", "unreachable", "dropped", "failed"),
 )
 REFUSED: Final = ("bad_request", "over_limit", "unavailable")
-PACKETS: Final = ("received", "sent", "refused", "late", "shed")
-PORT_STATES: Final = ("free", "used", "resting")
 WAYS: Final = ("in", "out")
 METHODS: Final = (
     *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INFO", "REFER", "REGISTER"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.journal import Journal, JournalError
+from bridge.journal.entries import JournalError
+from bridge.journal.journal import Journal
 from bridge.recording.files import CONTENT_TYPES, RATE, Format
 from bridge.recording.recorder import Recorder
 from bridge.recording.shelf import Shelf, ShelfError

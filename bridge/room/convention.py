@@ -42,8 +42,6 @@ RPC_HOLD = "bridge.Hold"
 RPC_RESUME = "bridge.Resume"
 RPC_TRANSFER = "bridge.Transfer"
 RPC_SEND_DTMF = "bridge.SendDTMF"
-CONTROL_RPCS = frozenset({RPC_HOLD, RPC_RESUME, RPC_TRANSFER, RPC_SEND_DTMF})
-"""Those that only agents and configured controllers may call."""
 
 ATTR_CALL_ID = "sip.callID"
 ATTR_CALL_ID_FULL = "sip.callIDFull"
@@ -76,16 +74,6 @@ class Direction(Enum):
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
-
-
-class CallStatus(Enum):
-    """The values of ``sip.callStatus`` (those of livekit/sip)."""
-
-    DIALING = "dialing"
-    RINGING = "ringing"
-    AUTOMATION = "automation"
-    ACTIVE = "active"
-    HANGUP = "hangup"
 
 
 def clean(text: str, limit: int = VALUE_LIMIT) -> str:
@@ -154,20 +142,17 @@ def participant_metadata(facts: CallFacts) -> str:
     )
 
 
-def join_attributes(
-    facts: CallFacts, status: CallStatus, *, held: bool = False, seq: int = 0
-) -> dict[str, str]:
-    """Return all attributes of the participant: the whole state for a late joiner.
+def fixed_attributes(facts: CallFacts) -> dict[str, str]:
+    """Return the attributes that never change.
 
-    An attribute that has no value yet is left out (an empty one would be a
-    deletion). ``sip.ruleID`` is there on every inbound call and on no outbound
-    one: agents tell the direction by it.
+    One without a value is left out (an empty one would be a deletion). ``sip.ruleID`` is
+    there on every inbound call and on no outbound one: agents tell the direction by it.
     """
     values = {
         ATTR_CALL_ID: facts.call_id,
         ATTR_CALL_ID_FULL: facts.sip_call_id,
         ATTR_CALL_TAG: facts.call_tag,
-        ATTR_PHONE_NUMBER: _number(facts.number),
+        ATTR_PHONE_NUMBER: facts.number,
         ATTR_TRUNK_PHONE_NUMBER: facts.trunk_number,
         ATTR_TRUNK_ID: facts.trunk,
         ATTR_HOSTNAME: facts.hostname,
@@ -178,9 +163,6 @@ def join_attributes(
     return {
         **header_attributes(facts.headers),
         **{name: value for name, value in cleaned.items() if value},
-        **status_attribute(status),
-        **hold_attribute(held=held),
-        **seq_attribute(seq),
     }
 
 
@@ -200,11 +182,6 @@ def dialog_attributes(sip_call_id: str, call_tag: str) -> dict[str, str]:
     """Return what is known only once the dialog exists."""
     values = {ATTR_CALL_ID_FULL: clean(sip_call_id), ATTR_CALL_TAG: clean(call_tag)}
     return {name: value for name, value in values.items() if value}
-
-
-def status_attribute(status: CallStatus) -> dict[str, str]:
-    """Return ``sip.callStatus``."""
-    return {ATTR_CALL_STATUS: status.value}
 
 
 def hold_attribute(*, held: bool) -> dict[str, str]:

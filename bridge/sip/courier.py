@@ -12,9 +12,9 @@ from bridge.sip.agenda import Agenda
 from bridge.sip.delivery import Delivery, Payload, Purpose
 from bridge.sip.events import CloseFlow, Connect, Output, Resolve, Send
 from bridge.sip.flow import Flow
+from bridge.sip.matching import TransactionKey
 from bridge.sip.standing import Standings, Target, target_of
 from bridge.sip.target import FlowHop, Hop, HostHop, default_port, is_address
-from bridge.sip.transaction import TransactionKey
 
 AgendaKey = tuple[str, TransactionKey | int]
 """What is due: a ``client`` or ``server`` transaction, a ``delivery``, a ``session``,

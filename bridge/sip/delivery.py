@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bridge.sip.authentication import NO_ATTEMPTS, Attempts, Authentication
+from bridge.sip.matching import TransactionKey
 from bridge.sip.message import Request
 from bridge.sip.standing import Target
 from bridge.sip.target import Hop, HostHop
-from bridge.sip.transaction import TransactionKey
 
 
 class Purpose(Enum):

@@ -24,6 +24,7 @@ from bridge.sip.grammar import ParseError
 from bridge.sip.indialog import DialogCore
 from bridge.sip.keepalive import KeepAliveCore, moved
 from bridge.sip.layer import TransactionLayer
+from bridge.sip.matching import server_key
 from bridge.sip.message import Request, Response, parse
 from bridge.sip.parameters import EndpointConfig, OutgoingInvite, SessionDetails
 from bridge.sip.probe import ProbeCore, TrunkQuestion
@@ -34,12 +35,13 @@ from bridge.sip.refresh import RefreshCore
 from bridge.sip.registrar import RegistrarCore
 from bridge.sip.registration import RegistrationSettings
 from bridge.sip.reinvite import ReofferCore
-from bridge.sip.restore import Reader, RestoreOfferAnswer, put, take
+from bridge.sip.restore import Reader, RestoreOfferAnswer, put
 from bridge.sip.screening import Screen
 from bridge.sip.session import OfferMethod, Phase, Role, Session
 from bridge.sip.snapshot import EndpointSnapshot
+from bridge.sip.take import take
 from bridge.sip.target import stamp_source
-from bridge.sip.transaction import State, server_key
+from bridge.sip.transaction import State
 from bridge.sip.uac import CallerCore
 from bridge.sip.uas import CalleeCore, is_known, is_same_peer
 from sdp.model import Direction

@@ -23,6 +23,7 @@ from bridge.sip.delivery import (
 )
 from bridge.sip.flow import Flow
 from bridge.sip.headers import parse_retry_after
+from bridge.sip.matching import TransactionKey, client_key, server_key
 from bridge.sip.message import Request, Response
 from bridge.sip.parameters import EndpointConfig
 from bridge.sip.records import Client, SentAck, Server, TransactionUser
@@ -45,15 +46,12 @@ from bridge.sip.transaction import (
     InviteServer,
     NonInviteClient,
     NonInviteServer,
-    TransactionKey,
     TxDone,
     TxOutput,
     TxPass,
     TxSend,
     TxTimeout,
     TxTransportError,
-    client_key,
-    server_key,
 )
 
 

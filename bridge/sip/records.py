@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bridge.sip.delivery import Errand, Letter, Purpose
 from bridge.sip.flow import Flow
+from bridge.sip.matching import TransactionKey
 from bridge.sip.message import Request, Response
 from bridge.sip.target import Hop
 from bridge.sip.transaction import (
@@ -18,7 +19,6 @@ from bridge.sip.transaction import (
     InviteServer,
     NonInviteClient,
     NonInviteServer,
-    TransactionKey,
 )
 
 IN_DIALOG = (Purpose.REINVITE, Purpose.UPDATE, Purpose.BYE)

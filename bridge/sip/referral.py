@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.sip.transaction import TransactionKey
+from bridge.sip.matching import TransactionKey
 
 TOLD_LIMIT = 32  # provisional states of one transfer that are passed up
 LONGEST_SILENCE = 600.0  # seconds between two NOTIFYs, whatever they say

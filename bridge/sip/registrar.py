@@ -79,10 +79,6 @@ class RegistrarCore:
         else:
             self._send(known, now)
 
-    def is_settled(self) -> bool:
-        """Whether nothing is still to be taken back."""
-        return not any(one.leaving for one in self.registrations.values())
-
     def enter(self, registration: Registration) -> None:
         """Take a registration of an earlier process."""
         self.registrations[registration.number] = registration

@@ -15,11 +15,11 @@ from bridge.sip.authentication import Authentication
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import SessionId
 from bridge.sip.flow import Flow
+from bridge.sip.matching import TransactionKey
 from bridge.sip.message import Request, Response
 from bridge.sip.referral import Referral, Referred
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.target import HostHop
-from bridge.sip.transaction import TransactionKey
 from sdp.model import Direction
 from sdp.negotiate import OfferAnswer
 

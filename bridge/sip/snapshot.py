@@ -17,12 +17,13 @@ from bridge.sip.delivery import Errand
 from bridge.sip.dialog import DialogId
 from bridge.sip.flow import Flow
 from bridge.sip.keepalive import Beat
+from bridge.sip.matching import TransactionKey
 from bridge.sip.referral import ReferralSnapshot, ReferredSnapshot
 from bridge.sip.registration import RegistrationSnapshot
 from bridge.sip.session import OfferMethod, TurnedAway
 from bridge.sip.standing import Standing, Target
 from bridge.sip.target import Hop, HostHop
-from bridge.sip.transaction import TransactionKey, TransactionSnapshot
+from bridge.sip.transaction import TransactionSnapshot
 from sdp.negotiate import OfferAnswerSnapshot
 
 VERSION = 5

@@ -14,6 +14,7 @@ from bridge.sip.dialog import as_callee
 from bridge.sip.events import Cancelled, Confirmed, EndCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
 from bridge.sip.headers import q850_cause
+from bridge.sip.matching import TransactionKey, cancelled_key
 from bridge.sip.message import Request
 from bridge.sip.parameters import ACCEPT, SUPPORTED
 from bridge.sip.records import Server
@@ -23,7 +24,6 @@ from bridge.sip.reliable import ReliableCallee, read_rack, requires
 from bridge.sip.screening import Refusal, Screen
 from bridge.sip.session import RING_AGAIN, Phase, Role, Session, Unacked
 from bridge.sip.session_timer import SessionTimer
-from bridge.sip.transaction import TransactionKey, cancelled_key
 from bridge.sip.uri import SipUri, parse_uri
 from sdp.negotiate import Answer, OfferAnswer, Rejected
 from sdp.negotiated import Negotiated

@@ -67,10 +67,6 @@ class SipUri:
         """Host, in brackets when IPv6, and port when there is one."""
         return write_hostport(self.host, self.port)
 
-    def with_param(self, name: str, value: str | None) -> SipUri:
-        """A copy with parameter *name* set."""
-        return replace(self, params=(*self.without_param(name).params, (name, value)))
-
     def without_param(self, name: str) -> SipUri:
         """A copy without parameter *name*."""
         wanted = name.lower()

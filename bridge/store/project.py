@@ -20,7 +20,9 @@ import structlog
 from sqlalchemy import Connection, select, text, update
 
 from bridge.errors import BridgeError
-from bridge.journal import Journal, JournalReader, Marks, News
+from bridge.journal.entries import Marks, News
+from bridge.journal.journal import Journal
+from bridge.journal.reader import JournalReader
 from bridge.store.deliveries import Deliveries, SessionDeliveries
 from bridge.store.errors import StoreAway, StoreError
 from bridge.store.store import LEASE, Store

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, or_, select
 
 from bridge.call.outcome import CRASHED
 from bridge.events import epoch
-from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
+from bridge.journal.entries import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries

@@ -20,8 +20,6 @@ TRUNK_BURST: Final = 400
 REQUEST_RATE: Final = 50.0  # other requests without a dialog, of one address
 REQUEST_BURST: Final = 200
 
-REASONS: Final = ("overload", "source_rate", "trunk_rate")
-
 
 @dataclass(frozen=True, slots=True)
 class TurnedAway:

@@ -59,13 +59,12 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A delivery as found: ``replayable`` while its body is kept."""
+    """A delivery as found."""
 
     id: str
     call_id: str
     tenant_id: str | None
     state: State
-    replayable: bool
 
 
 # In words, no parameters: an index of some rows serves only who is seen to ask for those.
@@ -221,20 +220,14 @@ class Outbox:
 
     def find(self, delivery: str) -> Kept | None:
         """Return the delivery with that id, or None."""
-        query = sa.select(
-            outbox.c.call_id, outbox.c.tenant_id, outbox.c.state, outbox.c.body != ""
-        ).where(outbox.c.id == delivery)
+        query = sa.select(outbox.c.call_id, outbox.c.tenant_id, outbox.c.state).where(
+            outbox.c.id == delivery
+        )
         with self._store.reading() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        return Kept(
-            id=delivery,
-            call_id=row[0],
-            tenant_id=row[1],
-            state=State(row[2]),
-            replayable=bool(row[3]),
-        )
+        return Kept(id=delivery, call_id=row[0], tenant_id=row[1], state=State(row[2]))
 
     def replay(self, delivery: str, now: float) -> bool:
         """Send a delivery again: same id, same body, tried as a new one is.

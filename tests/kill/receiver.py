@@ -6,20 +6,20 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from tests.kill.ledger import Delivery, Ledger
-from tests.system.harness import free_port
+from tests.serving import serving
 
 ILL = 0.08  # of the requests are answered 500
 DEAF = 0.04  # are taken, and the answer is lost
 
 
 class Receiver:
-    """Listens on loopback; use as ``async with``. `heard` is told of each request."""
+    """Listens on loopback; once it is open. `heard` is told of each request."""
 
     def __init__(
         self,
@@ -29,32 +29,22 @@ class Receiver:
         secret: str,
         prefix: str = "X-Trunkbridge-",
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/hook"
+        self.url = ""
         self.well = False  # True: every request is taken
         self.heard: Callable[[str], None] = lambda _: None
         self._ledger = ledger
         self._chance = chance
         self._secret = secret
         self._prefix = prefix
-        self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Receiver:
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Listen until the end of the block."""
         app = web.Application()
         app.router.add_post("/hook", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        async with serving(app) as port:
+            self.url = f"http://127.0.0.1:{port}/hook"
+            yield
 
     async def _take(self, request: web.Request) -> web.Response:
         raw = await request.read()

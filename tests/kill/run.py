@@ -31,8 +31,9 @@ from tests.kill.load import (
 from tests.kill.places import by_api, in_journal, in_store, open_in_journal
 from tests.kill.receiver import Receiver
 from tests.kill.verdict import Found, all_told, differences, judged
+from tests.ports import free_port
 from tests.system.conftest import started_server
-from tests.system.harness import AgentHost, Bridge, RoomAgent, Server, free_port, room_of, until
+from tests.system.harness import AgentHost, Bridge, RoomAgent, Server, room_of, until
 
 SECRET = "kill-webhook-secret"
 MOMENTS = ("accepted", "rung", "streamed", "told", "webhook")
@@ -92,7 +93,7 @@ async def _run(plan: Plan, folder: Path, server: Server, host: AgentHost) -> lis
     chance, ledger = random.Random(plan.seed), Ledger()
     port = free_port()
     receiver = Receiver(ledger, random.Random(plan.seed + 1), secret=SECRET)
-    async with receiver, Carrier(port=port, behaviour=BRISK) as carrier:
+    async with receiver.open(), Carrier(port=port, behaviour=BRISK) as carrier:
         bridge = Bridge(
             folder,
             server,

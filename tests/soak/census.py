@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections import Counter
@@ -13,8 +12,8 @@ from pathlib import Path
 
 from livekit import api
 
-from tests.soak.inside import DOOR
-from tests.system.harness import Bridge, Server, room_service
+from tests.system.harness import Server, room_service
+from tests.system.opened import OpenBridge
 
 # Must be nought when no call is up, whatever happened before.
 ABSOLUTE = (
@@ -52,25 +51,14 @@ CACHES = (
 CALL = "bridge.call.call.Call"
 
 
-class OpenBridge(Bridge):
-    """A daemon process with the door of `tests.soak.inside`."""
+class SeenBridge(OpenBridge):
+    """A daemon process whose inside can be looked at (`tests.soak.inside`)."""
 
     program = ("-m", "tests.soak.inside")
 
-    async def start(self, within: float = 30.0) -> None:
-        os.environ[DOOR] = str(self.folder / "door")
-        await super().start(within)
-
     async def look(self, *, deep: bool = False) -> dict[str, object]:
         """What the daemon says of its inside."""
-        reader, writer = await asyncio.open_unix_connection(
-            str(self.folder / "door"), limit=1 << 20
-        )
-        writer.write(b"deep\n" if deep else b"look\n")
-        line = await reader.readline()
-        writer.close()
-        await writer.wait_closed()
-        return dict(json.loads(line))
+        return dict(await self.ask("deep" if deep else "look"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +86,7 @@ class Census:
         return left
 
 
-async def take(bridge: OpenBridge, server: Server, *, deep: bool = False) -> Census:
+async def take(bridge: SeenBridge, server: Server, *, deep: bool = False) -> Census:
     """Count everything now; rooms as -1 when the server does not answer."""
     inside = await bridge.look(deep=deep)
     kinds, blocks = inside.pop("kinds"), int(str(inside.pop("blocks")))

@@ -1,7 +1,7 @@
 """The stock daemon with a door for looking in: ``python -m tests.soak.inside run --config ...``.
 
-The same command, the same `Daemon`; beside it a Unix socket (``SOAK_DOOR``) that answers each
-line with what no metric tells: tables, tasks, and how many objects of a kind are alive.
+The door (`tests.door`) answers each line with what no metric tells: tables, tasks, and how
+many objects of a kind are alive.
 """
 
 from __future__ import annotations
@@ -9,39 +9,24 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import json
-import os
 import sys
 import threading
 from collections import Counter
 from typing import Any
 
 from bridge.__main__ import main
-from bridge.cli import run as command
-from bridge.daemon import Daemon
+from tests.door import OpenDaemon, run_as
 
-DOOR = "SOAK_DOOR"
 POOL = "asyncio_"  # threads of the loop's executor: made when needed, then kept, bounded
 OURS = ("bridge.", "rtp.", "sdp.", "livekit.rtc.")
 
 
-class OpenDaemon(Daemon):
+class SeenDaemon(OpenDaemon):
     """A daemon that can be looked into."""
 
-    async def start(self) -> None:
-        await super().start()
-        self._door = await asyncio.start_unix_server(self._enter, os.environ[DOOR])
-
-    async def stop(self) -> None:
-        if hasattr(self, "_door"):
-            self._door.close()
-        await super().stop()
-
-    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = (await reader.readline()).strip()
-        writer.write(json.dumps(self._look(deep=asked == b"deep")).encode() + b"\n")
-        await writer.drain()
-        writer.close()
+    def answer(self, what: str, how: str = "") -> dict[str, Any]:
+        """Return what there is inside; ``deep`` looks at every object."""
+        return self._look(deep=what == "deep")
 
     def _look(self, *, deep: bool) -> dict[str, Any]:
         if deep:
@@ -79,7 +64,7 @@ def kinds() -> dict[str, int]:
     return dict(found)
 
 
-command.Daemon = OpenDaemon  # type: ignore[attr-defined]
+run_as(SeenDaemon)
 
 if __name__ == "__main__":
     main()

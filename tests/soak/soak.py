@@ -16,12 +16,13 @@ import httpx
 
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.exchange import Behaviour
+from tests.ports import free_port
 from tests.soak.census import (
     ABSOLUTE,
     CALL,
     SOON,
     Census,
-    OpenBridge,
+    SeenBridge,
     kinds_verdict,
     memory_verdict,
     slope,
@@ -29,7 +30,7 @@ from tests.soak.census import (
 )
 from tests.soak.load import Ledger, Stage, Switch, conversation, keep_calling, names, tell
 from tests.system.conftest import PrivateLiveKit, started_server
-from tests.system.harness import AgentHost, Desk, free_port, until
+from tests.system.harness import AgentHost, Desk, until
 
 WARM_UP_CALLS = 6
 WARM_UP_S = 30.0  # of a long soak: until pools and arenas have their size
@@ -66,7 +67,7 @@ class Soak:
     plan: Plan
     livekit: PrivateLiveKit
     desk: Desk
-    bridge: OpenBridge
+    bridge: SeenBridge
     carrier_port: int
     ledger: Ledger = field(default_factory=Ledger)
     samples: list[Census] = field(default_factory=list)
@@ -81,7 +82,7 @@ async def run(plan: Plan, folder: Path) -> list[str]:
     try:
         async with Desk(livekit.server, host, folder) as desk:
             port = free_port()
-            bridge = OpenBridge(folder, livekit.server, carrier_port=port, trunk=TRUNK)
+            bridge = SeenBridge(folder, livekit.server, carrier_port=port, trunk=TRUNK)
             bridge.expect_lag()  # on a busy machine any loop is late
             desk.bridges.append(bridge)
             await bridge.start()
@@ -272,6 +273,6 @@ async def stories_of_all(soak: Soak) -> list[str]:
     return wrong
 
 
-async def calls_in_journal(bridge: OpenBridge) -> list[str]:
+async def calls_in_journal(bridge: SeenBridge) -> list[str]:
     with sqlite3.connect(f"file:{bridge.folder}/journal.db?mode=ro", uri=True) as database:
         return [row[0] for row in database.execute("select call_id from calls")]

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from tests.ports import free_port
 from tests.system.agent_host import AUDIBLE, TONAL, energy_share
-from tests.system.harness import CALLER_HERTZ, DEADLINE, free_port, missing, until
+from tests.system.harness import CALLER_HERTZ, DEADLINE, missing, until
 
 RATE = 8000
 SAID_S = 60  # length of the tone that it says

@@ -17,7 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.system.harness import ROOT, free_port, missing, until
+from tests.ports import free_port
+from tests.system.harness import ROOT, missing, until
 
 UNPACKED = ROOT / ".cache" / "peers"
 START = 30.0  # seconds for a server to listen

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.system import engines, preflight
 from tests.system.harness import AgentHost, Bridge, Desk
 
@@ -184,8 +185,8 @@ def started_server(folder: Path, *, lite: bool = False, room: str = "") -> Priva
 
 
 def _on_free_ports(binary: str, log: Path, *, lite: bool, room: str) -> PrivateLiveKit:
-    http, tcp = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_STREAM)
-    udp, stun = _free_port(socket.SOCK_DGRAM), _free_port(socket.SOCK_DGRAM)
+    http, tcp = free_port(), free_port()
+    udp, stun = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
     key, secret = "testkey", uuid.uuid4().hex + uuid.uuid4().hex
     server = LiveKitServer(
         url=f"ws://127.0.0.1:{http}",
@@ -217,12 +218,6 @@ def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
         except OSError:
             time.sleep(0.05)  # polling another process: there is nothing to wait on
     return False
-
-
-def _free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,13 @@ import math
 import struct
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import WSMsgType, web
+
+from tests.serving import serving
 
 VOICE_HERTZ = 1500
 LOUD = 500.0  # RMS of 16-bit samples
@@ -36,25 +40,18 @@ class Gateway:
         self.heard: list[str] = []
         self.said: list[str] = []
         self.asked: list[dict[str, Any]] = []
-        self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Gateway:
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve until the end of the block."""
         app = web.Application()
         app.router.add_get("/v1/stt", self._stt)
         app.router.add_get("/v1/tts", self._tts)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        async with serving(app) as port:
+            self.url = f"http://127.0.0.1:{port}/v1"
+            yield
 
     def knows(self, tool: str) -> bool:
         """Tell whether the agent has ever offered *tool* to its model."""

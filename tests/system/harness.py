@@ -31,6 +31,7 @@ from livekit import api
 
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.media import Media, tone_source
+from tests.ports import free_port
 from trunkbridge import Client
 from trunkbridge.client import Call
 
@@ -58,18 +59,6 @@ class Server(Protocol):
     def api_key(self) -> str: ...
     @property
     def api_secret(self) -> str: ...
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of loopback that is free now on TCP and on UDP."""
-    while True:
-        with socket.socket(socket.AF_INET, kind) as one:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            other = socket.SOCK_DGRAM if kind == socket.SOCK_STREAM else socket.SOCK_STREAM
-            with socket.socket(socket.AF_INET, other) as two, contextlib.suppress(OSError):
-                two.bind(("127.0.0.1", port))
-                return port
 
 
 _media_blocks = itertools.count(20000 + (os.getpid() * 400) % 12000, 400)

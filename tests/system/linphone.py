@@ -15,8 +15,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.system.baresip import seconds_of, write_tone
-from tests.system.harness import CALLER_HERTZ, free_port, missing, until
+from tests.system.harness import CALLER_HERTZ, missing, until
 
 DEADLINE = 20.0
 CONNECTED = r"Media streams established with "

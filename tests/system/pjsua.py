@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.system.baresip import seconds_of
-from tests.system.harness import CALLER_HERTZ, free_port, missing, until
+from tests.system.harness import CALLER_HERTZ, missing, until
 
 DEADLINE = 20.0
 TURNS = 5

@@ -22,7 +22,8 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from tests.system.harness import ROOT, free_port
+from tests.ports import free_port
+from tests.system.harness import ROOT
 from tests.system.weather import Path, Weather
 
 DIRECTIONS = ("up", "down")  # from the client to the target, and back

@@ -20,6 +20,7 @@ import numpy as np
 from aiohttp import web
 from livekit import api
 
+from tests.serving import serving
 from tests.system.chromium import Page, browser
 from tests.system.harness import AGENT_HERTZ, DEADLINE, ROOT, Server, missing
 
@@ -159,25 +160,17 @@ async def browser_peer(
     site = web.Application()
     for file in (*PAGE.glob("*.html"), *PAGE.glob("*.js"), LIVEKIT_CLIENT):
         site.router.add_get(f"/{file.name}", _sends(file))
-    runner = web.AppRunner(site)
-    await runner.setup()
-    try:
-        listener = web.TCPSite(runner, "127.0.0.1", 0)
-        await listener.start()
-        port = runner.addresses[0][1]
-        flags = (
-            "--autoplay-policy=no-user-gesture-required",
-            "--allow-loopback-in-peer-connection",
-        )
-        async with browser(f"http://127.0.0.1:{port}/index.html", folder, *flags) as page:
-            await page.waits("typeof peer === 'object'", "the page is there")
-            by = given_token or token(server, room, "agent")
-            given = (server.url, by, AGENT_HERTZ, LEVEL / 32767)
-            state = await page.run(f"peer.join(...{json.dumps(given)})")
-            assert state == "running", f"WebAudio is {state}"
-            yield BrowserPeer(page)
-    finally:
-        await runner.cleanup()
+    flags = ("--autoplay-policy=no-user-gesture-required", "--allow-loopback-in-peer-connection")
+    async with (
+        serving(site) as port,
+        browser(f"http://127.0.0.1:{port}/index.html", folder, *flags) as page,
+    ):
+        await page.waits("typeof peer === 'object'", "the page is there")
+        by = given_token or token(server, room, "agent")
+        given = (server.url, by, AGENT_HERTZ, LEVEL / 32767)
+        state = await page.run(f"peer.join(...{json.dumps(given)})")
+        assert state == "running", f"WebAudio is {state}"
+        yield BrowserPeer(page)
 
 
 def _sends(file: Path) -> Any:

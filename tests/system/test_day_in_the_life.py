@@ -26,6 +26,7 @@ import pytest
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
 from bridge.carrier.speech import write_greeting
+from tests.ports import free_port
 from tests.system.conftest import PrivateLiveKit
 from tests.system.fresh_root import (
     CONFIG,
@@ -39,7 +40,7 @@ from tests.system.fresh_root import (
     manager_name,
     now,
 )
-from tests.system.harness import ROOT, free_port, media_ports, until
+from tests.system.harness import ROOT, media_ports, until
 from tests.system.notified import NotifySocket
 
 pytestmark = pytest.mark.system

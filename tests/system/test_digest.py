@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bridge.carrier.call import Leg
+from tests.ports import free_port
 from tests.system.calls import fine
-from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, free_port, room_of
+from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, room_of
 from tests.system.test_sipp import listening
 
 pytestmark = pytest.mark.system

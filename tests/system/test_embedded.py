@@ -12,12 +12,12 @@ import pytest
 
 import bridge
 from bridge.embedded import Bridge, Call
+from tests.ports import free_port
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
     Desk,
     Server,
-    free_port,
     media_ports,
     now_number,
     room_of,

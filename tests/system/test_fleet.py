@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from bridge.carrier.carrier import Carrier
-from tests.postgres import Postgres, server
+from tests.postgres import Postgres
 from tests.system.harness import Bridge, Desk, until
 from tests.system.test_queue import Dialled, number
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with server() as running:
-        yield running
 
 
 async def pair(desk: Desk, carrier: Carrier, postgres: Postgres) -> list[Bridge]:

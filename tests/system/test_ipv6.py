@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.calls import fine
-from tests.system.harness import (
-    AGENT_HERTZ,
-    CALLER_HERTZ,
-    Desk,
-    agent_number,
-    free_port,
-    room_of,
-)
+from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, agent_number, room_of
 
 pytestmark = pytest.mark.system
 

@@ -27,7 +27,8 @@ NUMBER = "+919000000031"
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    async with Gateway() as made:
+    made = Gateway()
+    async with made.open():
         yield made
 
 

@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from tests.authority import Authority
+from tests.ports import free_port
 from tests.system.calls import fine
 from tests.system.harness import (
     AGENT_HERTZ,
@@ -17,7 +18,6 @@ from tests.system.harness import (
     Desk,
     RoomAgent,
     agent_number,
-    free_port,
     room_of,
 )
 from tests.system.pjsua import Pjsua

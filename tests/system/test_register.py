@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from bridge.carrier.registrar import Registrar
+from tests.ports import free_port
 from tests.system.calls import fine
-from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, free_port, room_of, until
+from tests.system.harness import AGENT_HERTZ, Bridge, Desk, agent_number, room_of, until
 from tests.system.test_digest import ACCOUNT, PASSWORD, USER, nothing_leaked
 from tests.system.test_sipp import listening
 

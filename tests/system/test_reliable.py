@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.harness import Desk, agent_number, free_port, room_of
+from tests.ports import free_port
+from tests.system.harness import Desk, agent_number, room_of
 from tests.system.test_sipp import caller, listening
 
 pytestmark = pytest.mark.system

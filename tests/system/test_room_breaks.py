@@ -21,7 +21,7 @@ from livekit.protocol.rtc import SignalRequest, SimulateScenario
 
 from bridge.carrier.call import Leg
 from bridge.carrier.carrier import Carrier
-from tests.soak.census import SOON, Census, OpenBridge, take
+from tests.soak.census import SOON, Census, SeenBridge, take
 from tests.system.cable import Cable
 from tests.system.calls import fine, inbound
 from tests.system.conftest import PrivateLiveKit
@@ -232,7 +232,7 @@ async def churn(desk: Desk, bridge: Bridge, calls: int) -> None:
         await asyncio.gather(*(one_after_another(carrier) for _ in range(AT_A_TIME)))
 
 
-async def settled(bridge: OpenBridge, desk: Desk, before: Census | None) -> Census:
+async def settled(bridge: SeenBridge, desk: Desk, before: Census | None) -> Census:
     """Wait until nothing of any call is left, and count with care."""
     deadline = time.monotonic() + 60
     while left := (await take(bridge, desk.server)).not_back(before, SOON):
@@ -247,7 +247,7 @@ async def test_after_many_short_calls_no_socket_thread_memory_or_room_is_left(
     """``TRUNKBRIDGE_CHURN=2000`` for as many, ``TRUNKBRIDGE_AT_A_TIME=8`` for more at once."""
     folder = tmp_path / "bridge"
     folder.mkdir()
-    bridge = OpenBridge(folder, lite_desk.server)
+    bridge = SeenBridge(folder, lite_desk.server)
     lite_desk.bridges.append(bridge)
     await bridge.start()
     await churn(lite_desk, bridge, 2 * AT_A_TIME)

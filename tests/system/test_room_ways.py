@@ -18,6 +18,7 @@ from livekit.rtc.room import SimulateScenarioKind
 from bridge.carrier.carrier import Carrier
 from bridge.config import load
 from bridge.daemon import Daemon
+from tests.ports import free_port
 from tests.system.cable import Cable
 from tests.system.calls import fine, inbound
 from tests.system.harness import (
@@ -28,7 +29,6 @@ from tests.system.harness import (
     Desk,
     RoomAgent,
     agent_number,
-    free_port,
     now_number,
     room_of,
     room_service,

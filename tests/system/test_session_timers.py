@@ -18,7 +18,8 @@ from bridge.trunk.admission import Admission
 from bridge.ua.tap import Ladder
 from bridge.ua.user_agent import UserAgent
 from sdp.negotiate import LocalMedia, OfferAnswer
-from tests.system.harness import DEADLINE, Desk, free_port, now_number
+from tests.ports import free_port
+from tests.system.harness import DEADLINE, Desk, now_number
 from tests.system.test_sipp import listening
 
 pytestmark = pytest.mark.system

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.harness import (
     AGENT_HERTZ,
     CALLER_HERTZ,
@@ -16,7 +17,6 @@ from tests.system.harness import (
     RoomAgent,
     Sipp,
     agent_number,
-    free_port,
     now_number,
     room_of,
     until,

@@ -13,16 +13,8 @@ import pytest
 import trustme
 
 from tests.authority import Authority
-from tests.system.harness import (
-    Bridge,
-    Desk,
-    RoomAgent,
-    Sipp,
-    agent_number,
-    free_port,
-    now_number,
-    room_of,
-)
+from tests.ports import free_port
+from tests.system.harness import Bridge, Desk, RoomAgent, Sipp, agent_number, now_number, room_of
 from tests.system.sipp_calls import (
     CALLERS,
     again,

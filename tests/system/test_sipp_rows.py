@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Bridge, Desk, Sipp, free_port, now_number
+from tests.ports import free_port
+from tests.system.harness import Bridge, Desk, Sipp, now_number
 from tests.system.sipp_rows import CALLED, ROWS, STREAMS_ONLY, write
 from tests.system.test_sipp import listening
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,19 +11,13 @@ import pytest
 
 from bridge.carrier.call import Leg
 from bridge.store.fold import shown
-from tests import postgres
 from tests.kill.places import in_store
+from tests.postgres import Postgres
 from tests.system.harness import AGENT_HERTZ, Bridge, Desk, now_number, until
 
 pytestmark = pytest.mark.system
 
 STORED = 40.0  # seconds until the store has what the journal has
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Postgres]:
-    with postgres.server() as running:
-        yield running
 
 
 def fine(leg: Leg) -> None:
@@ -54,10 +47,10 @@ async def stored(url: str, call_id: str) -> dict[str, Any]:
 
 
 async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
-    desk: Desk, server: postgres.Postgres
+    desk: Desk, postgres: Postgres
 ) -> None:
     """Design, Reliability: the store is a projection that no call waits for."""
-    url = server.new_database()
+    url = postgres.new_database()
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"store": {"url": url}})
     bridge.expect_log("store.away")
@@ -65,7 +58,7 @@ async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
     agent = await desk.agent(call.accepted["room_name"])
     await agent.event("call_answered")
     await leg.run(f"expect audio {AGENT_HERTZ} within 10s")
-    server.stop()
+    postgres.stop()
     await leg.run("hold sendonly")
     fine(leg)
     await agent.event("call_hold")
@@ -81,7 +74,7 @@ async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
     fine(leg)
     await agent.event("call_ended")
     assert (await bridge.resource(call.id))["outcome"] == "completed"
-    server.start()
+    postgres.start()
     record = await stored(url, call.id)
     assert shown(record) == await bridge.resource(call.id)
     assert (await stored(url, again.id))["outcome"] == "busy"
@@ -92,17 +85,17 @@ async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
 
 
 async def test_a_store_that_stands_still_holds_no_call_no_reader_and_no_stop(
-    desk: Desk, server: postgres.Postgres
+    desk: Desk, postgres: Postgres
 ) -> None:
     """No answer and no error: a server that is stopped, a network that swallows all."""
-    url = server.new_database()
+    url = postgres.new_database()
     carrier = await desk.carrier()
     bridge = await desk.bridge(carrier, sections={"store": {"url": url}})
     bridge.expect_log("store.away")
     call, leg = await dialled(desk, bridge, carrier)
     agent = await desk.agent(call.accepted["room_name"])
     await agent.event("call_answered")
-    server.freeze()
+    postgres.freeze()
     try:
         await leg.run("hold sendonly")
         fine(leg)
@@ -136,7 +129,7 @@ async def test_a_store_that_stands_still_holds_no_call_no_reader_and_no_stop(
         bridge.signal(signal.SIGTERM)
         assert await bridge.exited(30) == 0
     finally:
-        server.thaw()
+        postgres.thaw()
     await bridge.start()
     assert (await stored(url, call.id))["outcome"] == "completed"
     assert (await stored(url, made.json()["call_id"]))["outcome"] == "busy"
@@ -145,9 +138,9 @@ async def test_a_store_that_stands_still_holds_no_call_no_reader_and_no_stop(
 
 
 async def test_of_two_instances_on_one_store_neither_ends_the_others_calls(
-    desk: Desk, server: postgres.Postgres
+    desk: Desk, postgres: Postgres
 ) -> None:
-    url = server.new_database()
+    url = postgres.new_database()
     carrier = await desk.carrier()
     one, two = [
         await desk.bridge(carrier, sections={"store": {"url": url, "instance": name}})

@@ -16,16 +16,9 @@ import trustme
 
 from bridge.carrier.carrier import Carrier, Security
 from tests.authority import Authority
+from tests.ports import free_port
 from tests.system.calls import fine
-from tests.system.harness import (
-    AGENT_HERTZ,
-    CALLER_HERTZ,
-    Desk,
-    agent_number,
-    free_port,
-    room_of,
-    until,
-)
+from tests.system.harness import AGENT_HERTZ, CALLER_HERTZ, Desk, agent_number, room_of, until
 
 pytestmark = pytest.mark.system
 

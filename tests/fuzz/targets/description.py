@@ -143,8 +143,6 @@ def conversation(data: bytes, meter: Meter) -> None:
                 machine.rollback()
                 assert not machine.pending
             case 4:
-                machine.confirm()
-            case 5:
                 machine = OfferAnswer.restore(
                     machine.snapshot(), destination_allowed=lambda host, _port: host != "10.0.0.1"
                 )

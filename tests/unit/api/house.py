@@ -20,7 +20,7 @@ from bridge.call.record import workflow_id
 from bridge.call.switchboard import Switchboard
 from bridge.config import Config
 from bridge.feed import Feed
-from bridge.journal import Entry
+from bridge.journal.entries import Entry
 from bridge.store.project import Projection
 from bridge.store.store import Store
 from bridge.ua.tap import Ladder

@@ -20,7 +20,7 @@ from bridge.api.server import ApiServer
 from bridge.api.stream import wants_stream
 from bridge.events import CallDtmf, CallEnded, CallEvent
 from bridge.feed import Feed
-from bridge.journal import JournalError
+from bridge.journal.entries import JournalError
 from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeLog, FakeService, app_of, client_of
 from trunkbridge import ApiError, Client, Event
 from trunkbridge.sse import Message, Reader

@@ -17,7 +17,7 @@ from bridge.api.budget import Bounds, Budget
 from bridge.api.reading import Reading
 from bridge.api.transcripts import POSTS_LIMIT, router
 from bridge.call.requests import Unavailable
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.room.seam import RoomHandlers
 from bridge.store.project import Projection
 from bridge.store.store import Store

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from bridge.books import Books, store_url
 from bridge.config import from_values
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store.errors import StoreError
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.events import CallDtmf, CallEvent
 from bridge.feed import Feed
-from bridge.journal import Entry, Journal
+from bridge.journal.entries import Entry
+from bridge.journal.journal import Journal
 
 pytestmark = pytest.mark.unit
 

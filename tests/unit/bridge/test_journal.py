@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from bridge import journal as journal_module
-from bridge.journal import Entry, Journal, JournalError
+from bridge.journal import journal as journal_module
+from bridge.journal.entries import Entry, JournalError
+from bridge.journal.journal import Journal
 
 pytestmark = pytest.mark.unit
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from bridge.journal import Entry, Journal, JournalError, Marks
-from bridge.journal_schema import statements
+from bridge.journal.entries import Entry, JournalError, Marks
+from bridge.journal.journal import Journal
+from bridge.journal.schema import statements
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,8 @@ from bridge.adapters import Ledger, trunk_question
 from bridge.call.plan import CallPlan, Direction
 from bridge.call.record import new_record
 from bridge.config import TrunkConfig
-from bridge.journal import Journal, JournalError
+from bridge.journal.entries import JournalError
+from bridge.journal.journal import Journal
 from bridge.sip.probe import TrunkQuestion
 
 pytestmark = pytest.mark.unit

@@ -16,7 +16,7 @@ from bridge.call.ports import PreparedRoom, Recorder, SipPort
 from bridge.call.service import CallService
 from bridge.config import Config, RouteConfig, SipConfig, TrunkConfig
 from bridge.events import CallEvent
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.media.seam import CallMedia, Lease, MediaLevels, MediaNotice, MediaStats, Recording
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 from bridge.sip.events import Failed, FailureCause, IncomingInvite, SessionId

@@ -24,6 +24,7 @@ from bridge.cli.app import app
 from bridge.cli.table import ladder_lines, pretty
 from bridge.cli.timeline import line_of
 from bridge.config import load
+from tests.ports import free_port
 
 pytestmark = pytest.mark.unit
 
@@ -75,12 +76,6 @@ def trunkbridge(*words: str) -> tuple[int, str, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write(tmp_path: Path, *, http: int = 8080, sip: int = 5070, extra: str = "") -> str:

@@ -224,8 +224,6 @@ def negotiate_from(state: str) -> Body:
                 case 2:
                     machine.rollback()
                 case 3:
-                    machine.confirm()
-                case 4:
                     machine = machine_in(state)
                 case _:
                     pass

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the run, and stores of several instances on one database of it."""
+"""Stores of several instances on one database of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,24 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.store.store import Store
-from tests.postgres import Postgres, server
+from tests.postgres import Postgres
 
 OpenStore = Callable[[str], Store]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server for the whole run; tests have databases of their own."""
-    with server() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def made_database(postgres: Postgres) -> str:
-    """The name of a database with the tables, to be copied."""
-    url = postgres.new_database()
-    Store.open(url, instance="a").close()
-    return url.rpartition("/")[2]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tenacity.wait import wait_fixed
 
-from bridge.journal import JournalError
+from bridge.journal.entries import JournalError
 from bridge.recording.files import create
 from bridge.recording.shelf import Shelf, ShelfError
 from bridge.recording.uploads import Uploads, take_up

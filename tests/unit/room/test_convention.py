@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.room import convention
-from bridge.room.convention import CallFacts, CallStatus, Direction, Job
+from bridge.room.convention import CallFacts, Direction, Job
 
 pytestmark = pytest.mark.unit
 
@@ -52,43 +52,34 @@ def test_identity_names_the_far_party_and_is_unique_in_the_room(
 
 
 def test_outbound_attributes_are_those_of_livekit_sip_and_ours() -> None:
-    assert convention.join_attributes(facts(), CallStatus.DIALING) == {
+    assert convention.fixed_attributes(facts()) == {
         "sip.callID": CALL_ID,
         "sip.callIDFull": "abc@host",
         "sip.callTag": "tag1",
-        "sip.callStatus": "dialing",
         "sip.phoneNumber": "+919876543210",
         "sip.trunkPhoneNumber": "+912240001234",
         "sip.trunkID": "exotel-mumbai",
         "sip.hostname": "pstn.in1.exotel.com",
-        "bridge.hold": "false",
-        "bridge.seq": "0",
     }
 
 
 def test_an_inbound_call_always_has_a_rule_and_an_outbound_one_never() -> None:
-    inbound = convention.join_attributes(facts(direction=Direction.INBOUND), CallStatus.RINGING)
-    named = convention.join_attributes(
-        facts(direction=Direction.INBOUND, rule="route-1"), CallStatus.RINGING
-    )
-    outbound = convention.join_attributes(facts(rule="route-1"), CallStatus.DIALING)
+    inbound = convention.fixed_attributes(facts(direction=Direction.INBOUND))
+    named = convention.fixed_attributes(facts(direction=Direction.INBOUND, rule="route-1"))
+    outbound = convention.fixed_attributes(facts(rule="route-1"))
     assert inbound["sip.ruleID"] == "trunkbridge"
     assert named["sip.ruleID"] == "route-1"
     assert "sip.ruleID" not in outbound
 
 
 def test_an_attribute_without_a_value_is_left_out() -> None:
-    attributes = convention.join_attributes(
-        facts(sip_call_id="", call_tag="", trunk_number=""), CallStatus.DIALING
-    )
+    attributes = convention.fixed_attributes(facts(sip_call_id="", call_tag="", trunk_number=""))
     assert not attributes.keys() & {"sip.callIDFull", "sip.callTag", "sip.trunkPhoneNumber"}
 
 
 def test_hold_and_seq_are_written_as_text() -> None:
-    attributes = convention.join_attributes(facts(), CallStatus.ACTIVE, held=True, seq=7)
-    assert attributes["bridge.hold"] == "true"
-    assert attributes["bridge.seq"] == "7"
-    assert attributes["sip.callStatus"] == "active"
+    assert convention.hold_attribute(held=True) == {"bridge.hold": "true"}
+    assert convention.seq_attribute(7) == {"bridge.seq": "7"}
 
 
 def test_headers_are_lower_case_and_odd_names_are_left_out() -> None:
@@ -106,11 +97,9 @@ def test_headers_are_bounded_in_number_and_size() -> None:
 
 def test_a_header_cannot_pose_as_another_attribute() -> None:
     """Threat 5.1: Malformed messages."""
-    attributes = convention.join_attributes(
-        facts(headers={"callStatus": "active"}), CallStatus.DIALING
-    )
-    assert attributes["sip.callStatus"] == "dialing"
-    assert attributes["sip.h.callstatus"] == "active"
+    attributes = convention.fixed_attributes(facts(headers={"callID": "another"}))
+    assert attributes["sip.callID"] == CALL_ID
+    assert attributes["sip.h.callid"] == "another"
 
 
 @given(st.text(max_size=3000), st.integers(min_value=0, max_value=100))
@@ -126,9 +115,8 @@ def test_clean_text_is_printable_bounded_and_valid_utf8(text: str, limit: int) -
 def test_attributes_of_any_peer_stay_far_below_the_servers_limit(
     number: str, text: str, headers: dict[str, str]
 ) -> None:
-    attributes = convention.join_attributes(
-        facts(number=number, hostname=text, call_tag=text, sip_call_id=text, headers=headers),
-        CallStatus.ACTIVE,
+    attributes = convention.fixed_attributes(
+        facts(number=number, hostname=text, call_tag=text, sip_call_id=text, headers=headers)
     )
     assert sum(len(k.encode()) + len(v.encode()) for k, v in attributes.items()) < 64 * 1024
     assert convention.identity(facts(number=number)).encode()

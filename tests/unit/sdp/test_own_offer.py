@@ -227,16 +227,6 @@ def test_an_early_answer_counts_until_the_final_one_replaces_it() -> None:
     assert not us.pending
 
 
-def test_a_final_answer_that_is_missing_confirms_the_early_one() -> None:
-    us = machine()
-    us.offer()
-    assert isinstance(us.confirm(), Rejected)
-    early = applied(us, body(), early=True)
-    assert us.confirm() == early
-    assert not us.pending
-    assert isinstance(us.confirm(), Rejected)
-
-
 def test_a_failed_re_offer_undoes_its_early_answer() -> None:
     us = called()
     active = us.active
@@ -331,7 +321,6 @@ def test_an_offer_made_again_after_an_early_answer_forgets_that_answer() -> None
     applied(us, body(), early=True)
     us.offer(Direction.INACTIVE)
     assert us.active is None
-    assert isinstance(us.confirm(), Rejected)
     us.rollback()
     assert us.active is None
 

@@ -13,7 +13,7 @@ from typing import Any
 from bridge.adapters import Ledger
 from bridge.config import Config, PlanConfig, SessionsConfig
 from bridge.events import CallEvent
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.room.dispatch import PersonSeen, RoomSeen
 from bridge.room.seam import RoomError
 from bridge.sessions.requests import Asker, Created, Kind, SessionRequest

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
 from bridge.config import Config, PlanConfig
-from bridge.journal import Entry
+from bridge.journal.entries import Entry
 from bridge.sessions.limits import Limits
 from bridge.sessions.requests import Asker, Kind, RoomNews
 from bridge.sessions.state import RoomEnd, RoomFinished, Timing

@@ -24,6 +24,7 @@ from bridge.sip.headers import (
     parse_via,
     q850_cause,
 )
+from bridge.sip.matching import cancelled_key, client_key, server_key
 from bridge.sip.message import (
     MAX_MESSAGE,
     Headers,
@@ -35,13 +36,7 @@ from bridge.sip.message import (
     read,
     response_to,
 )
-from bridge.sip.transaction import (
-    ack_to,
-    cancel_to,
-    cancelled_key,
-    client_key,
-    server_key,
-)
+from bridge.sip.transaction import ack_to, cancel_to
 from bridge.sip.uri import parse_uri, same_uri, unescape
 from tests.growth import growth
 

@@ -314,7 +314,7 @@ def test_it_is_taken_back_with_expires_0_and_nothing_is_left() -> None:
     agent, peer = registered(net)
     agent.endpoint.unregister(TRUNK, net.now)
     agent.run()
-    assert not agent.endpoint.registrar.is_settled()
+    assert agent.endpoint.registrar.registrations
     net.settle()
     request = last(peer)[0]
     assert request.headers.get("Expires") == "0"
@@ -324,7 +324,7 @@ def test_it_is_taken_back_with_expires_0_and_nothing_is_left() -> None:
     assert last(peer)[0].headers.get("Authorization")
     answer(peer, 200)
     assert told(agent)[-1] == (False, "removed", 200)
-    assert agent.endpoint.registrar.is_settled()
+    assert agent.endpoint.registrar.registrations == {}
     net.run(40)
     assert agent.endpoint.next_deadline() is None
     assert agent.endpoint.core.ways_out == {}

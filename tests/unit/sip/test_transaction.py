@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bridge.errors import MisuseError
 from bridge.sip.flow import Flow
 from bridge.sip.grammar import ParseError
+from bridge.sip.matching import cancelled_key, client_key, server_key
 from bridge.sip.message import Headers, Message, Request, Response, parse, response_to
 from bridge.sip.transaction import (
     InviteClient,
@@ -31,10 +32,7 @@ from bridge.sip.transaction import (
     TxTransportError,
     ack_to,
     cancel_to,
-    cancelled_key,
-    client_key,
     restore,
-    server_key,
 )
 
 pytestmark = pytest.mark.unit

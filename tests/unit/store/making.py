@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridge.events import rfc3339
-from bridge.journal import Entry
+from bridge.journal.entries import Entry
 
 AT = 1_780_000_000.0
 

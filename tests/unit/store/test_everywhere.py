@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.feed import Feed, Logged
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store.errors import StoreUnreachable
 from bridge.store.project import Projection
 from bridge.store.store import Store

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.events import rfc3339
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.privacy import masked, masked_record
 from bridge.store import tables
 from bridge.store.project import Projection

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.journal import WrittenEvent, WrittenFact
+from bridge.journal.entries import WrittenEvent, WrittenFact
 from bridge.store import near as near_module
 from bridge.store.near import Near, NotNow
 from bridge.store.queries import CallFilter

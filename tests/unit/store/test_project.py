@@ -19,7 +19,7 @@ from sqlalchemy import delete, select, update
 
 from bridge.call.idempotency import LIFETIME, Claim
 from bridge.call.requests import BadRequest
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store import project as project_module
 from bridge.store import tables
 from bridge.store.claims import Claims

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.events import rfc3339
-from bridge.journal import ChangedRecord, WrittenEvent, WrittenFact
+from bridge.journal.entries import ChangedRecord, WrittenEvent, WrittenFact
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
 from bridge.store.writing import Writer, dump

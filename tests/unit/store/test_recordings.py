@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.store.recordings import RecordingRows, StoredRecording
 from bridge.store.store import Store
 from tests.unit.store.making import AT, entry

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tests.serving import serving
+
 SECRET: Final = "s3cr3t-of-the-webhook-ü"
 NODE: Final = shutil.which("node")
 
@@ -92,17 +94,9 @@ async def receiving(behave: Behave | None = None) -> AsyncIterator[Receiver]:
     receiver = Receiver(behave)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    receiver.url = f"http://127.0.0.1:{port}/hook"
-    try:
+    async with serving(app, shutdown_timeout=0.1) as port:
+        receiver.url = f"http://127.0.0.1:{port}/hook"
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

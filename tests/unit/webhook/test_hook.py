@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.errors import BridgeError
-from bridge.journal import Journal
+from bridge.journal.journal import Journal
 from bridge.sessions.shape import session_shape
 from bridge.store.project import Projection
 from bridge.store.store import Store, transcript_of
@@ -246,6 +246,5 @@ async def test_what_was_delivered_long_ago_keeps_its_row_without_a_body(
         assert box.prune(now + week + 1) == 1
         row = box.of_call("c1")[0]
         assert (row["body"], row["url"]) == ("", "")
-        found = box.find(row["id"])
-        assert found is not None
-        assert (found.replayable, box.replay(row["id"], now)) == (False, False)
+        assert box.find(row["id"]) is not None
+        assert not box.replay(row["id"], now)

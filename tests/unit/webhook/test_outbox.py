@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def url(tmp_path: Any) -> str:
+def made_url(tmp_path: Any) -> str:
     """SQLite alone: it takes an index of some rows only when the question names them."""
     return f"sqlite:///{tmp_path}/store.db"
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bridge.webhook.outbox import Claimed
 from bridge.webhook.sender import Sender, Settings
+from tests.serving import serving
 from tests.unit.webhook.receiver import NODE, SECRET
 
 pytestmark = pytest.mark.unit
@@ -107,14 +108,8 @@ async def test_the_python_snippet_verifies(secret: str, status: int) -> None:
 
     app = web.Application()
     app.router.add_post("/hook", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
+    async with serving(app) as port:
         assert await sent_to(f"http://127.0.0.1:{port}/hook", secret=secret) == status
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")

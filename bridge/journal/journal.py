@@ -1,4 +1,4 @@
-"""The journal: what happened to every call of this instance, on disk before anyone is told.
+"""The journal's file and its writer.
 
 A local SQLite file with one writer thread. `Journal.append` hands records over and
 returns a future that is done when they are durable; whatever waits at that moment is
@@ -30,10 +30,18 @@ from typing import Any, Final
 
 import structlog
 
-from bridge import journal_schema
 from bridge.call.idempotency import LIFETIME, Claim
-from bridge.errors import BridgeError
-from bridge.privacy import erased_event, erased_record, masked_event, masked_record
+from bridge.journal import forgetting, schema
+from bridge.journal.entries import (
+    Entry,
+    JournalError,
+    LoggedEvent,
+    Marks,
+    OpenCall,
+    dump,
+)
+from bridge.journal.reader import HEADS, JournalReader
+from bridge.privacy import masked_event, masked_record
 
 _log = structlog.get_logger(__name__)
 
@@ -50,26 +58,6 @@ _NOTE: Final = (
     "insert into facts (call_id, kind, body) select ?, ?, ? "
     "where not exists (select 1 from calls where call_id = ? and erased)"
 )
-_RECORDS: Final = (
-    "select call_id, changed, instance, record, coalesce(private, '{}') from calls "
-    "where changed > ? order by changed limit ?"
-)
-_EVENTS: Final = (
-    "select e.position, e.call_id, e.seq, e.body, coalesce(c.record, '{}'), "
-    "coalesce(c.private, '{}'), c.instance "
-    "from events e left join calls c on c.call_id = e.call_id "
-    "where e.position > ? order by e.position limit ?"
-)
-_FACTS: Final = (
-    "select f.position, f.call_id, f.kind, f.body, coalesce(c.record, '{}'), "
-    "coalesce(c.private, '{}') from facts f left join calls c on c.call_id = f.call_id "
-    "where f.position > ? order by f.position limit ?"
-)
-_HEADS: Final = (
-    "select max((select floor from clock), (select coalesce(max(changed), 0) from calls)),"
-    " coalesce((select seq from sqlite_sequence where name = 'events'), 0),"
-    " coalesce((select seq from sqlite_sequence where name = 'facts'), 0)"
-)
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 _OWED: Final = 10_000
@@ -80,115 +68,6 @@ _PATIENCE: Final = 30.0  # seconds a thread waits for the writer
 _SLOW: Final = 0.05  # seconds; a disk that takes longer for what it need not keep is busy
 _AVOID: Final = 10.0  # seconds without a write on the loop's thread after a slow one
 _RUN: Final = 200  # writes in a row without the writer's thread, which also tidies the file
-
-
-LoggedEvent = tuple[int, str, int, str]
-"""An event as it is written: position, call, seq, the JSON object as text."""
-
-
-class JournalError(BridgeError):
-    """The journal could not be opened, read or written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One change of one call, written as a whole.
-
-    ``event`` is the published event's JSON object (contract 4), None when only the
-    record changed; ``record`` the call's resource after it; ``private`` what is kept with
-    it and shown to nobody (None: as it was); ``snapshot`` what a restart needs (design,
-    seam 6), which nobody needs of a call that has ended; ``claim`` the Idempotency-Key the
-    call was made by.
-    What is not ``lasting`` survives a crash of the process at once, like everything, but a
-    power cut only once something lasting was written after it: it waits for no disk.
-    """
-
-    call_id: str
-    created_at: float
-    event: dict[str, Any] | None
-    record: dict[str, Any]
-    private: Mapping[str, Any] | None = None
-    ended: bool = False
-    snapshot: dict[str, Any] | None = None
-    claim: Claim | None = None
-    lasting: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCall:
-    """A call without an end in the journal, as found at a start."""
-
-    call_id: str
-    created_at: float
-    record: dict[str, Any]
-    private: dict[str, Any]
-    snapshot: dict[str, Any] | None
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """How far a reader has come: the last event and fact it has seen.
-
-    ``changed`` is the last record without an event.
-    """
-
-    changed: int = 0
-    event: int = 0
-    fact: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedRecord:
-    """A call's record as it is now. ``record`` and ``private`` are JSON objects as text.
-
-    ``revision`` is larger whenever the record has changed since it was read before.
-    """
-
-    call_id: str
-    revision: int
-    instance: str
-    record: str
-    private: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenEvent:
-    """An event, with its call's record as it is now (not as it was then)."""
-
-    position: int
-    call_id: str
-    seq: int
-    body: str
-    record: str
-    private: str
-    instance: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenFact:
-    """A fact, with its call's record as it is now; ``{}`` when the call is not ours."""
-
-    position: int
-    call_id: str
-    kind: str
-    body: str
-    record: str
-    private: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What a reader has not seen, as of one moment; ``complete`` when that is all."""
-
-    records: Sequence[ChangedRecord]
-    events: Sequence[WrittenEvent]
-    facts: Sequence[WrittenFact]
-    marks: Marks
-    complete: bool
-
-    def __len__(self) -> int:
-        return len(self.records) + len(self.events) + len(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +132,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
-                self.id = journal_schema.prepare(connection)
+                self.id = schema.prepare(connection)
             self._reader = self._connect()
             self._direct = self._connect("normal", timeout=0)
             self._direct.execute("pragma wal_autocheckpoint = 0")  # that may wait for the disk
@@ -299,7 +178,7 @@ class Journal:
     ) -> asyncio.Future[None]:
         """Write a fact of a call; as `append`."""
         return self._put(
-            lambda: [_Fact(call_id=call_id, kind=kind, body=_dump(body), lasting=lasting)]
+            lambda: [_Fact(call_id=call_id, kind=kind, body=dump(body), lasting=lasting)]
         )
 
     def _put(self, rows_of: Callable[[], Sequence[_Row | _Fact]]) -> asyncio.Future[None]:
@@ -346,21 +225,25 @@ class Journal:
         Its record keeps its id, its times and its outcome; the store hears of it. Raises
         `JournalError`.
         """
-        return bool(self._do(lambda connection: _erase(connection, call_id), lasting=True))
+        return bool(
+            self._do(lambda connection: forgetting.erase(connection, call_id), lasting=True)
+        )
 
     def retain(self, before: float, *, limit: int = 100) -> int:
         """Delete at most *limit* calls that were made before *before* and have ended.
 
         Returns how many there were. Raises `JournalError`.
         """
-        return self._do(lambda connection: _retain(connection, before, limit), lasting=False)
+        return self._do(
+            lambda connection: forgetting.retain(connection, before, limit), lasting=False
+        )
 
     def disown(self, call_id: str) -> None:
         """Forget that a call is open: another instance has it now. Raises `JournalError`.
 
         Its record stands as it is and moves nothing: the store has the other's.
         """
-        self._do(lambda connection: _disown(connection, call_id), lasting=True)
+        self._do(lambda connection: forgetting.disown(connection, call_id), lasting=True)
 
     def _do(self, run: Callable[[sqlite3.Connection], int], *, lasting: bool) -> int:
         chore = _Chore(run=run, done=concurrent.futures.Future(), lasting=lasting)
@@ -422,7 +305,7 @@ class Journal:
 
     def heads(self) -> Marks:
         """Return what a reader that has seen everything has seen."""
-        changed, event, fact = self._read(_HEADS, ())[0]
+        changed, event, fact = self._read(HEADS, ())[0]
         return Marks(changed=int(changed), event=int(event), fact=int(fact))
 
     def calls(
@@ -600,9 +483,9 @@ class Journal:
             connection.execute(
                 "insert or replace into claims (key_digest, body_digest, at, answer) "
                 "values (?, ?, ?, ?)",
-                (claim.key_digest, claim.body_digest, claim.at, _dump(claim.answer)),
+                (claim.key_digest, claim.body_digest, claim.at, dump(claim.answer)),
             )
-            connection.execute(_NOTE, (row.call_id, "claim", _dump(claim.key_digest), row.call_id))
+            connection.execute(_NOTE, (row.call_id, "claim", dump(claim.key_digest), row.call_id))
 
     def _row(self, entry: Entry) -> _Row:
         event, record = entry.event, entry.record
@@ -614,11 +497,11 @@ class Journal:
             call_id=entry.call_id,
             created_at=entry.created_at,
             seq=None if event is None else event["seq"],
-            event=None if event is None else _dump(event),
-            record=_dump(record),
-            private=_dump(entry.private) if entry.private else None,
+            event=None if event is None else dump(event),
+            record=dump(record),
+            private=dump(entry.private) if entry.private else None,
             ended=entry.ended,
-            snapshot=_dump(entry.snapshot) if keep else None,
+            snapshot=dump(entry.snapshot) if keep else None,
             claim=entry.claim,
             lasting=entry.lasting,
         )
@@ -660,129 +543,3 @@ def _alone(jobs: Sequence[_Job]) -> _Row | _Fact | None:
         return None
     row = jobs[0][0][0]
     return row if row.claim is None else None
-
-
-_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
-def _dump(value: Any) -> str:
-    text = _encode(value)
-    text.encode()  # half a surrogate pair fails here, not in the middle of a transaction
-    return text
-
-
-class JournalReader:
-    """Reads what is new, for one thread."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
-
-    def news(self, after: Marks, *, limit: int) -> News:
-        """Return at most *limit* of each that come after *after*. Raises `JournalError`."""
-        connection = self._connection
-        try:
-            connection.execute("begin")
-            try:
-                records = connection.execute(_RECORDS, (after.changed, limit)).fetchall()
-                events = connection.execute(_EVENTS, (after.event, limit)).fetchall()
-                facts = connection.execute(_FACTS, (after.fact, limit)).fetchall()
-                facts = [row if row[2] != "claim" else self._claim(row) for row in facts]
-                revision = sum(connection.execute(_HEADS).fetchone())
-            finally:
-                connection.execute("commit")
-        except sqlite3.Error as failure:
-            raise JournalError(f"{self._path}: {failure}") from failure
-        found = {row[0]: (row[2], row[3], row[4]) for row in records}
-        found |= {row[1]: (row[6], row[4], row[5]) for row in events if row[6] is not None}
-        return News(
-            records=[
-                ChangedRecord(call_id=call_id, revision=revision, instance=a, record=b, private=c)
-                for call_id, (a, b, c) in found.items()
-            ],
-            events=[
-                WrittenEvent(
-                    position=a, call_id=b, seq=c, body=d, record=e, private=f, instance=g or ""
-                )
-                for a, b, c, d, e, f, g in events
-            ],
-            facts=[
-                WrittenFact(position=a, call_id=b, kind=c, body=d, record=e, private=f)
-                for a, b, c, d, e, f in facts
-            ],
-            marks=Marks(
-                changed=records[-1][1] if records else after.changed,
-                event=events[-1][0] if events else after.event,
-                fact=facts[-1][0] if facts else after.fact,
-            ),
-            complete=max(len(records), len(events), len(facts)) < limit,
-        )
-
-    def _claim(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Put the claim itself into a fact that names it; ``{}`` when it is too old."""
-        position, call_id, kind, body, record, private = row
-        claim: dict[str, Any] = {}
-        found = self._connection.execute(
-            "select body_digest, at, answer from claims where key_digest = ?", (json.loads(body),)
-        ).fetchone()
-        if found is not None:
-            claim = {"key_digest": json.loads(body), "body_digest": found[0], "at": found[1]}
-            claim["answer"] = json.loads(found[2])
-        return position, call_id, kind, _dump(claim), record, private
-
-    def holds(self, call_id: str) -> bool:
-        """Whether there is a call that was not erased. Raises `JournalError`."""
-        try:
-            found = self._connection.execute(
-                "select 1 from calls where call_id = ? and not erased", (call_id,)
-            ).fetchone()
-        except sqlite3.Error as failure:
-            raise JournalError(f"{self._path}: {failure}") from failure
-        return found is not None
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-def _erase(connection: sqlite3.Connection, call_id: str) -> int:
-    row = connection.execute(
-        "select record, private from calls where call_id = ? and ended", (call_id,)
-    ).fetchone()
-    if row is None:
-        return 0
-    record, private = erased_record(json.loads(row[0]), json.loads(row[1] or "{}"))
-    connection.execute(
-        "update calls set record = ?, private = ?, snapshot = null, erased = 1, "
-        "changed = 1 + max((select floor from clock), (select max(changed) from calls)) "
-        "where call_id = ?",
-        (_dump(record), _dump(private), call_id),
-    )
-    for position, body in connection.execute(
-        "select position, body from events where call_id = ?", (call_id,)
-    ).fetchall():
-        scrubbed = _dump(erased_event(json.loads(body)))
-        connection.execute("update events set body = ? where position = ?", (scrubbed, position))
-    connection.execute("delete from facts where call_id = ?", (call_id,))
-    connection.execute("delete from claims where json_extract(answer, '$.call_id') = ?", (call_id,))
-    connection.execute(
-        "insert into facts (call_id, kind, body) values (?, 'erased', '{}')", (call_id,)
-    )
-    return 1
-
-
-def _disown(connection: sqlite3.Connection, call_id: str) -> int:
-    return connection.execute(
-        "update calls set ended = 1, snapshot = null where call_id = ?", (call_id,)
-    ).rowcount
-
-
-def _retain(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    found = connection.execute(
-        "select call_id from calls where ended and created_at < ? order by created_at limit ?",
-        (before, limit),
-    ).fetchall()
-    for table in ("events", "facts", "calls"):
-        connection.executemany(f"delete from {table} where call_id = ?", found)  # noqa: S608
-    connection.execute("delete from claims where at < ?", (before,))
-    return len(found)
