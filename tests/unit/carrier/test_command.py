@@ -82,7 +82,7 @@ async def test_answering_ends_after_so_many_calls() -> None:
             listen="127.0.0.1:0", script="answer; stay", calls=1, out=out, listening=listening
         )
     )
-    port = await asyncio.wait_for(listening, 5)
+    port = await asyncio.wait_for(listening, 20)
     async with Carrier() as caller:
         to = f"sip:9@127.0.0.1:{port};transport=tcp"
         report = await caller.call(to, "wait 100ms; hangup")
@@ -107,7 +107,7 @@ async def test_calls_from_elsewhere_are_forbidden_when_there_is_an_address_list(
                 listening=listening,
             )
         )
-        port = await asyncio.wait_for(listening, 5)
+        port = await asyncio.wait_for(listening, 20)
         async with Carrier() as caller:
             report = await caller.call(f"sip:9@127.0.0.1:{port};transport=tcp", "wait 10ms; hangup")
         assert report.status == (200 if "127.0.0.1" in allow else 403)
