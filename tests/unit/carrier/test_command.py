@@ -121,6 +121,41 @@ async def test_a_network_that_is_none_exits_2() -> None:
     assert "nowhere" in lines(out)[0]["error"]
 
 
+@pytest.mark.parametrize(
+    ("script", "calls", "status"),
+    [
+        ("answer; stay", None, 0),
+        ("answer; stay", 2, 130),
+        ("answer; expect dtmf 9 within 100ms; stay", None, 1),
+    ],
+)
+async def test_a_carrier_that_is_stopped_ends_its_calls_and_still_judges(
+    script: str, calls: int | None, status: int
+) -> None:
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stop, out = asyncio.Event(), io.StringIO()
+    serving = asyncio.create_task(
+        command.run(
+            listen="127.0.0.1:0",
+            script=script,
+            calls=calls,
+            out=out,
+            listening=listening,
+            stop=stop,
+        )
+    )
+    port = await asyncio.wait_for(listening, 20)
+    async with Carrier() as caller:
+        leg = await caller.dial(f"sip:9@127.0.0.1:{port};transport=tcp")
+        await leg.run("expect status 200" if status != 1 else "expect hangup within 20s")
+        stop.set()
+        assert await asyncio.wait_for(serving, 20) == status
+        if status != 1:
+            await leg.run("expect hangup within 20s")
+            assert leg.report.failed is None
+    assert lines(out)[-1] == {"calls": 1, "failed": int(status == 1)}
+
+
 def test_the_help_names_every_statement_expectation_and_body() -> None:
     words = set(carrier.HELP.replace("|", " ").replace(",", " ").replace(".", " ").split())
     assert set(script.STATEMENTS) | set(script.EXPECTATIONS) | set(steps.BODIES) <= words
