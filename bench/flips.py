@@ -23,7 +23,7 @@ from bridge.call.inputs import By, HangUp
 from bridge.call.plan import AnswerMode, CallPlan, Direction
 from bridge.call.ports import JournalRecord, PreparedRoom
 from bridge.events import CallEvent
-from bridge.media.seam import CallMedia, MediaLevels, MediaStats
+from bridge.media.seam import CallMedia, MediaLevels, MediaStats, Recording
 from bridge.room.seam import JoinSpec, LeaveReason
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import IncomingInvite, PassUp, Send, SessionId
@@ -126,6 +126,7 @@ class Media:
         self.around.levels = levels
 
     def send_dtmf(self, digits: str) -> None: ...
+    def record(self, recording: Recording) -> None: ...
     def stats(self) -> MediaStats:
         raise NotImplementedError
 

@@ -29,6 +29,7 @@ from bridge.webhook.hook import Hook
 from bridge.webhook.outbox import Outbox
 from bridge.webhook.sender import Settings
 
+PATIENCE: Final = 4.0  # seconds a stop waits for the store to take what is left
 _SQLITE: Final = "sqlite:///"
 
 
@@ -51,7 +52,7 @@ class Books:
             session=_session,
             mask_numbers=config.privacy.mask_numbers,
         )
-        self.claims = Claims(journal, self.store)
+        self.claims = Claims(self.store)
         self.projection = Projection(
             journal,
             self.store,
@@ -99,10 +100,12 @@ class Books:
             self.deliverer.wake()
 
     async def stop(self) -> None:
-        """Write what there is, if the store answers, and stop."""
-        await asyncio.to_thread(self.projection.stop)
+        """Write what there is, if the store answers within `PATIENCE`, and stop."""
+        if not await asyncio.to_thread(self.projection.stop, PATIENCE):
+            await asyncio.to_thread(self.store.close)  # who still waits for it is told so
         await asyncio.to_thread(self.deliverer.stop)  # the last events leave now, if they can
         await asyncio.to_thread(self.store.close)
+        self.claims.close()
 
 
 def _session(

@@ -450,7 +450,8 @@ class RecordingConfig(_Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if "://" in value and not value.startswith(("s3://", "file://")):
+        scheme, slashes, rest = value.partition("://")
+        if slashes and (scheme not in ("s3", "file") or not rest.strip("/")):
             raise ValueError(f"{value!r} is no place, allowed: a folder, s3://BUCKET/PREFIX")
         return value
 
@@ -941,13 +942,15 @@ def not_yet(config: Config) -> Iterator[str]:
             "media.engine: direct needs the native core (trunkbridge-native), which is not "
             "installed, allowed: sdk, auto"
         )
-    for section, used in (("recording.url", bool(config.recording.url)),):
-        if used:
-            yield f"{section}: not served yet, ignored"
 
 
 def advice(config: Config) -> Iterator[str]:
     """Yield one line per setting that is served, but perhaps not as one would think."""
+    if config.recording.url and config.route:
+        yield (
+            "recording.url: every call that comes in is recorded, and those of /call/outbound: "
+            "tell the people, or leave it empty"
+        )
     for index, trunk in enumerate(config.trunk):
         if trunk.register_ and not trunk.allow:
             yield (

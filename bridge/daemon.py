@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from fastapi import FastAPI
 
 from bridge.adapters import (
     Ledger,
@@ -43,7 +44,7 @@ from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError
 from bridge.events import CallEvent
-from bridge.feed import Feed
+from bridge.feed import EventLog, Feed
 from bridge.fleet import Fleet
 from bridge.front import front
 from bridge.journal import Entry, Journal, OpenCall
@@ -55,6 +56,7 @@ from bridge.observe.probing import Probing
 from bridge.observe.sip_count import Taps
 from bridge.observe.systemd import ClockSign, Unit
 from bridge.queue.sweeper import Orphan
+from bridge.recordings import recordings_of
 from bridge.registrations import Registrations
 from bridge.room import joining, sdk
 from bridge.room.dispatch import RoomService
@@ -176,6 +178,9 @@ class Daemon:
             address=self._address_towards,
         )
         ledger = Ledger(self._journal, self.metrics.journalled)
+        self._recordings = recordings_of(
+            config.recording, self._journal, self._books.store, self._journal.path.parent
+        )
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),
@@ -185,6 +190,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             observer=self.metrics,
+            recorder=self._recordings,
         )
         self.sessions = Sessions(
             config,
@@ -194,6 +200,7 @@ class Daemon:
             claims=self._books.claims,
             publish=self._tell,
             in_use=lambda room: self.service.uses_room(room),
+            calls_of=lambda who: self.service.made_by(who),
         )
         self._ears = Ears(
             self._transcripts,
@@ -268,9 +275,12 @@ class Daemon:
         trunks = (self._config.trunk_named(name) for name in flow.trunks)
         return any(trunk is not None and trunk.reject == "403" for trunk in trunks)
 
-    def follow(self) -> Feed:
-        """Return one more feed of all events, for readers on another loop than the API's."""
-        feed = Feed(self._journal)
+    def follow(self, log: EventLog | None = None) -> Feed:
+        """Return one more feed of all events, for readers on another loop than the API's.
+
+        Those in *log*, else this instance's.
+        """
+        feed = Feed(log or self._journal)
         self._feeds.append(feed)
         self._listeners.append(feed.tell)
         return feed
@@ -300,6 +310,8 @@ class Daemon:
                 await sdk.warm_up()
             await self._engine.start()
             await self._books.open()
+            if self._recordings is not None:
+                await self._recordings.start()
             left = self._journal.open_calls()  # before the first call of this life
             await self._agent.start()
             self._books.start()
@@ -331,12 +343,15 @@ class Daemon:
                 f"capture.pcap: {failure.strerror}, allowed: a folder to write in"
             ) from failure
 
-    async def _serve_http(self) -> None:
-        app = front(
+    def app(self, gatekeeper: Gatekeeper) -> FastAPI:
+        """Return the API over this daemon, for whom *gatekeeper* lets in; on the calls' loop."""
+        store = self._books.store
+        return front(
             self._config,
             self.switchboard,
-            self._gatekeeper,
+            gatekeeper,
             self.follow(),
+            everywhere=self.follow(store) if store.shared else None,
             version=version("trunkbridge"),
             metrics=self.metrics,
             keys=self._keys,
@@ -344,7 +359,11 @@ class Daemon:
             fleet=self._fleet,
             web=self.sessions,
             said=self._transcripts,
+            recordings=self._recordings,
         )
+
+    async def _serve_http(self) -> None:
+        app = self.app(self._gatekeeper)
         self._api = ApiServer(app, self._config.http.host, self._config.http.port)
         await self._api.start()
         await self._books.warm_up()
@@ -468,6 +487,8 @@ class Daemon:
         await self.sessions.stop()
         await self._ears.stop()
         await self._server_api.close()
+        if self._recordings is not None:
+            await self._recordings.stop()
         self._ladders.flush()
         await self._books.stop()
         await asyncio.to_thread(self._journal.close)
@@ -495,6 +516,8 @@ class Daemon:
         ready = await self.service.readiness()
         projection = self._books.projection
         store = await asyncio.to_thread(lambda: projection.metrics)
+        recordings = self._recordings
+        figures = {} if recordings is None else await asyncio.to_thread(recordings.figures)
         clock = self._engine.clock()
         sent = self._books.deliverer.tally
         return Gauges(
@@ -522,6 +545,7 @@ class Daemon:
             webhooks_oldest=sent.backlog.oldest,
             queue_waiting=self._fleet.queue.waiting(),
             web_calls=len(self.sessions.running),
+            recordings=figures,
             tls_expiry=self._agent.certificate_expiry,
             tls_failed=self._agent.failed_handshakes,
         )

@@ -43,7 +43,7 @@ _ALL: Final = ""
 
 
 class EventLog(Protocol):
-    """The journal, as it is followed. Called in threads."""
+    """The journal, or the store of all instances, as it is followed. Called in threads."""
 
     def events_since(self, position: int, *, limit: int) -> list[tuple[int, str, int, str]]:
         """Return events of all calls after *position*: position, call, seq, JSON text."""
@@ -75,7 +75,7 @@ class _News(asyncio.Event):
 
 
 class Feed:
-    """The events of one instance for readers on one loop."""
+    """The events of *log* for readers on one loop."""
 
     def __init__(
         self, log: EventLog, *, readers: int = READERS, keep_alive: float = KEEP_ALIVE
@@ -165,7 +165,8 @@ class Feed:
     async def everything(self, after: int) -> AsyncGenerator[Sequence[Logged], None]:
         """Yield the events of all calls after the position *after*, then what happens.
 
-        Batches; an empty one when nothing happened for a while. Ends with the feed. A
+        Batches; an empty one when nothing happened for a while, or nothing can be read. Ends
+        with the feed. Raises `Unavailable` before the first. A
         position the journal has not reached is one of another journal: all of this one's
         events are new then.
         """
@@ -175,7 +176,7 @@ class Feed:
             news, closing = self._news_of(_ALL), self._closing
             batch = [] if closing else self._kept_after(after)
             if batch is None or closing:
-                batch = await self.page(after, _BATCH)
+                batch = await self._page_or_none(after)
             if batch:
                 after = batch[-1].position
                 yield batch
@@ -183,6 +184,13 @@ class Feed:
                 return
             elif not await self._heard(news):
                 yield ()
+
+    async def _page_or_none(self, after: int) -> list[Logged]:
+        """Return what there is after *after*; what cannot be read now is read later."""
+        try:
+            return await self.page(after, _BATCH)
+        except Unavailable:
+            return []
 
     async def of_call(self, call_id: str, after: int) -> AsyncGenerator[Sequence[Logged], None]:
         """Yield the events of a call after the seq *after*, then what happens to it.
@@ -260,6 +268,7 @@ class Feed:
         self._wake.clear()
         awaited: dict[str, int] = {}
         tries = 0
+        away = False
         while True:
             try:
                 if self._floor is None:
@@ -267,8 +276,11 @@ class Feed:
                     self._announce_all()  # what was written before that has woken nobody
                 while self._take(await self.page(self._position, _BATCH)):
                     pass
+                away = False
             except Unavailable:
-                _log.warning("feed.unreadable")
+                if not away:
+                    _log.warning("feed.unreadable")
+                away = True
             while self._told:
                 call_id, seq = self._told.popleft()
                 awaited[call_id] = max(seq, awaited.get(call_id, 0))

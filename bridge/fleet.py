@@ -85,10 +85,11 @@ class Fleet:
         self.sweeper.start()
 
     async def stop(self) -> None:
-        """Leave what waits to the next start, or to the others."""
-        await self.queue.stop()
-        await self.commands.stop()
-        await self.sweeper.stop()
+        """Leave what waits to the next start, or to the others.
+
+        Takes no longer than the most patient of them: a store that is silent is left alone.
+        """
+        await asyncio.gather(self.queue.stop(), self.commands.stop(), self.sweeper.stop())
 
     def reload(self, config: Config) -> None:
         """Take ``[queue]`` as it is now."""

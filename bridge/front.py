@@ -15,6 +15,7 @@ from bridge.api.app import make_app
 from bridge.api.auth import Gatekeeper
 from bridge.api.door import Doors
 from bridge.api.reading import Reading
+from bridge.api.recordings import RecordingDoor
 from bridge.books import Books
 from bridge.call.switchboard import Switchboard
 from bridge.config import Config
@@ -36,6 +37,7 @@ def front(
     gatekeeper: Gatekeeper,
     feed: Feed,
     *,
+    everywhere: Feed | None,
     version: str,
     metrics: Metrics,
     keys: LiveKitKeys,
@@ -43,14 +45,16 @@ def front(
     fleet: Fleet,
     web: Sessions,
     said: Transcripts,
+    recordings: RecordingDoor | None = None,
 ) -> FastAPI:
     """Return the app; call it on the loop of the calls.
 
-    *web* are the web calls, *said* what is said on all that run here.
+    *everywhere* has the events of all instances; None: there is this one only. *web* are the
+    web calls, *said* what is said on all that run here, *recordings* what is kept of it as sound.
     """
     doors = Doors(switchboard, asyncio.get_running_loop())
     check = receiver_check(config)
-    reading = Reading(doors, books.store, books.projection)
+    reading = Reading(doors, books.store, books.projection, books.store.near)
     session_reading = sessions.SessionReading(
         doors, web, StoreSessions(books.store), books.projection
     )
@@ -61,7 +65,7 @@ def front(
         ),
         sessions.router(doors, web, session_reading, check_url=check),
         web_calls.router(doors, web),
-        older.router(doors, reading, switchboard, books.store, fleet.place_of),
+        older.router(doors, reading, switchboard, books.store, fleet.place_of, web),
         livekit_webhook.router(doors, web, Webhooks(keys)),
         webhooks.router(books.outbox, books.deliverer.wake),
     ]
@@ -69,11 +73,13 @@ def front(
         doors,
         gatekeeper,
         feed,
+        everywhere=everywhere,
         version=version,
         metrics=metrics,
         trunks=metrics,
         reading=reading,
         web_calls=web_calls.WebDoor(web),
+        recordings=recordings,
         check_url=check,
         routers=routers,
         cors=config.http.cors_origins,

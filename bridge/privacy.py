@@ -91,7 +91,8 @@ def erased_record(
         room = f"call-{record.get('id')}"
         left["room_name"] = room if record["room_name"] == room else ERASED
     session = private.get("session")
-    kept: dict[str, Any] = {}
+    # That there may be a recording, which is to be deleted.
+    kept: dict[str, Any] = {"record": True} if private.get("record") else {}
     if isinstance(session, Mapping):
         kept["session"] = {
             name: session[name] for name in ("kind", "end_reason") if name in session

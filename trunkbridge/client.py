@@ -176,11 +176,14 @@ class Client:
     async def _make(self, path: str, body: Mapping[str, Any], key: str | None) -> Call:
         headers = {} if key is None else {"Idempotency-Key": key}
         accepted = await self._ask("POST", path, json=body, headers=headers)
-        return Call(self, accepted["call_id"], accepted)
+        return self._call(accepted["call_id"], accepted)
 
     def call(self, call_id: str) -> Call:
         """Return a handle of a call that exists already."""
-        return Call(self, call_id, {})
+        return self._call(call_id, {})
+
+    def _call(self, call_id: str, accepted: Mapping[str, Any]) -> Call:
+        return Call(self, call_id, accepted)
 
     async def page(
         self, *, page: int = 1, page_size: int = 20, **wanted: Unpack[CallQuery]
@@ -324,6 +327,9 @@ class Client:
             raise self._no_bridge(response) from None
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        if "json" in options:
+            options["content"] = _encoded(options.pop("json"))
+            options["headers"] = {"Content-Type": "application/json", **options.get("headers", {})}
         try:
             response = await self._http.request(method, path, **options)
         except httpx.HTTPError as failure:
@@ -455,23 +461,15 @@ class Call:
         measured: dict[str, Any] = await self._client._ask("GET", f"{self._path}/metrics")
         return measured
 
-    async def analysis(self) -> dict[str, Any] | None:
-        """Return what was made of the conversation, None while nobody has."""
-        return await self._part("analysis")
+    async def analysis(self) -> dict[str, Any]:
+        """Return what was made of the conversation; None what nobody told."""
+        made: dict[str, Any] = await self._client._ask("GET", f"{self._path}/analysis")
+        return made
 
-    async def cost(self) -> dict[str, Any] | None:
-        """Return what the call cost, None while no agent has reported anything."""
-        return await self._part("cost")
-
-    async def _part(self, name: str) -> dict[str, Any] | None:
-        try:
-            part: dict[str, Any] = await self._client._ask("GET", f"{self._path}/{name}")
-        except ApiError as refusal:
-            if refusal.status != 404:
-                raise
-            await self.status()  # no such call is another matter
-            return None
-        return part
+    async def cost(self) -> dict[str, Any]:
+        """Return what the call cost, and what there was to pay for; None what nobody told."""
+        cost: dict[str, Any] = await self._client._ask("GET", f"{self._path}/cost")
+        return cost
 
     async def erase(self) -> None:
         """Forget what was said and who called. Raises `ApiError` 409 while the call runs."""
@@ -547,6 +545,27 @@ class _Lost:
         self._reached = None
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
         self._pause = min(self._pause * 2, _BACKOFF[1])
+
+
+def _encoded(body: Any) -> bytes:
+    """Return *body* as JSON. Raises `ApiError`, as the daemon would, for what is none."""
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        fields = body.items() if isinstance(body, Mapping) else [("body", body)]
+        wrong = [str(name) for name, value in fields if not _is_json(value)] or ["body"]
+    message = "has a value that is not JSON"
+    errors = [{"field": name, "message": message} for name in wrong]
+    detail = "; ".join(f"{name}: {message}" for name in wrong)
+    raise ApiError(422, detail, {"status": 422, "detail": detail, "errors": errors})
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _room(room: str, what: str) -> str:

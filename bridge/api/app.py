@@ -20,6 +20,7 @@ from bridge.api.examples import ALIVE, CHANGES, DRAINING, READY
 from bridge.api.making import CheckUrl, Maker, WebCalls
 from bridge.api.metrics import MetricsDoor, metrics_router
 from bridge.api.reading import Reading
+from bridge.api.recordings import Player, RecordingDoor
 from bridge.api.trunks import TrunkDoor, trunks_router
 from bridge.call.requests import NotAllowed
 from bridge.console import console
@@ -34,21 +35,24 @@ def make_app(
     feed: Feed,
     *,
     version: str,
+    everywhere: Feed | None = None,
     metrics: MetricsDoor | None = None,
     trunks: TrunkDoor | None = None,
     reading: Reading | None = None,
     web_calls: WebCalls | None = None,
+    recordings: RecordingDoor | None = None,
     check_url: CheckUrl | None = None,
     routers: Sequence[APIRouter] = (),
     cors: Sequence[str] = (),
 ) -> FastAPI:
     """Return the app with every route of this version.
 
+    *feed* has this instance's events, *everywhere* those of all that share a store.
     *routers* are those of other parts of the house (sessions, transcripts, webhooks, the
-    older API); *web_calls* makes ``voip`` calls. *reading* is how calls are read; without it
-    only the journal is. *check_url* judges a ``webhook_url``; None: webhooks have no secret,
-    and none may be named. *cors* are the origins whose pages may ask, ``*`` any; none by
-    default.
+    older API); *web_calls* makes ``voip`` calls, *recordings* has those of phone calls.
+    *reading* is how calls are read; without it only the journal is. *check_url* judges a
+    ``webhook_url``; None: webhooks have no secret, and none may be named. *cors* are the
+    origins whose pages may ask, ``*`` any; none by default.
     """
     app = FastAPI(
         title="trunkbridge",
@@ -71,9 +75,10 @@ def make_app(
     _serve(app, _page())
     _serve(app, _health(doors))
     reading = reading or Reading(doors)
-    maker = Maker(doors, check_url=check_url, web_calls=web_calls)
-    _serve(app, events.router(reading, feed, gatekeeper))
-    _serve(app, calls.router(doors, reading, maker))
+    maker = Maker(doors, reading, check_url=check_url, web_calls=web_calls)
+    _serve(app, events.router(reading, feed, gatekeeper, everywhere))
+    player = Player(reading, recordings)
+    _serve(app, calls.router(doors, reading, maker, player))
     _serve(app, control.router(doors, reading))
     _serve(app, _house(doors))
     if metrics is not None:

@@ -6,27 +6,28 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from bridge.api import examples
 from bridge.api.access import access_of
 from bridge.api.door import Doors
 from bridge.api.filters import ActiveCalls, PageOfCalls
+from bridge.api.lean import Json, Lean
 from bridge.api.making import IdempotencyKey, Maker
 from bridge.api.models import CallAccepted, CreateCall, CreatePhoneCall
 from bridge.api.reading import Reading
+from bridge.api.recordings import Player
 from bridge.store.fold import metrics_of
 from bridge.store.queries import CallFilter
 
 
-def router(doors: Doors, reading: Reading, maker: Maker) -> APIRouter:
+def router(doors: Doors, reading: Reading, maker: Maker, player: Player) -> APIRouter:
     """Return the routes below ``/api/v1/calls``, and seed 000's way to dial."""
-    routes = APIRouter(prefix="/api/v1/calls", tags=["calls"])
+    routes = APIRouter(prefix="/api/v1/calls", tags=["calls"], route_class=Lean)
     _make(routes, maker)
     _list(routes, reading)
-    _one(routes, doors, reading)
-    _parts(routes, reading)
+    _one(routes, doors, reading, player)
+    _parts(routes, reading, player)
     older = APIRouter(prefix="/api/calls", tags=["calls"])
     _make_older(older, maker)
     routes.routes.extend(older.routes)
@@ -57,14 +58,12 @@ def _make_older(routes: APIRouter, maker: Maker) -> None:
         idempotency_key: IdempotencyKey = None,
     ) -> CallAccepted:
         """Dial a phone number: ``POST /api/v1/calls``, always ``sip``."""
-        return await maker.make(body.as_sip(), access_of(request), idempotency_key)
+        return await maker.make(body, access_of(request), idempotency_key)
 
 
 def _list(routes: APIRouter, reading: Reading) -> None:
     @routes.get("", response_model=None, responses=examples.PAGE)
-    async def page_of_calls(
-        request: Request, asked: Annotated[PageOfCalls, Query()]
-    ) -> JSONResponse:
+    async def page_of_calls(request: Request, asked: Annotated[PageOfCalls, Query()]) -> Json:
         """Calls, newest first, one page of them; running ones as they are now."""
         wanted = CallFilter(
             tenant=access_of(request).scope,
@@ -79,7 +78,7 @@ def _list(routes: APIRouter, reading: Reading) -> None:
         items, total = await reading.page(
             wanted, limit=asked.page_size, offset=(asked.page - 1) * asked.page_size
         )
-        return JSONResponse(
+        return Json(
             {
                 "items": items,
                 "total": total,
@@ -90,16 +89,16 @@ def _list(routes: APIRouter, reading: Reading) -> None:
         )
 
     @routes.get("/active", response_model=None, responses=examples.CALLS)
-    async def active(request: Request, asked: Annotated[ActiveCalls, Query()]) -> JSONResponse:
+    async def active(request: Request, asked: Annotated[ActiveCalls, Query()]) -> Json:
         """Every call without an end, oldest first; at most *limit*."""
-        return JSONResponse(await reading.active(access_of(request), asked.limit))
+        return Json(await reading.active(access_of(request), asked.limit))
 
 
-def _one(routes: APIRouter, doors: Doors, reading: Reading) -> None:
+def _one(routes: APIRouter, doors: Doors, reading: Reading, player: Player) -> None:
     @routes.get("/{call_id}", response_model=None, responses=examples.CALL)
-    async def show(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+    async def show(call_id: examples.CallIdPath, request: Request) -> Json:
         """One call's status and details."""
-        return JSONResponse(await reading.call(call_id, access_of(request)))
+        return Json(await reading.call(call_id, access_of(request)))
 
     @routes.delete("/{call_id}", status_code=202, responses=examples.ACCEPTED)
     async def hang_up(call_id: examples.CallIdPath, request: Request) -> dict[str, str]:
@@ -111,49 +110,54 @@ def _one(routes: APIRouter, doors: Doors, reading: Reading) -> None:
 
     @routes.post("/{call_id}/erase", status_code=202, responses=examples.ERASED)
     async def erase(call_id: examples.CallIdPath, request: Request) -> dict[str, str]:
-        """Forget a call: its record, events, messages and words. 409 while it runs."""
-        return {"call_id": await reading.erase(call_id, access_of(request))}
+        """Forget a call: its record, events, messages, words and recording. 409 while it runs."""
+        erased = await reading.erase(call_id, access_of(request))
+        player.forget(erased)
+        return {"call_id": erased}
 
 
-def _parts(routes: APIRouter, reading: Reading) -> None:
+def _parts(routes: APIRouter, reading: Reading, player: Player) -> None:
     @routes.get("/{call_id}/metrics", response_model=None, responses=examples.METRICS)
-    async def metrics(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+    async def metrics(call_id: examples.CallIdPath, request: Request) -> Json:
         """What the call's agents measured; null what none of them told."""
-        return JSONResponse(metrics_of(await reading.call(call_id, access_of(request))))
+        return Json(metrics_of(await reading.call(call_id, access_of(request))))
 
     @routes.get("/{call_id}/ladder", response_model=None, responses=examples.LADDER)
-    async def ladder(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
+    async def ladder(call_id: examples.CallIdPath, request: Request) -> Json:
         """The call's SIP messages in order, numbers masked; those of a web call are none."""
-        return JSONResponse(await reading.ladder(call_id, access_of(request)))
+        return Json(await reading.ladder(call_id, access_of(request)))
 
     @routes.get(
-        "/{call_id}/recording", status_code=404, response_model=None, responses=examples.RECORDING
+        "/{call_id}/recording",
+        response_model=None,
+        response_class=Response,
+        responses=examples.RECORDING,
     )
-    async def recording(call_id: examples.CallIdPath, request: Request) -> None:
-        """The call's recording: 404 as long as nothing is recorded."""
-        await reading.call(call_id, access_of(request))
-        raise HTTPException(404, "the call was not recorded")
+    async def recording(call_id: examples.CallIdPath, request: Request) -> Response:
+        """The call's recording, caller left, what was sent to the caller right.
+
+        With ``Range`` a part of it. 404 when the call was not recorded, 409 while it runs.
+        """
+        return await player.play(call_id, request)
 
     @routes.get("/{call_id}/analysis", response_model=None, responses=examples.ANALYSIS)
-    async def analysis(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
-        """What was made of the conversation; 404 until an agent has told it."""
+    async def analysis(call_id: examples.CallIdPath, request: Request) -> Json:
+        """What was made of the conversation; null what nobody has told."""
         report = await reading.report(call_id, access_of(request))
-        if not isinstance(report.get("analysis"), Mapping):
-            raise HTTPException(404, "nobody has analysed the call")
-        return JSONResponse(analysis_of(report["analysis"]))
+        return Json(analysis_of(report))
 
     @routes.get("/{call_id}/cost", response_model=None, responses=examples.COST)
-    async def cost(call_id: examples.CallIdPath, request: Request) -> JSONResponse:
-        """What the call cost; 404 until an agent has reported anything."""
+    async def cost(call_id: examples.CallIdPath, request: Request) -> Json:
+        """What the call cost; null what nobody has told."""
         who = access_of(request)
         report = await reading.report(call_id, who)
-        if not report:
-            raise HTTPException(404, "nobody has reported anything of the call")
-        return JSONResponse(cost_of(report, await reading.call(call_id, who)))
+        return Json(cost_of(report, await reading.call(call_id, who)))
 
 
-def analysis_of(told: Mapping[str, Any]) -> dict[str, Any]:
+def analysis_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return seed 000's call analysis."""
+    told = report.get("analysis")
+    told = told if isinstance(told, Mapping) else {}
     names = ("summary", "sentiment", "topics", "action_items")
     return {**{name: told.get(name) for name in names}, **told}
 

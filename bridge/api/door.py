@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from fastapi import HTTPException
 
-from bridge.call.requests import Accepted, DialRequest, Unavailable
+from bridge.call.requests import Accepted, Admit, DialRequest, Unavailable, anybody
 
 T = TypeVar("T")
+
+
+class Resource(Protocol):
+    """A call as it is at one moment; it does not change any more."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the API."""
 
 
 class CallDoor(Protocol):
@@ -20,8 +29,10 @@ class CallDoor(Protocol):
     ``None`` or False: there is no such call.
     """
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
-        """Accept an outbound call, once for each *key*.
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
+        """Accept an outbound call, once for each *key*, when *admit* does not object.
 
         Raises BadRequest, OverLimit, Unavailable.
         """
@@ -29,8 +40,8 @@ class CallDoor(Protocol):
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource."""
 
-    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return the resources of those of *call_ids* that run here, as they are now."""
+    def now(self, call_ids: Sequence[str]) -> Mapping[str, Resource]:
+        """Return those of *call_ids* that run here, as they are now; see `Doors.look`."""
 
     async def active(self, limit: int | None) -> list[dict[str, Any]]:
         """Return the calls of this instance without an end, oldest first."""
@@ -90,6 +101,35 @@ class Doors:
             question.close()
             raise Unavailable("the bridge has stopped") from None
         return await asyncio.shield(asyncio.wrap_future(answer))
+
+    async def look(self, glance: Callable[[], T]) -> T:
+        """Return what *glance* sees on the main loop, and raise what it raises.
+
+        It waits for nothing and makes nothing: a look costs the calls a tenth of a question.
+        """
+        here = asyncio.get_running_loop()
+        seen: asyncio.Future[T] = here.create_future()
+        try:
+            self._loop.call_soon_threadsafe(_look, glance, seen, here)
+        except RuntimeError:  # the loop is closed
+            raise Unavailable("the bridge has stopped") from None
+        return await seen
+
+
+def _look(
+    glance: Callable[[], T], seen: asyncio.Future[T], asker: asyncio.AbstractEventLoop
+) -> None:
+    try:
+        tell = partial(seen.set_result, glance())
+    except Exception as failure:
+        tell = partial(seen.set_exception, failure)
+    with suppress(RuntimeError):  # the asker's loop is closed: nobody waits any more
+        asker.call_soon_threadsafe(_tell, seen, tell)
+
+
+def _tell(seen: asyncio.Future[T], tell: Callable[[], None]) -> None:
+    if not seen.done():  # who asked may have gone
+        tell()
 
 
 def call_id_of(text: str) -> str:

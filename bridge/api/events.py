@@ -10,11 +10,11 @@ import json
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
 
 from bridge.api import examples
 from bridge.api.access import access_of
 from bridge.api.auth import Gatekeeper
+from bridge.api.lean import Json, Lean
 from bridge.api.reading import Reading
 from bridge.api.stream import EventStream, messages, wants_stream
 from bridge.call.requests import BadRequest
@@ -40,9 +40,15 @@ _POSITION: Final = "^([0-9]{1,18}|latest)?$"
 _SEQ: Final = "^[0-9]{0,18}$"
 
 
-def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
-    """Return the two routes; a stream ends when its key is taken away."""
-    routes = APIRouter(prefix="/api/v1", tags=["events"])
+def router(
+    reading: Reading, feed: Feed, gatekeeper: Gatekeeper, everywhere: Feed | None = None
+) -> APIRouter:
+    """Return the two routes; a stream ends when its key is taken away.
+
+    *feed* has the calls of this instance, *everywhere* those of all that share a store.
+    """
+    everything = everywhere or feed
+    routes = APIRouter(prefix="/api/v1", tags=["events"], route_class=Lean)
 
     @routes.get("/events", response_model=None, responses=examples.ALL_EVENTS)
     async def all_events(
@@ -51,33 +57,35 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         query: Annotated[str, _query(_POSITION)] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
-        """The events of all calls of this instance, in the order they were written down.
+        """The events of all calls, in the order they were written down.
 
-        With ``Accept: text/event-stream`` everything after *last_event_id* and then what
-        happens, live; an id is a position in the journal, ``latest`` is its end, and
+        Of all instances that share a PostgreSQL, in the store's order; else of this instance, in
+        its journal's. With ``Accept: text/event-stream`` everything after *last_event_id* and
+        then what happens, live; an id is a position there, ``latest`` is the end, and
         without one it begins at the first. Otherwise a page of at most *limit*: its
         ``Last-Event-ID`` header is what the next page is asked with.
         """
         who = access_of(request)
-        after = await _position(feed, header, query)
+        after = await _position(everything, header, query)
         if wants_stream(request.headers.get("accept", "")):
+            await everything.last_position()  # 503 as long as that can be said
             return EventStream(
-                feed,
+                everything,
                 messages(
-                    feed.everything(after),
+                    everything.everything(after),
                     after,
                     lambda one: one.position,
                     lambda: gatekeeper.still_admits(request),
                     lambda one: reading.sees(one.call_id, who),
                 ),
             )
-        page = await feed.page(after, limit)
+        page = await everything.page(after, limit)
         last = page[-1].position if page else after
         headers = {"Last-Event-ID": str(last)}
         if len(page) == limit:
             headers["Link"] = f'</api/v1/events?last_event_id={last}&limit={limit}>; rel="next"'
         shown = [one for one in page if await reading.sees(one.call_id, who)]
-        return JSONResponse([json.loads(one.body) for one in shown], headers=headers)
+        return Json([json.loads(one.body) for one in shown], headers=headers)
 
     @routes.get("/calls/{call_id}/events", response_model=None, responses=examples.EVENTS)
     async def events_of_call(
@@ -95,7 +103,7 @@ def router(reading: Reading, feed: Feed, gatekeeper: Gatekeeper) -> APIRouter:
         after = _last(_number(header), _number(query))
         if not wants_stream(request.headers.get("accept", "")):
             events = await reading.events(call_id, who)
-            return JSONResponse([event for event in events if event["seq"] > after])
+            return Json([event for event in events if event["seq"] > after])
         call = await reading.call(call_id, who)
         if call["ended_at"] is not None and after >= call["seq"]:
             return Response(status_code=204)  # HTML 9.2: a browser stops reconnecting

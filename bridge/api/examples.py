@@ -238,8 +238,17 @@ LADDER: Final[Responses] = {
     503: _AWAY,
     **_UNKNOWN,
 }
+_SOUND: Final[dict[str, Any]] = {
+    "audio/ogg": {"schema": {"type": "string", "format": "binary"}, "example": "OggS…"},
+    "audio/wav": {"schema": {"type": "string", "format": "binary"}, "example": "RIFF…"},
+}
 RECORDING: Final[Responses] = {
+    200: {"description": "The file", "content": _SOUND},
+    206: {"description": "The part that `Range` asks for", "content": _SOUND},
+    304: {"description": "`If-None-Match` names it: it is the same"},
     404: problem_of("the call was not recorded", 404, "Not Found"),
+    409: problem_of("the call runs, its recording is there when it is over", 409, "Conflict"),
+    416: problem_of("the recording has 4711 octets", 416, "Range Not Satisfiable"),
     503: _AWAY,
 }
 ANALYSIS: Final[Responses] = {
@@ -253,7 +262,7 @@ ANALYSIS: Final[Responses] = {
         "What was made of the conversation",
         resources.Analysis,
     ),
-    404: problem_of("nobody has analysed the call", 404, "Not Found"),
+    **_UNKNOWN,
     503: _AWAY,
 }
 COST: Final[Responses] = {
@@ -267,7 +276,7 @@ COST: Final[Responses] = {
         "What it cost, by provider",
         resources.Cost,
     ),
-    404: problem_of("nobody has reported anything of the call", 404, "Not Found"),
+    **_UNKNOWN,
     503: _AWAY,
 }
 EVENTS: Final[Responses] = {

@@ -56,12 +56,8 @@ class PageOfCalls(BaseModel):
         UUID | None, Field(description="Filter by workflow: the UUIDv5 of its slug.")
     ] = None
     user_id: Annotated[str | None, Field(max_length=256, description="Filter by user.")] = None
-    started_after: Annotated[
-        Moment | None, Field(description="Answered at this time or later.")
-    ] = None
-    started_before: Annotated[
-        Moment | None, Field(description="Answered at this time or before.")
-    ] = None
+    started_after: Annotated[Moment | None, Field(description="Answered after this time.")] = None
+    started_before: Annotated[Moment | None, Field(description="Answered before this time.")] = None
     direction: Annotated[
         Literal["inbound", "outbound"] | None, Field(description="Who started the call.")
     ] = None

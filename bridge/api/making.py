@@ -10,7 +10,8 @@ from fastapi import Header
 from bridge.api.access import Access, own_key
 from bridge.api.door import Doors
 from bridge.api.models import CallAccepted, CreateCall
-from bridge.call.requests import Accepted, BadRequest
+from bridge.api.reading import Reading
+from bridge.call.requests import Accepted, Admit, BadRequest, anybody
 
 IdempotencyKey = Annotated[
     str | None,
@@ -39,19 +40,28 @@ def check_receiver(check_url: CheckUrl | None, url: str | None) -> None:
 
 
 class WebCalls(Protocol):
-    """Who opens rooms for browsers; its coroutine runs on the main loop."""
+    """Who opens rooms for browsers, and knows what a plan allows; on the main loop."""
 
     async def create(self, body: CreateCall, who: Access, *, key: str | None) -> Accepted:
         """Accept a web call, once for each *key*. Raises BadRequest, OverLimit, Unavailable."""
+
+    def admission_of(self, who: Access) -> Admit:
+        """Return what has a word before a phone call is made for *who*, and counts it."""
 
 
 class Maker:
     """Makes calls. *check_url* None: webhooks have no secret, so nobody may name one."""
 
     def __init__(
-        self, doors: Doors, *, check_url: CheckUrl | None = None, web_calls: WebCalls | None = None
+        self,
+        doors: Doors,
+        reading: Reading,
+        *,
+        check_url: CheckUrl | None = None,
+        web_calls: WebCalls | None = None,
     ) -> None:
         self._doors = doors
+        self._reading = reading
         self._check_url = check_url
         self._web_calls = web_calls
 
@@ -63,8 +73,10 @@ class Maker:
         await self._check_room(body.room, who)
         key = own_key(who, idempotency_key)
         if body.is_sip:
+            admit = anybody if self._web_calls is None else self._web_calls.admission_of(who)
+            request = body.request(tenant=who.tenant)
             accepted = await self._doors.ask(
-                self._doors.service.dial(body.request(tenant=who.tenant), key=key)
+                self._doors.service.dial(request, key=key, admit=admit)
             )
         elif self._web_calls is not None:
             accepted = await self._doors.ask(self._web_calls.create(body, who, key=key))
@@ -73,8 +85,11 @@ class Maker:
         return CallAccepted.of(accepted)
 
     async def _check_room(self, room: str | None, who: Access) -> None:
-        """Raise `BadRequest` for a room with a call that is not theirs to hear."""
-        if room is not None:
-            tenants = await self._doors.ask(self._doors.service.tenants_in(room))
-            if not all(who.sees(tenant) for tenant in tenants):
-                raise BadRequest("room", "is in use")
+        """Raise `BadRequest` for a room with a call that is not theirs to hear.
+
+        Of a tenant's key also `Unavailable`, when nobody can tell whether there is one.
+        """
+        if room is None or who.scope is None:
+            return
+        if not all(who.sees(tenant) for tenant in await self._reading.tenants_in(room)):
+            raise BadRequest("room", "is in use")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from types import NoneType
 from typing import Annotated, Any, Literal, Self
 
@@ -13,11 +13,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     StrictBool,
+    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from bridge.call.requests import Accepted, BadRequest, DialRequest
 
@@ -25,7 +27,7 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _WITHHELD = "anonymous"  # contract 3, Numbers
 _ROOM = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _MAX_DEPTH = 32
-_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media")
+_PHONE_ONLY = ("phone_number", "trunk", "caller_id", "ring_timeout", "early_media", "record")
 
 
 def _check_text(value: str) -> str:
@@ -115,56 +117,101 @@ class CreateCall(BaseModel):
             raise ValueError("not a room name, allowed: 1 to 128 of A-Z a-z 0-9 _ . : @ + -")
         return value
 
-    @model_validator(mode="after")
-    def _check_type(self) -> Self:
-        if self.record:
-            raise _wrong("record", "recording is not served yet")
-        if self.is_sip:
-            if self.phone_number is None:
-                raise _wrong("phone_number", "missing, call_type sip needs it (E.164)")
-            return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_whole(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name everything that is wrong: of single fields, and of fields together."""
+        try:
+            made = check(given)
+        except ValidationError as failure:
+            if not isinstance(given, Mapping):
+                raise
+            lines = [_line(error) for error in failure.errors()]
+            known = {str(line["loc"][0]) for line in lines}
+            lines += [
+                _conflict(field, text, given)
+                for field, text in cls._conflicts(given, known)
+                if field not in known
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, lines) from None
+        values = {name: getattr(made, name) for name in cls.model_fields}
+        lines = [_conflict(field, text, values) for field, text in cls._conflicts(values, ())]
+        if lines:
+            raise ValidationError.from_exception_data(cls.__name__, lines)
+        return made
+
+    @classmethod
+    def _conflicts(
+        cls, values: Mapping[str, Any], wrong: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield the fields that are wrong beside the others; *wrong* are so by themselves."""
+        if "call_type" in wrong:
+            return
+        if _is_sip(values):
+            if values.get("phone_number") is None:
+                yield "phone_number", "missing, call_type sip needs it (E.164)"
+            if all(values.get(name) is None for name in ("workflow_slug", "trunk", "agent")):
+                yield "workflow_slug", "missing, needed unless trunk or agent is given"
+            return
         for name in _PHONE_ONLY:
-            if getattr(self, name) not in (None, False):
-                raise _wrong(name, "only for call_type sip")
-        if self.workflow_slug is None and self.agent is None:
+            if values.get(name) not in (None, False):
+                yield name, "only for call_type sip"
+        if values.get("workflow_slug") is None and values.get("agent") is None:
             text = "missing, call_type voip needs it or agent (a phone_number makes it sip)"
-            raise _wrong("workflow_slug", text)
-        return self
+            yield "workflow_slug", text
 
     @property
     def is_sip(self) -> bool:
         """Whether a phone is dialled; else a browser joins."""
-        return (self.call_type or ("sip" if self.phone_number is not None else "voip")) == "sip"
-
-    def as_sip(self) -> Self:
-        """Return the same as a phone call. Raises `BadRequest` when it cannot be one."""
-        if self.call_type == "voip":
-            raise BadRequest("call_type", "voip, allowed here: sip")
-        if self.phone_number is None:
-            raise BadRequest("phone_number", "missing, this field is required")
-        return self
+        return _is_sip({"call_type": self.call_type, "phone_number": self.phone_number})
 
     def request(self, *, tenant: str | None = None) -> DialRequest:
         """Return what the call service is asked for *tenant*; of a phone call."""
         if self.phone_number is None:
             raise BadRequest("phone_number", "missing, this field is required")
-        values = self.model_dump(exclude={"call_type", "record"})
+        values = self.model_dump(exclude={"call_type"})
         values["metadata"] = values["metadata"] or {}
         values["early_media"] = bool(values["early_media"])
+        values["record"] = bool(values["record"])
         return DialRequest(**values, tenant=tenant)
 
 
 class CreatePhoneCall(CreateCall):
     """``POST /api/calls/outbound``: a phone call, whatever else is said or not."""
 
-    @property
-    def is_sip(self) -> bool:
-        """Whether a phone is dialled: unless a web call is asked for, which is refused."""
-        return self.call_type != "voip"
+    call_type: Literal["sip"] = "sip"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_type(cls, given: Any) -> Any:
+        """Take null for the only type there is."""
+        if isinstance(given, Mapping) and given.get("call_type") is None:
+            return {**given, "call_type": "sip"}
+        return given
+
+    @classmethod
+    def _conflicts(
+        cls, values: Mapping[str, Any], wrong: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        return super()._conflicts({**values, "call_type": "sip"}, set(wrong) - {"call_type"})
 
 
-def _wrong(field: str, text: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong", "{text}", {"field": field, "text": text})
+def _is_sip(values: Mapping[str, Any]) -> bool:
+    kind = values.get("call_type")
+    return kind == "sip" or (kind is None and values.get("phone_number") is not None)
+
+
+def _line(error: ErrorDetails) -> InitErrorDetails:
+    """Return one of pydantic's errors as it is made into another."""
+    line = InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"])
+    if "ctx" in error:
+        line["ctx"] = error["ctx"]
+    return line
+
+
+def _conflict(field: str, text: str, values: Mapping[str, Any]) -> InitErrorDetails:
+    wrong = PydanticCustomError("wrong", "{text}", {"field": field, "text": text})
+    return InitErrorDetails(type=wrong, loc=(field,), input=values.get(field))
 
 
 class CallAccepted(BaseModel):

@@ -27,8 +27,10 @@ from bridge.api.older_bodies import (
     Wanted,
 )
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest, Names
+from bridge.api.sessions import asker_of
+from bridge.call.requests import Accepted, Admit, DialRequest, Names
 from bridge.events import rfc3339
+from bridge.sessions.requests import Asker
 from bridge.store.store import StoredCall
 from bridge.transcript.segment import Segment
 from bridge.transcript.shapes import older_entries
@@ -41,11 +43,19 @@ class OlderDoor(Protocol):
         """What the configuration calls things."""
 
 
+class Plans(Protocol):
+    """Who knows what the plans of keys allow."""
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
+
+
 class OlderStore(Protocol):
     """What they read of the store. Every method blocks and raises `BridgeError`."""
 
     def call(self, call_id: str) -> StoredCall | None: ...
     def transcript(self, call_id: str) -> list[Segment]: ...
+    def recording_path(self, call_id: str) -> str | None: ...
 
 
 PlaceOf = Callable[[str], tuple[bool, float | None]]
@@ -56,16 +66,21 @@ Blocks, raises `BridgeError`.
 
 
 def router(
-    doors: Doors, reading: Reading, older: OlderDoor, store: OlderStore, place_of: PlaceOf
+    doors: Doors,
+    reading: Reading,
+    older: OlderDoor,
+    store: OlderStore,
+    place_of: PlaceOf,
+    plans: Plans,
 ) -> APIRouter:
     """Return the routes below ``/call``."""
     routes = APIRouter(prefix="/call", tags=["older API"], route_class=Enveloped)
-    _making(routes, doors, older)
+    _making(routes, doors, older, plans)
     _looking(routes, doors, reading, older, store, place_of)
     return routes
 
 
-def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
+def _making(routes: APIRouter, doors: Doors, older: OlderDoor, plans: Plans) -> None:
     @routes.post("/outbound", status_code=202, response_model=None, responses={**QUEUED, **NOT_YET})
     async def outbound(
         body: Outbound, request: Request, idempotency_key: IdempotencyKey = None
@@ -82,12 +97,14 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
             return refusal(501, "the Twilio flow is not served by this version")
         accepted = await _dial(
             doors,
+            plans,
             request,
             idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 workflow_slug=slug,
                 trunk=body.trunk_id,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -102,12 +119,14 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         _profile(await doors.ask(older.names()), body.trunk_id)
         accepted = await _dial(
             doors,
+            plans,
             request,
             idempotency_key,
             DialRequest(
                 phone_number=body.to_number,
                 trunk=body.trunk_id,
                 passthrough=True,
+                record=None,
                 metadata=body.metadata or {},
                 tenant=access_of(request).tenant,
             ),
@@ -122,9 +141,12 @@ def _making(routes: APIRouter, doors: Doors, older: OlderDoor) -> None:
         return envelope("call queued", data)
 
 
-async def _dial(doors: Doors, request: Request, key: str | None, wanted: DialRequest) -> Accepted:
-    own = own_key(access_of(request), key)
-    return await doors.ask(doors.service.dial(wanted, key=own))
+async def _dial(
+    doors: Doors, plans: Plans, request: Request, key: str | None, wanted: DialRequest
+) -> Accepted:
+    who = access_of(request)
+    admit = plans.admission_of(asker_of(who))
+    return await doors.ask(doors.service.dial(wanted, key=own_key(who, key), admit=admit))
 
 
 def _profile(names: Names, trunk: str) -> str:
@@ -174,8 +196,10 @@ def _looking(
         more = await asked(lambda: [_more(store, call["id"]) for call in found])
         data = {
             "records": [
-                record_of(call, names, passthrough=passthrough, transcript=transcript)
-                for call, (passthrough, transcript) in zip(found, more, strict=True)
+                record_of(
+                    call, names, passthrough=passthrough, transcript=transcript, recording=recording
+                )
+                for call, (passthrough, transcript, recording) in zip(found, more, strict=True)
             ],
             "pagination": {
                 "total": total,
@@ -187,9 +211,11 @@ def _looking(
         return envelope("call records", data)
 
 
-def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment]]:
+def _more(store: OlderStore, call_id: str) -> tuple[bool, Sequence[Segment], str | None]:
     stored = store.call(call_id)
-    return bool(stored and stored.private.get("passthrough")), store.transcript(call_id)
+    private = stored.private if stored is not None else {}
+    recording = store.recording_path(call_id) if private.get("record") else None
+    return bool(private.get("passthrough")), store.transcript(call_id), recording
 
 
 def queue_status(call: Mapping[str, Any], *, waits: bool) -> str:
@@ -213,6 +239,7 @@ def record_of(
     *,
     passthrough: bool,
     transcript: Sequence[Segment],
+    recording: str | None = None,
 ) -> dict[str, Any]:
     """Return a call's resource as the older bridge's record. What is unknown is null."""
     web = call["call_type"] == "voip"
@@ -231,7 +258,7 @@ def record_of(
         "answered_at": call["started_at"],
         "agent_ready_at": None,
         "call_end_reason": call["reason"],
-        "recording_path": None,
+        "recording_path": recording,
         "transcripts": older_entries(transcript),
         "started_at": call["created_at"],
         "ended_at": call["ended_at"],

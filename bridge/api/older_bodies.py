@@ -102,13 +102,22 @@ Day = Annotated[
 ]
 
 
+def _with_plus(value: object) -> object:
+    """Return a number whose ``+`` nobody encoded, so that it arrived as a space."""
+    return f"+{value[1:]}" if isinstance(value, str) and value.startswith(" ") else value
+
+
 class Wanted(BaseModel):
     """``GET /call/records``: which records, in which order, and which page of them."""
 
     model_config = ConfigDict(extra="forbid")
 
     passthrough_only: bool = False
-    to_number: Annotated[str | None, Field(max_length=64)] = None
+    to_number: Annotated[
+        str | None,
+        BeforeValidator(_with_plus),
+        Field(max_length=64, description="The number that was called, as a record shows it."),
+    ] = None
     call_status: Status | None = None
     start_date: Annotated[Day | None, Field(description="Begun on this day or later.")] = None
     end_date: Annotated[Day | None, Field(description="Begun on this day or before.")] = None

@@ -19,10 +19,11 @@ from fastapi import HTTPException
 
 from bridge.api.access import Access
 from bridge.api.asking import Projected, asked, is_fresh
-from bridge.api.door import Doors, call_id_of
+from bridge.api.door import Doors, Resource, call_id_of
 from bridge.call.requests import Unavailable, WrongState
 from bridge.feed import KEEP_ALIVE, Logged
 from bridge.store.fold import REPORTED, shown
+from bridge.store.near import NotNow
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
 
@@ -31,6 +32,7 @@ _RUNNING: Final = (*_EARLY, "active")
 _EVERY: Final = 10_000  # calls that run at once, over all instances
 _ASK_AGAIN: Final = 1.0  # seconds between looks for events of another instance's call
 _TENANTS: Final = 4096  # calls whose tenant is remembered
+_SAID: Final = 256  # running calls whose resource is remembered
 
 
 class CallStore(Protocol):
@@ -44,18 +46,39 @@ class CallStore(Protocol):
     def ladder(self, call_id: str) -> list[dict[str, Any]] | None: ...
     def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def erase(self, call_id: str) -> bool: ...
+    def tenants_elsewhere(self, room: str) -> list[str | None]: ...
+
+
+class NearStore(Protocol):
+    """What of the same store is read at once. Every method raises `NotNow` where it is not."""
+
+    def call(self, call_id: str) -> dict[str, Any] | None: ...
+    def calls(
+        self, wanted: CallFilter, *, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]: ...
+    def events(self, call_id: str, *, after: int = 0) -> list[dict[str, Any]]: ...
 
 
 class Reading:
-    """What the routes ask for; *who* asks decides what there is."""
+    """What the routes ask for; *who* asks decides what there is.
+
+    *near* answers for the *store* where that takes no time; without it the store is asked in
+    a thread, always.
+    """
 
     def __init__(
-        self, doors: Doors, store: CallStore | None = None, projection: Projected | None = None
+        self,
+        doors: Doors,
+        store: CallStore | None = None,
+        projection: Projected | None = None,
+        near: NearStore | None = None,
     ) -> None:
         self._doors = doors
         self._store = store
         self._projection = projection
+        self._near = near
         self._tenants: OrderedDict[str, str | None] = OrderedDict()
+        self._running: OrderedDict[str, tuple[Resource, dict[str, Any]]] = OrderedDict()
 
     # One call.
 
@@ -101,7 +124,7 @@ class Reading:
         return tenant
 
     async def _find(self, call_id: str) -> dict[str, Any] | None:
-        now = (await self._doors.ask(self._doors.service.now([call_id]))).get(call_id)
+        now = (await self._now([call_id])).get(call_id)
         away: Unavailable | None = None
         stored: dict[str, Any] | None = None
         fresh = False
@@ -124,8 +147,18 @@ class Reading:
     async def _stored(self, call_id: str) -> dict[str, Any] | None:
         if self._store is None:
             return None
+        if self._near is not None:
+            with suppress(NotNow):
+                return self._near.call(call_id)
         found = await asked(self._store.call, call_id)
         return None if found is None else found.record
+
+    async def tenants_in(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls in *room*, of all instances. Raises `Unavailable`."""
+        here = await self._doors.ask(self._doors.service.tenants_in(room))
+        if self._store is None:
+            return here
+        return here + await asked(self._store.tenants_elsewhere, room)
 
     async def report(self, call_id: str, who: Access) -> Mapping[str, Any]:
         """Return what the call's agents told of it; empty when nobody did."""
@@ -147,13 +180,13 @@ class Reading:
         if wanted.status in _EARLY:
             named = await self._early(store, wanted)
             return [shown(one) for one in named[offset : offset + limit]], len(named)
-        found, total = await asked(lambda: store.calls(wanted, limit=limit, offset=offset))
+        found, total = await self._listed(store, wanted, limit=limit, offset=offset)
         return [shown(one) for one in await self._as_now(found)], total
 
     async def _early(self, store: CallStore, wanted: CallFilter) -> list[dict[str, Any]]:
         """Look through all that are not answered: which of the two states is in memory."""
         both = replace(wanted, status=None, statuses=_EARLY)
-        found, _ = await asked(lambda: store.calls(both, limit=_EVERY, offset=0))
+        found, _ = await self._listed(store, both, limit=_EVERY, offset=0)
         return [one for one in await self._as_now(found) if one["status"] == wanted.status]
 
     async def active(self, who: Access, limit: int | None) -> list[dict[str, Any]]:
@@ -165,7 +198,7 @@ class Reading:
             wanted = CallFilter(tenant=who.scope, statuses=_RUNNING, ascending=True)
             try:
                 fresh = await self._fresh()
-                found, _ = await asked(lambda: store.calls(wanted, limit=limit or _EVERY, offset=0))
+                found, _ = await self._listed(store, wanted, limit=limit or _EVERY, offset=0)
             except Unavailable:
                 fresh = False
         if not fresh:  # what has just begun here may be missing
@@ -180,23 +213,55 @@ class Reading:
         running = [one["id"] for one in found if one["ended_at"] is None]
         if not running:
             return list(found)
-        now = await self._doors.ask(self._doors.service.now(running))
+        now = await self._now(running)
         return [_with_reported(now.get(one["id"], one), one) for one in found]
+
+    async def _now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the resources of those that run here, as they are now."""
+        service = self._doors.service
+        found = await self._doors.look(lambda: service.now(call_ids))
+        return {call_id: self._said(call_id, one) for call_id, one in found.items()}
+
+    def _said(self, call_id: str, resource: Resource) -> dict[str, Any]:
+        """Return what a resource says, made once as long as it is the same; not to be changed."""
+        known = self._running.get(call_id)
+        if known is not None and known[0] is resource:
+            return known[1]
+        said = resource.as_dict()
+        self._running[call_id] = resource, said
+        if len(self._running) > _SAID:
+            self._running.popitem(last=False)
+        return said
+
+    async def _listed(
+        self, store: CallStore, wanted: CallFilter, *, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        if self._near is not None:
+            with suppress(NotNow):
+                return self._near.calls(wanted, limit=limit, offset=offset)
+        return await asked(lambda: store.calls(wanted, limit=limit, offset=offset))
 
     # What belongs to one.
 
     async def events(self, call_id: str, who: Access) -> list[dict[str, Any]]:
-        """Return a call's events so far: the journal's, another instance's from the store."""
+        """Return a call's events so far: the store's if it has them all, else the journal's."""
         call = await self.call(call_id, who)
-        if call["ended_at"] is not None and self._store is not None:
+        near = self._near is not None  # a running call's are in the journal for sure
+        if self._store is not None and (near or call["ended_at"] is not None):
             with suppress(Unavailable):
-                stored = await asked(_events_after(self._store, call["id"], 0))
+                stored = await self._stored_events(self._store, call["id"])
                 if stored and stored[-1]["seq"] >= call["seq"]:
                     return stored  # what was erased is erased there first
         events = await self._doors.ask(self._doors.service.events_of(call["id"]))
         if events or self._store is None:
             return events or []
-        return await asked(_events_after(self._store, call["id"], 0))
+        return await self._stored_events(self._store, call["id"])
+
+    async def _stored_events(self, store: CallStore, call_id: str) -> list[dict[str, Any]]:
+        if self._near is not None:
+            with suppress(NotNow):
+                return self._near.events(call_id)
+        return await asked(_events_after(store, call_id, 0))
 
     async def is_here(self, call_id: str) -> bool:
         """Whether this instance's journal has the call."""
@@ -240,6 +305,7 @@ class Reading:
         call = await self.call(call_id, who)
         if call["ended_at"] is None:
             raise WrongState("the call runs, end it first")
+        self._running.pop(call["id"], None)
         here = await self._doors.ask(self._doors.service.erase(call["id"]))
         if not here and self._store is not None:
             await asked(self._store.erase, call["id"])
@@ -251,6 +317,10 @@ class Reading:
         if self._store is None:
             raise Unavailable("there is no store to read from")
         return self._store
+
+    async def is_fresh(self) -> bool:
+        """Wait a moment until the store has what was written; whether it does."""
+        return await self._fresh()
 
     async def _fresh(self) -> bool:
         return await is_fresh(self._projection)

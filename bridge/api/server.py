@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from bridge.errors import BridgeError
+
+try:
+    from bridge.api.wire import Wire
+except ImportError:  # without httptools: the parser in Python, at three times the price
+    _PROTOCOL: Any = "h11"
+else:
+    _PROTOCOL = Wire
 
 STALLED_AFTER: Final = 30_000
 """Milliseconds; a stream's keep-alive makes sure that there is something to read."""
@@ -59,6 +66,7 @@ class ApiServer:
             access_log=False,
             lifespan="off",
             loop="asyncio",
+            http=_PROTOCOL,
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(settings)

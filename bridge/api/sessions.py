@@ -18,7 +18,7 @@ from bridge.api.door import Doors, call_id_of
 from bridge.api.examples import Responses, json_of, refusal_of
 from bridge.api.making import CheckUrl, check_receiver
 from bridge.api.models import JsonObject, Text
-from bridge.call.requests import Accepted, Unavailable
+from bridge.call.requests import Accepted, Admit, Unavailable
 from bridge.sessions.requests import Asker, Created, Kind, NoCredit, SessionRequest
 from bridge.sessions.shape import STATUSES, session_shape, with_token
 
@@ -114,6 +114,9 @@ class SessionDoor(Protocol):
         self, request: SessionRequest, asker: Asker, *, key: str | None = None
     ) -> Accepted:
         """`create`, once for each *key*."""
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
 
     async def end(self, call_id: str) -> bool:
         """End a session that runs here; False when there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from pydantic import (
 
 from bridge.api.access import Access, access_of
 from bridge.api.asking import Projected, asked, is_fresh
+from bridge.api.budget import SAID, TOLD, Bounds, Budget, nothing_yet
 from bridge.api.door import Doors
 from bridge.api.examples import Responses, problem_of
 from bridge.api.models import JsonObject
@@ -346,13 +348,20 @@ _MESSAGES: Final = [
     },
 ]
 _UNKNOWN_ROOM: Final = problem_of("no such room", 404, "Not Found")
+_TOO_MUCH: Final = problem_of(
+    f"the transcript of a call: at most {SAID.entries} entries and {SAID.characters} characters",
+    413,
+    "Content Too Large",
+)
 _POSTED: Final[Responses] = {
     201: {"content": {"application/json": {"example": {"stored": 1, "suppressed": 0}}}},
     404: _UNKNOWN_ROOM,
+    413: _TOO_MUCH,
     422: problem_of("content: missing, this field is required"),
 }
 _REPORTED: Final[Responses] = {
     404: _UNKNOWN_ROOM,
+    413: _TOO_MUCH,
     422: problem_of("metrics.total_tokens: input should be greater than or equal to 0"),
 }
 _SAID: Final[Responses] = {
@@ -376,11 +385,17 @@ def router(
     transcribed: Transcribed | None = None,
     projection: Projected | None = None,
     wall: Callable[[], float] = time.time,
+    said: Bounds = SAID,
+    told: Bounds = TOLD,
 ) -> APIRouter:
-    """Return the routes of transcripts; without *transcribed* only running calls are known."""
+    """Return the routes of transcripts; without *transcribed* only running calls are known.
+
+    *said* and *told* are what one call may have of posted words, and of reports.
+    """
     routes = APIRouter(tags=["transcripts"])
     books = _Books(doors, desk, transcribed, projection)
-    _posts(routes, books, desk, wall)
+    _said(routes, books, desk, wall, Budget(said, books.size))
+    _told(routes, books, desk, Budget(told, nothing_yet))
 
     @routes.get("/api/v1/calls/{call_id}/transcript", responses=_SAID)
     async def transcript(call_id: str, request: Request) -> list[dict[str, Any]]:
@@ -391,8 +406,12 @@ def router(
     return routes
 
 
-def _posts(
-    routes: APIRouter, books: _Books, desk: TranscriptDesk, wall: Callable[[], float]
+def _said(
+    routes: APIRouter,
+    books: _Books,
+    desk: TranscriptDesk,
+    wall: Callable[[], float],
+    budget: Budget,
 ) -> None:
     @routes.post(
         "/api/sessions/by-room/{room:path}/transcripts",
@@ -406,14 +425,18 @@ def _posts(
 
         The first post for a room ends the capture of what is streamed there: from then on the
         posts alone are its transcript. What was said while the call was held is suppressed.
+        413 when one call has been told too much.
         """
         entries = _posted(body)
         call_id = await books.call_of(room, None, access_of(request))
         segments = [entry.segment(wall()) for entry in entries]
+        await budget.spend(call_id, len(segments), sum(map(_length, segments)))
         kept = await books.write(desk.post(call_id, segments))
         counts = {"stored": len(kept), "suppressed": len(segments) - len(kept)}
         return JSONResponse(counts, 201)
 
+
+def _told(routes: APIRouter, books: _Books, desk: TranscriptDesk, budget: Budget) -> None:
     @routes.post(
         "/api/sessions/by-room/{room:path}/metrics",
         status_code=201,
@@ -422,10 +445,20 @@ def _posts(
     async def report(
         room: str, request: Request, body: Annotated[Report, Body(examples=[_REPORT])]
     ) -> dict[str, str]:
-        """Report what an agent measured; ``phone.report`` of the agent kit posts it."""
+        """Report what an agent measured; ``phone.report`` of the agent kit posts it.
+
+        413 when one call has been told too much.
+        """
         call_id = await books.call_of(room, body.call_id, access_of(request))
-        await books.write(desk.report(call_id, body.model_dump(exclude_unset=True)))
+        document = body.model_dump(exclude_unset=True)
+        await budget.spend(call_id, 1, len(json.dumps(document)))
+        await books.write(desk.report(call_id, document))
         return {"call_id": call_id}
+
+
+def _length(segment: Segment) -> int:
+    called = "" if segment.tool_call is None else json.dumps(segment.tool_call)
+    return len(segment.content) + len(called)
 
 
 class _Books:
@@ -459,6 +492,11 @@ class _Books:
             if stored is not None:
                 return str(stored.record["id"])
         raise HTTPException(404, "no such room")
+
+    async def size(self, call_id: str) -> tuple[int, int]:
+        """Return how many entries a call's transcript has, and how many characters they are."""
+        books = self._transcribed
+        return (0, 0) if books is None else await asked(lambda: books.size(call_id))
 
     async def write(self, writing: Any) -> Any:
         """Have the journal write. Raises `Unavailable` when it cannot."""

@@ -13,7 +13,7 @@ from bridge.api.envelope import Enveloped, envelope
 from bridge.api.examples import json_of
 from bridge.api.models import CallAccepted, CreateCall, JsonObject, Text
 from bridge.api.sessions import SessionDoor, asker_of
-from bridge.call.requests import Accepted, BadRequest
+from bridge.call.requests import Accepted, Admit, BadRequest
 from bridge.sessions.requests import Kind, SessionRequest
 
 Name = Annotated[Text, Field(min_length=1)]
@@ -39,6 +39,10 @@ class WebDoor:
             webhook_url=body.webhook_url,
         )
         return await self._sessions.accept(request, asker_of(who), key=key)
+
+    def admission_of(self, who: Access) -> Admit:
+        """Return what has a word before a phone call is made for *who*, and counts it."""
+        return self._sessions.admission_of(asker_of(who))
 
 
 class TestAgent(BaseModel):

@@ -84,6 +84,7 @@ from bridge.call.ports import (
     JournalRecord,
     OpenMedia,
     PreparedRoom,
+    Recorder,
     RoomPort,
     SipPort,
 )
@@ -95,6 +96,7 @@ from bridge.call.record import (
     with_carrier_ids,
     with_engine,
 )
+from bridge.call.recorded import Recorded
 from bridge.call.rpc import CallRpcs
 from bridge.call.sip_effects import do_sip
 from bridge.call.state import CallState, Phase, RoomPhase
@@ -149,6 +151,7 @@ class Call:
         on_end: Callable[[Call], None],
         observer: CallObserver = UNOBSERVED,
         beside: Beside = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
         self.plan = plan
         self.beside = beside
@@ -160,6 +163,7 @@ class Call:
         self._wall = wall
         self._on_end = on_end
         self._observer = observer
+        self._recorded = Recorded(plan, recorder)
         self._state = initial(plan, clock(), wall())
         self._record = new_record(plan)
         self._inbox: deque[Input] = deque()
@@ -253,6 +257,7 @@ class Call:
             teller.cancel()
             await asyncio.gather(lane, teller, return_exceptions=True)
             self._rpcs.close()
+            self._recorded.close()
             self._finished.set()
             self._on_end(self)
 
@@ -358,6 +363,7 @@ class Call:
         saved = snapshot(self._state, now, wall)
         records = []
         for event in events:
+            self._recorded.heed(event, self.media.carrier)
             folded = fold(self._record, event)
             known = with_carrier_ids(folded, self._state.carrier_ids)
             self._record = with_engine(known, self.media.choice())

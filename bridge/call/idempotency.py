@@ -40,16 +40,55 @@ class ClaimArchive(Protocol):
         """Return the claim made at *since* or later, or None."""
 
 
+class SharedClaims(Protocol):
+    """The claims of all instances that share a store."""
+
+    async def reserve(self, key_digest: str, body_digest: str, *, at: float) -> Claim | None:
+        """Return the claim made with this key, or None: the request is to be done here.
+
+        None as well when the store does not answer in time. Raises `BadRequest` for another
+        body, and `Unavailable` when another instance is doing it and has no answer yet.
+        """
+
+    def settle(self, claim: Claim) -> None:
+        """Tell others the answer; nobody waits for that."""
+
+    def release(self, key_digest: str) -> None:
+        """Let others try: the request was refused. Nobody waits for that."""
+
+
+class Alone(SharedClaims):
+    """There are no others."""
+
+    async def reserve(self, key_digest: str, body_digest: str, *, at: float) -> Claim | None:
+        """It is to be done here."""
+
+    def settle(self, claim: Claim) -> None:
+        """Nobody asks."""
+
+    def release(self, key_digest: str) -> None:
+        """Nobody asks."""
+
+
 Act = Callable[[Callable[[Accepted], Claim]], Awaitable[Accepted]]
 """Does the request; makes the claim to be stored out of its answer."""
 
 
 class Once:
-    """Runs each keyed request once; those that come meanwhile get its answer or its failure."""
+    """Runs each keyed request once; those that come meanwhile get its answer or its failure.
 
-    def __init__(self, archive: ClaimArchive, wall: Callable[[], float]) -> None:
+    *archive* is this instance's, *shared* what others see of it.
+    """
+
+    def __init__(
+        self,
+        archive: ClaimArchive,
+        wall: Callable[[], float],
+        shared: SharedClaims | None = None,
+    ) -> None:
         self._archive = archive
         self._wall = wall
+        self._shared = shared or Alone()
         self._running: dict[str, tuple[str, asyncio.Future[Accepted]]] = {}
 
     async def run(self, key: str, request: DataclassInstance, act: Act) -> Accepted:
@@ -57,7 +96,7 @@ class Once:
         key_digest, body_digest = _digest(key), _body_digest(request)
         running = self._running.get(key_digest)
         if running is not None:
-            _check_same(running[0], body_digest)
+            check_same(running[0], body_digest)
             return await asyncio.shield(running[1])
         answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         self._running[key_digest] = body_digest, answer
@@ -82,20 +121,28 @@ class Once:
             known = await asyncio.to_thread(self._archive.claim, key_digest, since=since)
         except BridgeError as failure:
             raise Unavailable("the journal cannot be read: no new calls") from failure
+        if known is None:
+            known = await self._shared.reserve(key_digest, body_digest, at=self._wall())
         if known is not None:
-            _check_same(known.body_digest, body_digest)
+            check_same(known.body_digest, body_digest)
             return Accepted(**known.answer)
-        return await act(
-            lambda accepted: Claim(
-                key_digest=key_digest,
-                body_digest=body_digest,
-                at=self._wall(),
-                answer=asdict(accepted),
-            )
-        )
+
+        def claim(accepted: Accepted) -> Claim:
+            answer = asdict(accepted)
+            at = self._wall()
+            return Claim(key_digest=key_digest, body_digest=body_digest, at=at, answer=answer)
+
+        try:
+            accepted = await act(claim)
+        except Exception:
+            self._shared.release(key_digest)
+            raise
+        self._shared.settle(claim(accepted))
+        return accepted
 
 
-def _check_same(known: str, given: str) -> None:
+def check_same(known: str, given: str) -> None:
+    """Raise `BadRequest` when a key was used for another body."""
     if known != given:
         raise BadRequest(FIELD, "was used for another body in the last 24 hours")
 

@@ -41,7 +41,8 @@ class CallPlan:
     never. ``headers`` become ``sip.h.*`` attributes; ``remote_headers`` are all
     the far end sent, for ``lk.sip.GetRemoteHeaders``; ``carrier_headers`` are the names of
     those in which the carrier says what it calls this call, or why it failed.
-    ``passthrough``: a person in the room speaks, no agent. ``tenant`` is who asked for the call,
+    ``passthrough``: a person in the room speaks, no agent. ``record``: both directions are kept
+    from the answer on. ``tenant`` is who asked for the call,
     ``webhook_url`` where its events go besides.
     ``created_at`` is wall time. ``transfer_allow``: patterns (`bridge.trunk.targets`),
     numbers read in ``country``; ``refer_in``: the far end may ask for a transfer, too.
@@ -69,6 +70,7 @@ class CallPlan:
     hold_music: bool = False
     early_media: bool = False
     passthrough: bool = False
+    record: bool = False
     tenant: str | None = None
     webhook_url: str | None = None
     workflow_slug: str | None = None

@@ -26,15 +26,22 @@ class Jobs(Protocol):
 
 
 class Plans:
-    """Makes plans. *wall* is the clock of ``created_at``, in seconds."""
+    """Makes plans. *wall* is the clock of ``created_at``, in seconds; *records*: calls can be."""
 
     def __init__(
-        self, config: Config, jobs: Jobs, *, new_id: Callable[[], str], wall: Callable[[], float]
+        self,
+        config: Config,
+        jobs: Jobs,
+        *,
+        new_id: Callable[[], str],
+        wall: Callable[[], float],
+        records: bool = False,
     ) -> None:
         self._config = config
         self._jobs = jobs
         self._new_id = new_id
         self._wall = wall
+        self._records = records
 
     def reload(self, config: Config) -> None:
         """Take new trunks, routes and workflows for the plans to come."""
@@ -68,6 +75,7 @@ class Plans:
             agent=route.agent,
             answer_mode=AnswerMode(route.answer),
             metadata=route.metadata,
+            record=self._records,  # contract 3: who calls has no word for it, the operator has
             sip_call_id=facts.call_id,
             sip_tag=facts.remote_tag,
             hostname=flow.remote[0],
@@ -85,6 +93,8 @@ class Plans:
             raise BadRequest("workflow_slug", f"no workflow {slug!r}")
         if slug is None and request.trunk is None and request.agent is None:
             raise BadRequest("workflow_slug", "missing, needed unless trunk or agent is given")
+        if request.record and not self._records:
+            raise BadRequest("record", "recording is off: [recording] url is not configured")
         trunk = self._trunk_for(request.trunk or (workflow.trunk if workflow else ""))
         call_id = self._new_id()
         values = self._of_trunk(trunk)
@@ -106,6 +116,7 @@ class Plans:
             agent="" if request.passthrough else agent,
             early_media=request.early_media or request.passthrough,
             passthrough=request.passthrough,
+            record=self._records if request.record is None else request.record,
             tenant=request.tenant,
             webhook_url=request.webhook_url,
             workflow_slug=slug,

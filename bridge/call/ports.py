@@ -10,7 +10,7 @@ from bridge.call.plan import CallPlan
 from bridge.call.record import CallRecord
 from bridge.call.state import CallState, MachineSnapshot
 from bridge.events import CallEvent
-from bridge.media.seam import CallMedia, MediaNotice
+from bridge.media.seam import CallMedia, MediaNotice, Recording
 from bridge.room.seam import JoinSpec, RoomHandlers
 from bridge.sip.events import SessionId
 from bridge.sip.headers import Reason
@@ -117,6 +117,20 @@ class JournalPort(Protocol):
 
     def append(self, call_id: str, records: Sequence[JournalRecord]) -> Awaitable[object]:
         """Queue *records* now, in order of calls; the result is when they are safe."""
+
+
+class CallRecording(Recording, Protocol):
+    """One call on its way into a file. Nothing of it blocks."""
+
+    def end(self, seconds: float | None) -> None:
+        """Nothing more comes; it is *seconds* long, None: up to now. Once."""
+
+
+class Recorder(Protocol):
+    """Keeps what is heard and sent on calls."""
+
+    def begin(self, call_id: str) -> CallRecording:
+        """Record a call from now on. Does not block."""
 
 
 class Watched(Protocol):

@@ -135,6 +135,8 @@ def _private(plan: CallPlan) -> dict[str, Any]:
         private["webhook_url"] = plan.webhook_url
     if plan.passthrough:
         private["passthrough"] = True
+    if plan.record:
+        private["record"] = True
     return private
 
 
@@ -145,7 +147,10 @@ def with_carrier_ids(record: CallRecord, found: Mapping[str, str]) -> CallRecord
 
 def with_engine(record: CallRecord, choice: EngineChoice | None) -> CallRecord:
     """Return *record* with who carries the call's media."""
-    if choice is None:
+    if choice is None or (choice.engine, choice.reason) == (
+        record.media_engine,
+        record.media_engine_reason,
+    ):
         return record
     return replace(record, media_engine=choice.engine, media_engine_reason=choice.reason)
 

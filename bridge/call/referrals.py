@@ -51,6 +51,7 @@ class Referrals(Beside):
             room=plan.room,
             agent="",
             user_id=plan.user_id,
+            record=plan.record,
             metadata={"referred_by": call_id},
         )
         try:

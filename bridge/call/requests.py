@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ class DialRequest:
     """An outbound call as asked for. None: the workflow's, else the trunk's value.
 
     Times are seconds. ``phone_number`` is what the caller of the API wrote. ``passthrough``: no
-    agent, a person in the room speaks. ``tenant`` is that of the key it was asked with.
+    agent, a person in the room speaks. ``record`` None: whatever ``[recording] url`` says, of who
+    has no word for it. ``tenant`` is that of the key it was asked with.
     """
 
     phone_number: str
@@ -27,6 +28,7 @@ class DialRequest:
     max_duration: float | None = None
     early_media: bool = False
     passthrough: bool = False
+    record: bool | None = False
     webhook_url: str | None = None
     tenant: str | None = None
     user_id: str | None = None
@@ -43,6 +45,14 @@ class Accepted:
     url: str
     token: str
     status: str
+
+
+Admit = Callable[[], None]
+"""Has a word before a call is made for somebody, and counts it. Raises `OverLimit`."""
+
+
+def anybody() -> None:
+    """Whoever asks may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

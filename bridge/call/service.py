@@ -10,36 +10,41 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from bridge.call.call import Call
 from bridge.call.desks import Archive, Ledger, Legs, NoPorts, Rooms, SipFacts
-from bridge.call.idempotency import Claim, ClaimArchive, Once
+from bridge.call.idempotency import Claim, Once, SharedClaims
 from bridge.call.ids import CallIds
 from bridge.call.inputs import By, DialogFormed, HangUp, Input, Shutdown
 from bridge.call.limits import Limits
 from bridge.call.observed import Guarded
 from bridge.call.outcome import LocalEnd, Outcome, Refusal, local_outcome, refusal_outcome
-from bridge.call.plan import CallPlan
+from bridge.call.plan import CallPlan, Direction
 from bridge.call.plans import Plans
 from bridge.call.ports import (
     UNOBSERVED,
     CallObserver,
     OpenMedia,
+    Recorder,
     SipPort,
 )
 from bridge.call.record import ended_event, fold, new_record, workflow_id
 from bridge.call.referrals import Referrals
 from bridge.call.requests import (
     Accepted,
+    Admit,
     BadRequest,
     DialRequest,
     Names,
     OverLimit,
     Unavailable,
+    anybody,
 )
+from bridge.call.tokens import is_over
 from bridge.call.waiting import NoQueue, Waiting
 from bridge.config import Config, RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
@@ -69,7 +74,10 @@ DIALOGS_KEPT: Final = 2000
 
 
 class CallService:
-    """Accepts, runs and finds calls. *publish* hears every event after journal and room."""
+    """Accepts, runs and finds calls. *publish* hears every event after journal and room.
+
+    *recorder* keeps what is said on them; None: nothing is recorded.
+    """
 
     def __init__(
         self,
@@ -79,9 +87,10 @@ class CallService:
         rooms: Rooms,
         ledger: Ledger,
         archive: Archive,
-        claims: ClaimArchive | None = None,
+        claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         observer: CallObserver = UNOBSERVED,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] | None = None,
@@ -96,14 +105,18 @@ class CallService:
         self._referrals = Referrals(self._dial_for_a_call, self.call)
         self._clock = clock
         self._wall = wall
-        self._plans = Plans(config, rooms, new_id=new_id or CallIds(), wall=wall)
+        self._recorder = recorder
+        self._plans = Plans(
+            config, rooms, new_id=new_id or CallIds(), wall=wall, records=recorder is not None
+        )
         self._limits = Limits(config, clock)
         self._waiting: Waiting = NoQueue()
         self._calls: dict[str, Call] = {}
+        self._accepting: dict[str, CallPlan] = {}  # not accepted yet, and not refused
         self._sessions: dict[SessionId, str] = {}
         self._sessions_of: dict[str, list[SessionId]] = {}
         self._dialogs: OrderedDict[str, str] = OrderedDict()  # call -> SIP Call-ID, also ended
-        self._once = Once(claims or archive, wall)
+        self._once = Once(archive, wall, claims)
         self._telling = Gcra(rate=10, burst=50, keys=256)  # a flood is told ten times a second
         self._untold = 0
         self._chosen: tuple[Request, Chosen] | None = None  # of the INVITE screened last
@@ -115,18 +128,33 @@ class CallService:
 
     # What the doors ask.
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
         """Accept an outbound call; it runs in the background. Once for each *key*.
 
+        *admit* has a word before a call is made, and none in an answer that is given again.
         Raises `BadRequest`, `OverLimit` and `Unavailable`; then nothing was begun.
         """
         try:
             if key is None:
-                return await self._dial(request, None)
-            return await self._once.run(key, request, lambda claim: self._dial(request, claim))
+                return await self._dial(request, None, admit=admit)
+            accepted = await self._once.run(
+                key, request, lambda claim: self._dial(request, claim, admit=admit)
+            )
+            return await self._joinable(accepted, request)
         except (BadRequest, OverLimit, Unavailable) as refusal:
             self._observer.dial_refused(refusal)
             raise
+
+    async def _joinable(self, accepted: Accepted, request: DialRequest) -> Accepted:
+        """Return an answer that is given again with a token that counts, while the call runs."""
+        if not is_over(accepted.token, self._wall()):
+            return accepted
+        call = await self.find(accepted.call_id)
+        if call is not None and call["ended_at"] is not None:
+            return accepted
+        return replace(accepted, token=self._visitor(request, accepted))
 
     async def _dial_for_a_call(self, request: DialRequest) -> Accepted:
         """Dial what a far end has asked for: it is on the line, so nothing waits."""
@@ -138,18 +166,34 @@ class CallService:
         claim: Callable[[Accepted], Claim] | None,
         *,
         may_wait: bool = True,
+        admit: Admit = anybody,
     ) -> Accepted:
         self._check_open()
         plan, trunk = self._plans.outbound(request)
+        admit()
+        self._accepting[plan.call_id] = plan  # what is asked from here on sees it
+        try:
+            return await self._accept(plan, trunk, request, claim, may_wait=may_wait)
+        finally:
+            del self._accepting[plan.call_id]
+
+    async def _accept(
+        self,
+        plan: CallPlan,
+        trunk: TrunkConfig,
+        request: DialRequest,
+        claim: Callable[[Accepted], Claim] | None,
+        *,
+        may_wait: bool,
+    ) -> Accepted:
         accepted = Accepted(
             call_id=plan.call_id,
             room_name=plan.room,
             url=self._config.livekit.told_url,
-            token=self._rooms.visitor_token(
-                plan.room, request.user_id or f"api-{plan.call_id[:8]}"
-            ),
+            token="",
             status="pending",
         )
+        accepted = replace(accepted, token=self._visitor(request, accepted))
         claimed = claim(accepted) if claim is not None else None
         over: OverLimit | None = None
         if not (may_wait and self._waiting.ahead(trunk.name)):
@@ -164,6 +208,23 @@ class CallService:
                 return accepted
         await self._waiting.admit(plan, over, claimed)
         return accepted
+
+    def _visitor(self, request: DialRequest, accepted: Accepted) -> str:
+        identity = request.user_id or f"api-{accepted.call_id[:8]}"
+        return self._rooms.visitor_token(accepted.room_name, identity)
+
+    def made_by(self, tenant: str) -> Collection[str]:
+        """Return the ids of the calls that run, or wait, and were made for *tenant*."""
+        plans = [
+            *self._accepting.values(),
+            *self._waiting.plans(),
+            *(call.plan for call in self._calls.values()),
+        ]
+        return {
+            plan.call_id
+            for plan in plans
+            if plan.direction is Direction.OUTBOUND and (plan.tenant or "") == tenant
+        }
 
     def _check_open(self) -> None:
         if self._draining:
@@ -494,6 +555,7 @@ class CallService:
             on_end=self._forget,
             beside=self._referrals,
             observer=self._observer,
+            recorder=self._recorder,
             clock=self._clock,
             wall=self._wall,
         )

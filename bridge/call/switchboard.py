@@ -15,12 +15,14 @@ from bridge.call.control import send_digits, set_hold, transfer
 from bridge.call.record import CallRecord
 from bridge.call.requests import (
     Accepted,
+    Admit,
     BadConfiguration,
     DialRequest,
     Names,
     NotDone,
     Unavailable,
     WrongState,
+    anybody,
 )
 from bridge.call.service import CallService
 from bridge.config import ConfigError
@@ -132,9 +134,11 @@ class Switchboard:
 
     # Calls.
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
         """Accept an outbound call; see `CallService.dial`."""
-        return await self._service.dial(request, key=key)
+        return await self._service.dial(request, key=key, admit=admit)
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """Return a call's resource, or None."""
@@ -146,14 +150,14 @@ class Switchboard:
         record = None if self._sessions is None else self._sessions.record(call_id)
         return record if record is not None and record.ended_at is None else None
 
-    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return the resources of those of *call_ids* that run here, as they are now."""
-        found: dict[str, dict[str, Any]] = {}
+    def now(self, call_ids: Sequence[str]) -> dict[str, CallRecord]:
+        """Return the records of those of *call_ids* that run here, as they are now."""
+        found: dict[str, CallRecord] = {}
         for call_id in call_ids:
             call = self._service.call(call_id)
             record = self._session(call_id) if call is None else call.record
             if record is not None:
-                found[call_id] = record.as_dict()
+                found[call_id] = record
         return found
 
     async def active(self, limit: int | None = None) -> list[dict[str, Any]]:

@@ -21,8 +21,10 @@ from bridge.media.seam import (
     MediaSpec,
     MediaStats,
     MediaTimedOut,
+    Recording,
 )
 from bridge.media.secure import SecureLine
+from bridge.media.tap import PcmTap
 from bridge.media.ticker import Ticker
 from bridge.room.seam import RoomAudio
 from rtp import g711
@@ -96,6 +98,7 @@ class SdkCarrier:
         self._rtcp_source: tuple[str, int] | None = None
         self._secured = SecureLine()
         self._secure = False  # SRTP is agreed on
+        self._tap: PcmTap | None = None
         self._failures = 0
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -173,6 +176,11 @@ class SdkCarrier:
             packets_unauthentic=self._secured.failures,
         )
 
+    def record(self, recording: Recording) -> None:
+        """Let *recording* hear both directions from now on."""
+        self._tap = PcmTap(self._now())
+        recording.follow(self._tap)
+
     @property
     def closed(self) -> bool:
         """Whether `close` has been called."""
@@ -244,7 +252,7 @@ class SdkCarrier:
             self._attempt(self._look_after, now)
         due = self._speaking.due(now)
         if due.frames:
-            self._attempt(self._speak, due)
+            self._attempt(self._speak, due, now)
         self._due_at = min(self._hearing.next_at, self._speaking.next_at)
 
     def _attempt(self, step: Callable[..., object], *arguments: object) -> None:
@@ -258,7 +266,10 @@ class SdkCarrier:
         open_ = self._levels.caller_audio
         for _ in range(frames):
             pcm = self._receiver.frame(FRAME_SAMPLES, now)
-            self._room.push(pcm if open_ and pcm is not None else SILENT_FRAME)
+            heard = pcm if open_ and pcm is not None else SILENT_FRAME
+            self._room.push(heard)
+            if self._tap is not None:
+                self._tap.caller(heard, now)
 
     def _look_after(self, now: float) -> None:
         """Tell keys and silence of the wire; report."""
@@ -282,7 +293,7 @@ class SdkCarrier:
             self._timed_out = True
             self._notify(MediaTimedOut(ever=heard_at is not None))
 
-    def _speak(self, due: Due) -> None:
+    def _speak(self, due: Due, now: float) -> None:
         """Send what is due; what was not sent in time only advances the timestamp."""
         if due.skipped:
             self._stream.skip(due.skipped * self._samples)
@@ -294,7 +305,7 @@ class SdkCarrier:
             self._room.discard()
             return
         for _ in range(due.frames):
-            self._send(self._next_packet(negotiated), target)
+            self._send(self._next_packet(negotiated, now), target)
 
     def _send(self, packet: bytes, target: tuple[str, int]) -> None:
         if not self._secure:
@@ -312,10 +323,12 @@ class SdkCarrier:
         for _ in range(frames):
             self._room.pull(self._samples)
 
-    def _next_packet(self, negotiated: Negotiated) -> bytes:
+    def _next_packet(self, negotiated: Negotiated, now: float) -> bytes:
         """Return the next packet: an event, the agent, or silence."""
         samples = self._samples
         pcm = self._agent_audio(samples)
+        if self._tap is not None:
+            self._tap.sent(bytes(2 * samples) if pcm is None else pcm, now)
         if self._dtmf.busy and negotiated.dtmf_payload_type is not None:
             frame = self._dtmf.next_frame(self._stream.timestamp, samples)
             if isinstance(frame, EventFrame):

@@ -25,6 +25,7 @@ from bridge.media.seam import (
     MediaNotice,
     MediaSpec,
     MediaStats,
+    Recording,
 )
 from bridge.room.seam import (
     JoinSpec,
@@ -142,6 +143,7 @@ class _Call:
         self.choice: EngineChoice | None = media.choice()
         self.levels: MediaLevels | None = None
         self.negotiated: Negotiated | None = None
+        self.recording: Recording | None = None
         self.muted = False
         self.wanted = False
         self.attributes: dict[str, str] = {}
@@ -184,6 +186,8 @@ class _Call:
             carrier.connect(self.negotiated)
         if self.levels is not None:
             carrier.apply(self.levels)
+        if self.recording is not None:
+            carrier.record(self.recording)
         room.mute(self.muted)
         room.subscribe(self.wanted)
         if self.attributes:
@@ -226,6 +230,11 @@ class ChosenCarrier:
             return now
         sums = {name: getattr(before, name) + getattr(now, name) for name in _COUNTED}
         return replace(now, **sums)
+
+    def record(self, recording: Recording) -> None:
+        """Let *recording* hear both directions, also of an engine that takes over."""
+        self._call.recording = recording
+        self._now.record(recording)
 
     async def close(self) -> None:
         """Stop and give the ports back to rest."""

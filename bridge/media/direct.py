@@ -29,6 +29,7 @@ from bridge.media.seam import (
     MediaSpec,
     MediaStats,
     MediaTimedOut,
+    Recording,
 )
 from bridge.room.seam import RoomHandlers, RoomSession
 from bridge.room.signal.port import (
@@ -217,6 +218,11 @@ class DirectCarrier:
     def stats(self) -> MediaStats:
         """Return the counters so far."""
         return self._last or self._read_stats()
+
+    def record(self, recording: Recording) -> None:
+        """Let *recording* hear both directions; nothing of a call that is closed."""
+        with suppress(KeyError, RuntimeError):  # the core was stopped, or knows it no more
+            recording.follow(self._core.tap(self.handle))
 
     def _read_stats(self) -> MediaStats:
         read = self._core.stats(self.handle)

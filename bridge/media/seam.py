@@ -97,6 +97,27 @@ class MediaStats:
     packets_unauthentic: int = 0  # SRTP that did not pass, among those refused
 
 
+class Tap(Protocol):
+    """Both directions of a call's audio since it was put in, for one thread that reads.
+
+    Reads never wait. They return what the caller said and what was sent to the caller (PCM16,
+    8 kHz, as many samples of each), and how many samples found no room so far.
+    """
+
+    def read(self) -> tuple[bytes, bytes, int]:
+        """Return what is complete, 10 s at most."""
+
+    def finish(self) -> tuple[bytes, bytes, int]:
+        """Return also what may still change; again and again until it is empty."""
+
+
+class Recording(Protocol):
+    """What a call is recorded to."""
+
+    def follow(self, tap: Tap) -> None:
+        """Take what *tap* hears from now on; what was followed before hears nothing more."""
+
+
 class CarrierMedia(Protocol):
     """The carrier's side of one call's audio. All methods are synchronous."""
 
@@ -114,6 +135,9 @@ class CarrierMedia(Protocol):
 
     def stats(self) -> MediaStats:
         """Return the counters so far."""
+
+    def record(self, recording: Recording) -> None:
+        """Let *recording* hear both directions from now on."""
 
     async def close(self) -> None:
         """Stop and give the ports back to rest."""

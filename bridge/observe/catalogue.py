@@ -39,6 +39,7 @@ JOINS: Final = ("first", "again")
 ENDINGS: Final = ("ok", "failed")
 RELOADED: Final = ("ok", "refused")
 SENDING: Final = ("delivered", "failed", "dead")
+KEEPING: Final = ("kept", "broken", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +272,16 @@ QUEUE_WAITING = _figure(
     "queue_waiting", "gauge", "trunk", "Calls that wait for room on their trunk, of all instances"
 )
 WEB_CALLS = _figure("web_calls", "gauge", "", "Web calls and voice sessions without an end")
+RECORDINGS_RUNNING = _figure("recordings_running", "gauge", "", "Calls that are being recorded")
+RECORDINGS = _figure(
+    "recordings_total", "counter", "result", "Recordings kept, broken off, failed attempts to keep"
+)
+RECORDINGS_WAITING = _figure(
+    "recordings_waiting", "gauge", "", "Recordings that are over and not kept yet"
+)
+RECORDING_DROPPED = _figure(
+    "recording_dropped_seconds_total", "counter", "", "Sound that found no time to be written"
+)
 RELOADS = _figure("reloads_total", "counter", "result", "Reloads of the configuration")
 BUILD_INFO = _figure("build_info", "gauge", "version python", "1; what runs")
 

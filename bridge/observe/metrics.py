@@ -82,6 +82,7 @@ class Gauges:
     webhooks_oldest: float = 0.0
     queue_waiting: Mapping[str, int] = field(default_factory=dict)
     web_calls: int = 0
+    recordings: Mapping[str, float] = field(default_factory=dict)
     tls_expiry: Mapping[str, float] = field(default_factory=dict)
     tls_failed: Mapping[str, int] = field(default_factory=dict)
 
@@ -412,6 +413,12 @@ class Metrics(CallObserver):
                 (name,): gauges.queue_waiting.get(name, 0) for name in self.trunks.trunks
             },
             catalogue.WEB_CALLS: single(gauges.web_calls),
+            catalogue.RECORDINGS_RUNNING: single(gauges.recordings.get("running", 0)),
+            catalogue.RECORDINGS: {
+                (result,): gauges.recordings.get(result, 0) for result in catalogue.KEEPING
+            },
+            catalogue.RECORDINGS_WAITING: single(gauges.recordings.get("waiting", 0)),
+            catalogue.RECORDING_DROPPED: single(gauges.recordings.get("dropped_seconds", 0)),
             catalogue.BUILD_INFO: {(self._version, platform.python_version()): 1},
         }
 

@@ -20,6 +20,7 @@ import structlog
 
 from bridge.call.requests import BadRequest, NotAllowed, NotDone, Unavailable, WrongState
 from bridge.errors import BridgeError
+from bridge.queue.table import TAKEN
 from bridge.queue.tasks import finish
 from bridge.store.errors import StoreError
 from bridge.store.store import Store
@@ -101,7 +102,7 @@ class Commands:
         if not self._shared:
             return None
         try:
-            owner = await asyncio.to_thread(self._owner, call_id)
+            owner = await self._store.ask(self._owner, call_id)
         except StoreError as failure:
             raise Unavailable("the store is away: only it knows whose call this is") from failure
         if owner is None or owner.instance == self._me:
@@ -116,7 +117,7 @@ class Commands:
 
     async def _ask(self, owner: str, call_id: str, verb: str, body: Mapping[str, Any]) -> bool:
         try:
-            number = await asyncio.to_thread(self._write, owner, call_id, verb, body)
+            number = await self._store.ask(self._write, owner, call_id, verb, body)
             answered = self._answers.setdefault(number, asyncio.Event())
             answer = await self._answer(number, answered)
         except StoreError as failure:
@@ -131,7 +132,7 @@ class Commands:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(answered.wait(), min(left, _LOOK))
                 answered.clear()
-                answer = await asyncio.to_thread(self._read_answer, number)
+                answer = await self._store.ask(self._read_answer, number)
                 if answer is not None:
                     return answer
         finally:
@@ -144,9 +145,7 @@ class Commands:
                 sa.select(calls.c.instance, calls.c.ended_at).where(calls.c.id == call_id)
             ).first()
             taker = connection.execute(
-                sa.select(queue.c.owner).where(
-                    queue.c.call_id == call_id, queue.c.state.in_(("dialled", "done"))
-                )
+                sa.select(queue.c.owner).where(queue.c.call_id == call_id, queue.c.state.in_(TAKEN))
             ).scalar()
             name = taker or (None if found is None else found.instance)
             if name is None:
@@ -193,7 +192,7 @@ class Commands:
         away = False
         while not self._stopping:
             try:
-                for command in await asyncio.to_thread(self._waiting):
+                for command in await self._store.ask(self._waiting):
                     if command.id not in self._doing:
                         self._doing.add(command.id)
                         self._spawn(command)
@@ -222,7 +221,7 @@ class Commands:
             answer = {"error": "NotDone", "text": "an error of the bridge that runs the call"}
         _log.info("commands.done", call_id=command.call_id, verb=command.verb)
         try:
-            await asyncio.to_thread(self._settle, command, answer)
+            await self._store.ask(self._settle, command, answer)
         except StoreError:
             return  # whoever asked gives up by itself; done it is, and not to be done again
         self._doing.discard(command.id)

@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 LOOK: Final = 0.5  # seconds between looks at what other instances did
 CHECK: Final = 2.0  # seconds between questions what has become of the calls accepted here
+PLACED: Final = 1.0  # seconds an answer waits for the call's row
 LEASE: Final = 30.0  # seconds a claim lasts; from claim to INVITE it is milliseconds
 REMEMBERED: Final = 3600.0  # seconds the row of a call that was taken stays
 OVERDUE_ELSEWHERE: Final = 10.0  # seconds after which anybody ends a call that waited too long
@@ -215,8 +216,8 @@ class Queue:
             raise Unavailable("the journal cannot be written: no new calls") from failure
         waiter.kept = True
         _log.info("queue.waiting", call_id=plan.call_id, trunk=plan.trunk, size=self._line.size)
-        with contextlib.suppress(StoreError):  # it is accepted: its row follows
-            await self._place(waiter)
+        with contextlib.suppress(StoreError, TimeoutError):  # it is accepted: its row follows
+            await asyncio.wait_for(self._place(waiter), PLACED)
         self._wake.set()
 
     async def give_up(self, call_id: str) -> bool:
@@ -451,4 +452,4 @@ class Queue:
         _log.info("queue.ended", call_id=plan.call_id, reason=verdict.reason)
 
     async def _ask(self, question: Callable[..., T], *values: Any, **named: Any) -> T:
-        return await asyncio.to_thread(question, *values, **named)
+        return await self._table.ask(question, *values, **named)

@@ -22,6 +22,7 @@ from bridge.call.record import new_record
 from bridge.call.saved import load_plan
 from bridge.errors import BridgeError
 from bridge.events import CallEnded
+from bridge.queue.table import CLAIMED, DIALLED, DONE, ENDING, WAITING
 from bridge.queue.tasks import finish
 from bridge.store.errors import StoreError
 from bridge.store.store import Store
@@ -35,13 +36,17 @@ _SOME: Final = 50  # calls taken in one transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A call without an end whose instance is gone. ``seq`` is that of its last event."""
+    """A call without an end whose instance is gone. ``seq`` is that of its last event.
+
+    ``queued``: of which only the queue knows; its row stays until the end is in the journal.
+    """
 
     call_id: str
     created_at: float
     seq: int
     record: Mapping[str, Any]
     private: Mapping[str, Any]
+    queued: bool = False
 
 
 End = Callable[[Orphan, CallEnded, Mapping[str, Any]], Awaitable[None]]
@@ -73,7 +78,8 @@ class Sweeper:
         self._wall = wall
         self._shared = not store.database.is_sqlite
         self._begun = False
-        self._orphans: list[Orphan] = []
+        self._orphans: dict[str, Orphan] = {}
+        self._to_settle: set[str] = set()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -95,7 +101,7 @@ class Sweeper:
         if not self._shared or not call_ids:
             return frozenset()
         try:
-            return await asyncio.to_thread(self._others, call_ids)
+            return await self._store.ask(self._others, call_ids)
         except StoreError:
             return frozenset()
 
@@ -114,23 +120,33 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """End what is to be ended now; return how many calls that were."""
-        if not self._begun:  # taken in an earlier life, and not ended
-            self._orphans += await asyncio.to_thread(self._left)
+        if not self._begun:  # taken in an earlier life, or without an answer, and not ended
+            self._add(await self._store.ask(self._left))
             self._begun = True
-        gone = [name for name in await asyncio.to_thread(self._store.expired) if name != self._me]
+        gone = [name for name in await self._store.ask(self._store.expired) if name != self._me]
         if gone:
-            self._orphans += await asyncio.to_thread(self._take, gone)
+            self._begun = False  # until we know what we took
+            self._add(await self._store.ask(self._take, gone))
+            self._begun = True
         ended = 0
         while self._orphans:  # who is ours by now is nobody else's: each stays until it is ended
-            orphan = self._orphans[0]
+            orphan = next(iter(self._orphans.values()))
             event, record = end_after_crash(
                 orphan.record, call_id=orphan.call_id, seq=orphan.seq + 1, wall=self._wall()
             )
             await self._end(orphan, event, record)
             _log.warning("sweeper.call_ended", call_id=orphan.call_id)
-            self._orphans.pop(0)
+            del self._orphans[orphan.call_id]
+            if orphan.queued:
+                self._to_settle.add(orphan.call_id)
             ended += 1
+        for call_id in list(self._to_settle):  # only now: the journal has their ends
+            await self._store.ask(self._settled, call_id)
+            self._to_settle.discard(call_id)
         return ended
+
+    def _add(self, found: Sequence[Orphan]) -> None:
+        self._orphans.update((orphan.call_id, orphan) for orphan in found)
 
     # In threads.
 
@@ -145,11 +161,23 @@ class Sweeper:
             rows = connection.execute(query).all()
             waiting = set(
                 connection.execute(
-                    sa.select(queue.c.call_id).where(queue.c.state.in_(_WAITING))
+                    sa.select(queue.c.call_id).where(
+                        sa.or_(
+                            queue.c.state.in_(_WAITING),
+                            # Just being dialled here, or left to the queue by an earlier life.
+                            sa.and_(queue.c.state == DIALLED, queue.c.owner == self._me),
+                        )
+                    )
                 ).scalars()
             )
+            unrecorded = connection.execute(
+                sa.select(queue.c.call_id, queue.c.body).where(
+                    queue.c.owner == self._me, queue.c.state == ENDING
+                )
+            ).all()
         left = (row for row in rows if row.id not in waiting)
-        return [_orphan(row) for row in left if not self._known(row.id)]
+        found = [_orphan(row) for row in left if not self._known(row.id)]
+        return found + self._not_ended(unrecorded)
 
     def _take(self, gone: Sequence[str]) -> list[Orphan]:
         elsewhere = sa.exists().where(
@@ -169,7 +197,7 @@ class Sweeper:
         unread = (
             sa.select(queue.c.call_id)
             .where(
-                queue.c.state == "dialled",
+                queue.c.state.in_((DIALLED, ENDING)),
                 queue.c.owner.in_(gone),
                 ~sa.exists().where(calls.c.id == queue.c.call_id),
             )
@@ -188,15 +216,39 @@ class Sweeper:
             unrecorded = connection.execute(
                 sa.update(queue)
                 .where(queue.c.call_id.in_(ids))
-                .values(owner=self._me, state="done")
+                .values(owner=self._me, state=ENDING)
                 .returning(queue.c.call_id, queue.c.body)
             ).all()
         found = [_orphan(row) for row in taken]
-        return found + [one for row in unrecorded if (one := _unrecorded(row.body)) is not None]
+        return found + self._not_ended(unrecorded)
+
+    def _not_ended(self, rows: Sequence[Any]) -> list[Orphan]:
+        """Return the calls of *rows* that have no end yet; the rest is to be settled."""
+        found = []
+        for row in rows:
+            orphan = None if self._known(row.call_id) else _unrecorded(row.body)
+            if orphan is None:  # ended in an earlier life, or nobody can read what it was
+                self._to_settle.add(row.call_id)
+            else:
+                found.append(orphan)
+        return found
+
+    def _settled(self, call_id: str) -> None:
+        """The end of a call is in the journal: its row has done its work."""
+        with self._store.writing() as connection:
+            connection.execute(
+                sa.update(queue)
+                .where(
+                    queue.c.call_id == call_id,
+                    queue.c.owner == self._me,
+                    queue.c.state == ENDING,
+                )
+                .values(state=DONE, body="")
+            )
 
 
 _COLUMNS: Final = (calls.c.id, calls.c.created_at, calls.c.seq, calls.c.record, calls.c.private)
-_WAITING: Final = ("waiting", "claimed")
+_WAITING: Final = (WAITING, CLAIMED)
 
 
 def _orphan(row: Any) -> Orphan:
@@ -222,4 +274,5 @@ def _unrecorded(body: str) -> Orphan | None:
         seq=0,
         record=record.as_dict(),
         private=record.private,
+        queued=True,
     )

@@ -2,6 +2,7 @@
 
 ``waiting``: nobody has it. ``claimed``: ``owner`` is about to dial it, until ``claimed_until``.
 ``dialled``: it is ``owner``'s for good, an INVITE may have left; nobody else ever dials it.
+``ending``: ``owner`` ends it, because the instance that had taken it is gone.
 ``done``: its owner's record says so. Such a row stays for a while without its body, so that
 whoever accepted the call can learn whose it is.
 
@@ -11,9 +12,9 @@ Every method blocks and raises `StoreError` when the database is away.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,10 +26,14 @@ from bridge.store.store import Store
 from bridge.store.tables import calls as _calls
 from bridge.store.tables import queue as _rows
 
+T = TypeVar("T")
+
 WAITING: Final = "waiting"
 CLAIMED: Final = "claimed"
 DIALLED: Final = "dialled"
+ENDING: Final = "ending"
 DONE: Final = "done"
+TAKEN: Final = (DIALLED, ENDING, DONE)
 
 _MANY: Final = 400  # ids in one question
 
@@ -46,7 +51,7 @@ class Row:
     @property
     def taken(self) -> bool:
         """Whether it is its owner's for good."""
-        return self.state in (DIALLED, DONE)
+        return self.state in TAKEN
 
 
 class QueueTable:
@@ -56,6 +61,10 @@ class QueueTable:
         self._store = store
         self._me = me
         self.shared = not store.database.is_sqlite
+
+    async def ask(self, question: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Ask the table, or whatever else blocks, in a thread of the store's."""
+        return await self._store.ask(question, *given, **named)
 
     def put(self, plan: CallPlan, *, until: float) -> None:
         """Give a call its place. Again: nothing more, whatever has become of it meanwhile."""

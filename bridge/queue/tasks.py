@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-PATIENCE: Final = 5.0  # seconds a stop waits for what is under way
+PATIENCE: Final = 3.0  # seconds a stop waits for what is under way
 
 
 async def finish(task: asyncio.Task[None] | None) -> None:

@@ -184,6 +184,26 @@ class RoomService:
             return False
         return found is not None and bool(found.state.jobs)
 
+    async def dispatches(self, room: str) -> dict[str, str]:
+        """Return the metadata of every agent's job in *room*, by its dispatch's id."""
+        try:
+            found = await self._repeat(
+                "list dispatches", lambda: self._api().agent_dispatch.list_dispatch(room)
+            )
+        except _NoSuchRoomError:
+            return {}
+        return {str(one.id): str(one.metadata) for one in found}
+
+    async def remove(self, room: str, identity: str) -> None:
+        """Send a participant out of *room*; one that is gone already is fine."""
+        request = api.RoomParticipantIdentity(room=room, identity=identity)
+        try:
+            await self._repeat(
+                "remove participant", lambda: self._api().room.remove_participant(request)
+            )
+        except _NoSuchRoomError:
+            return
+
     async def recall_agent(self, room: str, dispatch: str) -> None:
         """Delete a dispatch; the server ends its job and removes its agent from *room*."""
         try:

@@ -1,11 +1,12 @@
 """The record of a web call: made, read back after a restart, and what an agent is told of it.
 
-Pure. A session is a call record (contract 6, one record per room) of the type ``voip``; what
+A session is a call record (contract 6, one record per room) of the type ``voip``; what
 only sessions have lies in its ``private["session"]``.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -19,6 +20,7 @@ from bridge.sessions.shape import SESSION, end_reason
 
 CALL_TYPE: Final = "voip"
 CODEC: Final = "opus"
+_VOICE: Final = "voice-"
 
 _STAMPS: Final = ("created_at", "started_at", "ended_at")
 _KNOWN: Final = tuple(one.name for one in fields(CallRecord) if one.name != "private")
@@ -99,6 +101,22 @@ def session_of(record: CallRecord) -> dict[str, Any]:
     """Return what only sessions have."""
     found: dict[str, Any] = record.private[SESSION]
     return found
+
+
+def identity_of(record: CallRecord) -> str:
+    """Return what the session's user is called in the room."""
+    return record.user_id or f"user-{record.id[:8]}"
+
+
+def own_name(kind: Kind, call_id: str) -> str:
+    """Return the name of a session's own room; seed 004's and seed 003's."""
+    return f"{_VOICE}{secrets.token_hex(8)}" if kind is Kind.VOICE_SESSION else f"call-{call_id}"
+
+
+def is_own_name(record: CallRecord) -> bool:
+    """Whether the room is called as only we call one, not as somebody asked."""
+    room = record.room_name
+    return room == f"call-{record.id}" or (is_voice_session(record) and room.startswith(_VOICE))
 
 
 def answered_event(record: CallRecord, at: float) -> CallAnswered:

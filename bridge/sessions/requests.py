@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.call.requests import Accepted
 from bridge.errors import BridgeError
@@ -20,10 +20,18 @@ class Kind(StrEnum):
 
     VOICE_SESSION = "voice_session"  # seed 004
     WEB_CALL = "web_call"  # seeds 000, 001 and 003
+    PHONE_CALL = "phone_call"  # no session of ours, but one of its plan's
 
 
 NEEDED: frozenset[str] = frozenset(("stt", "tts", "llm"))
 """What a key must be allowed to create a voice session with (seed 004)."""
+
+
+NO_PLAN: Final = ""
+"""The plan of who has none and needs none: the program that has the bridge inside.
+
+Neither a key nor a token can have a plan of this name.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,11 @@ class Asker:
     plan: str = "enterprise"
     permissions: frozenset[str] = NEEDED
     credit: float = 0.0
+
+    @property
+    def counts_for(self) -> str:
+        """Whose calls theirs are, where a plan counts them."""
+        return self.tenant or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

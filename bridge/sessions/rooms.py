@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bridge.room.convention import SOURCE
 from bridge.room.dispatch import PersonSeen, RoomSeen, RoomService
@@ -42,6 +42,12 @@ class SessionRooms(Protocol):
 
     async def delete(self, room: str) -> None:
         """Delete *room* and everyone in it; one that is gone is fine."""
+
+    async def remove(self, room: str, identity: str) -> None:
+        """Send one participant out of *room*; one that is gone is fine."""
+
+    async def recall_agent(self, room: str, call_id: str) -> None:
+        """Send the agent out of *room* that was sent for with the job of a call."""
 
 
 class LiveKitRooms:
@@ -88,14 +94,35 @@ class LiveKitRooms:
         """Delete *room* and everyone in it."""
         await self._service.delete_room(room)
 
+    async def remove(self, room: str, identity: str) -> None:
+        """Send one participant out of *room*."""
+        await self._service.remove(room, identity)
+
+    async def recall_agent(self, room: str, call_id: str) -> None:
+        """Send the agent out of *room* that was sent for with the job of a call."""
+        for dispatch, job in (await self._service.dispatches(room)).items():
+            if _call_of_job(job) == call_id:
+                await self._service.recall_agent(room, dispatch)
+
 
 def _call_of(metadata: str) -> str | None:
     """Return the call that a room was made for; None when it is none of ours."""
+    said = _said(metadata)
+    return _text(said.get("call_id")) if said.get("source") == SOURCE else None
+
+
+def _call_of_job(metadata: str) -> str | None:
+    """Return the call of an agent's job; None when it says none."""
+    return _text(_said(metadata).get("call_id"))
+
+
+def _said(metadata: str) -> dict[str, Any]:
     try:
         said = json.loads(metadata)
     except ValueError:
-        return None
-    if not isinstance(said, dict) or said.get("source") != SOURCE:
-        return None
-    call_id = said.get("call_id")
-    return call_id if isinstance(call_id, str) else None
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

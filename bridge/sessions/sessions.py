@@ -8,61 +8,50 @@ session goes on while this daemon restarts, and a restart takes it up (`Sessions
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import structlog
 
-from bridge.call.idempotency import Claim, ClaimArchive, Once
+from bridge.call.idempotency import Claim, ClaimArchive, Once, SharedClaims
 from bridge.call.ids import CallIds
 from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
-from bridge.call.requests import Accepted, BadRequest, Unavailable
+from bridge.call.requests import Accepted, Admit, BadRequest, Unavailable
+from bridge.call.tokens import is_over
 from bridge.config import Config, WorkflowConfig
 from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError
 from bridge.sessions import record as records
+from bridge.sessions.farewell import Farewells
 from bridge.sessions.limits import Limits
+from bridge.sessions.live import Live
 from bridge.sessions.requests import Asker, Created, Kind, RoomNews, SessionRequest
-from bridge.sessions.rooms import PersonSeen, SessionRooms
+from bridge.sessions.rooms import SessionRooms
 from bridge.sessions.state import (
     EndAsked,
     Ended,
     Input,
     Joined,
-    Looked,
-    Participant,
-    Phase,
     RoomMade,
     RoomWanted,
-    ServerAway,
     SessionState,
-    Tick,
     Timing,
     new_state,
-    next_deadline,
     restored_state,
     step,
-    wants_look,
 )
+from bridge.sessions.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
 POLL: Final = 5.0  # seconds between looks at all rooms (contract 6)
-SURELY: Final = 60.0  # seconds after which a room's people are listed whatever the list says
-UNHEARD: Final = 2  # polls after which they are, where no webhook was heard lately
-LATELY: Final = 300.0
-TICK: Final = 0.25  # seconds: how late an end by time may be
-AGAIN: Final = 1.0  # seconds between looks that a patience waits for
-LOOKS: Final = 8  # at once
 FAREWELL: Final = 5.0  # seconds from the end to the deletion of a room (contract 4, Ending)
-DELETE_AGAIN: Final = 5.0
-DELETE_PATIENCE: Final = 3600.0
 OVER_KEPT: Final = 1000  # ended sessions that are remembered
 MAX_DURATION: Final = 3600.0
 """Seconds a web call lasts at most when nobody said otherwise: as long as its token counts."""
@@ -116,51 +105,11 @@ class OpenCall(Protocol):
 _Open = TypeVar("_Open", bound=OpenCall)
 
 
-class _Live:
-    """One session that has no end, or one that is not written yet."""
-
-    __slots__ = (
-        "counted",
-        "listed_at",
-        "looked_for",
-        "made_at",
-        "making",
-        "record",
-        "shown",
-        "state",
-    )
-
-    def __init__(self, record: CallRecord, state: SessionState) -> None:
-        self.record = record
-        self.shown = record  # as it is written: what happened is told when the journal has it
-        self.state = state
-        self.making = False  # its room, just now
-        self.made_at = 0.0
-        self.counted = -1  # who was in the room besides agents, when it was listed
-        self.listed_at = 0.0
-        self.looked_for = 0.0
-
-    @property
-    def open(self) -> bool:
-        return self.state.phase is not Phase.ENDED
-
-    @property
-    def who(self) -> str:
-        return str(records.session_of(self.record).get("who", ""))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Doomed:
-    """A room to delete at ``at``; given up at ``until``."""
-
-    at: float
-    until: float
-
-
 class Sessions:
     """Creates, watches and ends web calls. *publish* hears every event after the journal.
 
-    *in_use* tells whether a phone call is in a room, which is then not deleted.
+    *in_use* tells whether a phone call is in a room, which is then not deleted; *calls_of*
+    which phone calls of a tenant run, for a plan counts them, too.
     """
 
     def __init__(
@@ -170,9 +119,10 @@ class Sessions:
         rooms: SessionRooms,
         ledger: SessionLedger,
         archive: SessionArchive,
-        claims: ClaimArchive | None = None,
+        claims: SharedClaims | None = None,
         publish: Callable[[CallEvent], None],
         in_use: Callable[[str], bool] = lambda _: False,
+        calls_of: Callable[[str], Collection[str]] = lambda _: (),
         timing: Timing | None = None,
         poll: float = POLL,
         wall: Callable[[], float] = time.time,
@@ -183,26 +133,35 @@ class Sessions:
         self._ledger = ledger
         self._archive = archive
         self._publish = publish
-        self._in_use = in_use
         self._timing = timing or Timing()
-        self._poll_every = poll
         self._wall = wall
         self._new_id = new_id or CallIds()
-        self._limits = Limits(config.plan, wall=wall)
-        self._once = Once(claims or archive, wall)
-        self._live: dict[str, _Live] = {}
+        self._calls_of = calls_of
+        self._limits = Limits(config, self._running_of, wall=wall)
+        self._once = Once(archive, wall, claims)
+        self._live: dict[str, Live] = {}
         self._by_room: dict[str, str] = {}
-        self._over: OrderedDict[str, None] = OrderedDict()
         self._ended_ones: OrderedDict[str, CallRecord] = OrderedDict()
-        self._doomed: dict[str, _Doomed] = {}
         self._livekit_up = True
         self._draining = False
-        self._swept = False
-        self._polled_at = 0.0
-        self._heard_at = 0.0  # when LiveKit's last webhook came
         self._wake = asyncio.Event()
-        self._looking = asyncio.Semaphore(LOOKS)
-        self._loops: list[asyncio.Task[None]] = []
+        self._farewells = Farewells(
+            rooms,
+            in_use=lambda room: in_use(room) or room in self._by_room,
+            identities=self._identities_in,
+            wall=wall,
+            wake=self._wake.set,
+        )
+        self._watch = Watch(
+            rooms,
+            self._farewells,
+            self._live,
+            self._feed,
+            is_over=self._is_over,
+            wake=self._wake,
+            poll=poll,
+            wall=wall,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Future[None]] = set()
 
@@ -226,7 +185,27 @@ class Sessions:
         async def act(claim: Callable[[Accepted], Claim]) -> Accepted:
             return (await self._create(request, asker, claim)).accepted
 
-        return await self._once.run(key, request, act)
+        accepted = await self._once.run(key, request, act)
+        return await self._joinable(accepted, request)
+
+    async def _joinable(self, accepted: Accepted, request: SessionRequest) -> Accepted:
+        """Return an answer that is given again with a token that counts, while the call runs."""
+        if not is_over(accepted.token, self._wall()) or await self._has_ended(accepted.call_id):
+            return accepted
+        return replace(accepted, token=self._token(request, accepted.call_id, accepted.room_name))
+
+    async def _has_ended(self, call_id: str) -> bool:
+        """Whether a session of this instance has ended; of another's nobody knows here."""
+        if call_id in self._live:
+            return not self._live[call_id].open
+        try:
+            record = await asyncio.to_thread(self._archive.record, call_id)
+        except BridgeError as failure:
+            raise Unavailable("the journal cannot be read") from failure
+        return record is not None and record.get("ended_at") is not None
+
+    def _token(self, request: SessionRequest, call_id: str, room: str) -> str:
+        return self._rooms.token(room, request.user_id or f"user-{call_id[:8]}")
 
     async def _create(
         self, request: SessionRequest, asker: Asker, claim: Callable[[Accepted], Claim] | None
@@ -238,14 +217,11 @@ class Sessions:
         if record.room_name in self._by_room:
             raise BadRequest("room", "another session is in it")
         job = _job_of(record)
-        self._limits.check_room(asker, self._running_of(asker.tenant or asker.name))
-        if request.kind is Kind.VOICE_SESSION:
-            self._limits.count(asker)
-        identity = request.user_id or f"user-{record.id[:8]}"
+        self._limits.admit(asker, request.kind)
         created = Created(
             record=record,
             url=self._config.livekit.told_url,
-            token=self._rooms.token(record.room_name, identity),
+            token=self._token(request, record.id, record.room_name),
         )
         live = self._enter(record, self._new_state(record))
         live.making = True
@@ -261,7 +237,7 @@ class Sessions:
         if not self._livekit_up:
             raise Unavailable("LiveKit does not answer: no new calls")
 
-    async def _begin(self, live: _Live, job: str, written: asyncio.Future[None]) -> None:
+    async def _begin(self, live: Live, job: str, written: asyncio.Future[None]) -> None:
         """Make the room of a session once its record is *written*."""
         try:
             await asyncio.shield(written)
@@ -275,6 +251,10 @@ class Sessions:
         if not await self._make_room(live, job, there=False):
             self._feed(live, EndAsked(why=SessionEnd.ROOM_UNAVAILABLE))
             raise Unavailable("LiveKit does not answer: the session has failed")
+
+    def admission_of(self, asker: Asker) -> Admit:
+        """Return what has a word before a phone call is made for *asker*, and counts it."""
+        return partial(self._limits.admit, asker, Kind.PHONE_CALL)
 
     async def end(self, call_id: str, why: SessionEnd = SessionEnd.DELETED) -> bool:
         """End a session and its room; False when there is none that runs.
@@ -290,9 +270,12 @@ class Sessions:
         return True
 
     async def settled(self) -> None:
-        """Wait until what happened so far is written, or was refused by the disk."""
+        """Wait until what happened so far is written, or was refused by the disk.
+
+        A disk that does neither is not waited for.
+        """
         if self._writes:
-            await asyncio.wait(set(self._writes))
+            await asyncio.wait(set(self._writes), timeout=STOPPING)
 
     def record(self, call_id: str) -> CallRecord | None:
         """Return the record of a session that runs, or has just ended; else None."""
@@ -317,17 +300,21 @@ class Sessions:
         """Whether a session that runs is in *room*."""
         return room in self._by_room
 
+    def _identities_in(self, room: str) -> list[str]:
+        live = self._live.get(self._by_room.get(room, ""))
+        return [] if live is None else [records.identity_of(live.record)]
+
     async def heard(self, news: RoomNews) -> None:
         """`hear`, for the doors."""
         self.hear(news)
 
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
-        self._heard_at = self._wall()
+        self._watch.heard()
         live = self._live.get(self._by_room.get(news.room, ""))
         if live is None or not live.open:
-            if news.began and news.room in self._over:
-                self._doom(news.room, 0)  # a token outlives its session, its room does not
+            if news.began:  # a token outlives its session, its room does not
+                self._spawn(self._farewells.heard(news.room))
             return
         if news.what is not None:
             self._feed(live, news.what)
@@ -336,22 +323,18 @@ class Sessions:
 
     def start(self) -> None:
         """Begin to watch the rooms."""
-        self._loops = [
-            asyncio.get_running_loop().create_task(self._keep_time(), name="sessions-time"),
-            asyncio.get_running_loop().create_task(self._watch(), name="sessions-watch"),
-        ]
+        self._watch.start()
 
     async def stop(self) -> None:
         """Stop watching. Sessions go on in LiveKit; the next start takes them up."""
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._watch.stop()
         for task in set(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.settled()
-        if self._doomed:
-            deletions = [asyncio.ensure_future(self._delete(room)) for room in self._doomed]
+        due = self._farewells.due(all_of_it=True)
+        if due:
+            deletions = [asyncio.ensure_future(self._farewells.do(one)) for one in due]
             _, late = await asyncio.wait(deletions, timeout=STOPPING)
             for task in late:
                 task.cancel()
@@ -364,14 +347,12 @@ class Sessions:
     def reload(self, config: Config) -> None:
         """Take new workflows and plans."""
         self._config = config
-        self._limits.reload(config.plan)
+        self._limits.reload(config)
 
     def set_livekit_up(self, up: bool) -> None:  # noqa: FBT001 (a fact, not a mode)
         """Note whether LiveKit answers."""
-        if up and not self._livekit_up:
-            self._polled_at = 0.0  # look at once what is left
-            self._wake.set()
         self._livekit_up = up
+        self._watch.set_livekit_up(up)
 
     def take_up(self, open_calls: Iterable[_Open]) -> list[_Open]:
         """Go on with the sessions among *open_calls*; return the others."""
@@ -434,11 +415,11 @@ class Sessions:
         return records.session_record(
             request,
             call_id=call_id,
-            room=request.room or _room_name(request.kind, call_id),
+            room=request.room or records.own_name(request.kind, call_id),
             agent=agent or self._config.sessions.agent,
             metadata={**metadata, **(request.metadata or {})},
             tenant=asker.tenant,
-            who=asker.tenant or asker.name,
+            who=asker.counts_for,
             max_duration=request.max_duration or MAX_DURATION,
             own_room=own,
             created_at=self._wall(),
@@ -462,7 +443,8 @@ class Sessions:
             raise Unavailable("LiveKit does not answer: no new calls") from failure
 
     def _running_of(self, who: str) -> int:
-        return sum(1 for live in self._live.values() if live.open and live.who == who)
+        ours = sum(1 for live in self._live.values() if live.open and live.who == who)
+        return ours + len(self._calls_of(who))
 
     def _new_state(self, record: CallRecord) -> SessionState:
         return new_state(
@@ -482,19 +464,19 @@ class Sessions:
             wall=self._wall(),
         )
 
-    def _enter(self, record: CallRecord, state: SessionState) -> _Live:
-        live = _Live(record, state)
+    def _enter(self, record: CallRecord, state: SessionState) -> Live:
+        live = Live(record, state)
         self._live[record.id] = live
         self._by_room[record.room_name] = record.id
         self._wake.set()
         return live
 
-    def _leave(self, live: _Live) -> None:
+    def _leave(self, live: Live) -> None:
         self._live.pop(live.record.id, None)
         if self._by_room.get(live.record.room_name) == live.record.id:
             del self._by_room[live.record.room_name]
 
-    def _feed(self, live: _Live, event: Input) -> None:
+    def _feed(self, live: Live, event: Input) -> None:
         """Take *event* and do what follows from it."""
         live.state, outputs = step(live.state, event, self._wall())
         for output in outputs:
@@ -509,13 +491,13 @@ class Sessions:
                 case _:
                     assert_never(output)
 
-    def _joined(self, live: _Live, at: float) -> None:
+    def _joined(self, live: Live, at: float) -> None:
         event = records.answered_event(live.record, at)
         live.record = fold(live.record, event)
         self._tell(live, self._append(live.record, event), event)
         _log.info("session.joined", call_id=live.record.id)
 
-    def _ended(self, live: _Live, why: SessionEnd, at: float) -> None:
+    def _ended(self, live: Live, why: SessionEnd, at: float) -> None:
         record = live.record
         verdict = session_outcome(why, joined=record.started_at is not None)
         event = CallEnded(
@@ -535,19 +517,13 @@ class Sessions:
         written.add_done_callback(lambda _: self._over_now(live, why))
         _log.info("session.ended", call_id=record.id, reason=verdict.reason)
 
-    def _over_now(self, live: _Live, why: SessionEnd) -> None:
-        """Its end is written: its room goes."""
+    def _over_now(self, live: Live, why: SessionEnd) -> None:
+        """Its end is written: its room goes, or who came for it."""
         self._leave(live)
         self._ended_ones[live.record.id] = live.record
         while len(self._ended_ones) > OVER_KEPT:
             self._ended_ones.popitem(last=False)
-        if not records.session_of(live.record)["own_room"]:
-            return
-        room = live.record.room_name
-        self._over[room] = None
-        while len(self._over) > OVER_KEPT:
-            self._over.popitem(last=False)
-        self._doom(room, 0 if why in _AT_ONCE else FAREWELL)
+        self._farewells.part(live.record, 0 if why in _AT_ONCE else FAREWELL)
 
     def _append(
         self, record: CallRecord, event: CallEvent | None, claim: Claim | None = None
@@ -563,7 +539,7 @@ class Sessions:
         written.add_done_callback(done)
         return written
 
-    def _tell(self, live: _Live, written: asyncio.Future[None], event: CallEvent) -> None:
+    def _tell(self, live: Live, written: asyncio.Future[None], event: CallEvent) -> None:
         """Show and publish *event* when it is written; also when the disk refused it."""
         record = live.record
 
@@ -575,7 +551,7 @@ class Sessions:
 
     # Rooms.
 
-    async def _make_room(self, live: _Live, job: str, *, there: bool) -> bool:
+    async def _make_room(self, live: Live, job: str, *, there: bool) -> bool:
         """Make a session's room and send for its agent; whether it worked."""
         record = live.record
         agent, room = record.agent or "", record.room_name
@@ -593,195 +569,30 @@ class Sessions:
         finally:
             live.making = False
             live.made_at = self._wall()
-        if not live.open and own:  # it was ended meanwhile
-            self._doom(room, 0)
+        if not live.open:  # it was ended meanwhile
+            self._farewells.part(record, 0)
         return True
 
-    async def _make_again(self, live: _Live, *, there: bool) -> None:
+    async def _make_again(self, live: Live, *, there: bool) -> None:
         if live.making or not live.open:
             return
         _log.info("session.room_made_again", call_id=live.record.id)
         await self._make_room(live, records.job_of(live.record), there=there)
 
-    def _doom(self, room: str, delay: float) -> None:
-        now = self._wall()
-        self._doomed[room] = _Doomed(at=now + delay, until=now + delay + DELETE_PATIENCE)
-        self._wake.set()
-
-    async def _delete(self, room: str) -> None:
-        doomed = self._doomed.get(room)
-        if doomed is None:
-            return
-        now = self._wall()
-        if self._in_use(room) or room in self._by_room:
-            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
-            return
+    async def _is_over(self, room: str, call_id: str) -> bool:
+        """Whether *room* was made by an earlier life for a session that has ended."""
+        if room in self._by_room:
+            return False
         try:
-            await self._rooms.delete(room)
-        except RoomError as failure:
-            if now >= doomed.until:
-                _log.warning("room.delete_failed")
-                self._doomed.pop(room, None)
-                return
-            _log.info("room.delete_refused", error=str(failure))
-            self._doomed[room] = replace(doomed, at=now + DELETE_AGAIN)
-        else:
-            self._doomed.pop(room, None)
-
-    # Watching.
+            record = await asyncio.to_thread(self._archive.record, call_id)
+        except BridgeError:
+            return False
+        return record is not None and record.get("ended_at") is not None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _keep_time(self) -> None:
-        """Tell every session that its time has come."""
-        while True:
-            if not self._live:
-                await self._woken(None)
-            now = self._wall()
-            for live in list(self._live.values()):
-                try:
-                    deadline = next_deadline(live.state)
-                    if deadline is not None and now >= deadline:
-                        self._feed(live, Tick())
-                except Exception:  # a bug of ours costs no other session its end
-                    _log.exception("sessions.watch_failed")
-            await asyncio.sleep(TICK)
-
-    async def _woken(self, timeout: float | None) -> None:
-        self._wake.clear()
-        if self._live and timeout is None:
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            return
-
-    async def _watch(self) -> None:
-        """Look at the rooms: all of them now and then, one when its patience is over."""
-        while True:
-            if self._swept and not self._live and not self._doomed:
-                await self._woken(None)
-            try:
-                if not self._swept:
-                    await self._sweep()
-                await self._look_around()
-            except Exception:  # a bug of ours costs no other session its end
-                _log.exception("sessions.watch_failed")
-            await asyncio.sleep(TICK)
-
-    async def _sweep(self) -> None:
-        """Delete rooms of ours that an earlier life has ended and not deleted, once."""
-        if not self._livekit_up:
-            return
-        try:
-            made = await self._rooms.made()
-        except RoomError:
-            await asyncio.sleep(AGAIN)
-            return
-        self._swept = True
-        for room, call_id in made.items():
-            if room in self._by_room:
-                continue
-            try:
-                record = await asyncio.to_thread(self._archive.record, call_id)
-            except BridgeError:
-                continue
-            if record is not None and record.get("ended_at") is not None:
-                self._doom(room, 0)
-
-    async def _look_around(self) -> None:
-        now = self._wall()
-        gone = [room for room, doomed in self._doomed.items() if now >= doomed.at]
-        for room in gone:
-            self._spawn_once(f"delete {room}", self._delete(room))
-        if now - self._polled_at >= self._poll_every or now < self._polled_at:
-            self._polled_at = now
-            await self._look([live for live in self._live.values() if live.open], all_of_it=False)
-        waiting = [live for live in self._live.values() if self._waits_for_look(live, now)]
-        if waiting:
-            for live in waiting:
-                live.looked_for = now
-            await self._look(waiting, all_of_it=True)
-
-    def _spawn_once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        if any(task.get_name() == name for task in self._tasks):
-            work.close()
-            return
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _waits_for_look(self, live: _Live, now: float) -> bool:
-        return wants_look(live.state, now) and abs(now - live.looked_for) >= AGAIN
-
-    async def _look(self, lives: Sequence[_Live], *, all_of_it: bool) -> None:
-        """Look at the rooms of *lives*: one list for all, then those where something differs."""
-        lives = [live for live in lives if not live.making]
-        asked_at = self._wall()
-        try:
-            found = await self._rooms.list({live.record.room_name for live in lives})
-        except RoomError:
-            for live in lives:
-                self._feed(live, ServerAway())
-            return
-        closer: list[tuple[_Live, str]] = []
-        for live in lives:
-            room = found.get(live.record.room_name)
-            if live.making or live.made_at >= asked_at or not live.open:
-                continue
-            if room is None:
-                live.counted = -1
-                self._feed(live, Looked(asked_at=asked_at, room_sid=None))
-            elif all_of_it or self._differs(live, room.sid, room.others):
-                closer.append((live, room.sid))
-        await asyncio.gather(*(self._look_closer(live, sid) for live, sid in closer))
-
-    def _differs(self, live: _Live, sid: str, others: int) -> bool:
-        state = live.state
-        return (
-            others != live.counted
-            or sid != state.room_sid
-            or state.room_since is not None
-            or state.server_away
-            or state.phase is Phase.WAITING
-            or abs(self._wall() - live.listed_at) >= self._sure_for()
-        )
-
-    def _sure_for(self) -> float:
-        """Return how long a list of rooms is believed that shows nothing new.
-
-        The server counts a room's people every five seconds at best, and not at all once
-        all have left.
-        """
-        heard = abs(self._wall() - self._heard_at) < LATELY
-        return SURELY if heard else UNHEARD * self._poll_every
-
-    async def _look_closer(self, live: _Live, sid: str) -> None:
-        async with self._looking:
-            asked_at = self._wall()
-            try:
-                people = await self._rooms.people(live.record.room_name)
-            except RoomError:
-                self._feed(live, ServerAway())
-                return
-        live.listed_at = asked_at
-        live.counted = sum(1 for one in people if not one.helper)
-        present = [_participant(one) for one in people if one.agent or not one.helper]
-        self._feed(live, Looked(asked_at=asked_at, room_sid=sid, present=present))
-
-
-def _participant(person: PersonSeen) -> Participant:
-    return Participant(
-        sid=person.sid, agent=person.agent, joined_at=person.joined_at, here=person.here
-    )
-
-
-def _room_name(kind: Kind, call_id: str) -> str:
-    """Return a session's own room; seed 004's and seed 003's names."""
-    return f"voice-{secrets.token_hex(8)}" if kind is Kind.VOICE_SESSION else f"call-{call_id}"
 
 
 def _job_of(record: CallRecord) -> str:

@@ -11,6 +11,7 @@ import select
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -56,8 +57,11 @@ def parse(url: str) -> URL:
     return parsed.set(drivername="sqlite+pysqlite")
 
 
-def connect(url: URL) -> tuple[Engine, Pulse | None]:
-    """Return an engine for *url*, which connects when it is first used, and its server's pulse."""
+def connect(url: URL, pulse: Pulse | None = None) -> Engine:
+    """Return an engine for *url*; it connects when it is first used.
+
+    *pulse* is its server's, for those who wait for an answer.
+    """
     if url.get_backend_name() == "sqlite":
         engine = create_engine(
             url,
@@ -69,7 +73,7 @@ def connect(url: URL) -> tuple[Engine, Pulse | None]:
         )
         event.listen(engine, "connect", _tune)
         event.listen(engine, "begin", _begin)
-        return engine, None
+        return engine
     given = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
     engine = create_engine(
         url,
@@ -81,9 +85,6 @@ def connect(url: URL) -> tuple[Engine, Pulse | None]:
         connect_args=given,
     )
     event.listen(engine, "checkout", _check)
-    how, named = engine.dialect.create_connect_args(url)
-    once = {**named, **given, "connect_timeout": KNOCK}
-    pulse = Pulse(lambda: psycopg.connect(*how, **once).close())
 
     def open_(_: Any, __: Any, args: Any, given: Any) -> PatientConnection:
         connection = PatientConnection.connect(*args, **given)
@@ -91,7 +92,14 @@ def connect(url: URL) -> tuple[Engine, Pulse | None]:
         return connection
 
     event.listen(engine, "do_connect", open_)
-    return engine, pulse
+    return engine
+
+
+def _knock(url: URL) -> None:
+    """Make a connection and close it."""
+    given, named = url.get_dialect()().create_connect_args(url)
+    wanted: dict[str, Any] = {**_POSTGRESQL, **named, "connect_timeout": KNOCK}
+    psycopg.connect(*given, **wanted).close()
 
 
 def _check(connection: Any, *_: Any) -> None:
@@ -123,11 +131,13 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = parse(url)
+        self._pulse = Pulse(partial(_knock, self.url))
         try:
-            self.engine, self._pulse = connect(self.url)
+            self.engine = connect(self.url, self._pulse)
         except (exc.SQLAlchemyError, TypeError, ValueError) as failure:
             msg = "[store] url is not understood"
             raise StoreError(msg) from failure
+        event.listen(self.engine, "checkin", self._given_back)
         self._password = str(self.url.password) if self.url.password else None
         self._writer = self.engine.execution_options(trunkbridge_writes=True)
 
@@ -135,6 +145,11 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether it is a file."""
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file by its path, and not by a URI with wishes of its own."""
+        return self.is_sqlite and not str(self.url.database).startswith("file:")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -152,12 +167,15 @@ class Database:
     def unhurried(self, connection: Connection) -> Iterator[None]:
         """Give *connection* all the time there is, as long as its server lives."""
         driver = connection.connection.driver_connection
-        if isinstance(driver, PatientConnection):
-            driver.enough = math.inf
+        if not isinstance(driver, PatientConnection):
+            yield
+            return
+        driver.enough = math.inf
+        try:
             for limit in ("statement_timeout", "lock_timeout"):
                 connection.exec_driver_sql(f"set local {limit} = 0")
-        yield
-        if isinstance(driver, PatientConnection):
+            yield
+        finally:
             driver.enough = ENOUGH
 
     @contextmanager
@@ -168,8 +186,11 @@ class Database:
         except exc.SQLAlchemyError as failure:
             raise store_error(failure, self._password) from None
 
+    def _given_back(self, connection: Any, _: Any) -> None:
+        if self._pulse.closed and connection is not None:  # nobody takes it again
+            connection.close()
+
     def close(self) -> None:
         """Close all connections; who waits for an answer waits no more."""
-        if self._pulse is not None:
-            self._pulse.closed = True
+        self._pulse.closed = True
         self.engine.dispose()

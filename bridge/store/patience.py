@@ -19,10 +19,10 @@ from psycopg import errors
 
 T = TypeVar("T")
 
-LATE: Final = 1.5
+LATE: Final = 2.0
 """Seconds without a word after which somebody knocks, and again after each knock."""
-KNOCK: Final = 2
-"""Seconds until a connection must have been made; libpq allows no less."""
+KNOCK: Final = 3
+"""Seconds until a connection must have been made; a busy server takes its time."""
 ENOUGH: Final = 20.0
 """Seconds for one answer, whatever else the server does; longer than it allows a statement."""
 

@@ -103,12 +103,17 @@ class Projection:
         self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Write what there is, if the store answers, and stop. Waits; not on the loop."""
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Write what there is, if the store answers, and stop. Waits; not on the loop.
+
+        False: the store did not answer in *timeout* seconds, or at all.
+        """
         self._stopping = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive() and self._last_error is None
 
     async def caught_up(self, timeout: float = 0.25) -> bool:
         """Wait until the store has what the journal had when asked; False when it has not.

@@ -13,9 +13,9 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Select, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select, union_all
 
-from bridge.store.tables import KEY, calls
+from bridge.store.tables import KEY, calls, transcripts
 
 SortBy = Literal["created_at", "started_at"]
 SHOWN: Final = ("id", "record", "private", "instance", "tenant_id", "erased_at")
@@ -143,6 +143,28 @@ def _conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
         if edge is not None:
             found.append(where(edge))
     return found
+
+
+def turns_of(call_ids: Sequence[str]) -> Select[Any]:
+    """Return the question for how many turns the transcripts of *call_ids* have.
+
+    A turn begins with the first words of all, and where the user speaks after the agent.
+    """
+    column = transcripts.c
+    before = func.lag(column.speaker).over(
+        partition_by=column.call_id, order_by=(column.at, column.place)
+    )
+    lines = (
+        select(column.call_id, column.speaker, before.label("before"))
+        .where(column.call_id.in_(call_ids), column.speaker.in_(("USER", "AGENT")))
+        .subquery()
+    )
+    begins = or_(
+        lines.c.before.is_(None), and_(lines.c.speaker == "USER", lines.c.before == "AGENT")
+    )
+    return (
+        select(lines.c.call_id, func.count().label("turns")).where(begins).group_by(lines.c.call_id)
+    )
 
 
 def key(value: str) -> str:

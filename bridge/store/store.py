@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
 
@@ -20,17 +24,20 @@ from bridge.store.database import Database
 from bridge.store.errors import StoreAway, StoreUnreachable
 from bridge.store.fold import folded
 from bridge.store.migrate import migrate
-from bridge.store.queries import CallFilter, key, page_of, total_of
+from bridge.store.near import Near
+from bridge.store.queries import CallFilter, key, page_of, total_of, turns_of
 from bridge.store.tables import calls, events, instances, transcripts
+from bridge.store.totals import Totals
 from bridge.store.upsert import upsert
 from bridge.transcript.segment import Segment
 
+T = TypeVar("T")
+
 LEASE: Final = 30.0
 """Seconds an instance counts as alive after it last said so."""
-_TOTALS: Final = 1.0  # seconds a total may be old that other instances have changed
-_TOTALS_KEPT: Final = 256
 _REST: Final = 1.0  # seconds in which a database that did not answer is not asked
 _CHUNK: Final = 500  # calls deleted in one transaction
+_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +73,17 @@ class Store:
         self._away = False
         self._away_until = 0.0
         self._asking = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self.grace = LEASE
         """Seconds its own lease must have held before it says that others' have not; 0: none."""
         self._steady_since: float | None = None  # by the database's clock, as the lease
         self._lease_until = 0.0
-        self._totals: dict[CallFilter, tuple[int, float, int]] = {}
+        self._totals = Totals()
+        self.near: Near | None = None
+        """What can be asked at once, without a thread, where the store is a file."""
+        if self.database.is_file:
+            path = Path(str(self.database.url.database))
+            self.near = Near(path, self._totals, lambda: self.changes)
 
     @classmethod
     def open(cls, url: str, *, instance: str, mask_numbers: bool = False) -> Store:
@@ -100,6 +113,11 @@ class Store:
     def ready(self) -> bool:
         """Whether the database has ever answered."""
         return self._ready
+
+    @property
+    def shared(self) -> bool:
+        """Whether other instances may use it, too."""
+        return not self.database.is_sqlite
 
     @property
     def engine(self) -> Engine:
@@ -152,7 +170,19 @@ class Store:
         """Close all connections; nothing is asked any more, and nobody waits for an answer."""
         self._away_until = math.inf
         self._away = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.near is not None:
+            self.near.close()
         self.database.close()
+
+    async def ask(self, question: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Run *question* in a thread of the store's own: the loop's are not held by its silence."""
+        loop = asyncio.get_running_loop()
+        try:
+            answer = loop.run_in_executor(self._threads, partial(question, *given, **named))
+        except RuntimeError as failure:
+            raise StoreUnreachable("the store is closed") from failure
+        return await answer
 
     def alive(self) -> bool:
         """Whether the database answers."""
@@ -208,15 +238,11 @@ class Store:
         return [_stored(row, reports.get(row.id)) for row in rows], total
 
     def _total(self, connection: Connection, wanted: CallFilter) -> int:
-        now, changes = time.monotonic(), self.changes
-        wanted = replace(wanted, statuses=tuple(wanted.statuses), sort_by=None, ascending=False)
-        known = self._totals.get(wanted)
-        if known is not None and known[2] == changes and now - known[1] < _TOTALS:
-            return known[0]
-        total = int(connection.execute(total_of(wanted)).scalar_one())
-        if len(self._totals) >= _TOTALS_KEPT:
-            self._totals.clear()
-        self._totals[wanted] = total, now, changes
+        changes = self.changes
+        total = self._totals.known(wanted, changes)
+        if total is None:
+            total = int(connection.execute(total_of(wanted)).scalar_one())
+            self._totals.note(wanted, total, changes)
         return total
 
     def reports(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -234,6 +260,22 @@ class Store:
             select(table.c.call_id, table.c.body).where(table.c.call_id.in_(call_ids))
         )
         return {row.call_id: json.loads(row.body) for row in rows}
+
+    def tenants_elsewhere(self, room: str) -> list[str | None]:
+        """Return the tenants of the calls without an end that other instances have in *room*."""
+        if not self.shared:
+            return []
+        question = (
+            select(calls.c.tenant_id)
+            .where(
+                calls.c.room_name == key(room),
+                calls.c.ended_at.is_(None),
+                calls.c.instance != self.instance,
+            )
+            .distinct()
+        )
+        with self.reading() as connection:
+            return list(connection.execute(question).scalars())
 
     # What hangs on a call.
 
@@ -288,6 +330,29 @@ class Store:
         with self.reading() as connection:
             return transcript_of(connection, call_id)
 
+    def transcript_size(self, call_id: str) -> tuple[int, int]:
+        """Return how many lines a call's transcript has, and how many characters they are."""
+        size = func.coalesce(func.sum(func.length(transcripts.c.content)), 0)
+        question = select(func.count(), size).where(transcripts.c.call_id == call_id)
+        with self.reading() as connection:
+            lines, characters = connection.execute(question).one()
+        return int(lines), int(characters)
+
+    def turn_counts(self, call_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many turns each of *call_ids* has, as `bridge.transcript.shapes` sees them."""
+        with self.reading() as connection:
+            rows = connection.execute(turns_of(call_ids)).all()
+        return dict.fromkeys(call_ids, 0) | {row.call_id: int(row.turns) for row in rows}
+
+    def recording_path(self, call_id: str) -> str | None:
+        """Return where a call's recording is kept, None for none (see `store.recordings`)."""
+        table = tables.recordings
+        question = select(table.c.path).where(
+            table.c.call_id == call_id, table.c.gone == 0, table.c.name != ""
+        )
+        with self.reading() as connection:
+            return connection.execute(question).scalar()
+
     def capture_is_off(self, call_id: str) -> bool:
         """Whether the capture of the room's own transcription was switched off."""
         table = tables.captures_off
@@ -299,7 +364,7 @@ class Store:
         """Return the claim made at *since* or later on any instance, or None."""
         table = tables.idempotency
         question = select(table.c.body_digest, table.c.at, table.c.answer).where(
-            table.c.key_digest == key_digest, table.c.at >= since
+            table.c.key_digest == key_digest, table.c.at >= since, table.c.answer != ""
         )
         with self.reading() as connection:
             row = connection.execute(question).first()
@@ -333,6 +398,8 @@ class Store:
         )
         with self.writing() as connection:
             found = list(connection.execute(question).scalars())
+            lost = tables.recordings
+            connection.execute(update(lost).where(lost.c.call_id.in_(found)).values(gone=1))
             for table, column in _OF_CALLS:
                 connection.execute(delete(table).where(table.c[column].in_(found)))
         self.changes += 1
@@ -433,7 +500,7 @@ def transcript_of(connection: Connection, call_id: str) -> list[Segment]:
 def erase(connection: Connection, call_id: str, now: float) -> bool:
     """Erase a call that has ended, if it is there."""
     row = connection.execute(
-        select(calls.c.record, calls.c.private, calls.c.erased_at).where(
+        select(calls.c.record, calls.c.private, calls.c.erased_at, calls.c.instance).where(
             calls.c.id == call_id, calls.c.ended_at.is_not(None)
         )
     ).first()
@@ -453,7 +520,16 @@ def erase(connection: Connection, call_id: str, now: float) -> bool:
         )
     )
     forget(connection, call_id)
+    if private.get("record"):
+        _lose_recording(connection, call_id, row.instance, now)
     return True
+
+
+def _lose_recording(connection: Connection, call_id: str, instance: str, now: float) -> None:
+    """Have the recording of an erased call deleted, also when it is not known where it is yet."""
+    row = {"call_id": call_id, "instance": instance, "at": now, "gone": 1}
+    row |= {"name": "", "path": "", "octets": 0, "seconds": 0.0}
+    upsert(connection, tables.recordings, [row], key=("call_id",), change=("at", "gone"))
 
 
 def forget(connection: Connection, call_id: str) -> None:

@@ -50,7 +50,7 @@ calls: Final = Table(
     _text_key("user_id"),
     _text_key("workflow_id"),
     _text_key("room_name"),
-    _text_key("phone_number"),
+    _text_key("phone_number"),  # that was called: of a call that came in ours
     Column("is_session", Integer, nullable=False),  # 1: a voice session (private.session)
     Column("is_passthrough", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -100,6 +100,7 @@ Index(
 )
 _OPEN: Final = text("ended_at is null")
 Index("calls_open", calls.c.instance, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("calls_open_room", calls.c.room_name, sqlite_where=_OPEN, postgresql_where=_OPEN)
 _ERASED: Final = text("erased_at is not null")
 Index(
     "calls_erased",
@@ -159,6 +160,21 @@ captures_off: Final = Table(
     Column("at", Double, nullable=False),
 )
 
+recordings: Final = Table(
+    "recordings",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    _text_key("instance", nullable=False),  # who has it, where it lies in a folder
+    Column("at", Double, nullable=False),
+    _text_key("name", nullable=False),  # of the object; "" where only that there is one is known
+    Column("path", Text, nullable=False),  # the same with the bucket it is in, for people
+    Column("octets", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("gone", Integer, nullable=False),  # 1: the call is, the object is to be deleted
+)
+_GONE: Final = text("gone = 1")
+Index("recordings_gone", recordings.c.at, sqlite_where=_GONE, postgresql_where=_GONE)
+
 outbox: Final = Table(
     "outbox",
     metadata,
@@ -195,7 +211,9 @@ idempotency: Final = Table(
     Column("body_digest", String(64), nullable=False),
     Column("call_id", String(64)),
     Column("at", Double, nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # empty: `owner` is about to give it
+    Column("owner", String(KEY)),
+    Column("owned_until", Double),
 )
 Index("idempotency_at", idempotency.c.at)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select
 
+from bridge.call.outcome import CRASHED
 from bridge.events import epoch
 from bridge.journal import ChangedRecord, Marks, WrittenEvent, WrittenFact
 from bridge.privacy import erased_event, masked_event, masked_record
 from bridge.store import tables
 from bridge.store.deliveries import Deliveries, Delivery, SessionDeliveries
 from bridge.store.queries import key
+from bridge.store.recordings import keep
 from bridge.store.store import erase
 from bridge.store.tables import calls, events
 from bridge.store.upsert import insert_new, insert_of, upsert
@@ -45,8 +49,13 @@ class Writer:
 
     def records(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
         """Write what calls look like now."""
-        rows = [self._row(item) for item in items]
-        upsert(connection, calls, rows, key=("id",), change=_CHANGED, where=_is_newer)
+        crashed: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for item in items:
+            row = self._row(item)
+            (crashed if _says_crash(row["record"]) else others).append(row)
+        upsert(connection, calls, others, key=("id",), change=_CHANGED, where=_is_newer)
+        upsert(connection, calls, crashed, key=("id",), change=_CHANGED, where=_ends_it)
 
     def _row(self, item: ChangedRecord) -> dict[str, Any]:
         record, private = json.loads(item.record), json.loads(item.private)
@@ -67,7 +76,7 @@ class Writer:
             "user_id": _key(record.get("user_id")),
             "workflow_id": _key(record.get("workflow_id")),
             "room_name": _key(record.get("room_name")),
-            "phone_number": _key(record.get("phone_number")),
+            "phone_number": _key(_dialled(record)),
             "is_session": int(bool(private.get("session"))),
             "is_passthrough": int(bool(private.get("passthrough"))),
             "created_at": 0.0 if created_at is None else created_at,
@@ -98,18 +107,23 @@ class Writer:
             bodies[item.call_id[:_ID], item.seq] = body, item
         if not rows:
             return
-        statement = (
-            insert_of(connection, events)
-            .on_conflict_do_nothing(index_elements=["call_id", "seq"])
-            .returning(events.c.call_id, events.c.seq)
-        )
-        new = {(row.call_id, row.seq) for row in connection.execute(statement, rows)}
+        new = _insert_events(connection, rows)
+        refuted: set[tuple[str, int]] = set()
+        if len(new) < len(bodies):
+            told = [row for row in rows if (row["call_id"], row["seq"]) not in new]
+            refuted = _refute(connection, told)
+            _insert_events(connection, [r for r in told if (r["call_id"], r["seq"]) in refuted])
         for place, (body, item) in bodies.items():
-            if place in new and item.call_id not in erased:
-                self._deliver(connection, body, item)
+            if (place in new or place in refuted) and item.call_id not in erased:
+                self._deliver(connection, body, item, corrects=place in refuted)
 
     def _deliver(
-        self, connection: Connection, event: dict[str, Any], item: WrittenEvent | WrittenFact
+        self,
+        connection: Connection,
+        event: dict[str, Any],
+        item: WrittenEvent | WrittenFact,
+        *,
+        corrects: bool = False,
     ) -> None:
         if self._deliveries is None:
             return
@@ -120,6 +134,8 @@ class Writer:
             _log.error("store.webhook_not_made", call_id=item.call_id, error=type(failure).__name__)
             return
         now = time.time()
+        if corrects:
+            found = [_corrected(connection, one) for one in found]
         insert_new(connection, tables.outbox, [_waiting(one, now) for one in found], key=("id",))
 
     def sessions(self, connection: Connection, items: Sequence[ChangedRecord]) -> None:
@@ -177,16 +193,21 @@ class Writer:
                         "call_id": item.call_id,
                         "at": float(body["at"]),
                         "answer": dump(body["answer"]),
+                        "owner": None,
+                        "owned_until": None,
                     }
-                    change = ("body_digest", "call_id", "at", "answer")
                     upsert(
                         connection,
                         tables.idempotency,
                         [row],
                         key=("key_digest",),
-                        change=change,
-                        where=lambda new: tables.idempotency.c.at < new.at,
+                        change=tuple(name for name in row if name != "key_digest"),
+                        where=lambda new: or_(
+                            tables.idempotency.c.at < new.at, tables.idempotency.c.answer == ""
+                        ),
                     )
+                case "recording":
+                    keep(connection, item.call_id, key(str(body["instance"])), body, time.time())
                 case "notice":
                     self._deliver(connection, body, item)
         for call_id, news in reports.items():
@@ -263,6 +284,70 @@ def _is_newer(new: Any) -> Any:
     return and_(calls.c.erased_at.is_(None), or_(same, other))
 
 
+def _ends_it(new: Any) -> Any:
+    """As `_is_newer`, for an end after a crash: another instance's end is the true one."""
+    return and_(_is_newer(new), or_(calls.c.journal == new.journal, calls.c.ended_at.is_(None)))
+
+
+def _insert_events(
+    connection: Connection, rows: Sequence[Mapping[str, Any]]
+) -> set[tuple[str, int]]:
+    """Insert those of *rows* whose place is free; return the places."""
+    if not rows:
+        return set()
+    statement = (
+        insert_of(connection, events)
+        .on_conflict_do_nothing(index_elements=["call_id", "seq"])
+        .returning(events.c.call_id, events.c.seq)
+    )
+    return {(row.call_id, row.seq) for row in connection.execute(statement, rows)}
+
+
+def _refute(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, int]]:
+    """Delete the ends that others have given to calls which went on, as *rows* say.
+
+    An instance that is cut off from the store for longer than its lease is taken for dead.
+    """
+    found = set()
+    for row in rows:
+        if _is_crash(row["event"], row["body"]):
+            continue
+        stored = connection.execute(
+            select(events.c.position, events.c.event, events.c.body).where(
+                events.c.call_id == row["call_id"], events.c.seq == row["seq"]
+            )
+        ).first()
+        if stored is not None and _is_crash(stored.event, stored.body):
+            connection.execute(delete(events).where(events.c.position == stored.position))
+            found.add((row["call_id"], row["seq"]))
+    return found
+
+
+def _is_crash(name: str, body: str) -> bool:
+    return name == "call_ended" and _says_crash(body)
+
+
+def _says_crash(body: str) -> bool:
+    # Most do not even have the word, and reading them costs.
+    return CRASHED.reason in body and json.loads(body).get("reason") == CRASHED.reason
+
+
+def _corrected(connection: Connection, delivery: Delivery) -> Delivery:
+    """Return what is told instead of a false end, under an id of its own.
+
+    The false end itself is not told any more, unless it was already, or is just now.
+    """
+    outbox = tables.outbox
+    connection.execute(
+        delete(outbox).where(
+            outbox.c.id == delivery.id,
+            outbox.c.state == "waiting",
+            outbox.c.claimed_by.is_(None),
+        )
+    )
+    return replace(delivery, id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.id} corrected")))
+
+
 def _erased(connection: Connection, call_ids: Iterable[str]) -> set[str]:
     ids = sorted(set(call_ids))
     if not ids:
@@ -287,6 +372,13 @@ def _waiting(delivery: Delivery, now: float) -> dict[str, Any]:
         "receiver": delivery.receiver,
         "give_up_at": now + delivery.lifetime,
     }
+
+
+def _dialled(record: Mapping[str, Any]) -> str | None:
+    """Return the number that was called: of a call that came in it is ours."""
+    inbound = record.get("direction") == "inbound" and record.get("call_type") != "voip"
+    number: str | None = record.get("trunk_number" if inbound else "phone_number")
+    return number
 
 
 def _key(value: Any) -> str | None:

@@ -31,6 +31,12 @@ class TranscriptStore(Protocol):
     def transcript(self, call_id: str) -> Sequence[Segment]:
         """Return the segments of a call."""
 
+    def transcript_size(self, call_id: str) -> tuple[int, int]:
+        """Return how many segments a call has, and how many characters they are."""
+
+    def turn_counts(self, call_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return how many turns each call has."""
+
 
 class Transcribed:
     """What the API's pages show of transcripts; every method blocks and raises `BridgeError`."""
@@ -70,4 +76,8 @@ class Transcribed:
 
     def turn_counts(self, call_ids: Sequence[str]) -> Mapping[str, int]:
         """Return how many turns each call has."""
-        return {each: shapes.turn_count(self._store.transcript(each)) for each in call_ids}
+        return self._store.turn_counts(call_ids)
+
+    def size(self, call_id: str) -> tuple[int, int]:
+        """Return how many segments a call has, and how many characters they are."""
+        return self._store.transcript_size(call_id)

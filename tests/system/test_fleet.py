@@ -100,3 +100,34 @@ async def test_one_is_killed_and_starts_again_and_neither_ends_the_others_calls(
 
     await until(over, "both end as they were asked to")
     assert sorted(dialled.numbers) == [number(n) for n in range(3)]
+
+
+async def test_one_key_at_both_at_once_is_one_call_and_both_stream_it(
+    desk: Desk, postgres: Postgres
+) -> None:
+    dialled = Dialled()
+    carrier = await desk.carrier(default="answer; stay", tap=dialled)
+    both = await pair(desk, carrier, postgres)
+    body = {"phone_number": number(0), "trunk": "carrier", "agent": ""}
+    once = {"Idempotency-Key": "both"}
+    async with (
+        httpx.AsyncClient(base_url=both[0].url, timeout=20) as one,
+        httpx.AsyncClient(base_url=both[1].url, timeout=20) as other,
+    ):
+        asked = (http.post("/api/v1/calls", json=body, headers=once) for http in (one, other))
+        made = await asyncio.gather(*asked)
+        assert [reply.status_code for reply in made] == [201, 201]
+        assert made[0].json() == made[1].json()
+        call_id = made[0].json()["call_id"]
+
+        async def answered() -> bool:
+            pages = [await http.get("/api/v1/events") for http in (one, other)]
+            assert {page.status_code for page in pages} == {200}
+            if "call_answered" not in [event["event"] for event in pages[0].json()]:
+                return False
+            return bool(pages[0].json() == pages[1].json())
+
+        await until(answered, "both tell the same events")
+        assert (await other.delete(f"/api/v1/calls/{call_id}")).status_code == 202
+    await until(lambda: outcome(both[0], call_id), "it has its end")
+    assert dialled.numbers == [number(0)]

@@ -403,3 +403,48 @@ async def test_a_session_outlives_its_livekit_server(
 async def _refused(house: House) -> httpx.Response | None:
     reply = await house.http.post("/v1/voice/sessions", json=CREATE)
     return reply if reply.status_code == 503 else None
+
+
+async def people(server: Any, room: str) -> set[str]:
+    """Return the identities in *room*, those nobody sees left out."""
+    async with room_service(server) as service:
+        found = await service.room.list_participants(api.ListParticipantsRequest(room=room))
+    return {one.identity for one in found.participants if not one.permission.hidden}
+
+
+async def test_a_session_in_somebodys_room_leaves_it_as_it_was(
+    house: House, worker: Worker
+) -> None:
+    """Contract 4, Ending: a room the bridge did not make is never deleted."""
+    await worker.ready()
+    server = house.desk.server
+    stranger = await house.desk.agent(house.desk.room())
+    made = await house.web_call(room=stranger.room, agent="helper", user_id="ada")
+    user = await house.user(stranger.room, made["url"], made["token"])
+    await worker.sees("job", room=stranger.room)
+    await user.hears(AGENT_HERTZ)
+
+    async def all_there() -> bool:
+        return len(await people(server, stranger.room)) == 3
+
+    await until(all_there, "the stranger, the user and the session's agent are there")
+    await house.http.delete(f"/api/v1/calls/{made['call_id']}")
+
+    async def alone() -> bool:
+        return await people(server, stranger.room) == {stranger.identity}
+
+    await until(alone, "who came for the session is gone")
+    assert await room_exists(server, stranger.room)
+
+
+async def test_a_late_token_gets_no_room_also_without_webhooks(house: House) -> None:
+    made = await house.web_call(agent="helper")
+    room = made["room_name"]
+    await house.http.delete(f"/api/v1/calls/{made['call_id']}")
+
+    async def gone() -> bool:
+        return not await room_exists(house.desk.server, room)
+
+    await until(gone, "the room is deleted")
+    await house.user(room, made["url"], made["token"])
+    await until(gone, "the room is deleted again", 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,6 +89,55 @@ async def test_a_store_that_is_stopped_in_mid_call_costs_no_event_and_no_record(
     assert found.events[call.id] == await bridge.events(call.id)
     callers = [one["phone_number"] for one in found.records.values()]
     assert callers.count("+919810000999") == 1
+
+
+async def test_a_store_that_stands_still_holds_no_call_no_reader_and_no_stop(
+    desk: Desk, server: postgres.Postgres
+) -> None:
+    """No answer and no error: a server that is stopped, a network that swallows all."""
+    url = server.new_database()
+    carrier = await desk.carrier()
+    bridge = await desk.bridge(carrier, sections={"store": {"url": url}})
+    bridge.expect_log("store.away")
+    call, leg = await dialled(desk, bridge, carrier)
+    agent = await desk.agent(call.accepted["room_name"])
+    await agent.event("call_answered")
+    server.freeze()
+    try:
+        await leg.run("hold sendonly")
+        fine(leg)
+        await agent.event("call_hold")
+        body = {"phone_number": "+919000000008", "trunk": "carrier", "agent": ""}
+        once = {"Idempotency-Key": "frozen"}
+        async with httpx.AsyncClient(base_url=bridge.url, timeout=30) as http:
+            made, again = [
+                await http.post("/api/v1/calls", json=body, headers=once) for _ in range(2)
+            ]
+            assert made.status_code == 201, made.text
+            assert again.json() == made.json()
+            taken = await carrier.incoming()
+            await taken.run("busy")
+            read = await http.get("/api/v1/calls")
+            assert read.status_code == 503
+            assert read.headers["Content-Type"] == "application/problem+json"
+            assert (
+                await http.get("/api/v1/calls/00000000-0000-4000-8000-0000000000aa")
+            ).status_code == 503
+            assert (await http.get("/readyz")).status_code == 503
+        assert (await bridge.ended(made.json()["call_id"]))["outcome"] == "busy"
+        await leg.run("resume; hangup")
+        fine(leg)
+        await agent.event("call_ended")
+        assert (await bridge.resource(call.id))["outcome"] == "completed"
+        bridge.signal(signal.SIGTERM)
+        assert await bridge.exited(30) == 0
+    finally:
+        server.thaw()
+    await bridge.start()
+    assert (await stored(url, call.id))["outcome"] == "completed"
+    assert (await stored(url, made.json()["call_id"]))["outcome"] == "busy"
+    found = await asyncio.to_thread(in_store, url)
+    assert found.events[call.id] == await bridge.events(call.id)
 
 
 async def test_of_two_instances_on_one_store_neither_ends_the_others_calls(

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.reading import Reading
-from bridge.call.requests import Accepted, DialRequest
+from bridge.call.requests import Accepted, Admit, DialRequest, anybody
 from bridge.feed import Feed
 from bridge.store.queries import CallFilter
 from bridge.store.store import StoredCall
@@ -21,6 +21,16 @@ from bridge.store.store import StoredCall
 CALL = "5f0c6f6e-8f2b-4b0e-9a55-0b7a5d0f6a11"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 KEY = ApiKey(name="app", secret="s3cret")
+
+
+class FakeRecord:
+    """A call's record."""
+
+    def __init__(self, call: dict[str, Any]) -> None:
+        self._call = call
+
+    def as_dict(self) -> dict[str, Any]:
+        return self._call
 
 
 class FakeService:
@@ -51,9 +61,12 @@ class FakeService:
         self.rungs: list[dict[str, Any]] = []
         self.asked: list[tuple[str, ...]] = []
 
-    async def dial(self, request: DialRequest, *, key: str | None = None) -> Accepted:
+    async def dial(
+        self, request: DialRequest, *, key: str | None = None, admit: Admit = anybody
+    ) -> Accepted:
         if self.failure is not None:
             raise self.failure
+        admit()
         self.dialled.append((request, key))
         return Accepted(
             call_id=CALL, room_name=f"call-{CALL}", url="ws://x", token="t", status="pending"
@@ -64,11 +77,11 @@ class FakeService:
             raise self.failure
         return self.call if call_id == CALL else None
 
-    async def now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def now(self, call_ids: Sequence[str]) -> dict[str, FakeRecord]:
         if self.failure is not None:
             raise self.failure
         running = self.call["ended_at"] is None and CALL in call_ids
-        return {CALL: self.call} if running else {}
+        return {CALL: FakeRecord(self.call)} if running else {}
 
     async def active(self, limit: int | None) -> list[dict[str, Any]]:
         return [self.call][:limit]
@@ -130,6 +143,11 @@ class FakeStore:
         self.asked: list[tuple[CallFilter, int, int]] = []
         self.total: int | None = None
         self.failure: Exception | None = None
+        self.tenants: dict[str, list[str | None]] = {}
+
+    def tenants_elsewhere(self, room: str) -> list[str | None]:
+        self._all()
+        return self.tenants.get(room, [])
 
     def _all(self) -> dict[str, dict[str, Any]]:
         if self.failure is not None:

@@ -50,7 +50,7 @@ class House:
 
     def app(self, keys: Sequence[ApiKey] = (), **parts: Any) -> FastAPI:
         doors = Doors(self.switchboard, asyncio.get_running_loop())
-        reading = Reading(doors, self.store, self.projection)
+        reading = Reading(doors, self.store, self.projection, self.store.near)
         return make_app(
             doors, Gatekeeper(keys), self.feed, version="0.0.0", reading=reading, **parts
         )

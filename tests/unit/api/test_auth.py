@@ -21,7 +21,7 @@ from tests.unit.api.door import KEY, FakeLog, FakeService, client_of
 
 pytestmark = pytest.mark.unit
 
-BODY = b'{"phone_number": "+919876543210"}'
+BODY = b'{"phone_number": "+919876543210", "agent": "a"}'
 JSON = {"Content-Type": "application/json"}
 
 

@@ -8,11 +8,13 @@ import jwt
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
-from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, client_of
+from bridge.store.errors import StoreError
+from tests.unit.api.door import CALL, KEY, UNKNOWN, FakeService, FakeStore, client_of
 
 pytestmark = pytest.mark.unit
 
 NUMBER = "+919876543210"
+SIP = {"phone_number": NUMBER, "agent": "a"}
 SECRET = "a secret that is long enough for HS256"
 PROBLEM = "application/problem+json"
 
@@ -61,30 +63,30 @@ async def test_a_dialled_call_is_accepted_at_once() -> None:
         ({"agent": "a", "trunk": "t"}, {"trunk"}),
         ({"agent": "a", "caller_id": "+918047361000"}, {"caller_id"}),
         ({"agent": "a", "early_media": True}, {"early_media"}),
-        ({"phone_number": NUMBER, "record": True}, {"record"}),
-        ({"phone_number": NUMBER, "webhook_url": "x" * 3000}, {"webhook_url"}),
-        ({"phone_number": NUMBER, "webhook_url": "https://example.com/"}, {"webhook_url"}),
-        ({"phone_number": "tel"}, {"phone_number"}),
-        ({"phone_number": f"{NUMBER}\n"}, {"phone_number"}),
-        ({"phone_number": f"{NUMBER}\r\nX: y"}, {"phone_number"}),
-        ({"phone_number": ""}, {"phone_number"}),
-        ({"phone_number": 5}, {"phone_number"}),
-        ({"phone_number": NUMBER, "call_type": "voip"}, {"phone_number"}),
-        ({"phone_number": NUMBER, "call_type": "fax"}, {"call_type"}),
-        ({"phone_number": NUMBER, "colour": "red", "shape": 1}, {"colour", "shape"}),
-        ({"phone_number": NUMBER, "ring_timeout": 0}, {"ring_timeout"}),
+        ({"agent": "a", "record": True}, {"record"}),
+        ({**SIP, "webhook_url": "x" * 3000}, {"webhook_url"}),
+        ({**SIP, "webhook_url": "https://example.com/"}, {"webhook_url"}),
+        ({"agent": "a", "phone_number": "tel"}, {"phone_number"}),
+        ({"agent": "a", "phone_number": f"{NUMBER}\n"}, {"phone_number"}),
+        ({"agent": "a", "phone_number": f"{NUMBER}\r\nX: y"}, {"phone_number"}),
+        ({"agent": "a", "phone_number": ""}, {"phone_number"}),
+        ({"agent": "a", "phone_number": 5}, {"phone_number"}),
+        ({**SIP, "call_type": "voip"}, {"phone_number"}),
+        ({**SIP, "call_type": "fax"}, {"call_type"}),
+        ({**SIP, "colour": "red", "shape": 1}, {"colour", "shape"}),
+        ({**SIP, "ring_timeout": 0}, {"ring_timeout"}),
         (
-            {"phone_number": NUMBER, "ring_timeout": -1, "max_duration": "x"},
+            {**SIP, "ring_timeout": -1, "max_duration": "x"},
             {"ring_timeout", "max_duration"},
         ),
-        ({"phone_number": NUMBER, "room": "a room"}, {"room"}),
-        ({"phone_number": NUMBER, "room": "room\n"}, {"room"}),
-        ({"phone_number": NUMBER, "room": ""}, {"room"}),
-        ({"phone_number": NUMBER, "caller_id": "me"}, {"caller_id"}),
-        ({"phone_number": NUMBER, "user_id": "x" * 257}, {"user_id"}),
-        ({"phone_number": NUMBER, "user_id": "a\nb"}, {"user_id"}),
-        ({"phone_number": NUMBER, "metadata": [1]}, {"metadata"}),
-        ({"phone_number": NUMBER, "early_media": "perhaps"}, {"early_media"}),
+        ({**SIP, "room": "a room"}, {"room"}),
+        ({**SIP, "room": "room\n"}, {"room"}),
+        ({**SIP, "room": ""}, {"room"}),
+        ({**SIP, "caller_id": "me"}, {"caller_id"}),
+        ({**SIP, "user_id": "x" * 257}, {"user_id"}),
+        ({**SIP, "user_id": "a\nb"}, {"user_id"}),
+        ({**SIP, "metadata": [1]}, {"metadata"}),
+        ({**SIP, "early_media": "perhaps"}, {"early_media"}),
         ([], {"body"}),
     ],
 )
@@ -105,13 +107,19 @@ async def test_bad_input_is_422_and_names_each_field(body: Any, fields: set[str]
     [
         (b"{", "body"),
         (b"\xff", "body"),
-        (b'{"phone_number": "+1", "metadata": {"a": NaN}}', "metadata"),
-        (b'{"phone_number": "+1", "metadata": {"a": [Infinity]}}', "metadata"),
-        (b'{"phone_number": "+1", "metadata": {"a": 1e999}}', "metadata"),
-        (b'{"phone_number": "+1", "user_context": {"a": "\\ud800"}}', "user_context"),
-        (b'{"phone_number": "+1", "user_context": {"\\udfff": 1}}', "user_context"),
-        (b'{"phone_number": "+1", "metadata": {"a":' + b"[" * 40 + b"]" * 40 + b"}}", "metadata"),
-        (b'{"phone_number": "+1", "user_id": "\\ud800"}', "user_id"),
+        (b'{"agent": "a", "phone_number": "+1", "metadata": {"a": NaN}}', "metadata"),
+        (b'{"agent": "a", "phone_number": "+1", "metadata": {"a": [Infinity]}}', "metadata"),
+        (b'{"agent": "a", "phone_number": "+1", "metadata": {"a": 1e999}}', "metadata"),
+        (b'{"agent": "a", "phone_number": "+1", "user_context": {"a": "\\ud800"}}', "user_context"),
+        (b'{"agent": "a", "phone_number": "+1", "user_context": {"\\udfff": 1}}', "user_context"),
+        (
+            b'{"agent": "a", "phone_number": "+1", "metadata": {"a":'
+            + b"[" * 40
+            + b"]" * 40
+            + b"}}",
+            "metadata",
+        ),
+        (b'{"agent": "a", "phone_number": "+1", "user_id": "\\ud800"}', "user_id"),
     ],
 )
 async def test_what_could_not_be_read_back_is_never_accepted(raw: bytes, field: str) -> None:
@@ -131,7 +139,9 @@ async def test_what_could_not_be_read_back_is_never_accepted(raw: bytes, field: 
 
 async def test_a_number_never_shows_in_a_refusal() -> None:
     async with client_of(FakeService()) as client:
-        answer = await client.post("/api/v1/calls", json={"phone_number": "+91 70000 12345x"})
+        answer = await client.post(
+            "/api/v1/calls", json={"agent": "a", "phone_number": "+91 70000 12345x"}
+        )
     assert answer.status_code == 422
     assert "70000" not in answer.text
 
@@ -151,7 +161,7 @@ async def test_what_the_service_refuses_is_a_problem(
     service = FakeService()
     service.failure = failure
     async with client_of(service) as client:
-        answer = await client.post("/api/v1/calls", json={"phone_number": NUMBER})
+        answer = await client.post("/api/v1/calls", json={**SIP})
     assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
     assert answer.headers["content-type"] == PROBLEM
     assert answer.json()["status"] == status
@@ -162,7 +172,7 @@ async def test_a_bug_is_a_500_that_tells_nothing() -> None:
     service = FakeService()
     service.failure = RuntimeError("the secret is x")
     async with client_of(service, raises=False) as client:
-        answer = await client.post("/api/v1/calls", json={"phone_number": NUMBER})
+        answer = await client.post("/api/v1/calls", json={**SIP})
     assert answer.status_code == 500
     assert answer.headers["content-type"] == PROBLEM
     assert "secret" not in answer.text
@@ -206,9 +216,9 @@ async def test_an_idempotency_key_belongs_to_the_key_of_the_api() -> None:
     service = FakeService()
     headers = {"Authorization": f"Bearer {KEY.secret}", "Idempotency-Key": "once"}
     async with client_of(service, [KEY]) as client:
-        await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+        await client.post("/api/v1/calls", json={**SIP}, headers=headers)
         long = {**headers, "Idempotency-Key": "x" * 256}
-        refused = await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=long)
+        refused = await client.post("/api/v1/calls", json={**SIP}, headers=long)
     ((_, key),) = service.dialled
     assert key == f"app\0{KEY.access.tenant}\0once"
     assert refused.status_code == 422
@@ -227,7 +237,7 @@ async def test_tokens_of_two_tenants_never_meet_by_their_idempotency_keys() -> N
                 "Authorization": f"Bearer {token(tenant_id=tenant)}",
                 "Idempotency-Key": "once",
             }
-            await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+            await client.post("/api/v1/calls", json={**SIP}, headers=headers)
     (_, first), (_, second) = service.dialled
     assert first != second
 
@@ -238,9 +248,30 @@ async def test_a_room_of_another_tenants_call_is_not_joined() -> None:
     headers = {"Authorization": f"Bearer {KEY.secret}"}
     async with client_of(service, [KEY]) as client:
         for room, status in (("theirs", 422), ("everybodys", 201), ("new", 201)):
+            body = {**SIP, "room": room}
+            answer = await client.post("/api/v1/calls", json=body, headers=headers)
+            assert answer.status_code == status, room
+
+
+async def test_a_room_of_another_tenants_call_at_another_instance_is_not_joined() -> None:
+    service = FakeService()
+    store = FakeStore(service)
+    store.tenants = {"theirs": [None, "somebody else"], "everybodys": [None]}
+    headers = {"Authorization": f"Bearer {KEY.secret}"}
+    async with client_of(service, [KEY], store=store) as client:
+        for room, status in (("theirs", 422), ("everybodys", 201), ("new", 201)):
             body = {"phone_number": NUMBER, "room": room}
             answer = await client.post("/api/v1/calls", json=body, headers=headers)
             assert answer.status_code == status, room
+        store.failure = StoreError("away")  # nobody can tell who hears whom
+        body = {"phone_number": NUMBER, "room": "new"}
+        answer = await client.post("/api/v1/calls", json=body, headers=headers)
+        assert answer.status_code == 503
+        answer = await client.post("/api/v1/calls", json={"phone_number": NUMBER}, headers=headers)
+        assert answer.status_code == 201  # a room of its own
+    async with client_of(service, store=store) as client:  # without keys everything is everybody's
+        answer = await client.post("/api/v1/calls", json=body)
+        assert answer.status_code == 201
 
 
 async def test_a_token_of_a_tenant_neither_drains_nor_reloads() -> None:
@@ -296,3 +327,53 @@ async def test_the_description_has_every_route() -> None:
         "/api/v1/drain",
         "/api/v1/reload",
     }
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wrong"),
+    [
+        ("/api/v1/calls", {"call_type": "sip"}, {"phone_number", "workflow_slug"}),
+        (
+            "/api/v1/calls",
+            {"call_type": "voip", "trunk": "a", "caller_id": "+911", "ring_timeout": 5},
+            {"trunk", "caller_id", "ring_timeout", "workflow_slug"},
+        ),
+        (
+            "/api/v1/calls",
+            {"phone_number": "nobody", "early_media": "yes", "colour": "red"},
+            {"phone_number", "early_media", "colour", "workflow_slug"},
+        ),
+        ("/api/v1/calls", {"call_type": "fax", "user_id": 7}, {"call_type", "user_id"}),
+        ("/api/v1/calls", [], {"body"}),
+        ("/api/calls/outbound", {"agent": "x" * 300}, {"agent", "phone_number"}),
+        (
+            "/api/calls/outbound",
+            {"call_type": "voip"},
+            {"call_type", "phone_number", "workflow_slug"},
+        ),
+    ],
+)
+async def test_every_wrong_field_is_named_also_what_is_wrong_beside_others(
+    path: str, body: Any, wrong: set[str]
+) -> None:
+    async with client_of(FakeService()) as client:
+        answer = await client.post(path, json=body)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert {error["field"] for error in problem["errors"]} == wrong
+    assert len(problem["errors"]) == len(wrong)
+    assert all(
+        error["message"] and error["message"] in problem["detail"] for error in problem["errors"]
+    )
+
+
+async def test_a_phone_call_by_the_older_route_needs_no_type_and_takes_null_for_it() -> None:
+    service = FakeService()
+    async with client_of(service) as client:
+        for kind in ({}, {"call_type": None}, {"call_type": "sip"}):
+            body = {"phone_number": "+919876543210", "agent": "a", **kind}
+            assert (await client.post("/api/calls/outbound", json=body)).status_code == 201
+    assert [one.phone_number for one, _ in service.dialled] == ["+919876543210"] * 3

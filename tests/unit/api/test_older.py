@@ -13,7 +13,8 @@ from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
-from bridge.call.requests import Names, OverLimit, Unavailable
+from bridge.call.requests import Admit, Names, OverLimit, Unavailable, anybody
+from bridge.sessions.requests import Asker
 from bridge.store.store import StoredCall
 from bridge.transcript.segment import Segment, Speaker
 from tests.unit.api.door import CALL, UNKNOWN, FakeProjection, FakeService, FakeStore, client_of
@@ -72,6 +73,7 @@ class Store(FakeStore):
     def __init__(self, service: FakeService) -> None:
         super().__init__(service)
         self.private: dict[str, Any] = {}
+        self.recorded: dict[str, str] = {}
 
     def call(self, call_id: str) -> StoredCall | None:
         row = super().call(call_id)
@@ -83,6 +85,9 @@ class Store(FakeStore):
 
     def transcript(self, call_id: str) -> list[Segment]:
         return [Segment(speaker=Speaker.AGENT, content="Hello", at=1768645800.0)]
+
+    def recording_path(self, call_id: str) -> str | None:
+        return self.recorded.get(call_id)
 
 
 class Older:
@@ -99,8 +104,13 @@ class Older:
             self.service,
             self.store,
             lambda _: (self.service.waiting, self.dialled_at),
+            self,
         )
         self.client = client_of(self.service, keys, store=self.store, routers=[routes])
+
+    def admission_of(self, asker: Asker) -> Admit:
+        del asker
+        return anybody
 
     async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return await self.client.post(path, json=body)
@@ -308,6 +318,17 @@ async def test_a_record_has_every_field_of_the_older_bridge() -> None:
     ]
 
 
+async def test_a_call_that_was_recorded_says_where_and_others_are_not_asked_for() -> None:
+    older_ = Older()
+    older_.service.call |= ENDED
+    older_.store.recorded[CALL] = f"s3://calls/{CALL}.ogg"
+    (plain,) = (await older_.get("/call/records")).json()["data"]["records"]
+    older_.store.private = {"record": True}
+    (recorded,) = (await older_.get("/call/records")).json()["data"]["records"]
+    assert plain["recording_path"] is None
+    assert recorded["recording_path"] == f"s3://calls/{CALL}.ogg"
+
+
 async def test_what_never_connected_costs_nothing_and_lasted_nobody_knows_how_long() -> None:
     older_ = Older()
     older_.service.call |= {**ENDED, "started_at": None, "status": "failed", "sip_status": 486}
@@ -363,6 +384,12 @@ async def test_filters_sorting_and_paging_reach_the_store() -> None:
     assert (wanted.status, wanted.sort_by, wanted.ascending) == ("completed", "started_at", True)
     assert wanted.created_after == pytest.approx(1768608000.0, abs=0.001)
     assert wanted.created_before == pytest.approx(1768608000.0 + 2 * 86400, abs=0.001)
+
+
+async def test_a_plus_that_nobody_encoded_is_one_all_the_same() -> None:
+    older_ = Older()
+    await older_.client.get("/call/records?to_number=+919876543210")
+    assert older_.store.asked[-1][0].to_number == "+919876543210"
 
 
 @pytest.mark.parametrize(

@@ -253,16 +253,16 @@ async def test_metrics_are_null_until_they_are_told() -> None:
     assert after == {**NOTHING, "duration_seconds": 180, "llm_latency_ms": 280}
 
 
-async def test_analysis_and_cost_are_404_until_somebody_told_them() -> None:
+async def test_what_nobody_told_of_analysis_and_cost_is_null() -> None:
     service = FakeService()
     store = FakeStore(service)
     path = f"/api/v1/calls/{CALL}"
     async with client_of(service, store=store) as client:
-        before = [(await client.get(f"{path}/{part}")).status_code for part in ("analysis", "cost")]
+        before = [(await client.get(f"{path}/{part}")).json() for part in ("analysis", "cost")]
         store.told[CALL] = {"metrics": {"total_tokens": 1500}}
         service.call.update(metrics={"total_tokens": 1500}, ended_at=ENDED, duration_seconds=180)
         unpriced = (await client.get(f"{path}/cost")).json()
-        none = await client.get(f"{path}/analysis")
+        none = (await client.get(f"{path}/analysis")).json()
         store.told[CALL] = {
             "analysis": {"summary": "fine", "topics": ["x"]},
             "cost": {"total": 0.12, "currency": "USD", "breakdown": [{"provider": "x"}]},
@@ -271,9 +271,11 @@ async def test_analysis_and_cost_are_404_until_somebody_told_them() -> None:
         cost = (await client.get(f"{path}/cost")).json()
         recording = await client.get(f"{path}/recording")
     usage = {"duration_seconds": 180, "total_tokens": 1500}
-    assert before == [404, 404]
-    assert unpriced == {"total": None, "currency": None, "breakdown": None, "usage": usage}
-    assert none.status_code == 404
+    nothing = dict.fromkeys(("summary", "sentiment", "topics", "action_items"))
+    unknown = {"total": None, "currency": None, "breakdown": None}
+    assert before == [nothing, {**unknown, "usage": dict.fromkeys(usage)}]
+    assert unpriced == {**unknown, "usage": usage}
+    assert none == nothing
     assert analysis == {
         "summary": "fine",
         "sentiment": None,

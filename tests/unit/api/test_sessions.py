@@ -432,6 +432,29 @@ async def test_the_same_voip_call_twice_by_one_idempotency_key_is_one(house: Hou
     assert len(house.desk.rooms.jobs) == 1
 
 
+async def test_a_voip_answer_given_again_has_a_token_that_counts_while_the_call_lasts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(seconds: float) -> str:
+        token = jwt.encode({"exp": time.time() + seconds}, SECRET)
+        monkeypatch.setattr(house.desk.rooms, "token", lambda *_: token)
+        return token
+
+    async def ask() -> dict[str, Any]:
+        body = {"workflow_slug": "daily"}
+        reply = await house.post("/api/v1/calls", body, **{"Idempotency-Key": "once"})
+        assert reply.status_code == 201
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+    counts(30)
+    first = await ask()
+    fresh = counts(3600)
+    assert await ask() == {**first, "token": fresh}
+    await house.delete(f"/api/v1/calls/{first['call_id']}")
+    assert await ask() == first
+
+
 async def test_an_unknown_workflow_is_422(house: House) -> None:
     reply = await house.post("/api/v1/calls", {"workflow_slug": "none", "call_type": "voip"})
     assert reply.status_code == 422

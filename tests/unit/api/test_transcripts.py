@@ -9,11 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import HTTPException
 
 from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
+from bridge.api.budget import Bounds, Budget
 from bridge.api.reading import Reading
 from bridge.api.transcripts import POSTS_LIMIT, router
+from bridge.call.requests import Unavailable
 from bridge.journal import Journal
 from bridge.room.seam import RoomHandlers
 from bridge.store.project import Projection
@@ -34,7 +37,7 @@ STARTED = "2026-01-17T10:30:00.000Z"
 class House:
     """An API over a journal with one call, which has ended."""
 
-    def __init__(self, folder: Path, keys: tuple[ApiKey, ...] = ()) -> None:
+    def __init__(self, folder: Path, keys: tuple[ApiKey, ...] = (), **bounds: Bounds) -> None:
         self.journal = Journal(folder / "journal.db", instance="one")
         self.store = Store(f"sqlite:///{folder}/store.db", instance="one")
         self.store.prepare()
@@ -51,6 +54,7 @@ class House:
             reading,
             transcribed=Transcribed(self.store),
             projection=self.projection,
+            **bounds,
         )
         stored: Any = self.store
         self.http = client_of(
@@ -293,3 +297,58 @@ async def test_another_tenants_room_is_unknown(tmp_path: Path) -> None:
         assert running.status_code == 404
     finally:
         await house.close()
+
+
+# How much one call may be told.
+
+
+def bounds(entries: int = 1000, characters: int = 1_000_000) -> Bounds:
+    return Bounds(what="transcript", entries=entries, characters=characters)
+
+
+async def test_a_call_is_told_only_so_many_entries_and_the_rest_is_413(tmp_path: Path) -> None:
+    """What was there before this instance counted is counted, too."""
+    first = House(tmp_path)
+    await first.call()
+    assert (await first.post([entry_of(), entry_of()])).status_code == 201
+    await first.close()
+    house = House(tmp_path, said=bounds(entries=4))
+    refused = await house.post([entry_of(), entry_of(), entry_of()])
+    assert refused.status_code == 413
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.json()["detail"].startswith("the transcript of a call: at most 4 entries")
+    assert (await house.post([entry_of(), entry_of()])).status_code == 201
+    assert (await house.post(entry_of())).status_code == 413
+    assert len(await house.said()) == 5
+    await house.close()
+
+
+async def test_a_call_is_told_only_so_much_text(tmp_path: Path) -> None:
+    """The arguments of a tool count as words do."""
+    house = House(tmp_path, said=bounds(characters=100))
+    await house.call()
+    tool = {"name": "save", "arguments": {"meal": "x" * 100}}
+    assert (await house.post(entry_of("y", tool_call=tool))).status_code == 413
+    assert (await house.post(entry_of("y" * 100))).status_code == 201
+    assert (await house.post(entry_of("y"))).status_code == 413
+    await house.close()
+
+
+async def test_reports_of_a_call_have_a_bound_of_their_own(tmp_path: Path) -> None:
+    house = House(tmp_path, told=bounds(entries=1))
+    await house.call()
+    path = f"/api/sessions/by-room/{ROOM}/metrics"
+    assert (await house.http.post(path, json={"total_tokens": 1})).status_code == 201
+    assert (await house.http.post(path, json={"total_tokens": 1})).status_code == 413
+    assert (await house.post(entry_of())).status_code == 201
+    await house.close()
+
+
+async def test_posts_are_counted_from_zero_while_nobody_can_say_how_much_there_is() -> None:
+    async def away(_: str) -> tuple[int, int]:
+        raise Unavailable("the store cannot be read")
+
+    budget = Budget(bounds(entries=1), away)
+    await budget.spend("call", 1, 5)
+    with pytest.raises(HTTPException):
+        await budget.spend("call", 1, 5)

@@ -300,8 +300,21 @@ def test_a_profile_sets_defaults_and_the_file_wins(tmp_path: Path) -> None:
 def test_what_is_not_served_yet_is_said_and_what_prevents_a_start_is_apart(tmp_path: Path) -> None:
     text = "[sessions]\nagent = 'a'\n[recording]\nurl = 'file:///x'\n"
     config = load(write(tmp_path, text), {})
-    assert len(list(not_yet(config))) == 1
+    assert list(not_yet(config)) == []
     assert cannot_start(config) == []
+
+
+def test_recordings_go_to_a_folder_or_to_s3_and_who_records_all_is_told_so(tmp_path: Path) -> None:
+    for url in ("kept", "/var/lib/kept", "file:///kept", "s3://bucket/some/prefix"):
+        config = load(write(tmp_path, f"[recording]\nurl = '{url}'\n"), {})
+        assert config.recording.url == url
+        assert list(advice(config)) == []
+    config = load(write(tmp_path, "[recording]\nurl = 'kept'\n[[route]]\nagent = 'a'\n"), {})
+    assert [line.partition(":")[0] for line in advice(config)] == ["recording.url"]
+    for url in ("gs://bucket/x", "https://bucket", "s3://"):
+        with pytest.raises(ConfigError) as caught:
+            load(write(tmp_path, f"[recording]\nurl = '{url}'\n"), {})
+        assert "recording.url" in caught.value.lines[0]
 
 
 def test_a_trunk_that_registers_but_lets_nobody_call_is_pointed_at(tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.call.requests import NotAllowed, NotDone, WrongState
-from bridge.embedded import Bridge, _as_answers
-from bridge.errors import BridgeError
+from bridge.embedded import Bridge
 from trunkbridge import ApiError
 
 pytestmark = pytest.mark.unit
@@ -47,15 +45,3 @@ async def test_metadata_that_is_no_json_is_refused_as_over_http(value: Any) -> N
     with pytest.raises(ApiError, match="metadata") as refused:
         await Bridge(CONFIG).dial("+919876543210", agent="a", metadata={"x": value})
     assert refused.value.status == 422
-
-
-@pytest.mark.parametrize(
-    ("failure", "status"),
-    [(NotAllowed("no"), 403), (WrongState("now"), 409), (NotDone("there"), 502)],
-)
-def test_what_a_call_refuses_is_what_http_would_have_answered(
-    failure: BridgeError, status: int
-) -> None:
-    with pytest.raises(ApiError) as refused, _as_answers():
-        raise failure
-    assert refused.value.status == status

@@ -12,12 +12,12 @@ from typing import Any
 from bridge.adapters import Ledger
 from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.plan import CallPlan
-from bridge.call.ports import PreparedRoom, SipPort
+from bridge.call.ports import PreparedRoom, Recorder, SipPort
 from bridge.call.service import CallService
 from bridge.config import Config, RouteConfig, SipConfig, TrunkConfig
 from bridge.events import CallEvent
 from bridge.journal import Journal
-from bridge.media.seam import CallMedia, Lease, MediaLevels, MediaNotice, MediaStats
+from bridge.media.seam import CallMedia, Lease, MediaLevels, MediaNotice, MediaStats, Recording
 from bridge.room.seam import JoinSpec, LeaveReason, RoomHandlers
 from bridge.sip.events import Failed, FailureCause, IncomingInvite, SessionId
 from bridge.sip.flow import Flow
@@ -101,6 +101,9 @@ class FakeMedia:
     def stats(self) -> MediaStats:
         raise NotImplementedError
 
+    def record(self, recording: Recording) -> None:
+        self.desk.recorded.append(recording)
+
     async def close(self) -> None:
         self.desk.release(self.lease)
 
@@ -119,7 +122,7 @@ class FakeMedia:
 class Desk:
     """Legs, rooms, journal and the service on them; ``leases`` are those not given back."""
 
-    def __init__(self, path: Path, settings: Config) -> None:
+    def __init__(self, path: Path, settings: Config, recorder: Recorder | None = None) -> None:
         self.journal = Journal(path, instance="test")
         self.ledger = SlowLedger(self.journal)
         self.now = 1000.0
@@ -127,6 +130,7 @@ class Desk:
         self.refused: list[tuple[int, int | None]] = []
         self.published: list[CallEvent] = []
         self.legs: dict[str, FakeLeg] = {}
+        self.recorded: list[Recording] = []
         self.rejects: Rejected | None = None
         self.no_ports = False
         self.dial_fails_at_once = False
@@ -142,6 +146,7 @@ class Desk:
             ledger=self.ledger,
             archive=self.journal,
             publish=self.published.append,
+            recorder=recorder,
             clock=lambda: self.now,
         )
 
@@ -298,9 +303,11 @@ def _parse(raw: bytes) -> Request:
 
 
 @asynccontextmanager
-async def a_desk(path: Path, settings: Config | None = None) -> AsyncIterator[Desk]:
+async def a_desk(
+    path: Path, settings: Config | None = None, recorder: Recorder | None = None
+) -> AsyncIterator[Desk]:
     """A running desk, whose calls are ended in the end."""
-    desk = Desk(path, settings or config())
+    desk = Desk(path, settings or config(), recorder)
     try:
         yield desk
     finally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from bridge.call.requests import BadRequest, DialRequest, OverLimit, Unavailable
@@ -452,6 +455,40 @@ async def test_a_refused_request_does_not_use_its_key_up(path: Path) -> None:
         desk.no_ports = False
         await desk.service.dial(request(), key="k")
         assert len(await desk.records()) == 1
+
+
+def counts_until(moment: float) -> str:
+    return jwt.encode({"exp": moment}, "secret" * 8)
+
+
+async def test_an_answer_given_again_has_a_token_that_counts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_desk(path) as desk:
+        tokens = {"": counts_until(time.time() + 30)}
+        monkeypatch.setattr(desk, "visitor_token", lambda *_: tokens[""])
+        first = await desk.service.dial(request(), key="k")
+        tokens[""] = fresh = counts_until(time.time() + 3600)
+        again = await desk.service.dial(request(), key="k")
+        assert again == replace(first, token=fresh)
+        tokens[""] = counts_until(time.time() + 7200)
+        other = await desk.service.dial(request(), key="other")
+        tokens[""] = counts_until(time.time() + 9999)
+        assert await desk.service.dial(request(), key="other") == other  # it counts still
+
+
+async def test_a_call_that_has_ended_is_given_no_new_token(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_desk(path) as desk:
+        over, fresh = counts_until(time.time() - 5), counts_until(time.time() + 3600)
+        monkeypatch.setattr(desk, "visitor_token", lambda *_: over)
+        first = await desk.service.dial(request(), key="k")
+        await asyncio.wait_for(desk.dialled.wait(), 5)
+        await desk.service.hang_up(first.call_id)
+        await desk.idle()
+        monkeypatch.setattr(desk, "visitor_token", lambda *_: fresh)
+        assert await desk.service.dial(request(), key="k") == first
 
 
 async def test_a_key_is_forgotten_after_a_day(path: Path) -> None:

@@ -349,3 +349,23 @@ async def test_each_engine_has_a_clock_of_its_own(house: House) -> None:
     turns = house.engine.clock().turns
     await until(lambda: house.engine.clock().turns > turns)
     await media.carrier.close()
+
+
+class Follower:
+    """A recording that only notes what it is to follow."""
+
+    def __init__(self) -> None:
+        self.taps: list[object] = []
+
+    def follow(self, tap: object) -> None:
+        self.taps.append(tap)
+
+
+async def test_a_recording_follows_the_call_to_the_other_engine(house: House) -> None:
+    media = house.open(RoomUnsuitable(Unsuitable.UDP_BLOCKED))
+    recording = Follower()
+    media.carrier.record(recording)  # type: ignore[arg-type]
+    assert [type(tap).__name__ for tap in recording.taps] == ["TapReader"]
+    await media.room.join(SPEC)
+    assert [type(tap).__name__ for tap in recording.taps] == ["TapReader", "PcmTap"]
+    await media.carrier.close()

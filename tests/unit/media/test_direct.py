@@ -168,3 +168,32 @@ def test_a_thread_that_hangs_is_seen_although_others_turn() -> None:
     assert not sign.alive()
     house.core.now.turns, house.core.now.behind = 40, 0.001
     assert sign.alive()
+
+
+class Follower:
+    """A recording that only notes what it is to follow."""
+
+    def __init__(self) -> None:
+        self.taps: list[object] = []
+
+    def follow(self, tap: object) -> None:
+        self.taps.append(tap)
+
+
+async def test_a_recording_follows_the_cores_tap_and_nothing_of_a_core_that_is_gone() -> None:
+    house = House()
+    media = house.open()
+    tapped: list[int] = []
+
+    def tap(call: int) -> str:
+        house.core._command("tap")
+        tapped.append(call)
+        return "the tap"
+
+    house.core.tap = tap  # type: ignore[attr-defined]
+    recording = Follower()
+    media.carrier.record(recording)  # type: ignore[arg-type]
+    house.core.stop()
+    media.carrier.record(recording)  # type: ignore[arg-type]
+    assert (tapped, recording.taps) == ([1], ["the tap"])
+    await media.carrier.close()

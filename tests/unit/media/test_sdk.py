@@ -12,7 +12,14 @@ import structlog
 from bridge.media.carrier import SILENT_FRAME, SdkCarrier
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine
-from bridge.media.seam import KeyPressed, MediaLevels, MediaNotice, MediaSpec, MediaTimedOut
+from bridge.media.seam import (
+    KeyPressed,
+    MediaLevels,
+    MediaNotice,
+    MediaSpec,
+    MediaTimedOut,
+    Tap,
+)
 from bridge.room.seam import RoomHandlers
 from rtp import g711, rtcp
 from rtp.net.socket import open_udp
@@ -586,6 +593,43 @@ async def test_the_error_of_one_call_stays_with_it(dial: Callable[[], Line], clo
     assert len(other.room.pushed) == 5
     assert [entry["failures"] for entry in logs] == [1, 2, 4]
     assert {entry["event"] for entry in logs} == {"media.call_failed"}
+
+
+class Follower:
+    """A recording that only notes what it is to follow."""
+
+    def __init__(self) -> None:
+        self.taps: list[Tap] = []
+
+    def follow(self, tap: Tap) -> None:
+        self.taps.append(tap)
+
+
+async def test_what_is_recorded_is_what_was_heard_and_sent_and_silence_in_a_hold(
+    line: Line,
+) -> None:
+    line.carrier.connect(line.negotiated)
+    line.carrier.apply(TALKING)
+    line.run(0.1)
+    recording = Follower()
+    line.carrier.record(recording)
+    (tap,) = recording.taps
+    for _ in range(10):
+        await line.say(b"\x2a" * 160)
+        line.room.agent += TONE
+        line.run(0.02)
+    line.carrier.apply(SILENT)
+    line.room.agent = TONE * 50
+    await line.say(b"\x2a" * 160)
+    line.run(1.0)
+    left, right, dropped = tap.finish()
+    assert dropped == 0
+    assert abs(len(left) / 16_000 - 1.2) < 0.03
+    heard = {left[n : n + 2] for n in range(0, 4_800, 2)}
+    assert len(heard - {b"\0\0"}) == 1  # the caller's only sample
+    assert right.count(TONE) == 10
+    assert set(left[-12_800:]) == {0}
+    assert set(right[-12_800:]) == {0}
 
 
 async def test_closing_gives_the_ports_back_to_rest(

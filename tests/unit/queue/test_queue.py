@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import delete
 
 from bridge.call.requests import DialRequest, OverLimit, Unavailable
+from bridge.queue import dispatcher
 from bridge.queue.dispatcher import QUEUED
 from bridge.queue.table import CLAIMED, DIALLED, DONE, WAITING
 from bridge.store.database import connect
@@ -83,6 +85,28 @@ async def test_a_table_that_forgot_that_a_call_was_dialled_rings_nobody_twice(
         await until(lambda: hall.table.row(second).state == DONE)  # type: ignore[union-attr]
         assert not hall.service.running
         assert len(hall.desk.journal.events(second)) == 1
+
+
+async def test_a_call_is_accepted_to_wait_while_the_store_takes_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "PLACED", 0.05)
+    async with a_hall(tmp_path) as hall:
+        (first,) = await dial(hall)
+        answers = threading.Event()
+        put = hall.table.put
+
+        def slow(*given: Any, **named: Any) -> None:
+            answers.wait(20)
+            put(*given, **named)
+
+        monkeypatch.setattr(hall.table, "put", slow)
+        (second,) = await dial(hall)  # the store has not answered
+        assert (await hall.record(second))["status"] == "pending"
+        answers.set()
+        await until(lambda: second in hall.table.rows([second]))
+        await hall.service.hang_up(first)
+        await until(lambda: second in hall.service.running)
 
 
 async def test_a_new_call_does_not_overtake_those_that_wait(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bridge.errors import BridgeError
 from bridge.events import CallEnded
 from bridge.queue.commands import Commands
 from bridge.queue.sweeper import Orphan, Sweeper
-from bridge.queue.table import CLAIMED, DIALLED, DONE, WAITING, QueueTable
+from bridge.queue.table import CLAIMED, DIALLED, DONE, ENDING, WAITING, QueueTable
 from bridge.store.errors import StoreAway
 from bridge.store.store import Store
 from bridge.store.tables import calls, commands
@@ -283,6 +283,21 @@ async def test_an_owner_that_does_not_answer_is_given_up_and_never_does_it_late(
     assert [call_id for call_id, _, _ in hands.done] == ["2"]
 
 
+# Rooms.
+
+
+def test_whose_calls_other_instances_have_in_a_room(store_of: OpenStore) -> None:
+    one, other = store_of("a"), store_of("b")
+    record(one, "own", room_name="r", tenant_id="ours")
+    record(other, "1", room_name="r", tenant_id="theirs")
+    record(other, "2", room_name="r", tenant_id="theirs")
+    record(other, "3", room_name="r")
+    record(other, "over", room_name="r", tenant_id="somebody", ended_at=NOW)
+    record(other, "else", room_name="s", tenant_id="somebody")
+    assert sorted(one.tenants_elsewhere("r"), key=str) == [None, "theirs"]
+    assert one.tenants_elsewhere("t") == []
+
+
 # Calls of those gone.
 
 
@@ -361,6 +376,91 @@ async def test_a_call_taken_by_one_that_crashed_before_it_wrote_anything_has_an_
     await sweeper(one, graves).sweep()
     await sweeper(one, graves).sweep()
     assert graves.ended == [("1", 1, "crash")]
+
+
+async def test_who_crashes_before_the_end_is_journalled_leaves_it_to_its_next_life_or_to_another(
+    store_of: OpenStore,
+) -> None:
+    one, other, gone = (store_of(name) for name in ("a", "b", "gone"))
+    gone.renew()
+    gone.give_up()
+    table = QueueTable(gone, "gone")
+    table.put(plan("1"), until=9e9)
+    table.claim("t", now=NOW, until=9e9)
+    table.dialled("1", now=NOW)
+
+    async def crash(*_: object) -> None:
+        raise RuntimeError
+
+    for name, store in (("a", one), ("b", other)):
+        dying = Sweeper(store, name, crash, known=lambda _: False)
+        with pytest.raises(RuntimeError):
+            await dying.sweep()
+        row = table.row("1")
+        assert row is not None
+        assert (row.state, row.owner, row.taken) == (ENDING, name, True)
+        assert row.plan is not None
+        assert QueueTable(store, name).unsettled() == []  # the queue does not end it as well
+        store.renew()
+        if name == "a":
+            store.give_up()
+    graves = Graves()
+    await sweeper(other, graves).sweep()
+    assert graves.ended == [("1", 1, "crash")]
+    row = table.row("1")
+    assert row is not None
+    assert (row.state, row.plan) == (DONE, None)
+
+
+async def test_an_end_that_is_in_the_journal_is_not_written_again_for_want_of_the_store(
+    store_of: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, gone = store_of("a"), store_of("gone")
+    gone.renew()
+    gone.give_up()
+    table = QueueTable(gone, "gone")
+    table.put(plan("1"), until=9e9)
+    table.claim("t", now=NOW, until=9e9)
+    table.dialled("1", now=NOW)
+    graves = Graves()
+    ending = sweeper(one, graves)
+    settled = ending._settled
+    monkeypatch.setattr(ending, "_settled", _away)
+    with pytest.raises(StoreAway):
+        await ending.sweep()
+    monkeypatch.setattr(ending, "_settled", settled)
+    await ending.sweep()
+    assert graves.ended == [("1", 1, "crash")]
+    row = table.row("1")
+    assert row is not None
+    assert row.state == DONE
+
+
+def _away(_: str) -> None:
+    raise StoreAway("away")
+
+
+async def test_what_was_taken_without_an_answer_is_found_again(
+    store_of: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, gone = store_of("a"), store_of("gone")
+    gone.renew()
+    gone.give_up()
+    record(gone, "1", seq=2)
+    graves = Graves()
+    ending = sweeper(one, graves)
+    take = ending._take
+
+    def lost(names: list[str]) -> None:
+        take(names)
+        raise StoreAway("away")
+
+    monkeypatch.setattr(ending, "_take", lost)
+    with pytest.raises(StoreAway):
+        await ending.sweep()
+    monkeypatch.setattr(ending, "_take", take)
+    await ending.sweep()
+    assert graves.ended == [("1", 3, "crash")]
 
 
 async def test_what_was_taken_in_an_earlier_life_and_not_ended_is_ended_now(

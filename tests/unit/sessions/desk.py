@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,6 +103,14 @@ class FakeRooms:
         self._check("people", room)
         return list(self.inside.get(room, []))
 
+    async def remove(self, room: str, identity: str) -> None:
+        self._check("remove", room, identity)
+        self.inside[room] = [one for one in self.inside[room] if one.identity != identity]
+
+    async def recall_agent(self, room: str, call_id: str) -> None:
+        self._check("recall", room, call_id)
+        self.jobs = [one for one in self.jobs if json.loads(one[2])["call_id"] != call_id]
+
     async def delete(self, room: str) -> None:
         self._check("delete", room)
         self.rooms.pop(room, None)
@@ -124,6 +133,12 @@ class Desk:
             timing=timing,
             poll=0.05,
         )
+
+    def play(self, rooms: FakeRooms) -> None:
+        """Let *rooms* be the server from here on."""
+        self.rooms = rooms
+        for part in (self.sessions, self.sessions._watch, self.sessions._farewells):
+            part._rooms = rooms
 
     async def create(self, **values: Any) -> Created:
         """Create a voice session, or what *values* say."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
-from bridge.config import PlanConfig
+from bridge.config import Config, PlanConfig
 from bridge.journal import Entry
 from bridge.sessions.limits import Limits
-from bridge.sessions.requests import Asker, RoomNews
+from bridge.sessions.requests import Asker, Kind, RoomNews
 from bridge.sessions.state import RoomEnd, RoomFinished, Timing
 from tests.unit.sessions.desk import TENANT, a_desk, config, person
 
@@ -87,7 +88,7 @@ async def test_a_restart_takes_sessions_up_and_leaves_the_rest(tmp_path: Path) -
         await desk.journal.append([phone])
         rooms = desk.rooms
     async with a_desk(tmp_path / "j.db", timing=QUICK, start=False) as desk:
-        desk.sessions._rooms = desk.rooms = rooms
+        desk.play(rooms)
         rest = desk.sessions.take_up(desk.journal.open_calls())
         assert [call.call_id for call in rest] == ["phone"]
         assert set(desk.sessions.running) == {first.id, second.id}
@@ -108,7 +109,7 @@ async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path
         record = (await theirs.create()).record
         rooms = theirs.rooms
     async with a_desk(tmp_path / "ours.db", timing=QUICK) as desk:
-        desk.sessions._rooms = desk.rooms = rooms
+        desk.play(rooms)
         facts = {"created_at": record.created_at, "seq": 0, "private": record.private}
         phone = {**record.as_dict(), "call_type": "sip"}
         assert not await desk.sessions.adopt(record.id, record=phone, **facts)
@@ -188,6 +189,53 @@ async def test_a_room_that_was_there_before_is_not_deleted(tmp_path: Path) -> No
     assert "lobby" in desk.rooms.rooms
 
 
+async def test_who_came_for_a_session_leaves_a_room_that_was_there_before_and_nobody_else(
+    tmp_path: Path,
+) -> None:
+    async with a_desk(tmp_path / "j.db") as desk:
+        desk.rooms.open("lobby")
+        desk.join("lobby", person("somebody"))
+        theirs = ("lobby", "their agent", '{"call_id": "another"}')
+        desk.rooms.jobs.append(theirs)
+        record = (await desk.create(room="lobby", user_id="ada")).record
+        assert len(desk.rooms.jobs) == 2
+        desk.join("lobby", person("ada"))
+        await desk.sessions.end(record.id)
+        await desk.until(lambda: [one.sid for one in desk.rooms.inside["lobby"]] == ["somebody"])
+        assert desk.rooms.jobs == [theirs]
+        # LiveKit was away: it is tried again. Who is in the next session stays.
+        record = (await desk.create(room="lobby", user_id="ada")).record
+        desk.join("lobby", person("ada"))
+        desk.rooms.away = True
+        await desk.sessions.end(record.id)
+        await desk.until(lambda: not desk.sessions.running)
+        desk.rooms.away = False
+        await desk.create(room="lobby", user_id="ada")
+    assert [one.sid for one in desk.rooms.inside["lobby"]] == ["somebody", "ada"]
+
+
+async def test_a_room_that_a_late_token_revives_is_deleted_also_without_webhooks(
+    tmp_path: Path,
+) -> None:
+    async with a_desk(tmp_path / "j.db") as desk:
+        own = (await desk.create()).record
+        named = (await desk.create(room="lounge", user_id="ada")).record
+        for record in (own, named):
+            await desk.sessions.end(record.id)
+        await desk.until(lambda: not desk.rooms.rooms)
+        for room in (own.room_name, "lounge"):
+            desk.rooms.open(room)
+            desk.join(room, person("ada"))
+        await desk.until(lambda: not desk.rooms.rooms)
+        # By now the name is somebody else's.
+        desk.rooms.open("lounge")
+        for sid in ("ada", "somebody"):
+            desk.join("lounge", person(sid))
+        looks = desk.rooms.asked.count(("people", "lounge"))
+        await desk.until(lambda: desk.rooms.asked.count(("people", "lounge")) > looks + 1)
+        assert "lounge" in desk.rooms.rooms
+
+
 async def test_many_sessions_are_looked_at_by_one_list(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db") as desk:
         made = [(await desk.create()).record for _ in range(5)]
@@ -201,12 +249,12 @@ async def test_many_sessions_are_looked_at_by_one_list(tmp_path: Path) -> None:
 async def test_a_room_that_outlived_its_session_and_its_daemon_is_deleted(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db") as desk:
         over, lasts = (await desk.create()).record, (await desk.create()).record
-        desk.sessions._in_use = lambda room: room == over.room_name  # so it is not deleted
+        desk.sessions._farewells._in_use = lambda room: room == over.room_name  # it stays
         await desk.sessions.end(over.id)
         rooms = desk.rooms
         rooms.open("somebody-elses")
     async with a_desk(tmp_path / "j.db", start=False) as desk:
-        desk.sessions._rooms = desk.rooms = rooms
+        desk.play(rooms)
         rooms.away = True
         desk.sessions.take_up(desk.journal.open_calls())
         desk.sessions.start()
@@ -262,20 +310,45 @@ async def test_other_plans_count_from_a_reload_on(tmp_path: Path) -> None:
     ("plan", "allowed"), [("free", 1), ("starter", 5), ("pro", 20), ("unheard-of", 1)]
 )
 async def test_plans_that_nobody_configured_are_the_seeds(plan: str, allowed: int) -> None:
-    limits = Limits([])
+    running = [allowed - 1]
+    limits = Limits(Config(), lambda _: running[0])
     asker = Asker(name="a", tenant="t", plan=plan)
-    limits.check_room(asker, allowed - 1)
+    limits.admit(asker, Kind.PHONE_CALL)
+    running[0] = allowed
     with pytest.raises(OverLimit):
-        limits.check_room(asker, allowed)
+        limits.admit(asker, Kind.PHONE_CALL)
 
 
-async def test_the_enterprise_plan_has_no_end_of_sessions_and_ten_a_minute() -> None:
-    limits = Limits([])
+@pytest.mark.parametrize("plan", ["free", "starter", "pro"])
+@pytest.mark.parametrize("kind", Kind)
+async def test_plans_that_nobody_configured_allow_ten_of_all_kinds_a_minute(
+    plan: str, kind: Kind
+) -> None:
+    limits = Limits(Config(), lambda _: 0)
+    asker = Asker(name="a", tenant="t", plan=plan)
+    for _, other in zip(range(10), itertools.cycle(Kind), strict=False):
+        limits.admit(asker, other)
+    with pytest.raises(OverLimit):
+        limits.admit(asker, kind)
+
+
+async def test_the_enterprise_plan_has_no_end_of_calls_and_ten_voice_sessions_a_minute() -> None:
+    limits = Limits(Config(), lambda _: 100_000)
     asker = Asker(name="a", tenant="t")
-    limits.check_room(asker, 100_000)
-    for _ in range(10):
-        limits.count(asker)
+    for kind in Kind:
+        for _ in range(10):
+            limits.admit(asker, kind)
     with pytest.raises(OverLimit) as refusal:
-        limits.count(asker)
+        limits.admit(asker, Kind.VOICE_SESSION)
     assert 1 <= refusal.value.retry_after <= 60
-    limits.count(Asker(name="b", tenant="other"))
+    limits.admit(asker, Kind.PHONE_CALL)
+    limits.admit(Asker(name="b", tenant="other"), Kind.VOICE_SESSION)
+
+
+async def test_an_enterprise_plan_of_the_file_holds_for_every_kind() -> None:
+    described = Config(plan=[PlanConfig(name="enterprise", sessions=0, creates_per_minute=1)])
+    limits = Limits(described, lambda _: 0)
+    asker = Asker(name="a", tenant="t")
+    limits.admit(asker, Kind.PHONE_CALL)
+    with pytest.raises(OverLimit):
+        limits.admit(asker, Kind.WEB_CALL)

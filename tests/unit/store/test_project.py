@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from bridge.call.idempotency import Claim
+from bridge.call.idempotency import LIFETIME, Claim
+from bridge.call.requests import BadRequest
 from bridge.journal import Journal
 from bridge.store import project as project_module
 from bridge.store import tables
@@ -75,26 +76,39 @@ async def test_a_reader_that_waits_reads_what_was_written_before_it_asked(
 
 
 async def test_a_key_used_at_one_instance_counts_at_all(
-    journal: Journal, store: Store, made_url: str, tmp_path: Path
+    journal: Journal, store: Store, made_url: str
 ) -> None:
     answer = {"call_id": "c1", "room_name": "r"}
     claim = Claim(key_digest="k", body_digest="b", at=AT, answer=answer)
     await journal.append([replace(entry("c1", 1), claim=claim)])
-    other = Journal(tmp_path / "b.db", instance="b")
     b = Store.open(made_url, instance="b")
-    claims = Claims(other, b)
+    claims = Claims(b)
     async with following(journal, store, wall=lambda: AT + 60) as projection:
         assert await projection.caught_up(PATIENCE)
-        assert claims.claim("k", since=AT) == claim
-        assert claims.claim("k", since=AT + 1) is None
-        assert claims.claim("other", since=AT) is None
+        assert await claims.reserve("k", "b", at=AT + LIFETIME) == claim
+        with pytest.raises(BadRequest):
+            await claims.reserve("k", "other", at=AT)
+        assert await claims.reserve("other", "b", at=AT) is None
         await journal.append([entry("c1", 2, ended=True)])
         await asyncio.to_thread(journal.erase, "c1")
         assert await projection.caught_up(PATIENCE)
-        assert claims.claim("k", since=AT) is None
+        assert await claims.reserve("k", "b", at=AT) is None
+    claims.close()
     b.close()
-    assert claims.claim("k", since=AT) is None
-    other.close()
+
+
+async def test_a_key_of_yesterday_counts_no_more(
+    journal: Journal, store: Store, made_url: str
+) -> None:
+    claim = Claim(key_digest="k", body_digest="b", at=AT, answer={"call_id": "c1"})
+    await journal.append([replace(entry("c1", 1), claim=claim)])
+    b = Store.open(made_url, instance="b")
+    claims = Claims(b)
+    async with following(journal, store, wall=lambda: AT + 60) as projection:
+        assert await projection.caught_up(PATIENCE)
+        assert await claims.reserve("k", "b", at=AT + LIFETIME + 1) is None
+    claims.close()
+    b.close()
 
 
 async def test_more_than_one_batch_is_written_whole(journal: Journal, store: Store) -> None:
@@ -439,3 +453,65 @@ def with_cut(store: Store, journal: Journal, reader: Any, cut: int) -> None:
             projection._step(reader)
     finally:
         project_module._BATCH = before  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("more", [0, 2])
+async def test_the_true_end_takes_the_place_of_one_that_others_gave_a_call_that_went_on(
+    journal: Journal, store: Store, made_url: str, tmp_path: Path, *, more: int, told: bool
+) -> None:
+    """An instance that was cut off from the store for longer than its lease."""
+    private = {"webhook_url": "https://x"}
+    await journal.append([entry("c1", 1, private=private)])
+    async with following(journal, store, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    others = Journal(tmp_path / "b.db", instance="b")
+    b = Store.open(made_url, instance="b")
+    crash = {"reason": "crash"}
+    end = entry("c1", 2, name="call_ended", ended=True, private=private, more=crash, **crash)
+    await others.append([end])
+    async with following(others, b, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    if told:
+        with store.writing() as connection:
+            connection.execute(
+                update(tables.outbox).where(tables.outbox.c.seq == 2).values(state="delivered")
+            )
+    # The cut is over: this is how it went.
+    for seq in range(2, 2 + more):
+        await journal.append([entry("c1", seq, name="call_hold", private=private)])
+    last = 2 + more
+    busy = {"reason": "remote_hangup"}
+    await journal.append(
+        [entry("c1", last, name="call_ended", ended=True, private=private, more=busy, **busy)]
+    )
+    for _ in range(2):  # also when it is read once more from the beginning
+        async with following(journal, store, deliveries=deliver) as projection:
+            assert await projection.caught_up(PATIENCE)
+        with store.writing() as connection:
+            connection.execute(delete(tables.cursors))
+    assert store.events("c1") == journal.events("c1")
+    found = store.call("c1")
+    assert found is not None
+    assert found.record["reason"] == "remote_hangup"
+    positions = [row[0] for row in store.events_since(0, limit=10)]
+    assert positions == sorted(set(positions))
+    with store.reading() as connection:
+        rows = connection.execute(
+            select(tables.outbox.c.seq, tables.outbox.c.event, tables.outbox.c.id)
+        ).all()
+    false = [row for row in rows if row.id == "c1-2"]
+    assert len(false) == (1 if told else 0)
+    true = sorted((row.seq, row.event) for row in rows if row.id != "c1-2")
+    assert true == [(one["seq"], one["event"]) for one in journal.events("c1")]
+    # What comes of the others now changes nothing.
+    with b.writing() as connection:
+        connection.execute(delete(tables.cursors))
+    async with following(others, b, deliveries=deliver) as projection:
+        assert await projection.caught_up(PATIENCE)
+    assert store.events("c1") == journal.events("c1")
+    found = store.call("c1")
+    assert found is not None
+    assert found.record["reason"] == "remote_hangup"
+    b.close()
+    await asyncio.to_thread(others.close)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bridge.events import rfc3339
 from bridge.journal import ChangedRecord, WrittenEvent, WrittenFact
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
 from bridge.store.writing import Writer, dump
+from bridge.transcript import shapes
 from bridge.transcript.segment import Segment, Speaker
 from tests.unit.store.making import AT, event, record
 
@@ -131,6 +135,19 @@ def test_sessions_and_passthrough_calls_are_told_by_what_is_private(store: Store
     assert ids(store, CallFilter(only_sessions=True, tenant="t")) == ["c1"]
     assert ids(store, CallFilter(passthrough=True)) == ["c2"]
     assert ids(store, CallFilter(passthrough=False)) == ["c1"]
+
+
+def test_the_number_that_was_called_is_ours_where_a_call_came_in(store: Store) -> None:
+    ours, theirs = "+918047361000", "+919876543210"
+    numbers = {"phone_number": theirs, "trunk_number": ours}
+    write(
+        store,
+        made(1, **numbers, direction="outbound"),
+        made(2, **numbers, direction="inbound"),
+        made(3, phone_number=None, trunk_number=None, direction="inbound", call_type="voip"),
+    )
+    assert ids(store, CallFilter(to_number=theirs)) == ["c1"]
+    assert ids(store, CallFilter(to_number=ours)) == ["c2"]
 
 
 def test_a_total_is_what_it_is_after_every_write_of_ours(store: Store) -> None:
@@ -274,3 +291,37 @@ def test_who_was_away_says_of_nobody_that_it_is_gone(store: Store, made_url: str
     store.grace = 0.5
     assert store.expired() == []  # its own silence was as long as the other's
     other.close()
+
+
+@given(who=st.lists(st.sampled_from(["USER", "AGENT", "SYSTEM"]), max_size=12))
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_turns_are_counted_as_they_are_shown(store: Store, who: list[str]) -> None:
+    """Also those that began at the same moment, in the order they came."""
+    lines = [
+        {"speaker": speaker, "content": "words", "at": AT + n // 2} for n, speaker in enumerate(who)
+    ]
+    call = f"c{uuid.uuid4().hex}"
+    facts = [
+        WrittenFact(
+            position=n,
+            call_id=call,
+            kind="transcript",
+            body=dump(line),
+            record="{}",
+            private="{}",
+        )
+        for n, line in enumerate(lines, start=1)
+    ]
+    with store.writing() as connection:
+        Writer(journal=uuid.uuid4().hex).facts(connection, facts)
+    spoken = [line for line in lines if line["speaker"] != "SYSTEM"]
+    shown = shapes.turn_count(store.transcript(call))
+    assert store.turn_counts([call, "other"]) == {call: shown, "other": 0}
+    assert store.transcript_size(call) == (len(lines), 5 * len(lines))
+    assert shown <= len(spoken)
+
+
+def test_turns_of_no_calls_are_none(store: Store) -> None:
+    assert store.turn_counts([]) == {}

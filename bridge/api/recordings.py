@@ -1,0 +1,186 @@
+"""A call's recording over HTTP: whole, or the part of it that a player asks for (RFC 9110 14)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+
+from bridge.api.access import access_of
+from bridge.api.asking import asked
+from bridge.api.reading import Reading
+from bridge.call.requests import Unavailable, WrongState
+
+PIECE: Final = 256 * 1024  # octets read at once
+FINISHING: Final = 5.0  # seconds a request waits for a file that is being closed
+_LOOK: Final = 0.05
+_RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+
+
+class KeptRecording(Protocol):
+    """A whole recording."""
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+
+    @property
+    def octets(self) -> int:
+        """How long it is."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type."""
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, in quotes."""
+
+    def read(self, begin: int, end: int) -> bytes | None:
+        """Return the octets from *begin* to before *end*; None: it is gone.
+
+        Blocks, raises `BridgeError`.
+        """
+
+
+class RecordingDoor(Protocol):
+    """The recordings as the API asks for them, from any thread."""
+
+    def writes(self, call_id: str) -> bool:
+        """Whether a call's file is not whole yet."""
+
+    def is_recorded(self, call_id: str) -> bool:
+        """Whether a call was begun to be recorded. Blocks, raises `BridgeError`."""
+
+    def find(self, call_id: str) -> KeptRecording | None:
+        """Return a call's whole recording. Blocks, raises `BridgeError`."""
+
+    def forget(self, call_id: str) -> None:
+        """Have the recording of an erased call deleted."""
+
+
+class Player:
+    """Answers ``GET …/recording``; *door* None: nothing is recorded here."""
+
+    def __init__(self, reading: Reading, door: RecordingDoor | None) -> None:
+        self._reading = reading
+        self._door = door
+
+    async def play(self, call_id: str, request: Request) -> Response:
+        """Return the file, or the part that is asked for.
+
+        404 when nothing was recorded, 409 while the call runs.
+        """
+        call = await self._reading.call(call_id, access_of(request))
+        door = self._door
+        if door is None:
+            raise _nothing()
+        if call["ended_at"] is None:
+            if await asked(lambda: door.is_recorded(call["id"])):
+                raise WrongState("the call runs, its recording is there when it is over")
+            raise _nothing()
+        found = await self._find(door, call["id"])
+        if found is None:
+            raise _nothing()
+        return await answer(found, request)
+
+    def forget(self, call_id: str) -> None:
+        """A call was erased."""
+        if self._door is not None:
+            self._door.forget(call_id)
+
+    async def _find(self, door: RecordingDoor, call_id: str) -> KeptRecording | None:
+        waited = 0.0
+        while True:
+            writing = door.writes(call_id)
+            found = await asked(lambda: door.find(call_id))
+            if found is not None:
+                return found
+            if not writing:
+                break
+            if waited >= FINISHING:
+                raise Unavailable("the recording is being finished", retry_after=1)
+            await asyncio.sleep(_LOOK)
+            waited += _LOOK
+        # It may have been brought away in this very moment: the store tells where.
+        fresh = await self._reading.is_fresh()
+        found = await asked(lambda: door.find(call_id))
+        if found is None and not fresh and await asked(lambda: door.is_recorded(call_id)):
+            raise Unavailable("the store does not know yet where the recording is", retry_after=1)
+        return found
+
+
+async def answer(kept: KeptRecording, request: Request) -> Response:
+    """Return the response to *request* for a recording that is there."""
+    size = kept.octets
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private",
+        "Content-Disposition": f'inline; filename="{kept.name}"',
+        "ETag": kept.etag,
+    }
+    if kept.etag in _tags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    wanted = request.headers.get("range")
+    if wanted is not None and request.headers.get("if-range", kept.etag) != kept.etag:
+        wanted = None  # RFC 9110 13.1.5: it is another file than the one that was begun
+    part = None if wanted is None else part_of(wanted, size)
+    begin, end = part or (0, size)
+    if begin >= end:
+        raise HTTPException(
+            416, f"the recording has {size} octets", headers={"Content-Range": f"bytes */{size}"}
+        )
+    first = await asked(lambda: kept.read(begin, min(end, begin + PIECE)))
+    if first is None:
+        raise _nothing()
+    headers["Content-Length"] = str(end - begin)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+    return StreamingResponse(
+        _pieces(kept, first, begin, end),
+        status_code=200 if part is None else 206,
+        headers=headers,
+        media_type=kept.content_type,
+    )
+
+
+async def _pieces(kept: KeptRecording, first: bytes, begin: int, end: int) -> AsyncIterator[bytes]:
+    yield first
+    at = begin + len(first)
+    while at < end:
+        piece = await asyncio.to_thread(kept.read, at, min(end, at + PIECE))
+        if not piece:
+            raise ConnectionError("the recording was deleted")  # the length that was told is not
+        yield piece
+        at += len(piece)
+
+
+def part_of(text: str, size: int) -> tuple[int, int] | None:
+    """Return begin and end (exclusive) of the range *text* asks for; empty: it has none of it.
+
+    None: the whole, as for what is not understood and for several ranges at once (RFC 9110
+    14.2: a server MAY ignore the Range header field).
+    """
+    found = _RANGE.fullmatch(text.strip())
+    if found is None or found.group(1, 2) == ("", ""):
+        return None
+    first, last = found.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None  # RFC 9110 14.1.1: invalid
+    begin = int(first)
+    end = min(size, int(last) + 1) if last else size
+    return (begin, end) if begin < size else (size, size)
+
+
+def _tags(text: str) -> list[str]:
+    return [tag.strip().removeprefix("W/") for tag in text.split(",")]
+
+
+def _nothing() -> HTTPException:
+    return HTTPException(404, "the call was not recorded")
