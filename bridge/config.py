@@ -678,6 +678,9 @@ class Config(BaseSettings):
 
         def environment() -> dict[str, Any]:
             values = env_settings()
+            for name in _ARRAYS:  # a variable for a part of one is an error told elsewhere
+                if isinstance(values.get(name), dict):
+                    del values[name]
             for section, key in _SECRETS:
                 for _, table in _tables(values, section):
                     table.pop(f"{key}_file", None)
@@ -771,6 +774,9 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError([f"{path}: not TOML: {failure}"]) from failure
 
 
+_ARRAYS: Final = ("plan", "workflow", "trunk", "route")
+
+
 def _stray_variables(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and "__" in name:
@@ -787,6 +793,10 @@ def _unreadable_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if not name.startswith(ENV_PREFIX) or section not in Config.model_fields:
             continue
         annotation: Any = Config.model_fields[section].annotation
+        if key and section in _ARRAYS:
+            allowed = f'{ENV_PREFIX}{section.upper()}=[{{"KEY": …}}]'
+            yield f"environment:{name}: a part of an array of tables, allowed: {allowed}"
+            continue
         if key:
             field = getattr(annotation, "model_fields", {}).get(key)
             if field is None or get_origin(field.annotation) not in (list, dict):
@@ -883,7 +893,7 @@ def _sentence(error: Any) -> str:
             return f"unknown key, allowed: {_keys_beside(error['loc'])}"
         case "model_type" | "dict_type":
             return "not a table, allowed: a table"
-        case "list_type" if error["loc"] in (("trunk",), ("route",), ("workflow",), ("plan",)):
+        case "list_type" if len(error["loc"]) == 1 and error["loc"][0] in _ARRAYS:
             return f"not an array of tables, allowed: [[{error['loc'][0]}]]"
         case "list_type" if error["loc"] == ("http", "key"):
             return "not an array of tables, allowed: [[http.key]]"

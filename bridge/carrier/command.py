@@ -25,6 +25,7 @@ from bridge.sip.uri import parse_uri
 
 ANSWERING = "answer after 1s; talk; stay"
 DIALLING = "talk 5s; hangup"
+INTERRUPTED = 130  # as a shell says it
 REGISTERED = 120.0  # seconds a registration is waited for
 
 
@@ -45,6 +46,7 @@ async def run(
     srtp: str = "off",
     out: TextIO | None = None,
     listening: asyncio.Future[int] | None = None,
+    stop: asyncio.Event | None = None,
 ) -> int:
     """Dial *calls* calls (1) at *rate* a second, or answer them (no end); return the status.
 
@@ -55,7 +57,8 @@ async def run(
     address of record: once it is registered here, that number is called by its connection.
     With *allow* (networks) calls from elsewhere get 403.
     0: all went as the scripts say; 1: something failed; 2: wrong usage. *listening* is told
-    the port. Without an end it runs until its task is cancelled.
+    the port. Without an end it runs until *stop* is set (calls that run then are ended; 130 when
+    more were to come), or its task is cancelled.
     """
     printer = Printer(out or sys.stdout, record, listening)
     try:
@@ -83,25 +86,52 @@ async def run(
         async with carrier:
             printer.listening(host, carrier.port)
             if dial is not None:
-                if called:
-                    account = str(parse_uri(dial))
-                    await carrier.registrar.until(account, registered=True, timeout=REGISTERED)
                 one = partial(_one, printer, carrier, dial, script or DIALLING, from_, called)
-                await _dial(one, calls or 1, rate)
+                account = str(parse_uri(dial)) if called else ""
+                done = await _until(_dial(carrier, account, one, calls or 1, rate), stop)
             else:
-                await printer.count(calls)
+                done = await _until(printer.count(calls), stop) or calls is None
     except (BridgeError, OSError) as error:
         printer.error(error)
         return 1
     printer.summary()
-    return 1 if printer.failed else 0
+    if printer.failed:
+        return 1
+    return 0 if done else INTERRUPTED
+
+
+async def _until(work: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> bool:
+    """Do *work* until *stop* is set; return whether it came to its end."""
+    if stop is None:
+        await work
+        return True
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _answering(dial: str | None, script: str | None) -> str:
     return ANSWERING if dial is not None or script is None else script
 
 
-async def _dial(one: Callable[[], Coroutine[Any, Any, None]], calls: int, rate: float) -> None:
+async def _dial(
+    carrier: Carrier,
+    account: str,
+    one: Callable[[], Coroutine[Any, Any, None]],
+    calls: int,
+    rate: float,
+) -> None:
+    if account:
+        await carrier.registrar.until(account, registered=True, timeout=REGISTERED)
     interval = 1 / rate if rate > 0 else 0.0
     loop = asyncio.get_running_loop()
     started = loop.time()

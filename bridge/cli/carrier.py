@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +13,8 @@ from bridge.carrier.manual import LANGUAGE
 from bridge.cli.options import JsonOption
 
 HELP = """A carrier to develop against: answers or dials by a script, prints what it saw as
-JSON lines, exits 1 when an expectation fails.
+JSON lines, exits 1 when an expectation fails. Without --calls it answers until Ctrl-C or SIGTERM,
+which end the calls that run.
 
 \b
 Script: answer after 2s; talk 5s; hold sendonly 3s; resume; dtmf 12#; hangup
@@ -52,15 +54,13 @@ def carrier(
     ] = "off",
     as_json: JsonOption = False,  # noqa: ARG001 (it always prints JSON lines)
 ) -> None:
-    from bridge.carrier.command import run
-
     credentials = None
     if user is not None:
         name, _, password = user.partition(":")
         credentials = (name, password)
-    try:
-        status = asyncio.run(
-            run(
+    raise typer.Exit(
+        asyncio.run(
+            _run(
                 listen=listen,
                 dial=dial,
                 script=script,
@@ -75,6 +75,15 @@ def carrier(
                 srtp=srtp,
             )
         )
-    except KeyboardInterrupt:
-        status = 130
-    raise typer.Exit(status)
+    )
+
+
+async def _run(**given: Any) -> int:
+    """Run the carrier until it is done, or SIGINT or SIGTERM: then it ends its calls first."""
+    from bridge.carrier.command import run
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return await run(stop=stop, **given)

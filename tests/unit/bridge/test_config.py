@@ -252,6 +252,17 @@ def test_a_variable_that_should_be_json_and_is_not_is_one_line(
     assert caught.value.lines[0].startswith(f"environment:TRUNKBRIDGE_{name}: not JSON, allowed: ")
 
 
+def test_a_variable_for_a_part_of_an_array_of_tables_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(monkeypatch, TRUNK__0__HOST="h")
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "[[trunk]]\nname = 'a'\nhost = 'h'\n"))
+    (line,) = caught.value.lines
+    assert line.startswith("environment:TRUNKBRIDGE_TRUNK__0__HOST: ")
+    assert line.endswith('allowed: TRUNKBRIDGE_TRUNK=[{"KEY": …}]')
+
+
 def test_a_missing_secret_file_and_a_secret_given_twice_are_told(tmp_path: Path) -> None:
     text = "[livekit]\napi_secret_file = 'no'\n[webhook]\nsecret = 'a'\nsecret_file = 'b'\n"
     with pytest.raises(ConfigError) as caught:

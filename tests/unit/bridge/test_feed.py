@@ -91,7 +91,7 @@ async def test_what_is_kept_for_readers_has_an_end(
         for seq in range(1, 51):
             await journal.append([entry(key("a", seq))])
             feed.tell(key("a", seq))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while feed._position < 51:  # noqa: ASYNC110 (nobody tells when it was read)
                 await asyncio.sleep(0.005)
             assert len(feed._kept) == 10

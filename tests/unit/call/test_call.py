@@ -92,7 +92,7 @@ class World:
         self._changed.set()
 
     async def until(self, *wanted: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not set(wanted) <= set(self.log):
                 self._changed.clear()
                 await self._changed.wait()

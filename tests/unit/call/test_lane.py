@@ -27,7 +27,7 @@ class Log:
         self._changed.set()
 
     async def until(self, line: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while line not in self.lines:
                 self._changed.clear()
                 await self._changed.wait()
@@ -80,7 +80,7 @@ async def running(lane: RoomLane) -> AsyncIterator[None]:
         yield
     finally:
         lane.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await task
 
 
@@ -176,7 +176,7 @@ async def test_send_that_fails_because_the_room_went_is_sent_first_when_it_is_ba
         await started.wait()
         lane.suspend()
         fail.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(lane) < 2:  # noqa: ASYNC110 (the failure is taken while the room is away)
                 await asyncio.sleep(0)
         lane.restore(log.entry("again", level=True))

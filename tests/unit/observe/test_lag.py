@@ -22,7 +22,7 @@ async def test_every_measurement_is_told_and_a_stall_is_among_them() -> None:
     heard: asyncio.Queue[float] = asyncio.Queue()
     lag = LoopLag(lambda late, _stolen: heard.put_nowait(late))
     lag.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await heard.get() >= 0
         stand_still(0.25)
         assert await heard.get() >= 0.1

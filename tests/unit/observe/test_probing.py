@@ -29,7 +29,7 @@ class Asked:
             raise ValueError("no such URI")
 
     async def next(self, count: int) -> list[str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return [await self.names.get() for _ in range(count)]
 
 

@@ -42,7 +42,7 @@ class Supervisor:
     async def hears(self, wanted: str) -> list[str]:
         """Wait for a datagram with the line *wanted*; return it."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 datagram = (await loop.sock_recv(self.socket, 65536)).decode().split("\n")
                 if wanted in datagram:

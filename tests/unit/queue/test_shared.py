@@ -276,7 +276,7 @@ async def test_an_owner_that_does_not_answer_is_given_up_and_never_does_it_late(
                 created_at=time.time() + 60,
             )
         )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not hands.done:  # noqa: ASYNC110 (looked at every half second)
             await asyncio.sleep(0.02)
     await late.stop()

@@ -30,7 +30,7 @@ class Server:
     async def asked(self, times: int = 1) -> None:
         """Wait for *times* more probes."""
         goal = self.probes + times
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.probes < goal:
                 self._asked.clear()
                 await self._asked.wait()
@@ -41,7 +41,7 @@ def watch(server: Server) -> ServerWatch:
 
 
 async def ended(one: ServerWatch) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not one.idle:  # noqa: ASYNC110 (its task ends by itself)
             await asyncio.sleep(0)
 

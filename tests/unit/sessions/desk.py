@@ -156,7 +156,7 @@ class Desk:
 
     async def until(self, done: Any) -> None:
         """Wait until *done* is true, for what a thread or a timer of the sessions does."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not done():  # noqa: ASYNC110 (state of several tasks)
                 await asyncio.sleep(0.01)
 

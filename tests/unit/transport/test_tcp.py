@@ -50,7 +50,7 @@ class Recorder:
     async def read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            data += (await asyncio.wait_for(self.chunks.get(), 5))[0]
+            data += (await asyncio.wait_for(self.chunks.get(), 9))[0]
         return data
 
 
@@ -131,14 +131,14 @@ async def test_bytes_of_a_known_peer_go_up_with_its_flow(
     assert bound.port > 0
     _, writer = await peers.connect(bound.port)
     writer.write(b"hello")
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     assert await owner.read(5) == b"hello"
     assert flow.transport == "tcp"
     assert flow.local == (HOST, bound.port)
     assert flow.remote == writer.get_extra_info("sockname")
     assert flow.trunks == flow.new_call_trunks == frozenset({"t"})
     writer.close()
-    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert await asyncio.wait_for(owner.gone.get(), 9) == flow
 
 
 async def test_a_wildcard_listener_names_the_address_the_peer_used(
@@ -147,7 +147,7 @@ async def test_a_wildcard_listener_names_the_address_the_peer_used(
     """Failure 7.2: zero address in Contact or Via."""
     bound = await tcp.listen("0.0.0.0", 0)
     _, writer = await peers.connect(bound.port)
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     assert flow.local == ("127.0.0.1", bound.port)
     writer.close()
     await writer.wait_closed()
@@ -162,7 +162,7 @@ async def test_an_unknown_source_is_closed_without_an_answer_and_unread(
     reader, writer = await peers.connect(bound.port)
     writer.write(b"OPTIONS sip:x SIP/2.0\r\n\r\n")
     try:
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 9)
     except ConnectionResetError:  # closed with our bytes unread: a reset
         answer = b""
     assert answer == b""
@@ -180,13 +180,13 @@ async def test_connections_over_the_cap_of_one_address_are_closed(
     bound = await tcp.listen(HOST, 0)
     writers = [(await peers.connect(bound.port))[1] for _ in range(2)]
     for _ in writers:
-        await asyncio.wait_for(owner.flows.get(), 5)
+        await asyncio.wait_for(owner.flows.get(), 9)
     reader, _refused = await peers.connect(bound.port)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 9) == b""
     writers.pop().close()
-    await asyncio.wait_for(owner.gone.get(), 5)
+    await asyncio.wait_for(owner.gone.get(), 9)
     _, _again = await peers.connect(bound.port)
-    await asyncio.wait_for(owner.flows.get(), 5)
+    await asyncio.wait_for(owner.flows.get(), 9)
     writers.pop().close()
     await tcp.stop()
 
@@ -197,14 +197,14 @@ async def test_over_the_cap_the_connection_that_was_silent_longest_makes_room(
     tcp = TcpTransport(owner, limits=TcpLimits(accepted_per_address=2, spare=0.0))
     bound = await tcp.listen(HOST, 0)
     first, first_writer = await peers.connect(bound.port)
-    await asyncio.wait_for(owner.flows.get(), 5)
+    await asyncio.wait_for(owner.flows.get(), 9)
     second, second_writer = await peers.connect(bound.port)
-    await asyncio.wait_for(owner.flows.get(), 5)
+    await asyncio.wait_for(owner.flows.get(), 9)
     first_writer.write(b"still here")
-    await asyncio.wait_for(owner.chunks.get(), 5)
+    await asyncio.wait_for(owner.chunks.get(), 9)
     _, third_writer = await peers.connect(bound.port)
-    await asyncio.wait_for(owner.flows.get(), 5)
-    assert await asyncio.wait_for(second.read(), 5) == b""
+    await asyncio.wait_for(owner.flows.get(), 9)
+    assert await asyncio.wait_for(second.read(), 9) == b""
     assert not first.at_eof()
     for writer in (first_writer, second_writer, third_writer):
         writer.close()
@@ -220,15 +220,15 @@ async def test_a_connection_makes_room_for_one_other_and_not_for_a_burst(
     bound = await tcp.listen(HOST, 0)
     for _ in range(2):
         await peers.connect(bound.port)
-        await asyncio.wait_for(owner.flows.get(), 5)
+        await asyncio.wait_for(owner.flows.get(), 9)
     clock.now += 100
     # All of them are accepted in one turn of the loop.
     burst = [socket.create_connection((HOST, bound.port)) for _ in range(8)]
     for _ in range(2):
-        await asyncio.wait_for(owner.gone.get(), 5)
+        await asyncio.wait_for(owner.gone.get(), 9)
     last, _ = await peers.connect(bound.port)  # the burst is before it
     try:
-        assert await asyncio.wait_for(last.read(), 5) == b""
+        assert await asyncio.wait_for(last.read(), 9) == b""
         assert tcp.counts == {"accepted": 2, "dialled": 0}
     finally:
         for sock in burst:
@@ -241,10 +241,10 @@ async def test_a_connection_that_parts_is_not_counted_twice(
 ) -> None:
     bound = await tcp.listen(HOST, 0)
     await peers.connect(bound.port)
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     assert tcp.counts == {"accepted": 1, "dialled": 0}
     tcp.close(flow)
-    await asyncio.wait_for(owner.gone.get(), 5)
+    await asyncio.wait_for(owner.gone.get(), 9)
     assert tcp.counts["dialled"] == 0  # the peer has not closed its half yet
 
 
@@ -265,7 +265,7 @@ async def test_concurrent_dials_to_one_remote_are_one_dial(
     port, writers = await peers.serve()
     flows = await asyncio.gather(*(dial(tcp, port) for _ in range(5)))
     assert len({flow.id for flow in flows if flow}) == 1
-    await asyncio.wait_for(writers.get(), 5)
+    await asyncio.wait_for(writers.get(), 9)
     assert writers.empty()
 
 
@@ -274,7 +274,7 @@ async def test_a_connection_the_peer_opened_is_not_reused_for_dialling(
 ) -> None:
     bound = await tcp.listen(HOST, 0)
     _, writer = await peers.connect(bound.port)
-    await asyncio.wait_for(owner.flows.get(), 5)
+    await asyncio.wait_for(owner.flows.get(), 9)
     remote = writer.get_extra_info("sockname")
     assert tcp.find(Dial(remote)) is None
 
@@ -307,7 +307,7 @@ async def test_a_connection_is_dialled_from_the_address_that_is_listened_on(
     flow = await dial(tcp, port)
     assert flow is not None
     assert flow.local[0] == "127.0.0.9"
-    writer = await asyncio.wait_for(writers.get(), 5)
+    writer = await asyncio.wait_for(writers.get(), 9)
     assert writer.get_extra_info("peername")[0] == "127.0.0.9"
     assert tcp.local_address(HOST, port) == "127.0.0.9"
 
@@ -338,8 +338,8 @@ async def test_a_connection_closed_by_the_peer_is_lost_once_and_dialled_anew(
     port, writers = await peers.serve()
     first = await dial(tcp, port)
     assert first is not None
-    (await asyncio.wait_for(writers.get(), 5)).close()
-    assert await asyncio.wait_for(owner.gone.get(), 5) == first
+    (await asyncio.wait_for(writers.get(), 9)).close()
+    assert await asyncio.wait_for(owner.gone.get(), 9) == first
     with pytest.raises(SendError):
         tcp.send(first, b"late")
     second = await dial(tcp, port)
@@ -356,7 +356,7 @@ async def test_a_peer_that_does_not_read_is_closed_at_the_bound(
     port, writers = await peers.serve()
     flow = await dial(tcp, port)
     assert flow is not None
-    writer = await asyncio.wait_for(writers.get(), 5)
+    writer = await asyncio.wait_for(writers.get(), 9)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def fill() -> None:
@@ -402,7 +402,7 @@ async def test_one_connection_with_much_to_say_leaves_turns_to_the_others(
     heard, seen = b"", 0
     loop.call_soon(turn)
     while len(heard) < len(said):
-        data, flow = await asyncio.wait_for(owner.chunks.get(), 5)
+        data, flow = await asyncio.wait_for(owner.chunks.get(), 9)
         assert flow == first
         most = max(most, len(data))
         heard += data
@@ -420,7 +420,7 @@ async def test_what_was_said_before_a_close_is_handled_before_the_loss_is_told(
     flow = await owner.flows.get()
     writer.write(b"x" * 100_000)
     writer.write_eof()
-    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert await asyncio.wait_for(owner.gone.get(), 9) == flow
     heard = b""
     while not owner.chunks.empty():
         heard += owner.chunks.get_nowait()[0]
@@ -432,11 +432,11 @@ async def test_close_delivers_what_was_written_first(
 ) -> None:
     bound = await tcp.listen(HOST, 0)
     reader, _writer = await peers.connect(bound.port)
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     tcp.send(flow, b"400 and goodbye")
     tcp.close(flow)
-    assert await asyncio.wait_for(reader.read(), 5) == b"400 and goodbye"
-    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert await asyncio.wait_for(reader.read(), 9) == b"400 and goodbye"
+    assert await asyncio.wait_for(owner.gone.get(), 9) == flow
 
 
 async def test_close_delivers_what_was_written_to_a_peer_that_still_talks(
@@ -445,15 +445,15 @@ async def test_close_delivers_what_was_written_to_a_peer_that_still_talks(
     """Row 2. A connection closed with bytes unread would be reset, and the 400 lost with it."""
     bound = await tcp.listen(HOST, 0)
     reader, writer = await peers.connect(bound.port)
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     tcp.send(flow, b"400 and goodbye")
     tcp.close(flow)
     writer.write(b"still talking " * 1000)
-    assert await asyncio.wait_for(owner.gone.get(), 5) == flow
+    assert await asyncio.wait_for(owner.gone.get(), 9) == flow
     assert tcp.find(Dial(flow.remote)) is None
     with pytest.raises(SendError):
         tcp.send(flow, b"late")
-    assert await asyncio.wait_for(reader.read(), 5) == b"400 and goodbye"
+    assert await asyncio.wait_for(reader.read(), 9) == b"400 and goodbye"
     assert owner.chunks.empty()  # what comes after the good-bye is nobody's
 
 
@@ -471,15 +471,15 @@ async def test_an_idle_connection_is_closed_and_a_used_one_is_not(
     tcp = TcpTransport(owner, limits=TcpLimits(idle=1800), clock=clock)
     bound = await tcp.listen(HOST, 0)
     _, _idle = await peers.connect(bound.port)
-    idle_flow = await asyncio.wait_for(owner.flows.get(), 5)
+    idle_flow = await asyncio.wait_for(owner.flows.get(), 9)
     _, used = await peers.connect(bound.port)
-    used_flow = await asyncio.wait_for(owner.flows.get(), 5)
+    used_flow = await asyncio.wait_for(owner.flows.get(), 9)
     clock.now += 1799
     used.write(b"\r\n\r\n")
     await owner.read(4)
     clock.now += 1
     tcp._sweep()
-    assert await asyncio.wait_for(owner.gone.get(), 5) == idle_flow
+    assert await asyncio.wait_for(owner.gone.get(), 9) == idle_flow
     assert [flow.id for flow in tcp.flows] == [used_flow.id]
     await tcp.stop()
 
@@ -501,7 +501,7 @@ async def test_ipv6_and_ipv4_wildcards_share_a_port(
             six = await tcp.listen("::", four.port)
             break
     _, _writer = await peers.connect(six.port, "::1")
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     assert flow.local == ("::1", six.port)
     assert owner.asked == ["::1"]
 
@@ -511,11 +511,11 @@ async def test_readmitted_connections_keep_their_id(
 ) -> None:
     bound = await tcp.listen(HOST, 0)
     _, writer = await peers.connect(bound.port)
-    before = await asyncio.wait_for(owner.flows.get(), 5)
+    before = await asyncio.wait_for(owner.flows.get(), 9)
     owner.admitted = (frozenset({"new"}), frozenset())
     tcp.readmit()
     writer.write(b"x")
-    _, after = await asyncio.wait_for(owner.chunks.get(), 5)
+    _, after = await asyncio.wait_for(owner.chunks.get(), 9)
     assert after.id == before.id
     assert after.trunks == frozenset({"new"})
 
@@ -524,9 +524,9 @@ async def test_stop_closes_connections_and_tells_nobody(owner: Recorder, peers: 
     tcp = TcpTransport(owner)
     bound = await tcp.listen(HOST, 0)
     reader, writer = await peers.connect(bound.port)
-    flow = await asyncio.wait_for(owner.flows.get(), 5)
+    flow = await asyncio.wait_for(owner.flows.get(), 9)
     tcp.send(flow, b"bye")
     await tcp.stop()
-    assert await asyncio.wait_for(reader.read(), 5) == b"bye"
+    assert await asyncio.wait_for(reader.read(), 9) == b"bye"
     assert owner.gone.empty()
     writer.close()

@@ -45,7 +45,7 @@ class Recorder:
         raise AssertionError("nobody dials UDP")
 
     async def next(self) -> tuple[bytes, Flow]:
-        return await asyncio.wait_for(self.datagrams.get(), 5)
+        return await asyncio.wait_for(self.datagrams.get(), 20)
 
 
 @dataclass
@@ -81,7 +81,7 @@ async def receive(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
     readable = asyncio.Event()
     loop.add_reader(sock, readable.set)  # uvloop has no sock_recvfrom
     try:
-        await asyncio.wait_for(readable.wait(), 5)
+        await asyncio.wait_for(readable.wait(), 20)
     finally:
         loop.remove_reader(sock)
     data, peer = sock.recvfrom(65535)

@@ -383,6 +383,6 @@ def test_a_part_that_fails_costs_no_other(caplog: pytest.LogCaptureFixture) -> N
 
 async def until(done: Callable[[], bool]) -> None:
     """Wait for a state of the session."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while not done():  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(0.01)

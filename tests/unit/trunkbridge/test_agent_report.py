@@ -67,7 +67,7 @@ async def test_figures_and_agents_of_a_session_are_posted_whole(mode: str) -> No
         await on.start(Talker(name="first"))
         await on.converse()
         on.session.update_agent(Talker(name="second"))
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while not any(  # noqa: ASYNC110 (nobody tells of it)
                 one["current_agent"] == "second" for one in bridge.documents
             ):

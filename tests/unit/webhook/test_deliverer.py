@@ -270,7 +270,7 @@ async def test_a_receiver_that_drips_its_answer_is_cut_off(store: Store) -> None
         put(store, [slow])
         rhythm = Rhythm(poll=0.05, gap=0.005, timeout=0.5)
         async with delivering(store, rhythm=rhythm) as deliverer:
-            await asyncio.wait_for(dripping.wait(), 5)
+            await asyncio.wait_for(dripping.wait(), 20)
             (other,) = some(alive.url)
             put(store, [other])
             await until(lambda: states(store, other.call_id) == ["delivered"])
