@@ -32,7 +32,6 @@ RATE = 300.0
 BLOCK = 10.0  # seconds
 BLOCKS = 3  # with the load, and as many without
 TARGET = 50.0  # ms, p99 of the API
-HISTORY = 300  # calls that have ended, for the lists to find
 MIX = {
     "GET a call": 30,
     "GET its events": 20,

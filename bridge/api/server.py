@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
+from bridge.api.wire import Wire
 from bridge.errors import BridgeError
-
-try:
-    from bridge.api.wire import Wire
-except ImportError:  # without httptools: the parser in Python, at three times the price
-    _PROTOCOL: Any = "h11"
-else:
-    _PROTOCOL = Wire
 
 STALLED_AFTER: Final = 30_000
 """Milliseconds; a stream's keep-alive makes sure that there is something to read."""
@@ -66,7 +60,7 @@ class ApiServer:
             access_log=False,
             lifespan="off",
             loop="asyncio",
-            http=_PROTOCOL,
+            http=Wire,
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(settings)

@@ -24,16 +24,18 @@ _log = structlog.get_logger(__name__)
 AGAIN: Final = 5.0  # seconds until what did not work is tried again
 PATIENCE: Final = 3600.0  # seconds until it is given up
 TOKEN: Final = 3600.0  # seconds a user's token counts, from the session's beginning
+SKEW: Final = 5.0  # seconds that the server's clock may be behind
 KEPT: Final = 1000  # rooms that are looked after for that long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """Who came for a session into a room that is not ours."""
+    """Who came for a session into a room that is not ours, at ``since`` or later."""
 
     call_id: str
     identity: str
     agent: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +85,13 @@ class Farewells:
         identity = records.identity_of(record)
         room = record.room_name
         if not records.session_of(record)["own_room"]:
-            agent = record.agent or ""
-            self._add(room, delay, Visit(call_id=record.id, identity=identity, agent=agent))
+            visit = Visit(
+                call_id=record.id,
+                identity=identity,
+                agent=record.agent or "",
+                since=record.created_at - SKEW,
+            )
+            self._add(room, delay, visit)
             return
         until = self._wall() + TOKEN
         self._past[room] = _Past(
@@ -150,8 +157,12 @@ class Farewells:
     async def _send_away(self, room: str, visit: Visit) -> None:
         if visit.agent:
             await self._rooms.recall_agent(room, visit.call_id)
-        if visit.identity not in self._identities(room):  # in a newer session
-            await self._rooms.remove(room, visit.identity)
+        if visit.identity in self._identities(room):  # in a newer session
+            return
+        for one in await self._rooms.people(room):
+            # Who was there before under that name was replaced by ours, or ours never came.
+            if one.identity == visit.identity and (one.joined_at or visit.since) >= visit.since:
+                await self._rooms.remove(room, visit.identity)
 
     # Rooms that a late token revives.
 

@@ -123,7 +123,11 @@ async def test_a_store_that_stands_still_holds_no_call_no_reader_and_no_stop(
             assert (
                 await http.get("/api/v1/calls/00000000-0000-4000-8000-0000000000aa")
             ).status_code == 503
-            assert (await http.get("/readyz")).status_code == 503
+
+            async def not_ready() -> bool:
+                return (await http.get("/readyz")).status_code == 503
+
+            await until(not_ready, "the daemon says that it has no store")
         assert (await bridge.ended(made.json()["call_id"]))["outcome"] == "busy"
         await leg.run("resume; hangup")
         fine(leg)

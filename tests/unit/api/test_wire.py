@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.importorskip("httptools")
-
 from bridge.api import wire
 from bridge.api.server import ApiServer
 from tests.unit.api.door import CALL, FakeService, app_of
@@ -20,7 +18,7 @@ HOST = b"Host: 127.0.0.1\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST
 POST = b"POST /api/v1/calls HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
-BODY = b'{"phone_number": "+919876543210"}'
+BODY = b'{"phone_number": "+919876543210", "agent": "support"}'
 
 
 @pytest.fixture

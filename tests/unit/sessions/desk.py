@@ -32,14 +32,16 @@ def config(*plans: PlanConfig, agent: str = "helper") -> Config:
     )
 
 
-def person(sid: str, *, agent: bool = False, helper: bool = False) -> PersonSeen:
+def person(
+    sid: str, *, agent: bool = False, helper: bool = False, joined_at: float | None = None
+) -> PersonSeen:
     return PersonSeen(
         sid=sid,
         identity=sid,
         agent=agent,
         helper=agent or helper,
         here=True,
-        joined_at=None,
+        joined_at=joined_at,
     )
 
 

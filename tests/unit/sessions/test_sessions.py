@@ -108,7 +108,7 @@ async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path
     async with a_desk(tmp_path / "theirs.db") as theirs:
         record = (await theirs.create()).record
         rooms = theirs.rooms
-    async with a_desk(tmp_path / "ours.db", timing=QUICK) as desk:
+    async with a_desk(tmp_path / "ours.db") as desk:
         desk.play(rooms)
         facts = {"created_at": record.created_at, "seq": 0, "private": record.private}
         phone = {**record.as_dict(), "call_type": "sip"}
@@ -212,6 +212,19 @@ async def test_who_came_for_a_session_leaves_a_room_that_was_there_before_and_no
         desk.rooms.away = False
         await desk.create(room="lobby", user_id="ada")
     assert [one.sid for one in desk.rooms.inside["lobby"]] == ["somebody", "ada"]
+
+
+async def test_a_namesake_who_was_there_before_a_session_whose_user_never_came_stays(
+    tmp_path: Path,
+) -> None:
+    async with a_desk(tmp_path / "j.db") as desk:
+        desk.rooms.open("lobby")
+        desk.join("lobby", person("ada", joined_at=1.0))
+        record = (await desk.create(room="lobby", user_id="ada")).record
+        await desk.sessions.end(record.id)
+        await desk.until(lambda: ("recall", "lobby", record.id) in desk.rooms.asked)
+        await desk.until(lambda: not desk.sessions._farewells.pending)
+        assert [one.sid for one in desk.rooms.inside["lobby"]] == ["ada"]
 
 
 async def test_a_room_that_a_late_token_revives_is_deleted_also_without_webhooks(
