@@ -203,6 +203,7 @@ class Projection:
                 raise
             if complete:
                 self._done = written
+                self._succeeded()  # before anybody is let through who asks whether it is well
                 self._settle(waiters, in_store=True)
                 return
             with self._lock:
