@@ -23,7 +23,7 @@ from unittest import mock
 import uvloop
 
 from bridge import daemon as daemon_module
-from bridge.config import load
+from bridge.config.loading import load
 from bridge.daemon import Daemon
 from bridge.observe import logs
 from bridge.room import sdk

@@ -20,7 +20,8 @@ from bridge.call.levels import facts_of
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalRecord, PreparedRoom, SipPort
 from bridge.call.record import CallRecord
-from bridge.config import Config, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.trunk import TrunkConfig
 from bridge.events import CallDtmf, CallEvent, CallHold, CallResume
 from bridge.journal.entries import Entry
 from bridge.journal.journal import Journal

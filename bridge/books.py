@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from bridge.config import Config
+from bridge.config.config import Config
 from bridge.journal.journal import Journal
 from bridge.sessions.shape import session_shape
 from bridge.store.claims import Claims

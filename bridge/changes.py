@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from bridge.config import Config
+from bridge.config.config import Config
 
 _NAMES: Final[Mapping[str, str]] = {
     "trunk": "name",

@@ -29,15 +29,11 @@ from bridge.call.crash import end_after_crash
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
 from bridge.changes import Changes, changes
-from bridge.config import (
-    Config,
-    ConfigError,
-    TrunkConfig,
-    advice,
-    cannot_start,
-    is_loopback,
-    not_yet,
-)
+from bridge.config.advice import advice, cannot_start, not_yet
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError
+from bridge.config.trunk import TrunkConfig
+from bridge.config.values import is_loopback
 from bridge.ears import Ears, HeardRooms
 from bridge.engines import clocks_of, engine_of, uses_sdk
 from bridge.errors import BridgeError

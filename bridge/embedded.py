@@ -29,7 +29,8 @@ from bridge.api.access import Access
 from bridge.api.auth import Gatekeeper
 from bridge.api.problems import setting_of
 from bridge.call.requests import BadConfiguration, Unavailable
-from bridge.config import Config, ConfigError, find_config, from_values, load
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, find_config, from_values, load
 from bridge.daemon import Daemon
 from bridge.errors import MisuseError
 from bridge.feed import Feed

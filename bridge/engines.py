@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge import native
-from bridge.config import MediaConfig
+from bridge.config.sections import MediaConfig
 from bridge.errors import BridgeError
 from bridge.media.choose import ChoosingEngine
 from bridge.media.direct import DirectEngine

@@ -13,7 +13,7 @@ from typing import Any
 from bridge.adapters import Ledger
 from bridge.call.service import CallService
 from bridge.call.switchboard import Switchboard
-from bridge.config import Config
+from bridge.config.config import Config
 from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.journal.entries import Entry, OpenCall

@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridge.api.auth import ApiKey
-from bridge.config import Config, ConfigError, host_and_port, load
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, load
+from bridge.config.values import host_and_port
 from bridge.transport.certificates import CertificateError, Certificates
 from bridge.ua.captures import Captures, captures
 

@@ -18,7 +18,7 @@ from bridge.api.reading import Reading
 from bridge.api.recordings import RecordingDoor
 from bridge.books import Books
 from bridge.call.switchboard import Switchboard
-from bridge.config import Config
+from bridge.config.config import Config
 from bridge.feed import Feed
 from bridge.fleet import Fleet
 from bridge.observe.metrics import Metrics

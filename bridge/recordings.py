@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.config import RecordingConfig
+from bridge.config.sections import RecordingConfig
 from bridge.journal.journal import Journal
 from bridge.store.store import Store
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.sip.events import RegistrationChanged
 from bridge.sip.registration import RegistrationSettings
 

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from bench.engines import process
-from bridge.config import MediaConfig
+from bridge.config.sections import MediaConfig
 from bridge.engines import engine_of
 from bridge.media.ports import Ports
 from bridge.media.seam import MediaLevels, MediaSpec

@@ -11,7 +11,7 @@ from bridge.call.idempotency import Claim
 from bridge.call.plan import CallPlan
 from bridge.call.ports import JournalPort, RoomPort, SipPort
 from bridge.call.record import CallRecord
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.events import CallEvent
 from bridge.media.seam import CallMedia, Lease, MediaNotice
 from bridge.room.seam import RoomHandlers

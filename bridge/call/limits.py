@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from bridge.call.requests import OverLimit
-from bridge.config import Config, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.trunk import TrunkConfig
 from bridge.trunk.admission import Gcra, call_rate, has_room
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final, Protocol
 from bridge.call.desks import SipFacts
 from bridge.call.plan import AnswerMode, CallPlan, Control, Direction
 from bridge.call.requests import BadRequest, DialRequest
-from bridge.config import Config, RouteConfig, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.trunk import RouteConfig, TrunkConfig
 from bridge.room.convention import room_name
 from bridge.sip.flow import Flow
 from bridge.trunk.headers import SAID_BY_ANY, copied_headers

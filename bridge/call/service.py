@@ -46,7 +46,8 @@ from bridge.call.requests import (
 )
 from bridge.call.tokens import is_over
 from bridge.call.waiting import NoQueue, Waiting
-from bridge.config import Config, RouteConfig, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.trunk import RouteConfig, TrunkConfig
 from bridge.errors import BridgeError
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallHold, CallResume
 from bridge.media.seam import CallMedia, Lease, MediaNotice

@@ -25,7 +25,7 @@ from bridge.call.requests import (
     anybody,
 )
 from bridge.call.service import CallService
-from bridge.config import ConfigError
+from bridge.config.loading import ConfigError
 from bridge.errors import BridgeError
 from bridge.events import rfc3339
 

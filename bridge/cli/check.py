@@ -13,16 +13,9 @@ from bridge.cli.options import (
     complain,
     show_json,
 )
-from bridge.config import (
-    Config,
-    ConfigError,
-    advice,
-    cannot_start,
-    clear_keys,
-    find_config,
-    load,
-    not_yet,
-)
+from bridge.config.advice import advice, cannot_start, clear_keys, not_yet
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, find_config, load
 
 HELP = """Validate the configuration and print the effective settings, secrets masked.
 

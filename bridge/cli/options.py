@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from bridge.config import Config, ConfigError, HttpConfig, find_config, is_loopback, load, load_http
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, find_config, load, load_http
+from bridge.config.sections import HttpConfig
+from bridge.config.values import is_loopback
 from trunkbridge.client import Client
 
 FAILED = 1

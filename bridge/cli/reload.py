@@ -17,7 +17,7 @@ from bridge.cli.options import (
     reach,
     show_json,
 )
-from bridge.config import ConfigError
+from bridge.config.loading import ConfigError
 from trunkbridge.client import ApiError, Client
 
 HELP = """Have a running daemon re-read its trunks, routes, workflows, plans and keys.

@@ -12,7 +12,9 @@ import structlog
 import uvloop
 
 from bridge.cli.options import WRONG_USAGE, ConfigOption, JsonOption, fail, load_or_exit
-from bridge.config import Config, ConfigError, cannot_start
+from bridge.config.advice import cannot_start
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError
 from bridge.daemon import Daemon
 from bridge.errors import BridgeError
 from bridge.observe import logs

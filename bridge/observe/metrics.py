@@ -23,7 +23,7 @@ from bridge.call.plan import CallPlan
 from bridge.call.ports import CallObserver, Watched
 from bridge.call.requests import BadRequest, OverLimit
 from bridge.call.state import CallState, Phase
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.events import EVENT_TYPES, CallAnswered, CallEnded, CallEvent, CallHold, CallRinging
 from bridge.observe import catalogue
 from bridge.observe.catalogue import DIRECTIONS, GONE, OUTCOMES, STATES, WAYS, Figure

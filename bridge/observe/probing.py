@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 
 _log = structlog.get_logger(__name__)
 

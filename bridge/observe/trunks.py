@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bridge.call.plan import CallPlan
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallRinging, rfc3339
 from bridge.sip.events import RegistrationChanged
 from bridge.trunk.health import By, Failure, TrunkHealth, Verdict, answer_says

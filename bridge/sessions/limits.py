@@ -17,7 +17,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from bridge.call.requests import NotAllowed, OverLimit
-from bridge.config import PLANS, Config, PlanConfig
+from bridge.config.config import Config
+from bridge.config.sections import PLANS, PlanConfig
 from bridge.sessions.requests import NEEDED, NO_PLAN, Asker, Kind, NoCredit
 
 STRICTEST: Final = PLANS[0]

@@ -23,7 +23,8 @@ from bridge.call.outcome import SessionEnd, session_outcome
 from bridge.call.record import CallRecord, fold, workflow_id
 from bridge.call.requests import Accepted, Admit, BadRequest, Unavailable
 from bridge.call.tokens import is_over
-from bridge.config import Config, WorkflowConfig
+from bridge.config.config import Config
+from bridge.config.trunk import WorkflowConfig
 from bridge.errors import BridgeError
 from bridge.events import CallEnded, CallEvent
 from bridge.room.seam import RoomError

@@ -16,7 +16,7 @@ from livekit import api
 from livekit.rtc.room import SimulateScenarioKind
 
 from bridge.carrier.carrier import Carrier
-from bridge.config import load
+from bridge.config.loading import load
 from bridge.daemon import Daemon
 from tests.ports import free_port
 from tests.system.cable import Cable

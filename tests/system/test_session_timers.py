@@ -11,7 +11,8 @@ import secrets
 
 import pytest
 
-from bridge.config import ListenAddress, TrunkConfig
+from bridge.config.trunk import TrunkConfig
+from bridge.config.values import ListenAddress
 from bridge.sip.endpoint import Endpoint, EndpointConfig, OutgoingInvite
 from bridge.sip.events import Answered, EndCause, Ended, SipEvent
 from bridge.trunk.admission import Admission

@@ -16,7 +16,9 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from bridge.cli.app import app
-from bridge.config import Config, load, not_yet
+from bridge.config.advice import not_yet
+from bridge.config.config import Config
+from bridge.config.loading import load
 
 pytestmark = pytest.mark.unit
 

@@ -15,7 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bridge.config import cannot_start, load
+from bridge.config.advice import cannot_start
+from bridge.config.loading import load
 
 pytestmark = pytest.mark.unit
 

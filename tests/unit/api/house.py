@@ -18,7 +18,7 @@ from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.reading import Reading
 from bridge.call.record import workflow_id
 from bridge.call.switchboard import Switchboard
-from bridge.config import Config
+from bridge.config.config import Config
 from bridge.feed import Feed
 from bridge.journal.entries import Entry
 from bridge.store.project import Projection

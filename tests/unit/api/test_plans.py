@@ -15,7 +15,8 @@ from bridge.api import older, sessions, web_calls
 from bridge.api.app import Doors
 from bridge.api.auth import ApiKey
 from bridge.api.reading import Reading
-from bridge.config import Config, PlanConfig
+from bridge.config.config import Config
+from bridge.config.sections import PlanConfig
 from bridge.sessions.sessions import Sessions
 from tests.unit.api.house import House, a_house
 from tests.unit.call.desk import config, trunk

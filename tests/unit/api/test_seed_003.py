@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bridge.call.record import workflow_id
-from bridge.config import Config
+from bridge.config.config import Config
 from tests.unit.api.house import House, a_house, of_workflow
 from tests.unit.call.desk import trunk
 

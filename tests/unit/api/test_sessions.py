@@ -27,7 +27,7 @@ from bridge.api.app import Doors, make_app
 from bridge.api.auth import ApiKey, Gatekeeper
 from bridge.api.reading import Reading
 from bridge.call.switchboard import Switchboard
-from bridge.config import PlanConfig
+from bridge.config.sections import PlanConfig
 from bridge.feed import Feed
 from bridge.room.tokens import LiveKitKeys
 from bridge.sessions.news import Webhooks

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from bridge.books import Books, store_url
-from bridge.config import from_values
+from bridge.config.loading import from_values
 from bridge.journal.journal import Journal
 from bridge.store.errors import StoreError
 

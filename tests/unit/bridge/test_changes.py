@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bridge.changes import changes
-from bridge.config import Config, ConfigError, from_values, load, load_http
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, from_values, load, load_http
 
 pytestmark = pytest.mark.unit
 

@@ -6,21 +6,11 @@ from typing import Any
 
 import pytest
 
-from bridge.config import (
-    Config,
-    ConfigError,
-    HttpKey,
-    PlanConfig,
-    RouteConfig,
-    TrunkConfig,
-    WorkflowConfig,
-    advice,
-    cannot_start,
-    clear_keys,
-    find_config,
-    load,
-    not_yet,
-)
+from bridge.config.advice import advice, cannot_start, clear_keys, not_yet
+from bridge.config.config import Config
+from bridge.config.loading import ConfigError, find_config, load
+from bridge.config.sections import HttpKey, PlanConfig
+from bridge.config.trunk import RouteConfig, TrunkConfig, WorkflowConfig
 
 pytestmark = pytest.mark.unit
 

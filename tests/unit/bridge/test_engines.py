@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge import engines, native
-from bridge.config import MediaConfig
+from bridge.config.sections import MediaConfig
 from bridge.errors import BridgeError
 from bridge.media.ports import Ports
 from bridge.media.sdk import SdkEngine

@@ -10,7 +10,8 @@ import pytest
 from bridge.adapters import Leg, LegDesk
 from bridge.call.plan import CallPlan
 from bridge.call.plan import Direction as CallDirection
-from bridge.config import Config, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.trunk import TrunkConfig
 from bridge.sip.events import SessionId
 from bridge.sip.headers import Reason
 from bridge.sip.parameters import OutgoingInvite

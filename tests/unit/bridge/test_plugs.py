@@ -10,7 +10,7 @@ import pytest
 from bridge.adapters import Ledger, trunk_question
 from bridge.call.plan import CallPlan, Direction
 from bridge.call.record import new_record
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.journal.entries import JournalError
 from bridge.journal.journal import Journal
 from bridge.sip.probe import TrunkQuestion

@@ -9,7 +9,7 @@ import pytest
 
 from bridge import registrations as module
 from bridge.adapters import next_hop_of, registration_of
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.observe.trunks import TrunkBoard
 from bridge.registrations import Registrations
 from bridge.sip.events import RegistrationChanged

@@ -14,7 +14,9 @@ from bridge.call.desks import NoPorts, SipFacts
 from bridge.call.plan import CallPlan
 from bridge.call.ports import PreparedRoom, Recorder, SipPort
 from bridge.call.service import CallService
-from bridge.config import Config, RouteConfig, SipConfig, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.sections import SipConfig
+from bridge.config.trunk import RouteConfig, TrunkConfig
 from bridge.events import CallEvent
 from bridge.journal.journal import Journal
 from bridge.media.seam import CallMedia, Lease, MediaLevels, MediaNotice, MediaStats, Recording

@@ -23,7 +23,7 @@ from bridge.call.requests import (
     WrongState,
 )
 from bridge.call.switchboard import Switchboard
-from bridge.config import ConfigError
+from bridge.config.loading import ConfigError
 from bridge.ua.tap import Ladder
 from tests.unit.call.desk import Desk, a_desk
 from tests.unit.call.kit import Bench

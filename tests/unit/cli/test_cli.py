@@ -23,7 +23,7 @@ from bridge.__main__ import main
 from bridge.cli.app import app
 from bridge.cli.table import ladder_lines, pretty
 from bridge.cli.timeline import line_of
-from bridge.config import load
+from bridge.config.loading import load
 from tests.ports import free_port
 
 pytestmark = pytest.mark.unit

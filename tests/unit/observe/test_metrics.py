@@ -14,7 +14,7 @@ from bridge.call.outcome import Result
 from bridge.call.plan import CallPlan, Direction
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
 from bridge.call.state import CallState, Phase
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.events import (
     EVENT_TYPES,
     CallAnswered,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.observe.probing import Probing
 
 pytestmark = pytest.mark.unit

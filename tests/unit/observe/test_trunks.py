@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bridge.call.plan import CallPlan, Direction
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.events import CallAnswered, CallEnded, CallEvent, CallRinging
 from bridge.observe.trunks import TrunkBoard
 from bridge.trunk.health import By

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bridge.config import Config
+from bridge.config.config import Config
 from bridge.queue.dispatcher import Queue, has_begun
 from bridge.queue.table import QueueTable
 from bridge.store.store import Store

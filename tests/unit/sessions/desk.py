@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.adapters import Ledger
-from bridge.config import Config, PlanConfig, SessionsConfig
+from bridge.config.config import Config
+from bridge.config.sections import PlanConfig, SessionsConfig
 from bridge.events import CallEvent
 from bridge.journal.journal import Journal
 from bridge.room.dispatch import PersonSeen, RoomSeen

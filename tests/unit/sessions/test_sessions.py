@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bridge.call.requests import BadRequest, OverLimit, Unavailable
-from bridge.config import Config, PlanConfig
+from bridge.config.config import Config
+from bridge.config.sections import PlanConfig
 from bridge.journal.entries import Entry
 from bridge.sessions.limits import Limits
 from bridge.sessions.requests import Asker, Kind, RoomNews

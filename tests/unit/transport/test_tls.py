@@ -16,7 +16,9 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from bridge.config import Config, SipConfig, TrunkConfig
+from bridge.config.config import Config
+from bridge.config.sections import SipConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.sip.flow import Flow
 from bridge.transport.certificates import LISTENER, CertificateError, Certificates
 from bridge.transport.flow import Admitted, Dial, SendError

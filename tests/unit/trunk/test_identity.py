@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.room.convention import header_attributes
 from bridge.sip.headers import parse_name_addr
 from bridge.trunk.headers import IDS_LIMIT, carrier_ids, copied_headers

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import TrunkConfig
+from bridge.config.trunk import TrunkConfig
 from bridge.sip.message import Headers, Request
 from bridge.trunk.numbers import (
     Number,

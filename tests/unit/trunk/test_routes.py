@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import RouteConfig, TrunkConfig
+from bridge.config.trunk import RouteConfig, TrunkConfig
 from bridge.sip.message import Headers, Request
 from bridge.trunk.numbers import called_number
 from bridge.trunk.routes import choose_trunk, find_route

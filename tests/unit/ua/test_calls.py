@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import pytest
 
-from bridge.config import ListenAddress, TrunkConfig
+from bridge.config.trunk import TrunkConfig
+from bridge.config.values import ListenAddress
 from bridge.sip.endpoint import Endpoint, EndpointConfig, OutgoingInvite
 from bridge.sip.events import (
     Answered,

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import ListenAddress, TrunkConfig
+from bridge.config.trunk import TrunkConfig
+from bridge.config.values import ListenAddress
 from bridge.sip.endpoint import Endpoint, EndpointConfig
 from bridge.sip.events import IncomingInvite, SipEvent
 from bridge.sip.framing import Broken, Frame, KeepAlive, StreamFramer

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bridge.config import ListenAddress, TrunkConfig
+from bridge.config.trunk import TrunkConfig
+from bridge.config.values import ListenAddress
 from bridge.sip.events import (
     CloseFlow,
     Connect,

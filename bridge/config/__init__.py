@@ -1,0 +1,1 @@
+"""The configuration: contract, section 3. Nothing else reads the environment."""
