@@ -67,7 +67,7 @@ async def _pages(http: httpx.AsyncClient) -> AsyncIterator[dict[str, Any]]:
 def in_store(url: str) -> Found:
     """Read the store's tables."""
     found = Found(place="store")
-    engine, _ = database.connect(database.parse(url))
+    engine = database.connect(database.parse(url))
     calls, events = tables.calls, tables.events
     try:
         with engine.connect() as connection:
