@@ -270,7 +270,7 @@ async def test_without_a_store_nothing_is_accepted_to_wait(
         first, second = await dial(hall, 2)
         lost = hall.store.database.url.set(database=str(tmp_path / "no" / "where.db"))
         there = hall.store.database.engine, hall.store.database._writer
-        broken, _ = connect(lost)
+        broken = connect(lost)
         monkeypatch.setattr(hall.store.database, "engine", broken)
         monkeypatch.setattr(hall.store.database, "_writer", broken)
         hall.queue.freed("exotel")
