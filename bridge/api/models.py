@@ -127,7 +127,7 @@ class CreateCall(BaseModel):
             if not isinstance(given, Mapping):
                 raise
             lines = [_line(error) for error in failure.errors()]
-            known = {str(line["loc"][0]) for line in lines}
+            known = {str(line["loc"][0]) for line in lines if line["loc"]}
             lines += [
                 _conflict(field, text, given)
                 for field, text in cls._conflicts(given, known)

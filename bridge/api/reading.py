@@ -38,6 +38,10 @@ _SAID: Final = 256  # running calls whose resource is remembered
 class CallStore(Protocol):
     """The store, as it is read. Every method blocks and raises `BridgeError`."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other instances may use it, too."""
+
     def call(self, call_id: str) -> StoredCall | None: ...
     def calls(
         self, wanted: CallFilter, *, limit: int, offset: int
@@ -264,7 +268,12 @@ class Reading:
         return await asked(_events_after(store, call_id, 0))
 
     async def is_here(self, call_id: str) -> bool:
-        """Whether this instance's journal has the call."""
+        """Whether this instance's journal has all that will be told of the call.
+
+        Of instances that share a store, another may dial what is accepted here.
+        """
+        if self._store is not None and self._store.shared and not await self._now([call_id]):
+            return False
         return await self._doors.ask(self._doors.service.find(call_id)) is not None
 
     async def follow(
@@ -277,7 +286,10 @@ class Reading:
         store = self._has_store()
         quiet = 0.0
         while True:
-            found = await asked(_events_after(store, call_id, after))
+            try:
+                found = await asked(_events_after(store, call_id, after))
+            except Unavailable:  # there is nothing new as long as the store is away
+                found = []
             if found:
                 after, quiet = found[-1]["seq"], 0.0
                 yield [_logged(one) for one in found]
@@ -307,7 +319,8 @@ class Reading:
             raise WrongState("the call runs, end it first")
         self._running.pop(call["id"], None)
         here = await self._doors.ask(self._doors.service.erase(call["id"]))
-        if not here and self._store is not None:
+        # What the journal has forgotten, the store forgets behind it, or at once if it is late.
+        if self._store is not None and not (here and await self._fresh()):
             await asked(self._store.erase, call["id"])
         return str(call["id"])
 

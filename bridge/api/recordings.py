@@ -130,7 +130,7 @@ async def answer(kept: KeptRecording, request: Request) -> Response:
         wanted = None  # RFC 9110 13.1.5: it is another file than the one that was begun
     part = None if wanted is None else part_of(wanted, size)
     begin, end = part or (0, size)
-    if begin >= end:
+    if part is not None and begin >= end:
         raise HTTPException(
             416, f"the recording has {size} octets", headers={"Content-Range": f"bytes */{size}"}
         )

@@ -134,7 +134,7 @@ class Once:
 
         try:
             accepted = await act(claim)
-        except Exception:
+        except BaseException:  # whoever asked may be gone, too
             self._shared.release(key_digest)
             raise
         self._shared.settle(claim(accepted))

@@ -201,6 +201,8 @@ class Commands:
                 if not away:
                     _log.warning("commands.store_away", error=str(failure))
                 away = True
+            except Exception:  # a row that cannot be read must not end all answers
+                _log.exception("commands.broken")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _LOOK)
             self._wake.clear()
@@ -223,7 +225,11 @@ class Commands:
         try:
             await self._store.ask(self._settle, command, answer)
         except StoreError:
-            return  # whoever asked gives up by itself; done it is, and not to be done again
+            # Whoever asked gives up by itself. Done it is, and not to be done again while the
+            # row is young enough to be read.
+            loop = asyncio.get_running_loop()
+            loop.call_later(2 * self._patience, self._doing.discard, command.id)
+            return
         self._doing.discard(command.id)
 
     def _waiting(self) -> list[_Command]:

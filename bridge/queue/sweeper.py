@@ -129,12 +129,18 @@ class Sweeper:
             self._add(await self._store.ask(self._take, gone))
             self._begun = True
         ended = 0
-        while self._orphans:  # who is ours by now is nobody else's: each stays until it is ended
-            orphan = next(iter(self._orphans.values()))
-            event, record = end_after_crash(
-                orphan.record, call_id=orphan.call_id, seq=orphan.seq + 1, wall=self._wall()
-            )
-            await self._end(orphan, event, record)
+        # Who is ours by now is nobody else's: each stays until it is ended.
+        for orphan in list(self._orphans.values()):
+            try:
+                event, record = end_after_crash(
+                    orphan.record, call_id=orphan.call_id, seq=orphan.seq + 1, wall=self._wall()
+                )
+                await self._end(orphan, event, record)
+            except BridgeError:
+                raise
+            except Exception:  # something about this one: the others are ended
+                _log.exception("sweeper.not_ended", call_id=orphan.call_id)
+                continue
             _log.warning("sweeper.call_ended", call_id=orphan.call_id)
             del self._orphans[orphan.call_id]
             if orphan.queued:

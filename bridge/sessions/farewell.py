@@ -183,8 +183,8 @@ class Farewells:
             await self._look(room)
 
     async def _look(self, room: str) -> None:
-        past = self._past[room]
-        if (room, "") in self._due or self._in_use(room):
+        past = self._past.get(room)
+        if past is None or (room, "") in self._due or self._in_use(room):
             return
         if past.named:
             try:

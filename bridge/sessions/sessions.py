@@ -141,14 +141,14 @@ class Sessions:
         self._limits = Limits(config, self._running_of, wall=wall)
         self._once = Once(archive, wall, claims)
         self._live: dict[str, Live] = {}
-        self._by_room: dict[str, str] = {}
+        self._by_room: dict[str, dict[str, Live]] = {}
         self._ended_ones: OrderedDict[str, CallRecord] = OrderedDict()
         self._livekit_up = True
         self._draining = False
         self._wake = asyncio.Event()
         self._farewells = Farewells(
             rooms,
-            in_use=lambda room: in_use(room) or room in self._by_room,
+            in_use=lambda room: in_use(room) or self.uses_room(room),
             identities=self._identities_in,
             wall=wall,
             wake=self._wake.set,
@@ -302,8 +302,11 @@ class Sessions:
         return room in self._by_room
 
     def _identities_in(self, room: str) -> list[str]:
-        live = self._live.get(self._by_room.get(room, ""))
-        return [] if live is None else [records.identity_of(live.record)]
+        return [records.identity_of(live.record) for live in self._in(room)]
+
+    def _in(self, room: str) -> list[Live]:
+        """Return the sessions that are in *room*: one, or more that another instance left us."""
+        return list(self._by_room.get(room, {}).values())
 
     async def heard(self, news: RoomNews) -> None:
         """`hear`, for the doors."""
@@ -312,13 +315,12 @@ class Sessions:
     def hear(self, news: RoomNews) -> None:
         """Take what a webhook of LiveKit tells."""
         self._watch.heard()
-        live = self._live.get(self._by_room.get(news.room, ""))
-        if live is None or not live.open:
-            if news.began:  # a token outlives its session, its room does not
-                self._spawn(self._farewells.heard(news.room))
-            return
+        there = [live for live in self._in(news.room) if live.open]
+        if not there and news.began:  # a token outlives its session, its room does not
+            self._spawn(self._farewells.heard(news.room))
         if news.what is not None:
-            self._feed(live, news.what)
+            for live in there:
+                self._feed(live, news.what)
 
     # The daemon's verbs.
 
@@ -468,14 +470,16 @@ class Sessions:
     def _enter(self, record: CallRecord, state: SessionState) -> Live:
         live = Live(record, state)
         self._live[record.id] = live
-        self._by_room[record.room_name] = record.id
+        self._by_room.setdefault(record.room_name, {})[record.id] = live
         self._wake.set()
         return live
 
     def _leave(self, live: Live) -> None:
         self._live.pop(live.record.id, None)
-        if self._by_room.get(live.record.room_name) == live.record.id:
-            del self._by_room[live.record.room_name]
+        there = self._by_room.get(live.record.room_name, {})
+        there.pop(live.record.id, None)
+        if not there:
+            self._by_room.pop(live.record.room_name, None)
 
     def _feed(self, live: Live, event: Input) -> None:
         """Take *event* and do what follows from it."""

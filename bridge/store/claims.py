@@ -54,6 +54,7 @@ class Claims:
         self._store = store
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="claims")
         self._shared = not store.database.is_sqlite
+        self._late: dict[str, asyncio.Future[Any]] = {}  # looks that nobody waits for, by key
 
     async def reserve(self, key_digest: str, body_digest: str, *, at: float) -> Claim | None:
         """Return the claim made with this key, or None: the request is to be done here.
@@ -63,28 +64,42 @@ class Claims:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + WAIT
+        busy = Unavailable("another instance is at the same request", retry_after=1)
+        seen = False
         while True:
             try:
-                found = await self._within(PATIENCE, self._look, key_digest, body_digest, at)
-            except (StoreError, TimeoutError):
+                found = await self._looked(key_digest, body_digest, at)
+            except (StoreError, TimeoutError) as failure:
+                if seen:  # whatever became of it there, it is not to be done twice
+                    self.release(key_digest)
+                    raise busy from failure
                 return None
             if found is not None:
                 check_same(found.body_digest, body_digest)
             if not isinstance(found, Reserved):
                 return found
             if loop.time() >= until:
-                raise Unavailable("another instance is at the same request", retry_after=1)
+                raise busy
+            seen = True
             await asyncio.sleep(LOOK)
+
+    async def _looked(
+        self, key_digest: str, body_digest: str, at: float
+    ) -> Claim | Reserved | None:
+        look = self._late[key_digest] = self._begin(self._look, key_digest, body_digest, at)
+        try:
+            return await asyncio.wait_for(asyncio.shield(look), PATIENCE)
+        finally:
+            if look.done():
+                del self._late[key_digest]
 
     def settle(self, claim: Claim) -> None:
         """Tell others the answer; nobody waits for that."""
-        if self._shared:
-            self._tell(self._write, claim)
+        self._tell(claim.key_digest, self._write, claim)
 
     def release(self, key_digest: str) -> None:
         """Let others try: the request was refused. Nobody waits for that."""
-        if self._shared:
-            self._tell(self._remove, key_digest)
+        self._tell(key_digest, self._remove, key_digest)
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -98,12 +113,19 @@ class Claims:
         answer.add_done_callback(_looked_at)  # perhaps nobody waits for it by then
         return answer
 
-    def _tell(self, say: Callable[..., None], *given: Any) -> None:
+    def _tell(self, key_digest: str, say: Callable[..., None], *given: Any) -> None:
+        """Say it behind a look that is late: what that reserves is not to be the last word."""
+        late = self._late.pop(key_digest, None)
+        if not self._shared:
+            return
+        if late is None or late.done():
+            self._say(say, *given)
+        else:
+            late.add_done_callback(lambda _: self._say(say, *given))
+
+    def _say(self, say: Callable[..., None], *given: Any) -> None:
         with suppress(StoreError):  # closed: the reservation lapses
             self._begin(say, *given)
-
-    async def _within(self, patience: float, ask: Callable[..., T], *given: Any) -> T:
-        return await asyncio.wait_for(asyncio.shield(self._begin(ask, *given)), patience)
 
     # In threads.
 

@@ -11,6 +11,7 @@ from bridge.errors import BridgeError
 # SQLSTATE classes of data that will never fit: bad value, broken rule, too large.
 _NEVER: Final = ("22", "23", "54")
 _GONE: Final = ("08", "57")
+_SLOW: Final = "57014"  # query_canceled: statement_timeout; the server is there
 _LINE: Final = 300
 
 
@@ -44,7 +45,9 @@ def _is_of_the_connection(failure: exc.SQLAlchemyError) -> bool:
     if not isinstance(failure, exc.OperationalError | exc.InterfaceError):
         return False
     state = getattr(failure.orig, "sqlstate", "")  # SQLite has none
-    return failure.connection_invalidated or state is None or state[:2] in _GONE
+    if failure.connection_invalidated or state is None:
+        return True
+    return state[:2] in _GONE and state != _SLOW
 
 
 def _is_of_the_data(failure: exc.SQLAlchemyError) -> bool:

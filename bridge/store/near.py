@@ -29,6 +29,8 @@ from bridge.store.totals import Totals
 
 _SLOW: Final = 0.1  # seconds; a file that takes longer is not read here for a while
 _REST: Final = 1.0  # seconds
+_PATIENCE: Final = 0.02  # seconds until a question is taken back
+_STEPS: Final = 2000  # of SQLite's machine between two looks at the clock, about 0.1 ms
 _DEEP: Final = 1000  # places from the beginning of a list
 _MANY: Final = 200  # calls or events in one answer
 _COUNTED: Final = 5000  # calls that are counted here
@@ -65,6 +67,7 @@ class Near:
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._rest_until = 0.0
+        self._until = 0.0  # of the question that runs
         self._closed = False
         self._lock = threading.Lock()
 
@@ -122,6 +125,7 @@ class Near:
         began = self._clock()
         if began < self._rest_until or not self._lock.acquire(blocking=False):
             raise NotNow("the store is slow or busy")
+        self._until = began + _PATIENCE
         try:
             yield self._opened()
         except sqlite3.Error as failure:
@@ -145,8 +149,13 @@ class Near:
                 cached_statements=256,
             )
             connection.execute("pragma query_only = on")
+            # An index may lead along every call there is: that is a thread's work.
+            connection.set_progress_handler(self._is_late, _STEPS)
             self._connection = connection
         return self._connection
+
+    def _is_late(self) -> bool:
+        return self._clock() > self._until
 
 
 @contextmanager

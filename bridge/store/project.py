@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Connection, select, text, update
 
 from bridge.errors import BridgeError
-from bridge.journal.entries import Marks, News
+from bridge.journal.entries import JournalError, Marks, News
 from bridge.journal.journal import Journal
 from bridge.journal.reader import JournalReader
 from bridge.store.deliveries import Deliveries, SessionDeliveries
@@ -296,13 +296,27 @@ class Projection:
     # Now and then.
 
     def _chores(self, reader: JournalReader) -> None:
+        if self._clock() >= self._chores_at:
+            self._renew()  # first: whatever else fails, our calls are ours
+            with self._journal_may_fail():
+                self._forget(reader)
         if self._clock() >= self._retention_at:
-            self._store.tidy(self._wall())
-            more = self._retention_days and self._retain()
+            more = False
+            with self._journal_may_fail():
+                self._store.tidy(self._wall())
+                more = bool(self._retention_days) and self._retain()
             self._retention_at = self._clock() + (0 if more else _RETENTION)
-        if self._clock() < self._chores_at:
-            return
-        self._renew()
+
+    @contextmanager
+    def _journal_may_fail(self) -> Iterator[None]:
+        """Go on when the journal does not delete something: the store is well."""
+        try:
+            yield
+        except JournalError as failure:
+            _log.warning("store.journal_refused", error=str(failure))
+
+    def _forget(self, reader: JournalReader) -> None:
+        """Delete in the journal what was erased in the store."""
         for call_id, erased_at in self._store.erased_since(self._erased_mark - LEASE):
             if reader.holds(call_id):
                 self._journal.erase(call_id)

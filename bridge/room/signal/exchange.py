@@ -48,10 +48,6 @@ log = structlog.get_logger(__name__)
 ANSWER_PATIENCE: Final = 0.15
 """Seconds that a leave waits for RPC handlers under way."""
 
-ARRIVAL_PATIENCE: Final = 0.5
-"""Seconds that a leave waits until the server has what was sent (SCTP may confirm it 0.2 s
-late)."""
-
 
 class Exchange:
     """The messages of one call, over reconnects and rejoins.
@@ -166,15 +162,19 @@ class Exchange:
         self._data.fail_waiting()
         self._run()
 
-    async def finish(self) -> None:
-        """Have RPCs under way answered, or refused, and what was sent delivered: we leave."""
+    async def finish(self, until: float) -> None:
+        """Have RPCs under way answered, or refused, and what was sent delivered: we leave.
+
+        *until* bounds it, of the loop's clock. SCTP may confirm the last message 0.2 s late.
+        """
+        loop = asyncio.get_running_loop()
         if self._answering:
             await asyncio.wait(set(self._answering.values()), timeout=ANSWER_PATIENCE)
         self._data.leave()
         self._run()
         if self._data.under_way:
-            self._arrived = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._arrived}, timeout=ARRIVAL_PATIENCE)
+            self._arrived = loop.create_future()
+            await asyncio.wait({self._arrived}, timeout=max(0.0, until - loop.time()))
             self._arrived = None
         self._data.channel_closed()
 

@@ -37,7 +37,7 @@ from bridge.room.seam import (
     RoomSession,
 )
 from bridge.room.signal.exchange import Exchange
-from bridge.room.signal.link import Link
+from bridge.room.signal.link import DATA_GRACE, Link
 from bridge.room.signal.messages import Law
 from bridge.room.signal.port import PeerEvent, PeerFactory
 from bridge.room.watch import Away, watch_of
@@ -165,9 +165,11 @@ class SignalRoom(RoomSession):
             await asyncio.wait({self._finishing})
 
     async def _take_leave(self, link: Link, reason: LeaveReason) -> None:
-        await self._attributes.settled(GOODBYE)
+        # Contract 4: flushed for at most 500 ms; the link takes the rest of it.
+        until = asyncio.get_running_loop().time() + GOODBYE - DATA_GRACE
+        await self._attributes.settled(GOODBYE - DATA_GRACE)
         self._attributes.pause()
-        await self._exchange.finish()
+        await self._exchange.finish(until)
         await link.close(reason, after=self._exchange.moved_at)
         if self._leaving is link:
             self._leaving = None

@@ -145,6 +145,8 @@ class FakeStore:
         self.failure: Exception | None = None
         self.tenants: dict[str, list[str | None]] = {}
 
+    shared = False
+
     def tenants_elsewhere(self, room: str) -> list[str | None]:
         self._all()
         return self.tenants.get(room, [])

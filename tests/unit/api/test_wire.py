@@ -89,6 +89,31 @@ async def test_what_is_no_request_is_400(server: ApiServer, head: bytes) -> None
     assert await said(server, head) == [b"400"]
 
 
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET / HTTP/1.1\r\nA: ", POST + b"Content-Length: 9\r\n\r\n{"]
+)
+async def test_who_stops_in_a_request_is_not_waited_for(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_WITHIN", 0.2)
+    monkeypatch.setattr(wire, "BODY_WITHIN", 0.2)
+    assert await said(server, begun) == []
+    assert await said(server, GET + b"\r\n", begun or b"G", until=2) == [b"200"]
+
+
+async def test_one_connection_too_many_is_closed(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "CONNECTIONS", 2)
+    kept = [await asyncio.open_connection(*server.address) for _ in range(2)]
+    for reader, writer in kept:
+        writer.write(GET + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    assert await said(server, GET + b"\r\n") == []
+    for _, writer in kept:
+        writer.close()
+
+
 @pytest.mark.parametrize("part", [b"Some: header\r\n", b"a" * 1000], ids=["lines", "one line"])
 async def test_a_head_that_does_not_end_is_closed(server: ApiServer, part: bytes) -> None:
     many = [part * 8] * (8 * wire.HEAD // len(part))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from bridge.call.idempotency import Claim, Once
 from bridge.call.requests import Accepted, BadRequest, DialRequest, Unavailable
 from bridge.store import claims as claims_module
 from bridge.store.claims import Claims
+from bridge.store.errors import StoreAway
 from bridge.store.store import Store
 from tests.unit.queue.conftest import OpenStore
 
@@ -160,3 +162,40 @@ async def test_a_store_that_takes_its_time_holds_no_call_up(
             answer = await one.dial()
     assert answer.call_id == "a0"
     assert one.dialled == ["a0"]
+
+
+async def test_what_another_instance_was_seen_at_is_not_done_here_when_the_store_falls_silent(
+    desk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = desk("a"), desk("b")
+    async with under_way(one.dial()):
+        await one.asked.wait()
+        look = other.claims._look
+        looked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def look_once(*given: Any) -> Any:
+            if looked.is_set():
+                raise StoreAway("gone")
+            loop.call_soon_threadsafe(looked.set)
+            return look(*given)
+
+        monkeypatch.setattr(other.claims, "_look", look_once)
+        async with asyncio.timeout(LIMIT):
+            with pytest.raises(Unavailable, match="another instance"):
+                await other.dial()
+
+
+async def test_a_refusal_frees_a_key_that_was_looked_up_late(
+    desk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = desk("a"), desk("b")
+    one.may.set()
+    one.refuses = True
+    with other.store.writing() as connection, monkeypatch.context() as hurried:
+        hurried.setattr(claims_module, "PATIENCE", 0.1)
+        connection.exec_driver_sql("lock table idempotency")
+        with pytest.raises(Unavailable, match="full"):
+            await one.dial()
+    async with asyncio.timeout(LIMIT):
+        assert (await other.dial()).call_id == "b0"

@@ -390,11 +390,11 @@ async def test_who_crashes_before_the_end_is_journalled_leaves_it_to_its_next_li
     table.dialled("1", now=NOW)
 
     async def crash(*_: object) -> None:
-        raise RuntimeError
+        raise BridgeError
 
     for name, store in (("a", one), ("b", other)):
         dying = Sweeper(store, name, crash, known=lambda _: False)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(BridgeError):
             await dying.sweep()
         row = table.row("1")
         assert row is not None
@@ -410,6 +410,32 @@ async def test_who_crashes_before_the_end_is_journalled_leaves_it_to_its_next_li
     row = table.row("1")
     assert row is not None
     assert (row.state, row.plan) == (DONE, None)
+
+
+async def test_one_call_that_cannot_be_ended_keeps_no_other_from_its_end(
+    store_of: OpenStore,
+) -> None:
+    one, gone = store_of("a"), store_of("gone")
+    gone.renew()
+    gone.give_up()
+    table = QueueTable(gone, "gone")
+    for call_id in ("1", "2", "3"):
+        table.put(plan(call_id), until=9e9)
+        table.claim("t", now=NOW, until=9e9)
+        table.dialled(call_id, now=NOW)
+    graves = Graves()
+    strange = {"1"}
+
+    async def end(orphan: Orphan, event: CallEnded, record: Mapping[str, Any]) -> None:
+        if orphan.call_id in strange:
+            raise KeyError("started_at")
+        await graves(orphan, event, record)
+
+    sweeping = Sweeper(one, "a", end, known=lambda _: False)
+    assert await sweeping.sweep() == 2
+    assert {call_id for call_id, *_ in graves.ended} == {"2", "3"}
+    strange.clear()
+    assert await sweeping.sweep() == 1
 
 
 async def test_an_end_that_is_in_the_journal_is_not_written_again_for_want_of_the_store(

@@ -121,6 +121,25 @@ async def test_a_session_of_an_instance_that_is_gone_goes_on_here(tmp_path: Path
         assert desk.events(record.id)[0]["event"] == "call_answered"
 
 
+async def test_a_session_that_was_taken_over_leaves_a_room_to_the_one_that_is_in_it(
+    tmp_path: Path,
+) -> None:
+    async with a_desk(tmp_path / "theirs.db") as theirs:
+        first = (await theirs.create(room="lobby")).record
+        rooms = theirs.rooms
+    async with a_desk(tmp_path / "ours.db") as desk:
+        desk.play(rooms)
+        second = (await desk.create(room="lobby", user_id="ada")).record
+        facts = {"created_at": first.created_at, "seq": 0, "private": first.private}
+        assert await desk.sessions.adopt(first.id, record=first.as_dict(), **facts)
+        desk.join("lobby", person("ada"))
+        await desk.until(lambda: desk.events(second.id))
+        assert await desk.sessions.end(first.id)
+        await desk.until(lambda: desk.sessions.running == [second.id])
+        assert desk.sessions.uses_room("lobby")
+    assert "lobby" in rooms.rooms
+
+
 async def test_a_record_that_cannot_be_read_back_is_left_to_be_ended(tmp_path: Path) -> None:
     async with a_desk(tmp_path / "j.db", start=False) as desk:
         broken = Entry(

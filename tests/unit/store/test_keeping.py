@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from bridge.events import rfc3339
+from bridge.journal.entries import JournalError
 from bridge.journal.journal import Journal
 from bridge.privacy import masked, masked_record
-from bridge.store import tables
+from bridge.store import project, tables
 from bridge.store.project import Projection
 from bridge.store.queries import CallFilter
 from bridge.store.store import Store
@@ -152,6 +154,33 @@ async def test_erased_in_the_store_is_erased_in_its_owners_journal(
             while (journal.record("c1") or {}).get("user_id"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)  # polling a thread
     assert not any(one in everything(store) for one in SAID)
+
+
+async def test_a_journal_that_deletes_nothing_costs_no_lease(
+    journal: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def refuse(*_: object) -> None:
+        tried.set()
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(journal, "retain", refuse)
+    monkeypatch.setattr(project, "_CHORES", 0.0)
+    renewed = 0
+    renew = store.renew
+
+    def counted() -> None:
+        nonlocal renewed
+        renewed += tried.is_set()
+        renew()
+
+    monkeypatch.setattr(store, "renew", counted)
+    async with following(journal, store, retention_days=1) as projection:
+        async with asyncio.timeout(PATIENCE):
+            while renewed < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # polling a thread
+        assert projection.well
 
 
 async def test_only_a_call_that_has_ended_is_erased(journal: Journal, store: Store) -> None:

@@ -151,6 +151,20 @@ def test_a_slow_file_is_left_alone_for_a_while(store: Store, path: Path) -> None
         assert near.call("c1") is not None
 
 
+def test_a_question_that_goes_through_every_call_is_taken_back(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_module, "_PATIENCE", -1.0)
+    monkeypatch.setattr(near_module, "_STEPS", 10)
+    with closing(Near(path, Totals(), lambda: 0)) as near, pytest.raises(NotNow):
+        near.calls(CallFilter(), limit=20)
+    monkeypatch.undo()
+    with closing(Near(path, Totals(), lambda: 0)) as near:
+        with pytest.raises(NotNow, match="many to count"):
+            near.calls(CallFilter(), limit=1)
+        assert near.call("c1") is not None
+
+
 def test_a_file_that_is_locked_is_not_waited_for(store: Store, path: Path) -> None:
     near = near_of(store)
     assert near.call("c1") is not None

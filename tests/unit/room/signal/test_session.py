@@ -33,7 +33,7 @@ from bridge.room.seam import (
     RpcRefused,
     Unsuitable,
 )
-from bridge.room.signal import exchange, link, socket
+from bridge.room.signal import link, session, socket
 from bridge.room.signal.port import (
     DataDelivered,
     DataReceived,
@@ -365,7 +365,7 @@ async def test_a_leave_says_why_and_frees_everything(stack: AsyncExitStack) -> N
 async def test_a_leave_waits_until_the_server_has_the_last_event(
     stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "ARRIVAL_PATIENCE", DEADLINE)
+    monkeypatch.setattr(session, "GOODBYE", DEADLINE)
     caller = await phone(stack)
     await caller.join()
     caller.peer.delivering = False
