@@ -215,7 +215,7 @@ class Reading:
 
     async def _as_now(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         running = [one["id"] for one in found if one["ended_at"] is None]
-        if not running:
+        if not running and not self._running:
             return list(found)
         now = await self._now(running)
         return [_with_reported(now.get(one["id"], one), one) for one in found]
@@ -223,8 +223,15 @@ class Reading:
     async def _now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the resources of those that run here, as they are now."""
         service = self._doors.service
-        found = await self._doors.look(lambda: service.now(call_ids))
-        return {call_id: self._said(call_id, one) for call_id, one in found.items()}
+        asked_for = {*call_ids, *self._running}  # what is over is remembered no longer
+        found = await self._doors.look(lambda: service.now(asked_for))
+        for call_id in self._running.keys() - found.keys():
+            self._running.pop(call_id, None)
+        return {
+            call_id: self._said(call_id, found[call_id])
+            for call_id in call_ids
+            if call_id in found
+        }
 
     def _said(self, call_id: str, resource: Resource) -> dict[str, Any]:
         """Return what a resource says, made once as long as it is the same; not to be changed."""
