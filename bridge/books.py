@@ -7,7 +7,7 @@ that cannot be used (a newer schema, a wrong URL) stops the start in one line.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +52,8 @@ class Books:
             session=_session,
             mask_numbers=config.privacy.mask_numbers,
         )
+        self.erased: Callable[[str], None] = lambda _: None
+        """Called with a call that was erased at another instance, on a thread of ours."""
         self.claims = Claims(self.store)
         self.projection = Projection(
             journal,
@@ -60,6 +62,7 @@ class Books:
             session_deliveries=self._hook.of_session,
             retention_days=config.privacy.retention_days,
             wrote=self._wrote,
+            erased=lambda call_id: self.erased(call_id),
         )
         self.outbox = Outbox(self.store)
         secret = config.webhook.secret.get_secret_value()

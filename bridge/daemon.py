@@ -176,6 +176,8 @@ class Daemon:
         self._recordings = recordings_of(
             config.recording, self._journal, self._books.store, self._journal.path.parent
         )
+        if self._recordings is not None:
+            self._books.erased = self._recordings.forget
         self.service = CallService(
             config,
             legs=LegDesk(config, self._agent, self._engine, self._ports, self._transcripts),

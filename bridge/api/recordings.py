@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final, Protocol
 
 from fastapi import HTTPException, Request, Response
@@ -14,9 +16,13 @@ from bridge.api.access import access_of
 from bridge.api.asking import asked
 from bridge.api.reading import Reading
 from bridge.call.requests import Unavailable, WrongState
+from bridge.errors import BridgeError
 
 PIECE: Final = 256 * 1024  # octets read at once
 FINISHING: Final = 5.0  # seconds a request waits for a file that is being closed
+READS: Final = 4
+"""Pieces read at once: a place that hangs holds up nobody but who asks for recordings."""
+TURN: Final = 2.0  # seconds a request waits until one of these is done
 _LOOK: Final = 0.05
 _RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
 
@@ -63,12 +69,66 @@ class RecordingDoor(Protocol):
         """Have the recording of an erased call deleted."""
 
 
+class _Readers:
+    """Reads pieces, at most `READS` at once, each on a thread that the process's end leaves."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(READS)
+
+    async def first(self, kept: KeptRecording, begin: int, end: int) -> bytes | None:
+        """Read a piece. Raises `Unavailable` when too many are read already, or it cannot be."""
+        try:
+            async with asyncio.timeout(TURN):
+                await self._free.acquire()
+        except TimeoutError as failure:
+            raise Unavailable("too many recordings are being read", retry_after=5) from failure
+        try:
+            return await self._read(kept, begin, end)
+        except BridgeError as failure:
+            raise Unavailable("the recording cannot be read now") from failure
+
+    async def next(self, kept: KeptRecording, begin: int, end: int) -> bytes | None:
+        """Read a piece of what is on its way already. Raises what reading does."""
+        await self._free.acquire()
+        return await self._read(kept, begin, end)
+
+    async def _read(self, kept: KeptRecording, begin: int, end: int) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bytes | None] = loop.create_future()
+
+        def settle(piece: bytes | None, failure: Exception | None) -> None:
+            self._free.release()  # only now: who asked may be gone long since
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(piece)
+            else:
+                done.set_exception(failure)
+
+        def read() -> None:
+            piece, failed = None, None
+            try:
+                piece = kept.read(begin, end)
+            except Exception as failure:  # it is raised where it was asked for
+                failed = failure
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, piece, failed)
+
+        try:
+            threading.Thread(target=read, name="recording-read", daemon=True).start()
+        except RuntimeError as failure:  # no more threads
+            self._free.release()
+            raise Unavailable("the recording cannot be read now") from failure
+        return await done
+
+
 class Player:
     """Answers ``GET …/recording``; *door* None: nothing is recorded here."""
 
     def __init__(self, reading: Reading, door: RecordingDoor | None) -> None:
         self._reading = reading
         self._door = door
+        self._readers = _Readers()
 
     async def play(self, call_id: str, request: Request) -> Response:
         """Return the file, or the part that is asked for.
@@ -86,7 +146,7 @@ class Player:
         found = await self._find(door, call["id"])
         if found is None:
             raise _nothing()
-        return await answer(found, request)
+        return await _answer(found, request, self._readers)
 
     def forget(self, call_id: str) -> None:
         """A call was erased."""
@@ -114,7 +174,7 @@ class Player:
         return found
 
 
-async def answer(kept: KeptRecording, request: Request) -> Response:
+async def _answer(kept: KeptRecording, request: Request, readers: _Readers) -> Response:
     """Return the response to *request* for a recording that is there."""
     size = kept.octets
     headers = {
@@ -134,25 +194,27 @@ async def answer(kept: KeptRecording, request: Request) -> Response:
         raise HTTPException(
             416, f"the recording has {size} octets", headers={"Content-Range": f"bytes */{size}"}
         )
-    first = await asked(lambda: kept.read(begin, min(end, begin + PIECE)))
+    first = await readers.first(kept, begin, min(end, begin + PIECE))
     if first is None:
         raise _nothing()
     headers["Content-Length"] = str(end - begin)
     if part is not None:
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
     return StreamingResponse(
-        _pieces(kept, first, begin, end),
+        _pieces(readers, kept, first, begin, end),
         status_code=200 if part is None else 206,
         headers=headers,
         media_type=kept.content_type,
     )
 
 
-async def _pieces(kept: KeptRecording, first: bytes, begin: int, end: int) -> AsyncIterator[bytes]:
+async def _pieces(
+    readers: _Readers, kept: KeptRecording, first: bytes, begin: int, end: int
+) -> AsyncIterator[bytes]:
     yield first
     at = begin + len(first)
     while at < end:
-        piece = await asyncio.to_thread(kept.read, at, min(end, at + PIECE))
+        piece = await readers.next(kept, at, min(end, at + PIECE))
         if not piece:
             raise ConnectionError("the recording was deleted")  # the length that was told is not
         yield piece

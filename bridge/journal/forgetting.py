@@ -43,11 +43,16 @@ def disown(connection: sqlite3.Connection, call_id: str) -> int:
     ).rowcount
 
 
-def retain(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete at most *limit* calls made before *before* that have ended; how many."""
+def retain(connection: sqlite3.Connection, before: float, limit: int, fact: int | None) -> int:
+    """Delete at most *limit* calls made before *before* that have ended; how many.
+
+    Not those with facts after position *fact*, which somebody has still to read.
+    """
     found = connection.execute(
-        "select call_id from calls where ended and created_at < ? order by created_at limit ?",
-        (before, limit),
+        "select call_id from calls where ended and created_at < :before and not exists "
+        "(select 1 from facts where facts.call_id = calls.call_id and facts.position > :fact) "
+        "order by created_at limit :limit",
+        {"before": before, "fact": fact, "limit": limit},
     ).fetchall()
     for table in ("events", "facts", "calls"):
         connection.executemany(f"delete from {table} where call_id = ?", found)  # noqa: S608

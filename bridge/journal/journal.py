@@ -56,8 +56,9 @@ _NEWEST: Final = {
 }
 _NOTE: Final = (
     "insert into facts (call_id, kind, body) select ?, ?, ? "
-    "where not exists (select 1 from calls where call_id = ? and erased)"
+    "where ? = 'recording' or not exists (select 1 from calls where call_id = ? and erased)"
 )
+"""Nothing more comes of an erased call; but a file that did is to be known, to be deleted."""
 _BATCH: Final = 512
 _RETRY: Final = 1.0  # seconds between attempts to write again after a failure
 _OWED: Final = 10_000
@@ -229,13 +230,15 @@ class Journal:
             self._do(lambda connection: forgetting.erase(connection, call_id), lasting=True)
         )
 
-    def retain(self, before: float, *, limit: int = 100) -> int:
+    def retain(self, before: float, *, seen: Marks | None = None, limit: int = 100) -> int:
         """Delete at most *limit* calls that were made before *before* and have ended.
 
-        Returns how many there were. Raises `JournalError`.
+        Those with facts after *seen* are left for later. Returns how many there were. Raises
+        `JournalError`.
         """
+        fact = None if seen is None else seen.fact
         return self._do(
-            lambda connection: forgetting.retain(connection, before, limit), lasting=False
+            lambda connection: forgetting.retain(connection, before, limit, fact), lasting=False
         )
 
     def disown(self, call_id: str) -> None:
@@ -460,7 +463,7 @@ class Journal:
     def _insert(self, connection: sqlite3.Connection, row: _Row | _Fact) -> None:
         # One statement: the writer's thread needs the GIL before and after each.
         if isinstance(row, _Fact):
-            connection.execute(_NOTE, (row.call_id, row.kind, row.body, row.call_id))
+            connection.execute(_NOTE, (row.call_id, row.kind, row.body, row.kind, row.call_id))
             return
         connection.execute(
             "insert into entries (call_id, instance, created_at, ended, record, snapshot, "
@@ -485,7 +488,8 @@ class Journal:
                 "values (?, ?, ?, ?)",
                 (claim.key_digest, claim.body_digest, claim.at, dump(claim.answer)),
             )
-            connection.execute(_NOTE, (row.call_id, "claim", dump(claim.key_digest), row.call_id))
+            key = dump(claim.key_digest)
+            connection.execute(_NOTE, (row.call_id, "claim", key, "claim", row.call_id))
 
     def _row(self, entry: Entry) -> _Row:
         event, record = entry.event, entry.record

@@ -68,7 +68,8 @@ class WavFile:
     def close(self) -> None:
         """Tell the length and close the file."""
         self._file.close()
-        _mend_wav(self._path)
+        with self._path.open("r+b") as file:
+            _tell_length(file)
 
 
 class OggFile:
@@ -147,12 +148,17 @@ def _wav_header(octets: int) -> bytes:
 
 def _mend_wav(path: Path) -> bool:
     with path.open("r+b") as file:
-        octets = max(0, file.seek(0, os.SEEK_END) - _WAV_HEADER.size) // 4 * 4
-        file.truncate(_WAV_HEADER.size + octets)
-        file.seek(0)
-        file.write(_wav_header(octets))
+        octets = _tell_length(file)
         _keep(file)
     return octets > 0
+
+
+def _tell_length(file: BinaryIO) -> int:
+    octets = max(0, file.seek(0, os.SEEK_END) - _WAV_HEADER.size) // 4 * 4
+    file.truncate(_WAV_HEADER.size + octets)
+    file.seek(0)
+    file.write(_wav_header(octets))
+    return octets
 
 
 def _mend_ogg(path: Path) -> bool:

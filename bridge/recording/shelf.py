@@ -18,6 +18,7 @@ from bridge.recording.files import CONTENT_TYPES
 _S3: Final = "s3://"
 _FILE: Final = "file://"
 _PATIENCE: Final = timedelta(seconds=30)
+_READING: Final = timedelta(seconds=8)  # somebody waits for it
 _SAID: Final = 160  # characters of what somebody else says
 _KEY_ID: Final = re.compile(r"[A-Z0-9]{16,}")
 _FAILURES: Final = (BaseError, OSError, ValueError)
@@ -33,8 +34,16 @@ class Shelf:
     ``shared``: every instance sees the same. ``place`` is what stands before a name, for people.
     """
 
-    def __init__(self, store: ObjectStore, *, shared: bool, place: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        shared: bool,
+        place: str,
+        reading: ObjectStore | None = None,
+    ) -> None:
         self._store = store
+        self._reading = reading or store
         self.shared = shared
         self.place = place
 
@@ -43,12 +52,11 @@ class Shelf:
         """Open what ``[recording] url`` names; a relative folder lies in *folder*."""
         try:
             if url.startswith(_S3):
-                store = S3Store.from_url(
-                    url,
-                    retry_config={"max_retries": 2, "retry_timeout": _PATIENCE},
-                    client_options={"timeout": _PATIENCE, "allow_http": _plain_allowed()},
+                place = url.rstrip("/") + "/"
+                store = _bucket(url, _PATIENCE, retries=2)
+                return cls(
+                    store, shared=True, place=place, reading=_bucket(url, _READING, retries=1)
                 )
-                return cls(store, shared=True, place=url.rstrip("/") + "/")
             path = folder / url.removeprefix(_FILE)
             return cls(LocalStore(path, mkdir=True), shared=False, place="")
         except _FAILURES as failure:
@@ -70,7 +78,7 @@ class Shelf:
     def read(self, name: str, begin: int, end: int) -> bytes | None:
         """Return the octets from *begin* to before *end*; None: there is no such object."""
         try:
-            return bytes(obstore.get_range(self._store, name, start=begin, end=end))
+            return bytes(obstore.get_range(self._reading, name, start=begin, end=end))
         except FileNotFoundError:
             return None
         except _FAILURES as failure:
@@ -84,6 +92,15 @@ class Shelf:
             return
         except _FAILURES as failure:
             raise ShelfError(_said(failure)) from failure
+
+
+def _bucket(url: str, patience: timedelta, *, retries: int) -> S3Store:
+    """Return the bucket; asked *retries* times again, if that is within *patience*."""
+    return S3Store.from_url(
+        url,
+        retry_config={"max_retries": retries, "retry_timeout": patience},
+        client_options={"timeout": patience, "allow_http": _plain_allowed()},
+    )
 
 
 def _plain_allowed() -> bool:

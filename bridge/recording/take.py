@@ -60,8 +60,13 @@ class Take:
 
     # On the recorder's thread.
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._length is not None
+
     def turn(self) -> bool:
-        """Write what there is; True when the file is whole and closed. Raises anything."""
+        """Write what there is; True when that was all and the file is closed. Raises anything."""
         if self._file is None:
             self._file = create(self.part, self._kind)
         ended = self._length is not None

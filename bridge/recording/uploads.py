@@ -53,8 +53,11 @@ class Gone(Protocol):
     def gone(self, *, of_others: bool) -> Sequence[str]:
         """Return some calls whose recordings are to be deleted."""
 
-    def deleted(self, call_id: str) -> None:
-        """Forget a recording that has been deleted."""
+    def is_gone(self, call_id: str) -> bool:
+        """Whether a call was erased, or its recording is to be deleted."""
+
+    def deleted(self, call_id: str, *, of_others: bool) -> None:
+        """Forget a recording that has been deleted, if `gone` tells us of it."""
 
 
 Note = Callable[[str, Mapping[str, Any]], None]
@@ -77,6 +80,7 @@ class Uploads:
         self._lock = threading.Lock()
         self._forget: dict[str, None] = {}  # to be deleted, in the order asked for
         self._forgotten: dict[str, None] = {}  # what still comes of these is deleted
+        self._refused: dict[str, int] = {}  # files, and how often: others come first
         self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
         self.kept = 0
         self.failures = 0  # attempts
@@ -103,12 +107,13 @@ class Uploads:
         return None
 
     def forget(self, call_id: str) -> None:
-        """Have a call's recording deleted, wherever it is. From any thread."""
+        """Have a call's recording deleted, wherever it is. From any thread; never raises."""
         with self._lock:
             self._forget[call_id] = self._forgotten[call_id] = None
             while len(self._forgotten) > _FORGOTTEN:
                 self._forgotten.pop(next(iter(self._forgotten)))
-        self._delete_here(call_id)
+        with suppress(OSError):  # said where it is tried again
+            self._delete_here(call_id)
         self._wake.set()
 
     def is_forgotten(self, call_id: str) -> bool:
@@ -135,7 +140,8 @@ class Uploads:
                 _log.error("recording.upload_broke", error=type(failure).__name__)
             if last:
                 return
-            self._wake.wait(LOOK)
+            if not self._stopping.is_set():  # set in an attempt, which may have cleared the other
+                self._wake.wait(LOOK)
 
     def _attempts(self) -> Retrying:
         return Retrying(
@@ -156,12 +162,32 @@ class Uploads:
         """Delete what is to be deleted, then bring what is here. Raises `BridgeError`."""
         self._wake.clear()
         self._sweep()
-        for path in self._files():
-            if path.stem in self._forgotten:
-                path.unlink(missing_ok=True)
+        files = self._files()
+        self._refused = {path.name: self._refused.get(path.name, 0) for path in files}
+        for path in sorted(files, key=lambda path: self._refused[path.name]):
+            try:
+                if self._is_gone(path.stem):
+                    path.unlink(missing_ok=True)
+                else:
+                    self._bring(path.stem, path)
+            except FileNotFoundError:  # erased meanwhile
                 continue
-            with suppress(FileNotFoundError):  # erased meanwhile
-                self._bring(path.stem, path)
+            except OSError as failure:  # this one alone: it is tried at the next look
+                self.failures += 1
+                error = type(failure).__name__
+                _log.error("recording.unreadable", call_id=path.stem, error=error)
+            except BridgeError:
+                self._refused[path.name] += 1
+                raise
+
+    def _is_gone(self, call_id: str) -> bool:
+        """Whether a file is not to be kept any more, as far as is known here."""
+        if call_id in self._forgotten:
+            return True
+        try:
+            return self._rows.is_gone(call_id)
+        except BridgeError:  # the store is away: it has what was kept deleted later
+            return False
 
     def _files(self) -> list[Path]:
         try:
@@ -185,13 +211,17 @@ class Uploads:
         with suppress(BridgeError):  # the store is away: it tells later
             wanted += self._rows.gone(of_others=self._place.shared)
         for call_id in dict.fromkeys(wanted):
-            self._delete_here(call_id)
             try:
+                self._delete_here(call_id)
                 for kind in CONTENT_TYPES:
                     self._place.delete(f"{call_id}.{kind}")
-                self._rows.deleted(call_id)
+                self._rows.deleted(call_id, of_others=self._place.shared)
             except ShelfError as failure:
                 _log.warning("recording.not_deleted", call_id=call_id, error=str(failure))
+                continue
+            except OSError as failure:
+                error = type(failure).__name__
+                _log.warning("recording.not_deleted", call_id=call_id, error=error)
                 continue
             except BridgeError:  # the row is looked at again
                 pass

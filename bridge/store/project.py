@@ -57,7 +57,8 @@ _Waiter = tuple["asyncio.Future[bool]", asyncio.AbstractEventLoop]
 class Projection:
     """Follows *journal* into *store*. ``retention_days`` 0: for ever.
 
-    *wrote* is called after each transaction, on this thread.
+    *wrote* is called after each transaction, *erased* with each call that was erased at another
+    instance, both on this thread.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Projection:
         deliveries: Deliveries | None = None,
         session_deliveries: SessionDeliveries | None = None,
         wrote: Callable[[], None] = lambda: None,
+        erased: Callable[[str], None] = lambda _: None,
         retention_days: float = 0,
         wall: Callable[[], float] = time.time,
         interval: float = INTERVAL,
@@ -78,6 +80,7 @@ class Projection:
         self._wall = wall
         self._interval = interval
         self._wrote = wrote
+        self._erased = erased
         self._writer = Writer(
             journal=journal.id,
             mask_numbers=store.mask_numbers,
@@ -320,6 +323,7 @@ class Projection:
         for call_id, erased_at in self._store.erased_since(self._erased_mark - LEASE):
             if reader.holds(call_id):
                 self._journal.erase(call_id)
+                self._erased(call_id)
             self._erased_mark = max(self._erased_mark, erased_at)
 
     def _renew(self) -> None:
@@ -329,7 +333,7 @@ class Projection:
     def _retain(self) -> bool:
         """Delete some of what is too old; whether there may be more."""
         before = self._wall() - self._retention_days * _DAY
-        here = self._journal.retain(before)
+        here = self._journal.retain(before, seen=self._marks or Marks())
         there = self._store.retain(before)
         if here or there:
             _log.info("store.retention", journal=here, store=there)

@@ -391,15 +391,23 @@ class Store:
         Nothing else waits for long: ask again until there are none.
         """
         question = (
-            select(calls.c.id)
+            select(calls.c.id, calls.c.instance, calls.c.private)
             .where(calls.c.created_at < before, calls.c.ended_at.is_not(None))
             .order_by(calls.c.created_at)
             .limit(_CHUNK)
         )
         with self.writing() as connection:
-            found = list(connection.execute(question).scalars())
+            rows = connection.execute(question).all()
+            found = [row.id for row in rows]
             lost = tables.recordings
             connection.execute(update(lost).where(lost.c.call_id.in_(found)).values(gone=1))
+            for row in rows:
+                if json.loads(row.private).get("record"):
+                    _lose_recording(connection, row.id, row.instance, time.time())
+            # What was brought while only the journal of its instance knew of the call.
+            nobodys = ~select(calls.c.id).where(calls.c.id == lost.c.call_id).exists()
+            old = (lost.c.gone == 0) & (lost.c.at < before)
+            connection.execute(update(lost).where(old, nobodys).values(gone=1))
             for table, column in _OF_CALLS:
                 connection.execute(delete(table).where(table.c[column].in_(found)))
         self.changes += 1

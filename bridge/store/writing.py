@@ -169,9 +169,11 @@ class Writer:
                 erase(connection, item.call_id, time.time())
                 erased.add(item.call_id)
                 reports.pop(item.call_id, None)
+            body = json.loads(item.body)
+            if item.kind == "recording":
+                self._recording(connection, item, body, erased=item.call_id in erased)
             if item.call_id in erased:
                 continue
-            body = json.loads(item.body)
             match item.kind:
                 case "transcript":
                     self._transcript(connection, item, body)
@@ -206,12 +208,31 @@ class Writer:
                             tables.idempotency.c.at < new.at, tables.idempotency.c.answer == ""
                         ),
                     )
-                case "recording":
-                    keep(connection, item.call_id, key(str(body["instance"])), body, time.time())
                 case "notice":
                     self._deliver(connection, body, item)
         for call_id, news in reports.items():
             self._report(connection, call_id, news)
+
+    def _recording(
+        self, connection: Connection, item: WrittenFact, body: Mapping[str, Any], *, erased: bool
+    ) -> None:
+        """Write where a recording is; of a call that is forgotten it is to be deleted.
+
+        A call that is in the journal alone may be on its way: its age decides, later.
+        """
+        here = json.loads(item.record)
+        known = (
+            here or connection.execute(select(calls.c.id).where(calls.c.id == item.call_id)).first()
+        )
+        created_at = epoch(here.get("created_at"))
+        keep(
+            connection,
+            item.call_id,
+            key(str(body["instance"])),
+            body,
+            at=time.time() if created_at is None else created_at,
+            gone=erased or not known,
+        )
 
     def _transcript(
         self, connection: Connection, item: WrittenFact, body: Mapping[str, Any]

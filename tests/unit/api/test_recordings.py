@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import httpx
 import pytest
 
 from bridge.api.auth import ApiKey
+from bridge.api.recordings import READS
 from bridge.recording.files import create
 from bridge.recording.recordings import Recordings
-from bridge.recording.shelf import Shelf
+from bridge.recording.shelf import Shelf, ShelfError
 from bridge.store.recordings import RecordingRows
 from tests.unit.api.house import House, a_house
 from tests.unit.recording.sounds import PlayedTap, decode, silence, sounds, tone
@@ -252,3 +254,79 @@ async def test_what_a_crash_left_is_there_after_the_next_start(tmp_path: Path) -
     left, _ = decode(studio.kept / f"{CALL}.ogg")
     assert 2.0 < len(left) / 8000 <= 3.0
     assert sounds(left[:16_000], 440)
+
+
+async def test_a_place_that_hangs_holds_up_who_asks_for_recordings_and_nobody_else(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await studio.record()
+    await studio.until(lambda: RecordingRows(studio.house.store).of(CALL))
+    await studio.until(lambda: not any(studio.spool.iterdir()))
+    hanging = threading.Event()
+    busy: list[threading.Thread] = []
+    real = Shelf.read
+
+    def read(shelf: Shelf, name: str, begin: int, end: int) -> bytes | None:
+        busy.append(threading.current_thread())
+        assert hanging.wait(60)
+        return real(shelf, name, begin, end)
+
+    monkeypatch.setattr(Shelf, "read", read)
+    monkeypatch.setattr("bridge.api.recordings.TURN", 0.05)
+    async with studio.client() as client:
+        waiting = [asyncio.create_task(client.get(PATH)) for _ in range(READS)]
+        await studio.until(lambda: len(busy) == READS)
+        assert all(thread.daemon for thread in busy)  # the process's end does not wait for them
+        refused = await client.get(PATH)
+        other = await client.get(f"/api/v1/calls/{CALL}")
+        hanging.set()
+        answers = await asyncio.gather(*waiting)
+        after = await client.get(PATH)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert other.status_code == 200
+    assert [one.status_code for one in (*answers, after)] == [200] * (READS + 1)
+
+
+async def test_who_goes_away_leaves_its_place_once_its_read_is_done(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await studio.record()
+    await studio.until(lambda: RecordingRows(studio.house.store).of(CALL))
+    await studio.until(lambda: not any(studio.spool.iterdir()))
+    hanging = threading.Event()
+    busy: list[str] = []
+    real = Shelf.read
+
+    def read(shelf: Shelf, name: str, begin: int, end: int) -> bytes | None:
+        busy.append(name)
+        assert hanging.wait(60)
+        if len(busy) == 1:
+            raise ShelfError("away")
+        return real(shelf, name, begin, end)
+
+    monkeypatch.setattr(Shelf, "read", read)
+    async with studio.client() as client:
+        gone = [asyncio.create_task(client.get(PATH)) for _ in range(READS)]
+        await studio.until(lambda: len(busy) == READS)
+        for one in gone:
+            one.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        hanging.set()
+        answers = [await client.get(PATH) for _ in range(2 * READS)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_place_that_is_away_is_503(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    await studio.record()
+    await studio.until(lambda: RecordingRows(studio.house.store).of(CALL))
+    await studio.until(lambda: not any(studio.spool.iterdir()))
+
+    def read(*_: Any) -> bytes | None:
+        raise ShelfError("away")
+
+    monkeypatch.setattr(Shelf, "read", read)
+    async with studio.client() as client:
+        answer = await client.get(PATH)
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from bridge.recording import recorder as recorder_module
 from bridge.recording import take as take_module
-from bridge.recording.recorder import Recorder
+from bridge.recording.recorder import FLOOR, Recorder
 from tests.unit.recording.sounds import PlayedTap, decode, silence, sounds, tone
 
 pytestmark = pytest.mark.unit
@@ -124,3 +126,74 @@ def test_a_folder_that_is_away_costs_no_thread(tmp_path: Path) -> None:
     recorder.stop(LIMIT)
     assert recorder.failed == 1
     assert list(done.paths) == ["fine"]
+
+
+def until(done: Any) -> None:
+    for _ in range(int(LIMIT / 0.01)):
+        if done():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("never")
+
+
+def test_a_disk_with_little_room_is_left_to_the_journal(tmp_path: Path) -> None:
+    """What runs ends, whole; nothing begins before there is room again, twice as much."""
+    done, free = Done(), [FLOOR]
+    recorder = Recorder(tmp_path, "wav", done, interval=0.01, free=lambda _: free[0])
+    recorder.start()
+    tap = PlayedTap()
+    tap.pieces.append((tone(440, 0.01), silence(0.01)))
+    take = recorder.begin("runs")
+    take.follow(tap)
+    part = tmp_path / "runs.wav.part"
+    until(lambda: part.exists() and part.stat().st_size > 100)
+    with capture_logs() as logs:
+        free[0] = FLOOR - 1
+        done.wait_for("runs")
+        free[0] = 2 * FLOOR - 1
+        recorder.begin("refused").end(1.0)
+        assert not recorder.writes("refused")
+    assert [one["event"] for one in logs] == ["recording.no_room"]
+    take.end(5.0)  # the call goes on and ends
+    assert recorder.failed == 2
+    assert sounds(decode(done.paths["runs"])[0][:80], 440)
+    free[0] = 2 * FLOOR
+
+    def again() -> bool:
+        recorder.begin("fine").end(1.0)
+        return recorder.writes("fine")
+
+    until(again)
+    done.wait_for("fine")
+    recorder.stop(LIMIT)
+    assert not (tmp_path / "refused.wav").exists()
+
+
+def test_a_disk_that_takes_its_time_for_an_end_holds_up_no_other_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call's file is being written until it is whole: nobody sees a moment between."""
+    done, slow = Done(), threading.Event()
+    real = recorder_module.mend
+
+    def mend(part: Path) -> bool:
+        if "ended" in part.name:
+            assert slow.wait(LIMIT)
+        return real(part)
+
+    monkeypatch.setattr(recorder_module, "mend", mend)
+    recorder = Recorder(tmp_path, "wav", done, interval=0.01)
+    recorder.start()
+    recorder.begin("ended").end(1.0)
+    until(lambda: recorder.running == 0)
+    tap = PlayedTap()
+    tap.pieces.append((tone(440, 0.1), silence(0.1)))
+    recorder.begin("runs").follow(tap)
+    part = tmp_path / "runs.wav.part"
+    until(lambda: part.exists() and part.stat().st_size > 1000)
+    assert recorder.writes("ended")
+    slow.set()
+    done.wait_for("ended")
+    assert not recorder.writes("ended")
+    recorder.stop(LIMIT)
+    assert sounds(decode(done.paths["runs"])[0][:800], 440)

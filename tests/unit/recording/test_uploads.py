@@ -11,6 +11,7 @@ import pytest
 from tenacity.wait import wait_fixed
 
 from bridge.journal.entries import JournalError
+from bridge.recording import uploads as uploads_module
 from bridge.recording.files import create
 from bridge.recording.shelf import Shelf, ShelfError
 from bridge.recording.uploads import Uploads, take_up
@@ -26,13 +27,21 @@ class Rows:
 
     def __init__(self) -> None:
         self.lost: list[str] = []
+        self.erased: set[str] = set()
+        self.away = False
         self.forgotten: list[str] = []
 
     def gone(self, *, of_others: bool) -> Sequence[str]:
         assert not of_others
         return [one for one in self.lost if one not in self.forgotten]
 
-    def deleted(self, call_id: str) -> None:
+    def is_gone(self, call_id: str) -> bool:
+        if self.away:
+            raise JournalError("away")
+        return call_id in self.erased
+
+    def deleted(self, call_id: str, *, of_others: bool) -> None:
+        assert not of_others
         self.forgotten.append(call_id)
 
 
@@ -183,3 +192,98 @@ def test_files_of_others_are_left_alone(yard: Yard) -> None:
     yard.uploads.stop(LIMIT)
     assert len(list(yard.spool.iterdir())) == 3
     assert not any(yard.kept.iterdir())
+
+
+def test_what_was_erased_before_a_crash_is_not_brought_after_it(yard: Yard) -> None:
+    """The row that would have deleted it is gone: its file was not closed when it was swept."""
+    path, other = yard.write("erased.ogg.part"), yard.write("fine.ogg")
+    yard.rows.erased.add("erased")
+    take_up(yard.spool)
+    yard.uploads.start()
+    yard.until(lambda: not any(yard.spool.iterdir()))
+    assert not path.exists()
+    assert not other.exists()
+    assert list(yard.noted) == ["fine"]
+    assert [one.name for one in yard.kept.iterdir()] == ["fine.ogg"]
+
+
+def test_a_store_that_is_away_keeps_nothing_here(yard: Yard) -> None:
+    yard.rows.away = True
+    path = yard.write("one.ogg")
+    yard.uploads.start()
+    yard.until(lambda: not path.exists())
+    assert list(yard.noted) == ["one"]
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = uploads_module.length_of
+
+    def length_of(path: Path) -> float:
+        if path.name == "a.ogg":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(uploads_module, "length_of", length_of)
+    bad, good = yard.write("a.ogg"), yard.write("b.ogg")
+    yard.uploads.start()
+    yard.until(lambda: not good.exists())
+    assert bad.exists()
+    assert list(yard.noted) == ["b"]
+
+
+def test_a_file_that_the_place_does_not_take_holds_up_no_other(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = yard.shelf.put
+
+    def put(name: str, path: Path) -> None:
+        if name == "a.ogg":
+            raise ShelfError("Input/output error")
+        real(name, path)
+
+    monkeypatch.setattr(yard.shelf, "put", put)
+    bad, good = yard.write("a.ogg"), yard.write("b.ogg")
+    yard.uploads.start()
+    yard.until(lambda: not good.exists())
+    assert bad.exists()
+
+
+def test_a_file_that_cannot_be_deleted_is_tried_again_and_holds_up_no_other(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = [True]
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if stuck and path.name == "a.ogg":
+            raise PermissionError(13, "Permission denied")
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    bad, good = yard.write("a.ogg"), yard.write("b.ogg")
+    yard.uploads.forget("a")
+    (yard.kept / "c.ogg").write_bytes(b"x")
+    yard.uploads.forget("c")
+    yard.uploads.start()
+    yard.until(lambda: not good.exists() and not (yard.kept / "c.ogg").exists())
+    assert bad.exists()
+    assert yard.rows.forgotten == ["c"]
+    stuck.clear()
+    yard.uploads.wake()
+    yard.until(lambda: "a" in yard.rows.forgotten)
+    assert not bad.exists()
+    assert "a" not in yard.noted
+
+
+def test_a_stop_between_two_attempts_is_not_slept_through(yard: Yard) -> None:
+    path = yard.write("one.ogg")
+    yard.shelf.failures = 1
+    wait = wait_fixed(300)
+    uploads = Uploads(yard.spool, yard.shelf, yard._note, yard.rows, wait=wait)
+    uploads.start()
+    yard.until(lambda: uploads.failures == 1)
+    uploads.stop(LIMIT)
+    assert not path.exists()
+    assert "recordings" not in [thread.name for thread in threading.enumerate()]
