@@ -223,14 +223,12 @@ class Reading:
     async def _now(self, call_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the resources of those that run here, as they are now."""
         service = self._doors.service
-        asked_for = {*call_ids, *self._running}  # what is over is remembered no longer
+        asked_for = list({*call_ids, *self._running})  # what is over is forgotten
         found = await self._doors.look(lambda: service.now(asked_for))
         for call_id in self._running.keys() - found.keys():
             self._running.pop(call_id, None)
         return {
-            call_id: self._said(call_id, found[call_id])
-            for call_id in call_ids
-            if call_id in found
+            call_id: self._said(call_id, found[call_id]) for call_id in call_ids if call_id in found
         }
 
     def _said(self, call_id: str, resource: Resource) -> dict[str, Any]:

@@ -161,7 +161,7 @@ async def test_a_journal_that_deletes_nothing_costs_no_lease(
 ) -> None:
     tried = threading.Event()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         tried.set()
         raise JournalError("the disk is full")
 
