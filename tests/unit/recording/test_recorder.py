@@ -139,7 +139,13 @@ def until(done: Any) -> None:
 def test_a_disk_with_little_room_is_left_to_the_journal(tmp_path: Path) -> None:
     """What runs ends, whole; nothing begins before there is room again, twice as much."""
     done, free = Done(), [FLOOR]
-    recorder = Recorder(tmp_path, "wav", done, interval=0.01, free=lambda _: free[0])
+    looked: list[Path] = []
+
+    def left(folder: Path) -> int:
+        looked.append(folder)
+        return free[0]
+
+    recorder = Recorder(tmp_path, "wav", done, interval=0.01, free=left)
     recorder.start()
     tap = PlayedTap()
     tap.pieces.append((tone(440, 0.01), silence(0.01)))
@@ -151,6 +157,8 @@ def test_a_disk_with_little_room_is_left_to_the_journal(tmp_path: Path) -> None:
         free[0] = FLOOR - 1
         done.wait_for("runs")
         free[0] = 2 * FLOOR - 1
+        before = len(looked)
+        until(lambda: len(looked) > before + 2)
         recorder.begin("refused").end(1.0)
         assert not recorder.writes("refused")
     assert [one["event"] for one in logs] == ["recording.no_room"]
