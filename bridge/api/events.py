@@ -123,11 +123,9 @@ def router(
 
 
 async def _position(feed: Feed, header: str, query: str) -> int:
-    given = header or query
-    if given == _LATEST:
-        return await feed.last_position()
     # A header wins, but what does not count must be an id all the same.
-    return _last(*(None if one == _LATEST else _number(one) for one in (header, query)))
+    last = _last(*(None if one == _LATEST else _number(one) for one in (header, query)))
+    return await feed.last_position() if (header or query) == _LATEST else last
 
 
 def _last(header: int | None, query: int | None) -> int:

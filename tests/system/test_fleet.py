@@ -45,7 +45,11 @@ async def test_what_waits_at_one_is_dialled_by_the_other_each_once(
     # The other has room: it takes the second, and nobody takes the third.
     await other.seen(calls[1], "call_answered")
     assert dialled.numbers == [number(0), number(1)]
-    assert (await one.resource(calls[1]))["status"] == "active"
+
+    async def active() -> bool:
+        return bool((await one.resource(calls[1]))["status"] == "active")
+
+    await until(active, "the one hears of it from the store")
     assert (await other.resource(calls[2]))["status"] == "pending"
     # Asked at the one, done at the other.
     async with httpx.AsyncClient(base_url=one.url) as http:

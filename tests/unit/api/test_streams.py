@@ -348,6 +348,10 @@ async def test_what_is_no_id_is_422(given: str) -> None:
             answer = await client.get(path, params={"last_event_id": given}, headers=STREAM)
             assert answer.status_code == 422
             assert answer.json()["errors"][0]["field"] == "last_event_id"
+            # A header that counts makes it no better.
+            header = {"Last-Event-ID": "latest" if path.endswith("v1/events") else "1"}
+            answer = await client.get(path, params={"last_event_id": given}, headers=header)
+            assert answer.status_code == 422
 
 
 async def test_an_unknown_call_has_no_stream() -> None:
