@@ -76,6 +76,8 @@ class House:
                 )
             ]
         )
+        # It has ended and runs in no memory: readers wait 0.25 s for the store, a disk may not.
+        assert await self.projection.caught_up(30)
 
     async def post(self, body: Any, room: str = ROOM, **options: Any) -> httpx.Response:
         path = f"/api/sessions/by-room/{room}/transcripts"
